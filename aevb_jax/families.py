@@ -1,0 +1,161 @@
+"""Families of distributions, and the reparameterization trick (section 2.4)."""
+
+import math
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from aevb_jax.types import Array, Distribution, Eta, Family, Key, UnsupportedError
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def reparameterize(key: Key, family: Family, eta: Eta) -> Array:
+  """Draws z = g(eta, noise), noise ~ p(noise): section 2.4, the trick itself.
+
+  All randomness comes from `key` and all dependence on the parameters goes
+  through the deterministic `family.transform`, so that `jax.grad` of a function
+  of z with respect to eta is the pathwise derivative.
+  """
+  return family.transform(eta, family.noise(key))
+
+
+def distribution(family: Family, eta: Eta) -> Distribution:
+  """The member of `family` that has parameters `eta`."""
+  return Distribution(
+      sample=lambda key: reparameterize(key, family, eta),
+      log_prob=lambda z: family.log_prob(eta, z),
+      mean=family.mean(eta),
+      eta=eta,
+      reparameterized=family.reparameterized,
+  )
+
+
+def _check_shape(what: str, array: Array, size: int) -> None:
+  # Without this check a batch would broadcast against one event, and the sum
+  # over dimensions would silently run over the batch as well.
+  if jnp.shape(array) != (size,):
+    raise ValueError(
+        f"{what} has shape {jnp.shape(array)}, expected ({size},): "
+        "families take one event at a time; use jax.vmap over many"
+    )
+
+
+class DiagonalGaussian(NamedTuple):
+  """Parameters of N(mean, diag(exp(log_var))); both have shape (J,)."""
+
+  mean: Array
+  log_var: Array
+
+
+def diagonal_gaussian(
+    size: int,
+    *,
+    mean_link: Callable[[Array], Array] = lambda head: head,
+    min_std: float = 0.0,
+) -> Family:
+  """The Gaussian with diagonal covariance: appendix C.2, equations 9 and 12.
+
+  Args:
+    size: number of dimensions J (or D, as a likelihood).
+    mean_link: maps the first head to the mean; `jax.nn.sigmoid` for pixels, as
+      the paper does for Frey Face.
+    min_std: floor on the standard deviation, in units of z: the variance is
+      exp(second head) + min_std². Zero, the paper's choice, leaves the density
+      of discrete data unbounded.
+
+  Two heads: the mean, and the log-*variance*. In float32 both z and log_prob are
+  finite for |log_var| up to 160, while log_prob of a z drawn from it is accurate
+  as long as the standard deviation is not lost against the mean (1e-6 of it).
+  """
+
+  def eta(mean: Array, log_var: Array) -> DiagonalGaussian:
+    _check_shape("the head for the mean", mean, size)
+    _check_shape("the head for the log-variance", log_var, size)
+    if min_std:
+      log_var = jnp.logaddexp(log_var, 2 * math.log(min_std))
+    return DiagonalGaussian(mean_link(mean), log_var)
+
+  def log_prob(eta: DiagonalGaussian, z: Array) -> Array:
+    _check_shape("z", z, size)
+    # Dividing before squaring keeps tiny and huge variances inside float32.
+    standardized = (z - eta.mean) * jnp.exp(-0.5 * eta.log_var)
+    return -0.5 * jnp.sum(LOG_2PI + eta.log_var + standardized**2)
+
+  return Family(
+      sizes=(size, size),
+      eta=eta,
+      noise=lambda key: jax.random.normal(key, (size,)),
+      transform=lambda eta, noise: eta.mean + jnp.exp(0.5 * eta.log_var) * noise,
+      log_prob=log_prob,
+      mean=lambda eta: eta.mean,
+  )
+
+
+class Bernoulli(NamedTuple):
+  """Parameters of independent Bernoullis with P(x = 1) = sigmoid(logits), (D,)."""
+
+  logits: Array
+
+
+def bernoulli(size: int) -> Family:
+  """Independent Bernoullis: appendix C.1, equation 11, computed from logits.
+
+  log_prob takes x in [0, 1]. For x strictly between, as the paper's real-valued
+  pixels are, it is the cross-entropy and not the log-density of anything.
+  `transform` compares the logits with logistic noise: right as a sampler, but
+  with derivative zero everywhere, so the family is not reparameterized.
+  """
+
+  def eta(logits: Array) -> Bernoulli:
+    _check_shape("the head for the logits", logits, size)
+    return Bernoulli(logits)
+
+  def log_prob(eta: Bernoulli, x: Array) -> Array:
+    _check_shape("x", x, size)
+    # x log y + (1 - x) log(1 - y) with y = sigmoid(logits), finite at any logit.
+    return jnp.sum(x * eta.logits - jax.nn.softplus(eta.logits))
+
+  return Family(
+      sizes=(size,),
+      eta=eta,
+      noise=lambda key: jax.random.logistic(key, (size,)),
+      transform=lambda eta, noise: (eta.logits + noise > 0).astype(eta.logits.dtype),
+      log_prob=log_prob,
+      mean=lambda eta: jax.nn.sigmoid(eta.logits),
+      reparameterized=False,
+  )
+
+
+def _kl_diagonal_gaussians(q: DiagonalGaussian, p: DiagonalGaussian) -> Array:
+  # With p = N(0, I) this is appendix B: -KL = 1/2 sum(1 + log_var - mean² - var).
+  variance_ratio = jnp.exp(q.log_var - p.log_var)
+  squared_distance = ((q.mean - p.mean) * jnp.exp(-0.5 * p.log_var)) ** 2
+  return 0.5 * jnp.sum(variance_ratio + squared_distance - 1 + p.log_var - q.log_var)
+
+
+_CLOSED_FORM_KL = MappingProxyType({
+    (DiagonalGaussian, DiagonalGaussian): _kl_diagonal_gaussians,
+})
+
+
+def kl_divergence(q: Distribution, p: Distribution) -> Array:
+  """KL(q ‖ p) in nats, in closed form; shape ().
+
+  The pair is found by the types of the two etas. Implemented: diagonal Gaussian
+  against diagonal Gaussian, of which appendix B is the case p = N(0, I).
+
+  Raises:
+    UnsupportedError: for a pair that has no closed form here.
+  """
+  pair = type(q.eta), type(p.eta)
+  if pair not in _CLOSED_FORM_KL:
+    names = " ‖ ".join(eta.__name__ for eta in pair)
+    raise UnsupportedError(
+        f"no closed form is known for KL({names}); estimate it from samples, "
+        "as elbo_a does, or give elbo_b a function (q, p) -> KL as `kl`"
+    )
+  return _CLOSED_FORM_KL[pair](q.eta, p.eta)

@@ -1,0 +1,138 @@
+"""Pictures of what a model learned, and of how it got there.
+
+The functions that compute return arrays; the functions that draw return a
+matplotlib figure and leave saving it to the caller.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb_jax.types import Array, Key, Model, Params
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
+
+
+def decode(model: Model, params: Params, z: Array) -> Array:
+  """The mean of p(x|z) for latents z of shape (n, J); shape (n, D)."""
+  return jax.vmap(lambda z: model.decoder.given(params.theta, z).mean)(z)
+
+
+def encode(model: Model, params: Params, x: Array) -> Array:
+  """The mean of q(z|x) for data points x of shape (n, D); shape (n, J)."""
+  return jax.vmap(lambda x: model.encoder.given(params.phi, x).mean)(x)
+
+
+def sample_prior(key: Key, model: Model, params: Params, n: int) -> Array:
+  """n draws z ~ p(z); shape (n, J)."""
+  return jax.vmap(model.prior(params.theta).sample)(jax.random.split(key, n))
+
+
+def manifold_latents(n: int) -> Array:
+  """An n×n grid on the unit square through the inverse Gaussian CDF (figure 4).
+
+  Coordinates are (i + 1/2)/n, never 0 or 1. The first latent grows from left to
+  right and the second from bottom to top, as in a scatter plot of the latents.
+
+  Returns:
+    Shape (n², 2), in rows from top to bottom.
+  """
+  quantiles = jax.scipy.special.ndtri((jnp.arange(n) + 0.5) / n)
+  first, second = jnp.meshgrid(quantiles, quantiles[::-1])
+  return jnp.stack([first.ravel(), second.ravel()], axis=-1)
+
+
+def tile(images: Array, image_shape: Sequence[int], columns: int, gap: int = 1) -> np.ndarray:
+  """Images (n, H·W·C) in [0, 1] as one picture, row by row, `gap` white pixels apart."""
+  height, width, channels = image_shape
+  images = np.asarray(images).reshape(-1, height, width, channels)
+  rows = -(-len(images) // columns)
+  picture = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
+  for i, image in enumerate(images):
+    top, left = i // columns * (height + gap), i % columns * (width + gap)
+    picture[top : top + height, left : left + width] = image
+  return picture
+
+
+def _figure(width: float, height: float) -> "Figure":
+  from matplotlib.figure import Figure
+
+  return Figure(figsize=(width, height), dpi=200, layout="constrained")
+
+
+def draw_images(picture: np.ndarray, title: str, *, row_labels: Sequence[str] = ()) -> "Figure":
+  """A picture (H, W, C) made by `tile`, pixel by pixel, under a title.
+
+  Args:
+    picture: values in [0, 1].
+    title: above the picture.
+    row_labels: names of the rows, evenly spaced from top to bottom.
+  """
+  height, width, channels = picture.shape
+  inches = 5.0
+  figure = _figure(inches, inches * height / width + 0.4)
+  axes = figure.add_subplot()
+  shown = picture[..., 0] if channels == 1 else picture[..., :3]
+  axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+  axes.set_title(title, fontsize=9)
+  axes.set_xticks([])
+  middles = (np.arange(len(row_labels)) + 0.5) * height / max(len(row_labels), 1) - 0.5
+  axes.set_yticks(middles, row_labels, fontsize=8)
+  axes.tick_params(length=0)
+  axes.spines[:].set_visible(False)
+  return figure
+
+
+def draw_bounds(rows: Sequence[dict], title: str) -> "Figure":
+  """The bound against training samples evaluated, on a log axis as in figure 2.
+
+  Args:
+    rows: with examples_seen, train_bound, train_bound_se, test_bound and
+      test_bound_se, one for each evaluation.
+    title: above the axes.
+  """
+  from matplotlib.ticker import NullFormatter
+
+  figure = _figure(4.5, 3.2)
+  axes = figure.add_subplot()
+  examples = np.array([row["examples_seen"] for row in rows])
+  for split, style in (("train", "--"), ("test", "-")):
+    bound = np.array([row[f"{split}_bound"] for row in rows])
+    error = np.array([row[f"{split}_bound_se"] for row in rows])
+    axes.plot(examples, bound, style, color="C0", marker=".", markersize=4, label=split)
+    axes.fill_between(examples, bound - error, bound + error, color="C0", alpha=0.2, linewidth=0)
+  axes.set_xscale("log")
+  if examples[-1] < 100 * examples[0]:
+    axes.xaxis.set_minor_formatter(NullFormatter())
+  axes.set_xlabel("training samples evaluated")
+  axes.set_ylabel("variational bound (nats)")
+  axes.set_title(title, fontsize=9)
+  axes.grid(alpha=0.3)
+  axes.legend(frameon=False)
+  return figure
+
+
+def draw_latents(z: Array, labels: np.ndarray | None, title: str) -> "Figure":
+  """Two-dimensional latents (n, 2) as points, coloured by label where there are any."""
+  figure = _figure(4.5, 4.2)
+  axes = figure.add_subplot()
+  z = np.asarray(z)
+  if labels is None:
+    axes.scatter(z[:, 0], z[:, 1], s=4, alpha=0.6, linewidths=0)
+  else:
+    classes = np.unique(labels)
+    for i, label in enumerate(classes):
+      chosen = z[labels == label]
+      color = f"C{i}" if len(classes) <= 10 else None
+      axes.scatter(chosen[:, 0], chosen[:, 1], s=4, alpha=0.6, linewidths=0, color=color, label=label)
+    if len(classes) <= 20:
+      axes.legend(markerscale=3, frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+  axes.set_aspect("equal", adjustable="datalim")
+  axes.set_xlabel("$z_1$")
+  axes.set_ylabel("$z_2$")
+  axes.set_title(title, fontsize=9)
+  return figure

@@ -1,0 +1,40 @@
+"""Optimizers whose step size is part of their state, so that it can be swept."""
+
+import jax.numpy as jnp
+import optax
+
+
+def adagrad(
+    step_size: float, *, warmup_steps: int = 100, eps: float = 1e-8
+) -> optax.GradientTransformation:
+  """Adagrad as the paper's experiments used it.
+
+  Two things differ from `optax.adagrad` as it comes. The accumulator starts at
+  0 and not at 0.1, which would swamp gradients per data point and make the
+  paper's step sizes {0.01, 0.02, 0.1} mean something else. And the first
+  `warmup_steps` steps only accumulate, since the very first step would
+  otherwise move every parameter by the whole step size.
+
+  Source: Duchi, Hazan & Singer (2011); the starting value and the warm-up follow
+  the code of the paper's first author.
+  """
+
+  @optax.inject_hyperparams
+  def make(step_size: float) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.scale_by_rss(initial_accumulator_value=0.0, eps=eps),
+        optax.scale_by_schedule(lambda step: jnp.where(step < warmup_steps, 0.0, 1.0)),
+        optax.scale_by_learning_rate(step_size),
+    )
+
+  return make(step_size)
+
+
+def adam(step_size: float) -> optax.GradientTransformation:
+  """Adam (Kingma & Ba 2015), with the defaults of that paper."""
+  return optax.inject_hyperparams(optax.adam)(learning_rate=step_size)
+
+
+def sgd(step_size: float) -> optax.GradientTransformation:
+  """Stochastic gradient ascent with a constant step size."""
+  return optax.inject_hyperparams(optax.sgd)(learning_rate=step_size)

@@ -1,0 +1,95 @@
+"""The nouns of the package: tuples of functions, and tuples of arrays.
+
+Tuples of functions are closed over and never pass through `jit`; tuples of
+arrays pass through `jit`, `vmap` and checkpoints. The two kinds never mix.
+
+Everything is written for one data point x and one noise draw; M data points
+and L samples appear only as `jax.vmap` over `jax.random.split(key, n)`. Shapes
+use the paper's letters: D dimensions of x, J of the latent z, L samples per
+data point, M data points in a minibatch, N in the data set.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Key = jax.Array  # a typed key, from jax.random.key
+PyTree = Any
+Eta = Any  # a NamedTuple of arrays; its type says which family it belongs to
+
+
+class Family(NamedTuple):
+  """A family of distributions in reparameterized form (section 2.4).
+
+  z = transform(eta, noise) with noise ~ p(noise), so that z follows the member
+  of the family that has parameters eta.
+  """
+
+  sizes: tuple[int, ...]  # widths of the unconstrained heads a network must give
+  eta: Callable[..., Eta]  # (*heads) -> eta
+  noise: Callable[[Key], Array]  # key -> noise, free of parameters
+  transform: Callable[[Eta, Array], Array]  # (eta, noise) -> z
+  log_prob: Callable[[Eta, Array], Array]  # (eta, z) -> (), in nats
+  mean: Callable[[Eta], Array]  # eta -> E[z]
+  reparameterized: bool = True  # whether dz/d eta through `transform` is meaningful
+
+
+class Distribution(NamedTuple):
+  """One member of a family, closed over its eta. Lives inside a trace only."""
+
+  sample: Callable[[Key], Array]  # key -> z
+  log_prob: Callable[[Array], Array]  # z -> (), in nats
+  mean: Array  # E[z]
+  eta: Eta  # for closed-form divergences
+  reparameterized: bool  # whether gradients flow through `sample`
+
+
+class Conditional(NamedTuple):
+  """A network and a family: q(z|x; phi) and p(x|z; theta) are of the same type."""
+
+  init: Callable[[Key], PyTree]  # key -> params
+  given: Callable[[PyTree, Array], Distribution]  # (params, x); runs the network once
+
+
+class Model(NamedTuple):
+  """p(z; theta), p(x|z; theta) and q(z|x; phi)."""
+
+  prior: Callable[[PyTree], Distribution]  # theta -> p(z)
+  decoder: Conditional  # p(x|z; theta)
+  encoder: Conditional  # q(z|x; phi)
+
+
+class Params(NamedTuple):
+  """Parameters: theta of the model, phi of the encoder, psi of learned baselines."""
+
+  theta: PyTree
+  phi: PyTree
+  psi: PyTree = ()
+
+
+# (key, model, params, x) -> (): its value estimates a bound on log p(x) in nats,
+# its gradient with respect to params is the gradient estimator. Bounds are
+# maximised. The number of samples L is a keyword, bound by functools.partial.
+Estimator = Callable[[Key, Model, Params, Array], Array]
+
+
+class TrainState(NamedTuple):
+  """All that training needs to go on from here."""
+
+  step: Array  # int32, updates made so far
+  params: Params
+  opt_state: PyTree
+  key: Key  # never changes; step t draws from fold_in(key, t)
+
+
+class UnsupportedError(TypeError):
+  """An estimator asked of a model for something that its distributions lack."""
+
+
+class Algorithm(NamedTuple):
+  """A way of learning: every curve of the paper is one of these under `fit`."""
+
+  init: Callable[[Key], PyTree]  # key -> state, which has a field `step`
+  update: Callable[[PyTree, Array], tuple[PyTree, dict]]  # (state, batch) -> (state, metrics)

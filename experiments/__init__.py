@@ -1,0 +1,1 @@
+"""Experiments: one main for each figure or question, with absl flags."""

@@ -1,0 +1,323 @@
+"""The flags that experiments share, and the functions and numbers they stand for."""
+
+import functools
+import importlib
+import inspect
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, NoReturn
+
+import flax.linen as nn
+import jax
+import numpy as np
+from absl import app, flags, logging
+
+from aevb_jax import data, estimators, optimizers
+from aevb_jax.aevb import aevb, gaussian_weight_prior
+from aevb_jax.families import bernoulli, diagonal_gaussian
+from aevb_jax.model import init_params, mlp_vae
+from aevb_jax.types import Algorithm, Array, Estimator, Family, Key, Model, UnsupportedError
+
+FLAGS = flags.FLAGS
+
+ESTIMATORS = {"elbo_a": estimators.elbo_a, "elbo_b": estimators.elbo_b}
+OPTIMIZERS = {"adagrad": optimizers.adagrad, "adam": optimizers.adam, "sgd": optimizers.sgd}
+
+# Sections 5 and C; what the paper leaves open is settled as its first author's code does.
+PRESETS = {
+    "paper": dict(
+        binarization="none",
+        hidden_dim=500,
+        min_std=0.0,
+        estimator="elbo_b",
+        num_samples=1,
+        batch_size=100,
+        optimizer="adagrad",
+        step_size=0.02,
+        init="0.1",
+        weight_prior=1.0,
+    )
+}
+
+# Test images, and static training images, are binarized by one draw from this
+# seed whatever --seed is, so that all runs are judged on the same data.
+BINARIZATION_SEED = 0
+
+flags.DEFINE_string(
+    "dataset",
+    "digits",
+    "digits (8x8, comes with scikit-learn), mnist (50000 training and 10000 test images, the last "
+    "10000 of TFDS's train kept for validation), or any image data set of TensorFlow Datasets.",
+)
+flags.DEFINE_string(
+    "data_dir", None, "Directory with prepared TensorFlow Datasets. Default: TFDS's own."
+)
+flags.DEFINE_enum(
+    "binarization",
+    "dynamic",
+    ["dynamic", "static", "threshold", "none"],
+    "Pixels as probabilities of a 1, drawn at each use (dynamic) or once (static); a 1 where above "
+    "1/2 (threshold); or real values in [0, 1] (none; the default for --likelihood=gaussian). Test "
+    "images are binarized once, the same for every run.",
+)
+flags.DEFINE_enum("model", "mlp", ["mlp"], "mlp: one tanh layer on each side (appendix C).")
+flags.DEFINE_enum(
+    "likelihood", "bernoulli", ["bernoulli", "gaussian"], "p(x|z): appendix C.1 or C.2."
+)
+flags.DEFINE_boolean(
+    "sigmoid_mean", True, "Gaussian likelihood: put its mean through a sigmoid, as for Frey Face."
+)
+flags.DEFINE_float(
+    "min_std",
+    0.01,
+    "Gaussian likelihood: floor on its standard deviation, in units of x. Without one (0, the "
+    "paper's choice) the density of constant pixels is unbounded.",
+    lower_bound=0.0,
+)
+flags.DEFINE_integer("latent_dim", 2, "J, dimensions of z.", lower_bound=1)
+flags.DEFINE_integer("hidden_dim", 500, "Hidden units of encoder and decoder.", lower_bound=1)
+flags.DEFINE_string(
+    "estimator",
+    "elbo_b",
+    f"{' or '.join(ESTIMATORS)} (equations 6 and 7), or package.module:function for your own, called "
+    "with (key, model, params, x, num_samples=L) for one data point x, returning a scalar.",
+)
+flags.DEFINE_integer("num_samples", 1, "L, samples of z per data point.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 100, "M, data points per minibatch.", lower_bound=1)
+flags.DEFINE_enum(
+    "optimizer", "adam", list(OPTIMIZERS), "adagrad is the paper's: accumulator from 0, warm-up."
+)
+flags.DEFINE_float("step_size", 0.001, "Step size of the optimizer.")
+flags.DEFINE_string(
+    "init",
+    "flax",
+    "flax (LeCun normal weights, zero biases), or a standard deviation for normally distributed "
+    "weights and biases; the paper's N(0, 0.01) is 0.1.",
+)
+flags.DEFINE_float(
+    "weight_prior",
+    0.0,
+    "Precision of a Gaussian prior on the weight matrices; 1 is the paper's N(0, I), 0 none.",
+    lower_bound=0.0,
+)
+flags.DEFINE_integer(
+    "num_examples",
+    1_000_000,
+    "Training samples to evaluate, the x axis of the paper's figures; steps are this / M.",
+    lower_bound=1,
+)
+flags.DEFINE_integer("seed", 0, "Seed of initialization, data order and noise.", lower_bound=0)
+flags.DEFINE_enum(
+    "preset",
+    None,
+    list(PRESETS),
+    "Values for the flags that are not given: paper sets "
+    + ", ".join(f"{name}={value}" for name, value in PRESETS["paper"].items())
+    + ".",
+)
+flags.DEFINE_string(
+    "compilation_cache_dir",
+    os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "aevb_jax", "xla"),
+    "Where compiled programs are kept between runs; empty for nowhere.",
+)
+
+
+
+@flags.validator("step_size", "takes a positive number")
+def _check_step_size(value: float) -> bool:
+  return 0 < value < math.inf
+
+
+@flags.multi_flags_validator(["weight_prior", "min_std"], "take finite numbers of at least 0")
+def _check_finite(values: dict) -> bool:
+  return all(math.isfinite(value) for value in values.values())
+
+
+@flags.validator("init", "takes flax or a positive standard deviation")
+def _check_init(value: str) -> bool:
+  try:
+    return value == "flax" or 0 < float(value) < math.inf
+  except ValueError:
+    return False
+
+
+class UsageError(Exception):
+  """Something asked for by a flag that cannot be done; printed as one line."""
+
+  def __init__(self, flag: str, message: str):
+    super().__init__(f"--{flag}={FLAGS[flag].value}: {message}")
+
+
+def run(main: Callable[[], None]) -> None:
+  """Runs a main with its flags parsed; what the user got wrong is one line, status 2."""
+
+  def parse(argv: Sequence[str]) -> Sequence[str]:
+    try:
+      return FLAGS(argv)
+    except flags.Error as error:
+      fail(f"{' '.join(str(error).split())} (--help lists the flags)", 2)
+
+  def checked(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+      fail(f"unexpected argument {argv[1]!r}; flags are written --name=value", 2)
+    try:
+      _fill_in()
+      _keep_compiled_programs()
+      main()
+    except UsageError as error:
+      fail(str(error), 2)
+
+  app.run(checked, flags_parser=parse)
+
+
+def fail(message: str, status: int) -> NoReturn:
+  """Ends the program with one line on standard error."""
+  print(f"error: {message}", file=sys.stderr)
+  sys.exit(status)
+
+
+def _fill_in() -> None:
+  """Gives flags that were not given the values that others imply."""
+  for name, value in PRESETS.get(FLAGS.preset, {}).items():
+    if not FLAGS[name].present:
+      FLAGS[name].value = value
+  if FLAGS.likelihood == "gaussian" and not FLAGS["binarization"].present:
+    FLAGS.binarization = "none"
+  if FLAGS.likelihood == "gaussian" and FLAGS.binarization != "none":
+    raise UsageError("binarization", "--likelihood=gaussian takes none, since pixels stay real")
+
+
+def _keep_compiled_programs() -> None:
+  if FLAGS.compilation_cache_dir:
+    jax.config.update("jax_compilation_cache_dir", FLAGS.compilation_cache_dir)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def load_images() -> data.ImageData:
+  """The data set that the flags name, checked against what they ask of it."""
+  logging.set_verbosity(logging.ERROR)  # TFDS warns where we raise
+  try:
+    if FLAGS.dataset == "digits":
+      images = data.load_digits()
+    elif FLAGS.dataset == "mnist":
+      images = data.load_tfds("mnist", FLAGS.data_dir, train_split="train[:50000]")
+    else:
+      images = data.load_tfds(FLAGS.dataset, FLAGS.data_dir)
+  except data.DataError as error:
+    if FLAGS.data_dir is None:
+      raise UsageError("dataset", f"{error} (also takes digits, which needs no download)") from error
+    raise UsageError("data_dir", str(error)) from error
+  num_train, num_test = len(images.train), len(images.test)
+  if not num_train or not num_test:
+    raise UsageError("dataset", f"has {num_train} training and {num_test} test images; needs both")
+  if FLAGS.batch_size > num_train:
+    raise UsageError("batch_size", f"takes at most the {num_train} training images of {FLAGS.dataset}")
+  if FLAGS.num_examples < FLAGS.batch_size:
+    raise UsageError("num_examples", f"takes at least one minibatch, --batch_size={FLAGS.batch_size}")
+  if FLAGS.likelihood == "bernoulli":
+    for pixels in (images.train, images.test):
+      low, high = pixels.min(), pixels.max()
+      if pixels.dtype != np.uint8 and not (low >= 0 and high <= 1):
+        raise UsageError(
+            "likelihood",
+            f"takes pixels in [0, 1], and those of {FLAGS.dataset} range from {low:g} to {high:g}; "
+            "scale them, or use --likelihood=gaussian --nosigmoid_mean",
+        )
+  return images
+
+
+class Pixels(NamedTuple):
+  """What training reads and how, and the fixed pixels that evaluations read by `scale`."""
+
+  train: Array  # (N, D)
+  preprocess: Callable[[Key, Array], Array]
+  evaluation_train: Array  # (N, D)
+  evaluation_test: Array
+
+
+def make_pixels(images: data.ImageData) -> Pixels:
+  """Puts the data set on the device, binarized as the flags say."""
+  if FLAGS.binarization == "none":
+    train, test = images.train, images.test
+  elif FLAGS.binarization == "threshold":
+    train, test = data.threshold(images.train), data.threshold(images.test)
+  else:
+    train_key, test_key = jax.random.split(jax.random.key(BINARIZATION_SEED))
+    train = data.binarize_once(train_key, images.train)
+    test = data.binarize_once(test_key, images.test)
+  train, test = jax.device_put((train, test))
+  if FLAGS.binarization == "dynamic":
+    return Pixels(jax.device_put(images.train), data.binarize, train, test)
+  return Pixels(train, data.scale, train, test)
+
+
+def make_model(images: data.ImageData) -> Model:
+  data_dim = images.train.shape[1]
+  kernel_init, bias_init = nn.initializers.lecun_normal(), nn.initializers.zeros_init()
+  if FLAGS.init != "flax":
+    kernel_init = bias_init = nn.initializers.normal(float(FLAGS.init))
+  return mlp_vae(
+      _likelihood(data_dim),
+      data_dim=data_dim,
+      latent_dim=FLAGS.latent_dim,
+      hidden_dim=FLAGS.hidden_dim,
+      kernel_init=kernel_init,
+      bias_init=bias_init,
+  )
+
+
+def _likelihood(data_dim: int) -> Family:
+  if FLAGS.likelihood == "bernoulli":
+    return bernoulli(data_dim)
+  mean_link = jax.nn.sigmoid if FLAGS.sigmoid_mean else lambda head: head
+  return diagonal_gaussian(data_dim, mean_link=mean_link, min_std=FLAGS.min_std)
+
+
+def make_estimator(model: Model, data_dim: int) -> Estimator:
+  """The estimator with L bound, tried on shapes so that a misfit shows before training."""
+  function = ESTIMATORS.get(FLAGS.estimator) or _import_estimator()
+  estimator = functools.partial(function, num_samples=FLAGS.num_samples)
+
+  def once(key: Key, x: Array) -> Array:
+    return estimator(key, model, init_params(key, model), x)
+
+  try:
+    value = jax.eval_shape(once, jax.random.key(0), jax.numpy.zeros(data_dim))
+  except UnsupportedError as error:
+    raise UsageError("estimator", str(error)) from error
+  if getattr(value, "shape", None) != ():
+    raise UsageError("estimator", f"must return a scalar for one data point, and returned {value}")
+  return estimator
+
+
+def _import_estimator() -> Callable[..., Array]:
+  module_name, colon, name = FLAGS.estimator.partition(":")
+  if not colon:
+    known = ", ".join(ESTIMATORS)
+    raise UsageError("estimator", f"unknown; takes {known}, or package.module:function")
+  try:
+    function = getattr(importlib.import_module(module_name), name)
+  except Exception as error:  # whatever importing a user's module raises
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    raise UsageError("estimator", f"cannot be imported ({reason})") from error
+  if not callable(function):
+    raise UsageError("estimator", f"is {type(function).__name__}, which cannot be called")
+  try:
+    inspect.signature(function).bind("key", "model", "params", "x", num_samples=1)
+  except TypeError as error:
+    takes = "is called with (key, model, params, x, num_samples=L)"
+    raise UsageError("estimator", f"{takes}, which it does not accept: {error}") from error
+  return function
+
+
+def make_algorithm(model: Model, estimator: Estimator, num_data: int) -> Algorithm:
+  """Algorithm 1 with the optimizer and the prior on the weights that the flags name."""
+  return aevb(
+      model,
+      estimator,
+      OPTIMIZERS[FLAGS.optimizer](FLAGS.step_size),
+      num_data=num_data,
+      log_prior=gaussian_weight_prior(FLAGS.weight_prior) if FLAGS.weight_prior else None,
+  )

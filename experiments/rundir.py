@@ -1,0 +1,117 @@
+"""The directory of a run: which flags made it, its metrics, its summary."""
+
+import contextlib
+import csv
+import json
+import math
+import os
+import pathlib
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+
+from absl import flags
+
+from experiments.options import UsageError
+
+FLAGS = flags.FLAGS
+
+# Where a run is kept says nothing about what it computes.
+NOT_OF_THE_RUN = ("workdir", "compilation_cache_dir")
+
+
+def open_workdir(key_flags: Sequence[flags.Flag]) -> pathlib.Path:
+  """Makes --workdir and writes flags.txt there, unless it holds something else.
+
+  flags.txt has every flag that decides what is computed, as `--flagfile` reads
+  it. It leaves out the directory itself, so that repeating a run does not
+  overwrite it.
+
+  Raises:
+    UsageError: if the directory holds a run with other flags, or anything that
+      is not a run, or cannot be written.
+  """
+  workdir = pathlib.Path(FLAGS.workdir).expanduser()
+  lines = [flag.serialize() for flag in key_flags if flag.name not in NOT_OF_THE_RUN]
+  text = "".join(f"{line}\n" for line in sorted(lines) if line)
+  file = workdir / "flags.txt"
+  try:
+    if file.exists():
+      if differences := _differences(file.read_text(), text):
+        raise UsageError(
+            "workdir", f"holds a run with other flags ({differences}); name another directory"
+        )
+    elif workdir.exists() and any(workdir.iterdir()):
+      raise UsageError("workdir", "is not empty and holds no run; name another directory")
+    workdir.mkdir(parents=True, exist_ok=True)
+    for old in (workdir / "summary.json", *workdir.glob("events.out.tfevents.*")):
+      old.unlink(missing_ok=True)
+    write_text(file, text)
+  except OSError as error:
+    raise UsageError("workdir", f"cannot be used ({error.strerror}: {error.filename})") from error
+  return workdir
+
+
+def _differences(there: str, here: str) -> str:
+  there, here = set(there.splitlines()), set(here.splitlines())
+  return "; ".join(
+      f"{side}: {' '.join(sorted(lines))}"
+      for side, lines in (("there", there - here), ("here", here - there))
+      if lines
+  )
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a whole file or none."""
+  partial = path.with_name(path.name + ".partial")
+  partial.write_text(text)
+  os.replace(partial, path)
+
+
+def write_figure(path: pathlib.Path, figure) -> None:
+  """Writes a matplotlib figure as PNG, whole or not at all."""
+  partial = path.with_name(path.name + ".partial")
+  figure.savefig(partial, format="png")
+  os.replace(partial, path)
+
+
+def write_summary(path: pathlib.Path, summary: dict) -> None:
+  """Writes JSON; numbers that JSON cannot hold become null."""
+  finite = {
+      key: None if isinstance(value, float) and not math.isfinite(value) else value
+      for key, value in summary.items()
+  }
+  write_text(path, json.dumps(finite, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def metrics_writer(workdir: pathlib.Path, columns: Sequence[str]) -> Iterator[Callable[[dict], None]]:
+  """A function that appends a row to metrics.csv and to TensorBoard's events.
+
+  Every row is on disk before the function returns. TensorBoard shows it against
+  examples_seen.
+  """
+  from tensorboardX import SummaryWriter
+
+  with open(workdir / "metrics.csv", "w", newline="") as file, SummaryWriter(str(workdir)) as events:
+    table = csv.DictWriter(file, columns)
+    table.writeheader()
+    file.flush()
+
+    def write(row: dict) -> None:
+      table.writerow(row)
+      file.flush()
+      for name in columns:
+        events.add_scalar(name, row[name], row["examples_seen"])
+      events.flush()
+
+    yield write
+
+
+def git_commit() -> str | None:
+  """The commit of this code, with "-dirty" where files differ from it; None outside git."""
+  here = pathlib.Path(__file__).parent
+  try:
+    git = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return None

@@ -1,0 +1,255 @@
+"""Trains a variational auto-encoder by AEVB, evaluates it and draws what it learned.
+
+  python -m experiments.train --workdir=runs/digits
+  python -m experiments.train --dataset=mnist --latent_dim=20 --optimizer=adagrad \
+      --step_size=0.02 --workdir=runs/mnist
+
+Writes into --workdir: flags.txt, metrics.csv, TensorBoard events, summary.json
+and pictures.
+"""
+
+import math
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from aevb_jax import figures
+from aevb_jax.data import ImageData, scale
+from aevb_jax.marginal import importance_sampling
+from aevb_jax.train import Mean, evaluate, fit, mean_and_standard_error
+from aevb_jax.types import Algorithm, Array, Key, Model, Params
+from experiments import options, rundir
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(options)
+
+flags.DEFINE_integer(
+    "eval_every", 100_000, "Training samples between evaluations of the bound.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "num_importance_samples",
+    500,
+    "K, samples per test point for the log-likelihood at the end; 0 leaves it out.",
+    lower_bound=0,
+)
+flags.DEFINE_string(
+    "workdir", None, "Directory for what this run writes. Default: runs/DATASET-TIME."
+)
+
+COLUMNS = (
+    "step",
+    "examples_seen",
+    "train_bound",
+    "train_bound_se",
+    "test_bound",
+    "test_bound_se",
+    "seconds",
+)
+MAX_CHUNK_STEPS = 250  # training steps between two looks from the host
+BLOCK = 500  # test points between two looks from the host
+
+
+class Timing(NamedTuple):
+  compile_seconds: float
+  steps_per_second: float  # of training alone, without compilation and evaluation
+
+
+def main() -> None:
+  start = time.perf_counter()
+  images = options.load_images()
+  model = options.make_model(images)
+  estimator = options.make_estimator(model, data_dim=images.train.shape[1])
+  algorithm = options.make_algorithm(model, estimator, num_data=len(images.train))
+  if FLAGS.workdir is None:
+    FLAGS.workdir = f"runs/{FLAGS.dataset.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+  workdir = rundir.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
+  pixels = options.make_pixels(images)
+  train_key, likelihood_key, picture_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
+
+  def bound(key: Key, params: Params, x: Array) -> Array:
+    return estimator(key, model, params, x)
+
+  with rundir.metrics_writer(workdir, COLUMNS) as write_row:
+    try:
+      params, rows, timing = train(train_key, algorithm, bound, pixels, write_row)
+    except (KeyboardInterrupt, FloatingPointError) as stop:
+      what, status = (stop, 1) if isinstance(stop, FloatingPointError) else ("interrupted", 130)
+      options.fail(f"{what}; the evaluations up to here are in {workdir / 'metrics.csv'}", status)
+  draw_pictures(workdir, picture_key, model, params, images, pixels, rows)
+  log_likelihood = estimate_log_likelihood(likelihood_key, model, params, pixels.evaluation_test)
+  summarize(workdir, rows[-1], timing, log_likelihood, wall_seconds=time.perf_counter() - start)
+
+
+def train(
+    key: Key,
+    algorithm: Algorithm,
+    bound: Callable[[Key, Params, Array], Array],
+    pixels: options.Pixels,
+    write_row: Callable[[dict], None],
+) -> tuple[Params, list[dict], Timing]:
+  """Trains for --num_examples; every --eval_every, evaluates the bound and writes a row.
+
+  Raises:
+    FloatingPointError: when the bound is no longer a finite number.
+  """
+  init_key, fit_key, evaluation_key = jax.random.split(key, 3)
+  state = algorithm.init(init_key)
+  num_steps = math.ceil(FLAGS.num_examples / FLAGS.batch_size)
+  eval_steps = max(1, round(FLAGS.eval_every / FLAGS.batch_size))
+  compiled, compile_seconds, seconds, step, rows = {}, 0.0, 0.0, 0, []
+  total = num_steps * FLAGS.batch_size
+  with tqdm(total=total, unit=" samples", unit_scale=True, disable=None) as bar:
+    while step < num_steps:
+      chunk = min(MAX_CHUNK_STEPS, eval_steps - step % eval_steps, num_steps - step)
+      start = time.perf_counter()
+      if chunk not in compiled:
+        compiled[chunk] = fit.lower(
+            algorithm,
+            state,
+            fit_key,
+            pixels.train,
+            batch_size=FLAGS.batch_size,
+            num_steps=chunk,
+            preprocess=pixels.preprocess,
+        ).compile()
+        compile_seconds += time.perf_counter() - start
+        start = time.perf_counter()
+      state, metrics = compiled[chunk](state, fit_key, pixels.train)
+      chunk_bound = float(metrics["bound"].mean())  # the host waits here, once per chunk
+      seconds += time.perf_counter() - start
+      step += chunk
+      bar.update(chunk * FLAGS.batch_size)
+      bar.set_postfix(bound=f"{chunk_bound:.2f}")
+      if not math.isfinite(chunk_bound):
+        raise FloatingPointError(
+            f"the bound became {chunk_bound} by step {step}; a smaller --step_size may help"
+        )
+      if step % eval_steps == 0 or step == num_steps:
+        examples_seen = step * FLAGS.batch_size
+        row = dict(step=step, examples_seen=examples_seen, seconds=round(seconds, 3))
+        row |= evaluate_bound(evaluation_key, bound, state.params, pixels)
+        rows.append(row)
+        write_row(row)
+        tqdm.write(describe(row))
+  return state.params, rows, Timing(compile_seconds, num_steps / seconds)
+
+
+def evaluate_bound(
+    key: Key, bound: Callable[[Key, Params, Array], Array], params: Params, pixels: options.Pixels
+) -> dict:
+  """The bound over the whole of both splits; the same key makes evaluations comparable."""
+  columns = {}
+  for split, fixed_pixels in (("train", pixels.evaluation_train), ("test", pixels.evaluation_test)):
+    mean = mean_and_standard_error(evaluate(bound, key, params, fixed_pixels))
+    columns[f"{split}_bound"] = mean.value
+    columns[f"{split}_bound_se"] = mean.standard_error
+  return columns
+
+
+def describe(row: dict) -> str:
+  return (
+      f"{row['examples_seen']:>12,} samples   "
+      f"train bound {row['train_bound']:9.2f} ± {row['train_bound_se']:.2f}   "
+      f"test bound {row['test_bound']:9.2f} ± {row['test_bound_se']:.2f}"
+  )
+
+
+def estimate_log_likelihood(key: Key, model: Model, params: Params, test: Array) -> Mean | None:
+  """The mean of log p(x) over the test points, by K importance samples each."""
+  if not FLAGS.num_importance_samples:
+    return None
+
+  def log_likelihood(key: Key, params: Params, x: Array) -> Array:
+    num_samples = FLAGS.num_importance_samples
+    return importance_sampling(key, model, params, x, num_samples=num_samples).value
+
+  values = []
+  with tqdm(total=len(test), unit=" points", desc="log-likelihood", disable=None) as bar:
+    for i, start in enumerate(range(0, len(test), BLOCK)):
+      block = test[start : start + BLOCK]
+      block_key = jax.random.fold_in(key, i)
+      values.append(np.asarray(evaluate(log_likelihood, block_key, params, block, batch_size=20)))
+      bar.update(len(block))
+  return mean_and_standard_error(np.concatenate(values))
+
+
+def draw_pictures(
+    workdir: pathlib.Path,
+    key: Key,
+    model: Model,
+    params: Params,
+    images: ImageData,
+    pixels: options.Pixels,
+    rows: list[dict],
+) -> None:
+  title = f"{FLAGS.dataset}, {FLAGS.latent_dim} latents"
+  shape = images.image_shape
+
+  def save(name: str, figure) -> None:
+    rundir.write_figure(workdir / f"{name}.png", figure)
+
+  save("bound", figures.draw_bounds(rows, f"{title}, {FLAGS.estimator}"))
+
+  z = figures.sample_prior(key, model, params, 100)
+  picture = figures.tile(figures.decode(model, params, z), shape, columns=10)
+  save("samples", figures.draw_images(picture, f"{title}: E[x|z] for z from the prior"))
+
+  x = jax.vmap(scale, in_axes=(None, 0))(key, pixels.evaluation_test[:30])
+  reconstructions = figures.decode(model, params, figures.encode(model, params, x))
+  pairs = np.stack([x.reshape(3, 10, -1), reconstructions.reshape(3, 10, -1)], axis=1)
+  picture = figures.tile(pairs.reshape(60, -1), shape, columns=10)
+  labels = ["test", "model"] * 3
+  save("reconstructions", figures.draw_images(picture, f"{title}: reconstructions", row_labels=labels))
+
+  if FLAGS.latent_dim == 2:
+    side = 20
+    picture = figures.tile(
+        figures.decode(model, params, figures.manifold_latents(side)), shape, columns=side, gap=0
+    )
+    save("manifold", figures.draw_images(picture, f"{title}: learned manifold"))
+    mean = evaluate(lambda key, params, x: figures.encode(model, params, x[None])[0], key, params, pixels.evaluation_test)
+    save("latents", figures.draw_latents(mean, images.test_labels, f"{title}: test points"))
+
+
+def summarize(
+    workdir: pathlib.Path, row: dict, timing: Timing, log_likelihood: Mean | None, wall_seconds: float
+) -> None:
+  """Writes summary.json, last of all, and prints what a user looks for first."""
+  summary = dict(
+      test_bound=row["test_bound"],
+      test_bound_se=row["test_bound_se"],
+      test_log_likelihood=log_likelihood and log_likelihood.value,
+      test_log_likelihood_se=log_likelihood and log_likelihood.standard_error,
+      num_importance_samples=FLAGS.num_importance_samples,
+      num_samples=FLAGS.num_samples,
+      estimator=FLAGS.estimator,
+      dataset=FLAGS.dataset,
+      binarization=FLAGS.binarization,
+      binarization_seed=options.BINARIZATION_SEED,
+      examples_seen=row["examples_seen"],
+      steps_per_second=timing.steps_per_second,
+      compile_seconds=timing.compile_seconds,
+      wall_seconds=wall_seconds,
+      device=jax.devices()[0].device_kind,
+      jax_version=jax.__version__,
+      git_commit=rundir.git_commit(),
+      seed=FLAGS.seed,
+  )
+  rundir.write_summary(workdir / "summary.json", summary)
+  print(f"pictures             {' '.join(sorted(str(path) for path in workdir.glob('*.png')))}")
+  print(f"test bound           {row['test_bound']:.2f} ± {row['test_bound_se']:.2f} nats")
+  if log_likelihood:
+    value, error = log_likelihood
+    samples = f"({FLAGS.num_importance_samples} importance samples)"
+    print(f"test log-likelihood  {value:.2f} ± {error:.2f} nats {samples}")
+
+
+if __name__ == "__main__":
+  options.run(main)

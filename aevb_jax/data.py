@@ -119,7 +119,7 @@ def load_tfds(
     builder = tfds.builder(name, data_dir=data_dir)
   except tfds.core.DatasetNotFoundError as error:
     raise DataError(f"TensorFlow Datasets knows no data set {name!r}") from error
-  except ValueError as error:  # an unknown version or configuration
+  except (ValueError, AssertionError) as error:  # an unknown version or configuration
     raise DataError(f"{name!r}: {str(error).strip().splitlines()[0]}") from error
   if not builder.is_prepared():
     directory = "" if data_dir is None else f", data_dir='{data_dir}'"

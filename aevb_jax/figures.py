@@ -4,12 +4,13 @@ The functions that compute return arrays; the functions that draw return a
 matplotlib figure and leave saving it to the caller.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import scipy.special
 
 from aevb_jax.types import Array, Key, Model, Params
 
@@ -17,22 +18,25 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 
+@functools.partial(jax.jit, static_argnames="model")
 def decode(model: Model, params: Params, z: Array) -> Array:
   """The mean of p(x|z) for latents z of shape (n, J); shape (n, D)."""
   return jax.vmap(lambda z: model.decoder.given(params.theta, z).mean)(z)
 
 
+@functools.partial(jax.jit, static_argnames="model")
 def encode(model: Model, params: Params, x: Array) -> Array:
   """The mean of q(z|x) for data points x of shape (n, D); shape (n, J)."""
   return jax.vmap(lambda x: model.encoder.given(params.phi, x).mean)(x)
 
 
+@functools.partial(jax.jit, static_argnames=("model", "n"))
 def sample_prior(key: Key, model: Model, params: Params, n: int) -> Array:
   """n draws z ~ p(z); shape (n, J)."""
   return jax.vmap(model.prior(params.theta).sample)(jax.random.split(key, n))
 
 
-def manifold_latents(n: int) -> Array:
+def manifold_latents(n: int) -> np.ndarray:
   """An n×n grid on the unit square through the inverse Gaussian CDF (figure 4).
 
   Coordinates are (i + 1/2)/n, never 0 or 1. The first latent grows from left to
@@ -41,19 +45,22 @@ def manifold_latents(n: int) -> Array:
   Returns:
     Shape (n², 2), in rows from top to bottom.
   """
-  quantiles = jax.scipy.special.ndtri((jnp.arange(n) + 0.5) / n)
-  first, second = jnp.meshgrid(quantiles, quantiles[::-1])
-  return jnp.stack([first.ravel(), second.ravel()], axis=-1)
+  quantiles = scipy.special.ndtri((np.arange(n) + 0.5) / n)
+  first, second = np.meshgrid(quantiles, quantiles[::-1])
+  return np.stack([first.ravel(), second.ravel()], axis=-1)
 
 
-def tile(images: Array, image_shape: Sequence[int], columns: int, gap: int = 1) -> np.ndarray:
-  """Images (n, H·W·C) in [0, 1] as one picture, row by row, `gap` white pixels apart."""
+def tile(
+    images: Array, image_shape: Sequence[int], columns: int, *, background: float = 1.0
+) -> np.ndarray:
+  """Images (n, H·W·C) in [0, 1] as one picture, row by row, one pixel of background apart."""
   height, width, channels = image_shape
   images = np.asarray(images).reshape(-1, height, width, channels)
   rows = -(-len(images) // columns)
-  picture = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
+  size = rows * (height + 1) - 1, columns * (width + 1) - 1, channels
+  picture = np.full(size, background)
   for i, image in enumerate(images):
-    top, left = i // columns * (height + gap), i % columns * (width + gap)
+    top, left = i // columns * (height + 1), i % columns * (width + 1)
     picture[top : top + height, left : left + width] = image
   return picture
 
@@ -121,16 +128,19 @@ def draw_latents(z: Array, labels: np.ndarray | None, title: str) -> "Figure":
   figure = _figure(4.5, 4.2)
   axes = figure.add_subplot()
   z = np.asarray(z)
+  dots = dict(s=np.clip(8000 / len(z), 2, 16), alpha=0.7, linewidths=0)
   if labels is None:
-    axes.scatter(z[:, 0], z[:, 1], s=4, alpha=0.6, linewidths=0)
+    axes.scatter(z[:, 0], z[:, 1], **dots)
   else:
     classes = np.unique(labels)
     for i, label in enumerate(classes):
       chosen = z[labels == label]
       color = f"C{i}" if len(classes) <= 10 else None
-      axes.scatter(chosen[:, 0], chosen[:, 1], s=4, alpha=0.6, linewidths=0, color=color, label=label)
+      axes.scatter(chosen[:, 0], chosen[:, 1], color=color, label=label, **dots)
     if len(classes) <= 20:
-      axes.legend(markerscale=3, frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+      legend = axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+      for handle in legend.legend_handles:
+        handle.set_sizes([24])
   axes.set_aspect("equal", adjustable="datalim")
   axes.set_xlabel("$z_1$")
   axes.set_ylabel("$z_2$")

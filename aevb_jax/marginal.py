@@ -61,7 +61,7 @@ def importance_sampling(
     z = q.sample(key)
     return log_joint(model, params.theta, x, z) - q.log_prob(z)
 
-  def add_chunk(log_sums: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], None]:
+  def add_chunk(i: Array, log_sums: tuple[Array, Array]) -> tuple[Array, Array]:
     log_w = jax.vmap(log_weight)(jax.random.split(jax.random.fold_in(key, i), chunk_size))
     drawn = i * chunk_size + jnp.arange(chunk_size)
     log_w = jnp.where(drawn < num_samples, log_w, -jnp.inf)  # the last chunk may be partial
@@ -69,13 +69,11 @@ def importance_sampling(
     return (
         jnp.logaddexp(log_sum, jax.nn.logsumexp(log_w)),
         jnp.logaddexp(log_sum_of_squares, jax.nn.logsumexp(2 * log_w)),
-    ), None
+    )
 
   nothing = jnp.full((), -jnp.inf)
   num_chunks = -(-num_samples // chunk_size)
-  (log_sum, log_sum_of_squares), _ = jax.lax.scan(
-      add_chunk, (nothing, nothing), jnp.arange(num_chunks)
-  )
+  log_sum, log_sum_of_squares = jax.lax.fori_loop(0, num_chunks, add_chunk, (nothing, nothing))
   # K Σw² / (Σw)² - 1 is the relative variance of the weights.
   relative_variance = jnp.expm1(jnp.log(num_samples) + log_sum_of_squares - 2 * log_sum)
   return LogLikelihood(

@@ -75,7 +75,7 @@ def fit(
   """
   if batch_size > len(pixels):
     raise ValueError(f"batch_size is {batch_size}, but the data set has {len(pixels)} examples")
-  order_key, pixel_key = jax.random.split(key)
+  order_key, pixel_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
   indices = minibatch_indices(
       order_key, state.step, num_steps, num_data=len(pixels), batch_size=batch_size
   )
@@ -101,7 +101,8 @@ def evaluate(
 
   Args:
     function: (key, params, x) -> arrays, for one data point x of shape (D,).
-    key: example i draws from `split(key, N)[i]`.
+    key: example i draws from `fold_in(key, i)`, so the same key at other
+      parameters gives values that differ by the parameters alone.
     params: passed to `function`.
     pixels: the data set, shape (N, D).
     batch_size: examples held in memory at once; does not change the result.
@@ -111,12 +112,13 @@ def evaluate(
     What `function` returns, with a leading axis N.
   """
 
-  def one(key_and_pixels: tuple[Key, Array]) -> PyTree:
-    preprocess_key, key = jax.random.split(key_and_pixels[0])
-    return function(key, params, preprocess(preprocess_key, key_and_pixels[1]))
+  def one(index_and_pixels: tuple[Array, Array]) -> PyTree:
+    index, pixels = index_and_pixels
+    preprocess_key, function_key = jax.random.split(jax.random.fold_in(key, index))
+    return function(function_key, params, preprocess(preprocess_key, pixels))
 
-  keys = jax.random.split(key, len(pixels))
-  return jax.lax.map(one, (keys, pixels), batch_size=min(batch_size, len(pixels)))
+  indices = jnp.arange(len(pixels), dtype=jnp.int32)
+  return jax.lax.map(one, (indices, pixels), batch_size=min(batch_size, len(pixels)))
 
 
 class Mean(NamedTuple):

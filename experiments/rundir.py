@@ -70,7 +70,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
 def write_figure(path: pathlib.Path, figure) -> None:
   """Writes a matplotlib figure as PNG, whole or not at all."""
   partial = path.with_name(path.name + ".partial")
-  figure.savefig(partial, format="png")
+  figure.savefig(partial, format="png", bbox_inches="tight")
   os.replace(partial, path)
 
 

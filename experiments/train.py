@@ -8,6 +8,7 @@ Writes into --workdir: flags.txt, metrics.csv, TensorBoard events, summary.json
 and pictures.
 """
 
+import functools
 import math
 import pathlib
 import sys
@@ -201,21 +202,20 @@ def draw_pictures(
   picture = figures.tile(figures.decode(model, params, z), shape, columns=10)
   save("samples", figures.draw_images(picture, f"{title}: E[x|z] for z from the prior"))
 
-  x = jax.vmap(scale, in_axes=(None, 0))(key, pixels.evaluation_test[:30])
+  to_x = jax.vmap(functools.partial(scale, key))
+  x = to_x(pixels.evaluation_test[:30])
   reconstructions = figures.decode(model, params, figures.encode(model, params, x))
   pairs = np.stack([x.reshape(3, 10, -1), reconstructions.reshape(3, 10, -1)], axis=1)
   picture = figures.tile(pairs.reshape(60, -1), shape, columns=10)
-  labels = ["test", "model"] * 3
-  save("reconstructions", figures.draw_images(picture, f"{title}: reconstructions", row_labels=labels))
+  labels = ["x", "E[x|z]"] * 3
+  save("reconstructions", figures.draw_images(picture, f"{title}: test images and their reconstructions", row_labels=labels))
 
   if FLAGS.latent_dim == 2:
-    side = 20
-    picture = figures.tile(
-        figures.decode(model, params, figures.manifold_latents(side)), shape, columns=side, gap=0
-    )
-    save("manifold", figures.draw_images(picture, f"{title}: learned manifold"))
-    mean = evaluate(lambda key, params, x: figures.encode(model, params, x[None])[0], key, params, pixels.evaluation_test)
-    save("latents", figures.draw_latents(mean, images.test_labels, f"{title}: test points"))
+    z = figures.manifold_latents(20)
+    picture = figures.tile(figures.decode(model, params, z), shape, columns=20, background=0.0)
+    save("manifold", figures.draw_images(picture, f"{title}: the learned manifold"))
+    z = figures.encode(model, params, to_x(pixels.evaluation_test))
+    save("latents", figures.draw_latents(z, images.test_labels, f"{title}: test points, mean of q(z|x)"))
 
 
 def summarize(

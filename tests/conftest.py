@@ -1,0 +1,41 @@
+"""Double precision, no silent broadcasting, no key used twice, eight devices."""
+
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.fixture(scope="session")
+def float_images_dir(tmp_path_factory):
+  """A TFDS directory with the data set float_images: 4×4 pixels in [-1, 2]."""
+  import tensorflow_datasets as tfds
+
+  class FloatImages(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+    pkg_dir_path = pathlib.Path(__file__).parent
+
+    def _info(self):
+      image = tfds.features.Tensor(shape=(4, 4, 1), dtype=np.float32)
+      return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"image": image}))
+
+    def _split_generators(self, dl_manager):
+      return {"train": self._images(30), "test": self._images(10)}
+
+    def _images(self, n):
+      rng = np.random.default_rng(n)
+      for i in range(n):
+        yield i, {"image": rng.uniform(-1, 2, size=(4, 4, 1)).astype(np.float32)}
+
+    def _generate_examples(self):
+      raise NotImplementedError
+
+  directory = str(tmp_path_factory.mktemp("tfds"))
+  FloatImages(data_dir=directory, file_format="array_record").download_and_prepare()
+  return directory

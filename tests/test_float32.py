@@ -1,0 +1,124 @@
+"""Single precision at the extremes: finite values, finite gradients, the right dtype."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from aevb_jax import (
+    aevb,
+    bernoulli,
+    diagonal_gaussian,
+    elbo_a,
+    elbo_b,
+    fit,
+    importance_sampling,
+    init_params,
+    kl_divergence,
+    mlp_vae,
+    standard_normal,
+)
+from aevb_jax.data import binarize
+from aevb_jax.families import Bernoulli, DiagonalGaussian, distribution
+from aevb_jax.optimizers import adagrad
+
+
+@pytest.fixture(autouse=True)
+def single_precision():
+  with jax.enable_x64(False):
+    yield
+
+
+def assert_finite(tree):
+  for leaf in jax.tree.leaves(tree):
+    assert leaf.dtype == jnp.float32
+    assert jnp.isfinite(leaf).all()
+
+
+@pytest.mark.parametrize("logit", [-200.0, -110.0, -17.0, 0.0, 17.0, 110.0, 200.0])
+@pytest.mark.parametrize("x", [0.0, 0.3, 1.0])
+def test_bernoulli(logit, x):
+  log_prob = lambda logit: bernoulli(1).log_prob(Bernoulli(logit), jnp.asarray([x]))
+  value, gradient = jax.value_and_grad(log_prob)(jnp.asarray([logit]))
+  assert_finite((value, gradient))
+  exact = -x * np.logaddexp(0, -logit) - (1 - x) * np.logaddexp(0, logit)
+  np.testing.assert_allclose(value, exact, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(gradient[0], x - 1 / (1 + np.exp(-logit)), atol=1e-6)
+
+
+@pytest.mark.parametrize("log_var", [-160.0, -20.0, 0.0, 20.0, 160.0])
+def test_gaussian(log_var):
+  family = diagonal_gaussian(2)
+
+  def log_prob_of_own_sample(log_var):
+    eta = DiagonalGaussian(jnp.zeros(2), log_var)
+    return family.log_prob(eta, family.transform(eta, jnp.asarray([-3.0, 0.5])))
+
+  value, gradient = jax.value_and_grad(log_prob_of_own_sample)(jnp.full(2, log_var))
+  assert_finite((value, gradient))
+  exact = scipy.stats.norm.logpdf([-3.0, 0.5]).sum() - log_var
+  np.testing.assert_allclose(value, exact, rtol=1e-5)
+  np.testing.assert_allclose(gradient, -0.5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("log_var", [-160.0, -20.0, 0.0, 20.0, 80.0])
+def test_kl(log_var):
+  def kl(eta):
+    return kl_divergence(distribution(diagonal_gaussian(2), eta), standard_normal(2))
+
+  eta = DiagonalGaussian(jnp.asarray([0.0, 1e5]), jnp.full(2, log_var))
+  assert_finite(jax.value_and_grad(kl)(eta))
+
+
+def test_a_floor_on_the_standard_deviation():
+  family = diagonal_gaussian(1, min_std=0.01)
+
+  def log_prob(head):
+    return family.log_prob(family.eta(jnp.zeros(1), head), jnp.zeros(1))
+
+  value, gradient = jax.value_and_grad(log_prob)(jnp.asarray([-1e4]))
+  assert_finite((value, gradient))
+  np.testing.assert_allclose(value, scipy.stats.norm.logpdf(0, scale=0.01), rtol=1e-5)
+
+
+@pytest.mark.parametrize("likelihood", [bernoulli, diagonal_gaussian])
+@pytest.mark.parametrize("estimator", [elbo_a, elbo_b])
+def test_estimators(estimator, likelihood):
+  model = mlp_vae(likelihood(9), data_dim=9, latent_dim=2, hidden_dim=4)
+  params = init_params(jax.random.key(0), model)
+  if likelihood is bernoulli:  # saturated hidden units, logits of about ±100
+    params = params._replace(theta=jax.tree.map(lambda w: 100 * w, params.theta))
+
+  @jax.jit
+  @jax.value_and_grad
+  def function(params):
+    return estimator(jax.random.key(1), model, params, jnp.ones(9), num_samples=3)
+
+  assert_finite(function(params))
+
+
+def test_importance_weights_far_below_the_smallest_float():
+  model = mlp_vae(bernoulli(784), data_dim=784, latent_dim=2, hidden_dim=4)
+  params = init_params(jax.random.key(0), model)
+  estimate = jax.jit(
+      lambda key: importance_sampling(key, model, params, jnp.ones(784), num_samples=60)
+  )(jax.random.key(1))
+  assert_finite(estimate)
+  assert estimate.value < -200  # exp(-104) is 0 in single precision
+
+
+def test_training_keeps_single_precision():
+  pixels = np.random.default_rng(0).integers(0, 256, size=(20, 9), dtype=np.uint8)
+  model = mlp_vae(bernoulli(9), data_dim=9, latent_dim=2, hidden_dim=4)
+  algorithm = aevb(model, elbo_b, adagrad(0.1, warmup_steps=2), num_data=20)
+  state, metrics = fit(
+      algorithm,
+      algorithm.init(jax.random.key(0)),
+      jax.random.key(1),
+      pixels,
+      batch_size=5,
+      num_steps=30,
+      preprocess=binarize,
+  )
+  assert_finite((state.params, metrics))

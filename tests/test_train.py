@@ -1,0 +1,195 @@
+"""The order of the data, the compiled scan, and evaluation over a whole set."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from aevb_jax import aevb, bernoulli, elbo_a, elbo_b, evaluate, fit, mean_and_standard_error, mlp_vae
+from aevb_jax.data import binarize, scale
+from aevb_jax.optimizers import adam
+from aevb_jax.train import minibatch_indices
+
+PIXELS = np.random.default_rng(0).integers(0, 256, size=(23, 6), dtype=np.uint8)
+MODEL = mlp_vae(bernoulli(6), data_dim=6, latent_dim=2, hidden_dim=5)
+
+
+def indices(step, num_steps, num_data=23, batch_size=5, seed=0):
+  return np.asarray(
+      minibatch_indices(
+          jax.random.key(seed),
+          jnp.int32(step),
+          num_steps,
+          num_data=num_data,
+          batch_size=batch_size,
+      )
+  )
+
+
+def test_every_epoch_is_a_fresh_permutation():
+  epochs = indices(0, 12, num_data=20).reshape(3, 20)
+  for epoch in epochs:
+    np.testing.assert_array_equal(np.sort(epoch), np.arange(20))
+  assert not np.array_equal(epochs[0], epochs[1]) and not np.array_equal(epochs[1], epochs[2])
+
+
+def test_an_epoch_leaves_out_the_remainder_and_not_always_the_same():
+  epochs = indices(0, 4 * 30).reshape(30, 20)
+  assert all(len(set(epoch)) == 20 for epoch in epochs)
+  left_out = [frozenset(range(23)) - set(epoch) for epoch in epochs]
+  assert len(set(left_out)) > 15
+
+
+@pytest.mark.parametrize("start", [0, 3, 4, 7, 19])
+@pytest.mark.parametrize("num_steps", [1, 4, 9])
+def test_what_a_step_sees_does_not_depend_on_how_steps_are_chunked(start, num_steps):
+  np.testing.assert_array_equal(indices(start, num_steps), indices(0, 30)[start : start + num_steps])
+
+
+def test_the_order_depends_on_the_key():
+  assert not np.array_equal(indices(0, 4, seed=0), indices(0, 4, seed=1))
+
+
+def test_one_batch_an_epoch_and_the_whole_set_a_batch():
+  whole = indices(0, 3, num_data=7, batch_size=7)
+  np.testing.assert_array_equal(np.sort(whole, axis=1), np.tile(np.arange(7), (3, 1)))
+
+
+def algorithm(estimator=elbo_b, step_size=1e-2):
+  return aevb(MODEL, estimator, adam(step_size), num_data=23)
+
+
+def leaves(state):
+  return [np.asarray(leaf) for leaf in jax.tree.leaves((state.step, state.params, state.opt_state))]
+
+
+def test_two_halves_are_the_whole_bit_for_bit():
+  whole_algorithm = algorithm()
+  run = functools.partial(fit, whole_algorithm, batch_size=5, preprocess=binarize)
+  whole, whole_metrics = run(
+      whole_algorithm.init(jax.random.key(0)), jax.random.key(1), PIXELS, num_steps=14
+  )
+  half, first = run(whole_algorithm.init(jax.random.key(0)), jax.random.key(1), PIXELS, num_steps=7)
+  half, second = run(half, jax.random.key(1), PIXELS, num_steps=7)
+  for a, b in zip(leaves(whole), leaves(half)):
+    np.testing.assert_array_equal(a, b)
+  np.testing.assert_array_equal(
+      whole_metrics["bound"], np.concatenate([first["bound"], second["bound"]])
+  )
+
+
+def test_the_scan_is_the_loop():
+  one = algorithm()
+  state, metrics = fit(
+      one, one.init(jax.random.key(0)), jax.random.key(1), PIXELS, batch_size=5, num_steps=6
+  )
+  looped = one.init(jax.random.key(0))
+  update = jax.jit(one.update)
+  order_key = jax.random.fold_in(jax.random.key(1), 0)
+  order = minibatch_indices(order_key, looped.step, 6, num_data=23, batch_size=5)
+  for step, index in enumerate(order):
+    looped, looped_metrics = update(looped, jnp.asarray(PIXELS[index] / 255))
+    np.testing.assert_allclose(metrics["bound"][step], looped_metrics["bound"], rtol=1e-10)
+  for a, b in zip(leaves(state), leaves(looped)):
+    np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
+
+
+def test_dynamic_binarization_is_fresh_at_every_step():
+  gray = np.full((4, 6), 128, np.uint8)
+  seen = aevb(MODEL, lambda key, model, params, x: jnp.sum(x * 2.0 ** jnp.arange(6)), optax.sgd(0.0), num_data=4)
+  _, metrics = fit(
+      seen,
+      seen.init(jax.random.key(0)),
+      jax.random.key(1),
+      gray,
+      batch_size=1,
+      num_steps=40,
+      preprocess=binarize,
+  )
+  assert len(np.unique(metrics["bound"])) > 25  # of 64 patterns
+
+
+def test_a_member_of_a_sweep_is_the_single_run():
+  step_sizes = [1e-3, 3e-2]
+
+  def run(step_size, key):
+    member = algorithm(step_size=step_size)
+    state = member.init(key)
+    return fit(member, state, jax.random.key(1), PIXELS, batch_size=5, num_steps=6)[1]["bound"]
+
+  run = jax.jit(run)
+  swept = jax.jit(jax.vmap(run))(jnp.asarray(step_sizes), jax.random.split(jax.random.key(0), 2))
+  keys = jax.random.split(jax.random.key(0), 2)
+  for i, step_size in enumerate(step_sizes):
+    np.testing.assert_allclose(swept[i], run(step_size, keys[i]), rtol=1e-10)
+
+
+def test_training_is_compiled_once():
+  traces = []
+
+  def counted(key, model, params, x):
+    traces.append(1)
+    return elbo_b(key, model, params, x)
+
+  one = algorithm(counted)
+  state = one.init(jax.random.key(0))
+  for _ in range(3):
+    state, _ = fit(one, state, jax.random.key(1), PIXELS, batch_size=5, num_steps=4)
+  assert len(traces) == 1 and state.step == 12
+
+
+def test_the_state_is_donated():
+  one = algorithm()
+  state = one.init(jax.random.key(0))
+  fit(one, state, jax.random.key(1), PIXELS, batch_size=5, num_steps=2)
+  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+
+
+def test_training_raises_the_bound():
+  one = algorithm()
+  bound = lambda key, params, x: elbo_b(key, MODEL, params, x, num_samples=50)
+  state = one.init(jax.random.key(0))
+  before = evaluate(bound, jax.random.key(2), state.params, PIXELS).mean()
+  state, _ = fit(one, state, jax.random.key(1), PIXELS, batch_size=5, num_steps=500)
+  assert evaluate(bound, jax.random.key(2), state.params, PIXELS).mean() > before + 0.3
+
+
+def test_a_minibatch_larger_than_the_data_is_refused():
+  one = algorithm()
+  with pytest.raises(ValueError, match="batch_size is 24, but the data set has 23 examples"):
+    fit(one, one.init(jax.random.key(0)), jax.random.key(1), PIXELS, batch_size=24, num_steps=1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 23, 500])
+def test_evaluation_counts_every_example_once(batch_size):
+  params = algorithm().init(jax.random.key(0)).params
+  bound = lambda key, params, x: elbo_a(key, MODEL, params, x)
+  values = evaluate(bound, jax.random.key(2), params, PIXELS, batch_size=batch_size)
+  for i in (0, 4, 22):
+    key = jax.random.split(jax.random.fold_in(jax.random.key(2), i))[1]
+    expected = elbo_a(key, MODEL, params, jnp.asarray(PIXELS[i] / 255))
+    np.testing.assert_allclose(values[i], expected, rtol=1e-11)
+  assert values.shape == (23,)
+
+
+def test_evaluation_preprocesses_and_returns_trees():
+  def function(key, params, x):
+    return {"x": x, "sum": jnp.sum(x) + params}
+
+  values = evaluate(function, jax.random.key(0), 1.0, PIXELS, batch_size=4)
+  np.testing.assert_allclose(values["x"], PIXELS / 255, rtol=1e-12)
+  np.testing.assert_allclose(values["sum"], PIXELS.sum(1) / 255 + 1, rtol=1e-12)
+  binary = evaluate(function, jax.random.key(0), 1.0, PIXELS, preprocess=binarize)["x"]
+  assert set(np.unique(binary)) == {0.0, 1.0}
+  np.testing.assert_array_equal(scale(jax.random.key(0), jnp.asarray(PIXELS[0])), values["x"][0])
+
+
+def test_mean_and_standard_error():
+  values = np.random.default_rng(0).normal(size=1000).astype(np.float32) + 1000
+  mean, error = mean_and_standard_error(values)
+  np.testing.assert_allclose(mean, np.mean(values.astype(np.float64)), rtol=1e-14)
+  np.testing.assert_allclose(error, 1 / np.sqrt(1000), rtol=0.1)
+  assert np.isnan(mean_and_standard_error(np.ones(1)).standard_error)

@@ -8,12 +8,12 @@ from aevb_jax.model import init_params, log_joint, mlp_vae, standard_normal
 from aevb_jax.networks import MLP, conditional
 from aevb_jax.train import evaluate, fit, mean_and_standard_error
 from aevb_jax.types import (
-    Algorithm,
-    Conditional,
-    Distribution,
-    Estimator,
-    Family,
-    Model,
-    Params,
-    TrainState,
+  Algorithm,
+  Conditional,
+  Distribution,
+  Estimator,
+  Family,
+  Model,
+  Params,
+  TrainState,
 )

@@ -37,14 +37,14 @@ def gaussian_weight_prior(precision: float) -> Callable[[Params], Array]:
 
 
 def minibatch_objective(
-    key: Key,
-    estimator: Estimator,
-    model: Model,
-    params: Params,
-    batch: Array,
-    *,
-    num_data: int,
-    log_prior: Callable[[Params], Array] | None = None,
+  key: Key,
+  estimator: Estimator,
+  model: Model,
+  params: Params,
+  batch: Array,
+  *,
+  num_data: int,
+  log_prior: Callable[[Params], Array] | None = None,
 ) -> tuple[Array, Array]:
   """Equation 8 and the prior on the parameters, in nats per data point.
 
@@ -73,12 +73,12 @@ def minibatch_objective(
 
 
 def aevb(
-    model: Model,
-    estimator: Estimator,
-    optimizer: optax.GradientTransformation,
-    *,
-    num_data: int,
-    log_prior: Callable[[Params], Array] | None = None,
+  model: Model,
+  estimator: Estimator,
+  optimizer: optax.GradientTransformation,
+  *,
+  num_data: int,
+  log_prior: Callable[[Params], Array] | None = None,
 ) -> Algorithm:
   """Algorithm 1 of the paper, with any estimator and any optimizer.
 
@@ -106,7 +106,7 @@ def aevb(
 
     def loss(params: Params) -> tuple[Array, Array]:
       objective, bound = minibatch_objective(
-          key, estimator, model, params, batch, num_data=num_data, log_prior=log_prior
+        key, estimator, model, params, batch, num_data=num_data, log_prior=log_prior
       )
       return -objective, bound  # optimizers minimise: the only minus sign
 

@@ -94,11 +94,11 @@ def load_digits() -> ImageData:
 
 
 def load_tfds(
-    name: str,
-    data_dir: str | None = None,
-    *,
-    train_split: str = "train",
-    test_split: str = "test",
+  name: str,
+  data_dir: str | None = None,
+  *,
+  train_split: str = "train",
+  test_split: str = "test",
 ) -> ImageData:
   """An image data set of TensorFlow Datasets, read without TensorFlow.
 
@@ -124,10 +124,10 @@ def load_tfds(
   if not builder.is_prepared():
     directory = "" if data_dir is None else f", data_dir='{data_dir}'"
     raise DataError(
-        f"{name!r} is not prepared in {builder.data_path}; name a directory that has it, or prepare it "
-        "once where there is a network and TensorFlow (pip install tensorflow): python -c "
-        f"\"import tensorflow_datasets as tfds; tfds.builder('{name}'{directory})"
-        ".download_and_prepare(file_format='array_record')\""
+      f"{name!r} is not prepared in {builder.data_path}; name a directory that has it, or prepare "
+      "it once where there is a network and TensorFlow (pip install tensorflow): python -c "
+      f"\"import tensorflow_datasets as tfds; tfds.builder('{name}'{directory})"
+      ".download_and_prepare(file_format='array_record')\""
     )
   for split in (train_split, test_split):
     if split.partition("[")[0] not in builder.info.splits:
@@ -138,11 +138,11 @@ def load_tfds(
   if train.shape[1:] != test.shape[1:]:
     raise DataError(f"{name!r}: train images are {train.shape[1:]}, test images {test.shape[1:]}")
   return ImageData(
-      train.reshape(len(train), -1),
-      test.reshape(len(test), -1),
-      train.shape[1:],
-      train_labels,
-      test_labels,
+    train.reshape(len(train), -1),
+    test.reshape(len(test), -1),
+    train.shape[1:],
+    train_labels,
+    test_labels,
   )
 
 
@@ -151,7 +151,9 @@ def _read_split(builder, name: str, split: str) -> tuple[np.ndarray, np.ndarray 
   import tensorflow_datasets as tfds
 
   features = builder.info.features
-  image_keys = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+  image_keys = [
+    key for key, feature in features.items() if isinstance(feature, tfds.features.Image)
+  ]
   key = image_keys[0] if image_keys else "image"
   if key not in features:
     raise DataError(f"{name!r} has no images; its features are {', '.join(features)}")
@@ -161,8 +163,8 @@ def _read_split(builder, name: str, split: str) -> tuple[np.ndarray, np.ndarray 
     source = builder.as_data_source(split=split, decoders=decoders)
   except NotImplementedError as error:
     raise DataError(
-        f"{name!r} in {builder.data_path} is prepared as {builder.info.file_format.value}, which needs "
-        "TensorFlow; prepare it again with file_format='array_record'"
+      f"{name!r} in {builder.data_path} is prepared as {builder.info.file_format.value}, which "
+      "needs TensorFlow; prepare it again with file_format='array_record'"
     ) from error
   has_labels = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
   images, labels = [], []
@@ -174,7 +176,9 @@ def _read_split(builder, name: str, split: str) -> tuple[np.ndarray, np.ndarray 
         labels.append(example["label"])
   shapes = {np.shape(image) for image in images}
   if len(shapes) != 1 or len(next(iter(shapes))) != 3:
-    raise DataError(f"{name!r}, split {split!r}: images of one shape (H, W, C) are needed, it has {shapes}")
+    raise DataError(
+      f"{name!r}, split {split!r}: images of one shape (H, W, C) are needed, it has {shapes}"
+    )
   images = np.stack(images)
   if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
     raise DataError(f"{name!r} has pixels of type {images.dtype}; uint8 or floats are needed")

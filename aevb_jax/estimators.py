@@ -18,8 +18,8 @@ from aevb_jax.types import Array, Distribution, Key, Model, Params, UnsupportedE
 def _require_reparameterized(name: str, q: Distribution) -> None:
   if not q.reparameterized:
     raise UnsupportedError(
-        f"{name} differentiates through samples of q(z|x), and the family "
-        f"{type(q.eta).__name__} has no reparameterization that allows it"
+      f"{name} differentiates through samples of q(z|x), and the family "
+      f"{type(q.eta).__name__} has no reparameterization that allows it"
     )
 
 
@@ -51,13 +51,13 @@ def elbo_a(key: Key, model: Model, params: Params, x: Array, *, num_samples: int
 
 
 def elbo_b(
-    key: Key,
-    model: Model,
-    params: Params,
-    x: Array,
-    *,
-    num_samples: int = 1,
-    kl: Callable[[Distribution, Distribution], Array] = kl_divergence,
+  key: Key,
+  model: Model,
+  params: Params,
+  x: Array,
+  *,
+  num_samples: int = 1,
+  kl: Callable[[Distribution, Distribution], Array] = kl_divergence,
 ) -> Array:
   """SGVB estimator B, equation 7: −KL(q(z|x) ‖ p(z)) + (1/L) Σ_l log p(x|z_l).
 

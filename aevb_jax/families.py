@@ -26,11 +26,11 @@ def reparameterize(key: Key, family: Family, eta: Eta) -> Array:
 def distribution(family: Family, eta: Eta) -> Distribution:
   """The member of `family` that has parameters `eta`."""
   return Distribution(
-      sample=lambda key: reparameterize(key, family, eta),
-      log_prob=lambda z: family.log_prob(eta, z),
-      mean=family.mean(eta),
-      eta=eta,
-      reparameterized=family.reparameterized,
+    sample=lambda key: reparameterize(key, family, eta),
+    log_prob=lambda z: family.log_prob(eta, z),
+    mean=family.mean(eta),
+    eta=eta,
+    reparameterized=family.reparameterized,
   )
 
 
@@ -39,8 +39,8 @@ def _check_shape(what: str, array: Array, size: int) -> None:
   # over dimensions would silently run over the batch as well.
   if jnp.shape(array) != (size,):
     raise ValueError(
-        f"{what} has shape {jnp.shape(array)}, expected ({size},): "
-        "families take one event at a time; use jax.vmap over many"
+      f"{what} has shape {jnp.shape(array)}, expected ({size},): "
+      "families take one event at a time; use jax.vmap over many"
     )
 
 
@@ -52,10 +52,10 @@ class DiagonalGaussian(NamedTuple):
 
 
 def diagonal_gaussian(
-    size: int,
-    *,
-    mean_link: Callable[[Array], Array] = lambda head: head,
-    min_std: float = 0.0,
+  size: int,
+  *,
+  mean_link: Callable[[Array], Array] = lambda head: head,
+  min_std: float = 0.0,
 ) -> Family:
   """The Gaussian with diagonal covariance: appendix C.2, equations 9 and 12.
 
@@ -86,12 +86,12 @@ def diagonal_gaussian(
     return -0.5 * jnp.sum(LOG_2PI + eta.log_var + standardized**2)
 
   return Family(
-      sizes=(size, size),
-      eta=eta,
-      noise=lambda key: jax.random.normal(key, (size,)),
-      transform=lambda eta, noise: eta.mean + jnp.exp(0.5 * eta.log_var) * noise,
-      log_prob=log_prob,
-      mean=lambda eta: eta.mean,
+    sizes=(size, size),
+    eta=eta,
+    noise=lambda key: jax.random.normal(key, (size,)),
+    transform=lambda eta, noise: eta.mean + jnp.exp(0.5 * eta.log_var) * noise,
+    log_prob=log_prob,
+    mean=lambda eta: eta.mean,
   )
 
 
@@ -120,13 +120,13 @@ def bernoulli(size: int) -> Family:
     return jnp.sum(x * eta.logits - jax.nn.softplus(eta.logits))
 
   return Family(
-      sizes=(size,),
-      eta=eta,
-      noise=lambda key: jax.random.logistic(key, (size,)),
-      transform=lambda eta, noise: (eta.logits + noise > 0).astype(eta.logits.dtype),
-      log_prob=log_prob,
-      mean=lambda eta: jax.nn.sigmoid(eta.logits),
-      reparameterized=False,
+    sizes=(size,),
+    eta=eta,
+    noise=lambda key: jax.random.logistic(key, (size,)),
+    transform=lambda eta, noise: (eta.logits + noise > 0).astype(eta.logits.dtype),
+    log_prob=log_prob,
+    mean=lambda eta: jax.nn.sigmoid(eta.logits),
+    reparameterized=False,
   )
 
 
@@ -137,9 +137,11 @@ def _kl_diagonal_gaussians(q: DiagonalGaussian, p: DiagonalGaussian) -> Array:
   return 0.5 * jnp.sum(variance_ratio + squared_distance - 1 + p.log_var - q.log_var)
 
 
-_CLOSED_FORM_KL = MappingProxyType({
+_CLOSED_FORM_KL = MappingProxyType(
+  {
     (DiagonalGaussian, DiagonalGaussian): _kl_diagonal_gaussians,
-})
+  }
+)
 
 
 def kl_divergence(q: Distribution, p: Distribution) -> Array:
@@ -155,7 +157,7 @@ def kl_divergence(q: Distribution, p: Distribution) -> Array:
   if pair not in _CLOSED_FORM_KL:
     names = " ‖ ".join(eta.__name__ for eta in pair)
     raise UnsupportedError(
-        f"no closed form is known for KL({names}); estimate it from samples, "
-        "as elbo_a does, or give elbo_b a function (q, p) -> KL as `kl`"
+      f"no closed form is known for KL({names}); estimate it from samples, "
+      "as elbo_a does, or give elbo_b a function (q, p) -> KL as `kl`"
     )
   return _CLOSED_FORM_KL[pair](q.eta, p.eta)

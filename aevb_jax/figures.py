@@ -51,7 +51,7 @@ def manifold_latents(n: int) -> np.ndarray:
 
 
 def tile(
-    images: Array, image_shape: Sequence[int], columns: int, *, background: float = 1.0
+  images: Array, image_shape: Sequence[int], columns: int, *, background: float = 1.0
 ) -> np.ndarray:
   """Images (n, H·W·C) in [0, 1] as one picture, row by row, one pixel of background apart."""
   height, width, channels = image_shape

@@ -17,13 +17,13 @@ class LogLikelihood(NamedTuple):
 
 
 def importance_sampling(
-    key: Key,
-    model: Model,
-    params: Params,
-    x: Array,
-    *,
-    num_samples: int,
-    chunk_size: int = 50,
+  key: Key,
+  model: Model,
+  params: Params,
+  x: Array,
+  *,
+  num_samples: int,
+  chunk_size: int = 50,
 ) -> LogLikelihood:
   """log p(x) ≈ log (1/K) Σ_k w_k, with w_k = p(x, z_k) / q(z_k|x), z_k ~ q(z|x).
 
@@ -52,7 +52,7 @@ def importance_sampling(
   """
   if num_samples < 1 or chunk_size < 1:
     raise ValueError(
-        f"num_samples is {num_samples} and chunk_size {chunk_size}, expected at least 1 of each"
+      f"num_samples is {num_samples} and chunk_size {chunk_size}, expected at least 1 of each"
     )
   chunk_size = min(chunk_size, num_samples)
   q = model.encoder.given(params.phi, x)
@@ -67,8 +67,8 @@ def importance_sampling(
     log_w = jnp.where(drawn < num_samples, log_w, -jnp.inf)  # the last chunk may be partial
     log_sum, log_sum_of_squares = log_sums
     return (
-        jnp.logaddexp(log_sum, jax.nn.logsumexp(log_w)),
-        jnp.logaddexp(log_sum_of_squares, jax.nn.logsumexp(2 * log_w)),
+      jnp.logaddexp(log_sum, jax.nn.logsumexp(log_w)),
+      jnp.logaddexp(log_sum_of_squares, jax.nn.logsumexp(2 * log_w)),
     )
 
   nothing = jnp.full((), -jnp.inf)
@@ -77,6 +77,6 @@ def importance_sampling(
   # K Σw² / (Σw)² - 1 is the relative variance of the weights.
   relative_variance = jnp.expm1(jnp.log(num_samples) + log_sum_of_squares - 2 * log_sum)
   return LogLikelihood(
-      value=log_sum - jnp.log(num_samples),
-      standard_error=jnp.sqrt(jnp.maximum(relative_variance, 0) / (num_samples - 1)),
+    value=log_sum - jnp.log(num_samples),
+    standard_error=jnp.sqrt(jnp.maximum(relative_variance, 0) / (num_samples - 1)),
   )

@@ -16,13 +16,13 @@ def standard_normal(size: int) -> Distribution:
 
 
 def mlp_vae(
-    likelihood: Family,
-    *,
-    data_dim: int,
-    latent_dim: int,
-    hidden_dim: int,
-    kernel_init: Initializer = nn.initializers.lecun_normal(),
-    bias_init: Initializer = nn.initializers.zeros_init(),
+  likelihood: Family,
+  *,
+  data_dim: int,
+  latent_dim: int,
+  hidden_dim: int,
+  kernel_init: Initializer = nn.initializers.lecun_normal(),
+  bias_init: Initializer = nn.initializers.zeros_init(),
 ) -> Model:
   """The variational auto-encoder of section 3 and appendix C.
 
@@ -45,9 +45,9 @@ def mlp_vae(
     return conditional(module, family, input_size)
 
   return Model(
-      prior=lambda theta: standard_normal(latent_dim),
-      decoder=network(likelihood, latent_dim),
-      encoder=network(diagonal_gaussian(latent_dim), data_dim),
+    prior=lambda theta: standard_normal(latent_dim),
+    decoder=network(likelihood, latent_dim),
+    encoder=network(diagonal_gaussian(latent_dim), data_dim),
   )
 
 

@@ -28,11 +28,11 @@ class MLP(nn.Module):
   def __call__(self, x: Array) -> tuple[Array, ...]:
     def dense(size: int, name: str) -> nn.Dense:
       return nn.Dense(
-          size,
-          kernel_init=self.kernel_init,
-          bias_init=self.bias_init,
-          param_dtype=jnp.result_type(float),
-          name=name,
+        size,
+        kernel_init=self.kernel_init,
+        bias_init=self.bias_init,
+        param_dtype=jnp.result_type(float),
+        name=name,
       )
 
     h = x
@@ -59,8 +59,8 @@ def conditional(module: nn.Module, family: Family, input_size: int) -> Condition
     variables = module.init(key, jnp.zeros(input_size))
     if stateful := sorted(variables.keys() - {"params"}):
       raise ValueError(
-          f"{type(module).__name__} keeps state in {', '.join(stateful)}; a "
-          "conditional must be a pure function of its parameters and one input"
+        f"{type(module).__name__} keeps state in {', '.join(stateful)}; a "
+        "conditional must be a pure function of its parameters and one input"
       )
     return variables.get("params", {})
 

@@ -5,7 +5,7 @@ import optax
 
 
 def adagrad(
-    step_size: float, *, warmup_steps: int = 100, eps: float = 1e-8
+  step_size: float, *, warmup_steps: int = 100, eps: float = 1e-8
 ) -> optax.GradientTransformation:
   """Adagrad as the paper's experiments used it.
 
@@ -22,9 +22,9 @@ def adagrad(
   @optax.inject_hyperparams
   def make(step_size: float) -> optax.GradientTransformation:
     return optax.chain(
-        optax.scale_by_rss(initial_accumulator_value=0.0, eps=eps),
-        optax.scale_by_schedule(lambda step: jnp.where(step < warmup_steps, 0.0, 1.0)),
-        optax.scale_by_learning_rate(step_size),
+      optax.scale_by_rss(initial_accumulator_value=0.0, eps=eps),
+      optax.scale_by_schedule(lambda step: jnp.where(step < warmup_steps, 0.0, 1.0)),
+      optax.scale_by_learning_rate(step_size),
     )
 
   return make(step_size)

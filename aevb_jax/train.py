@@ -13,7 +13,7 @@ from aevb_jax.types import Algorithm, Array, Key, PyTree
 
 
 def minibatch_indices(
-    key: Key, step: Array, num_steps: int, *, num_data: int, batch_size: int
+  key: Key, step: Array, num_steps: int, *, num_data: int, batch_size: int
 ) -> Array:
   """Which M examples each of the steps step, ..., step + num_steps - 1 sees.
 
@@ -31,7 +31,7 @@ def minibatch_indices(
 
   def minibatches(epoch: Array) -> Array:
     order = jax.random.permutation(
-        jax.random.fold_in(key, epoch), jnp.arange(num_data, dtype=jnp.int32)
+      jax.random.fold_in(key, epoch), jnp.arange(num_data, dtype=jnp.int32)
     )
     return order[: per_epoch * batch_size].reshape(per_epoch, batch_size)
 
@@ -39,19 +39,19 @@ def minibatch_indices(
 
 
 @functools.partial(
-    jax.jit,
-    static_argnames=("algorithm", "batch_size", "num_steps", "preprocess"),
-    donate_argnames="state",
+  jax.jit,
+  static_argnames=("algorithm", "batch_size", "num_steps", "preprocess"),
+  donate_argnames="state",
 )
 def fit(
-    algorithm: Algorithm,
-    state: PyTree,
-    key: Key,
-    pixels: Array,
-    *,
-    batch_size: int,
-    num_steps: int,
-    preprocess: Callable[[Key, Array], Array] = scale,
+  algorithm: Algorithm,
+  state: PyTree,
+  key: Key,
+  pixels: Array,
+  *,
+  batch_size: int,
+  num_steps: int,
+  preprocess: Callable[[Key, Array], Array] = scale,
 ) -> tuple[PyTree, dict]:
   """Trains for `num_steps` steps in one compiled `lax.scan`.
 
@@ -77,7 +77,7 @@ def fit(
     raise ValueError(f"batch_size is {batch_size}, but the data set has {len(pixels)} examples")
   order_key, pixel_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
   indices = minibatch_indices(
-      order_key, state.step, num_steps, num_data=len(pixels), batch_size=batch_size
+    order_key, state.step, num_steps, num_data=len(pixels), batch_size=batch_size
   )
 
   def step(state: PyTree, index: Array) -> tuple[PyTree, dict]:
@@ -89,13 +89,13 @@ def fit(
 
 @functools.partial(jax.jit, static_argnames=("function", "batch_size", "preprocess"))
 def evaluate(
-    function: Callable[[Key, PyTree, Array], PyTree],
-    key: Key,
-    params: PyTree,
-    pixels: Array,
-    *,
-    batch_size: int = 500,
-    preprocess: Callable[[Key, Array], Array] = scale,
+  function: Callable[[Key, PyTree, Array], PyTree],
+  key: Key,
+  params: PyTree,
+  pixels: Array,
+  *,
+  batch_size: int = 500,
+  preprocess: Callable[[Key, Array], Array] = scale,
 ) -> PyTree:
   """`function` of every example of a data set, at fixed parameters.
 

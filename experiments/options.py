@@ -27,18 +27,18 @@ OPTIMIZERS = {"adagrad": optimizers.adagrad, "adam": optimizers.adam, "sgd": opt
 
 # Sections 5 and C; what the paper leaves open is settled as its first author's code does.
 PRESETS = {
-    "paper": dict(
-        binarization="none",
-        hidden_dim=500,
-        min_std=0.0,
-        estimator="elbo_b",
-        num_samples=1,
-        batch_size=100,
-        optimizer="adagrad",
-        step_size=0.02,
-        init="0.1",
-        weight_prior=1.0,
-    )
+  "paper": dict(
+    binarization="none",
+    hidden_dim=500,
+    min_std=0.0,
+    estimator="elbo_b",
+    num_samples=1,
+    batch_size=100,
+    optimizer="adagrad",
+    step_size=0.02,
+    init="0.1",
+    weight_prior=1.0,
+  )
 }
 
 # Test images, and static training images, are binarized by one draw from this
@@ -46,83 +46,82 @@ PRESETS = {
 BINARIZATION_SEED = 0
 
 flags.DEFINE_string(
-    "dataset",
-    "digits",
-    "digits (8x8, comes with scikit-learn), mnist (50000 training and 10000 test images, the last "
-    "10000 of TFDS's train kept for validation), or any image data set of TensorFlow Datasets.",
+  "dataset",
+  "digits",
+  "digits (8x8, comes with scikit-learn), mnist (50000 training and 10000 test images, the last "
+  "10000 of TFDS's train kept for validation), or any image data set of TensorFlow Datasets.",
 )
 flags.DEFINE_string(
-    "data_dir", None, "Directory with prepared TensorFlow Datasets. Default: TFDS's own."
+  "data_dir", None, "Directory with prepared TensorFlow Datasets. Default: TFDS's own."
 )
 flags.DEFINE_enum(
-    "binarization",
-    "dynamic",
-    ["dynamic", "static", "threshold", "none"],
-    "Pixels as probabilities of a 1, drawn at each use (dynamic) or once (static); a 1 where above "
-    "1/2 (threshold); or real values in [0, 1] (none; the default for --likelihood=gaussian). Test "
-    "images are binarized once, the same for every run.",
+  "binarization",
+  "dynamic",
+  ["dynamic", "static", "threshold", "none"],
+  "Pixels as probabilities of a 1, drawn at each use (dynamic) or once (static); a 1 where above "
+  "1/2 (threshold); or real values in [0, 1] (none; the default for --likelihood=gaussian). Test "
+  "images are binarized once, the same for every run.",
 )
 flags.DEFINE_enum("model", "mlp", ["mlp"], "mlp: one tanh layer on each side (appendix C).")
 flags.DEFINE_enum(
-    "likelihood", "bernoulli", ["bernoulli", "gaussian"], "p(x|z): appendix C.1 or C.2."
+  "likelihood", "bernoulli", ["bernoulli", "gaussian"], "p(x|z): appendix C.1 or C.2."
 )
 flags.DEFINE_boolean(
-    "sigmoid_mean", True, "Gaussian likelihood: put its mean through a sigmoid, as for Frey Face."
+  "sigmoid_mean", True, "Gaussian likelihood: put its mean through a sigmoid, as for Frey Face."
 )
 flags.DEFINE_float(
-    "min_std",
-    0.01,
-    "Gaussian likelihood: floor on its standard deviation, in units of x. Without one (0, the "
-    "paper's choice) the density of constant pixels is unbounded.",
-    lower_bound=0.0,
+  "min_std",
+  0.01,
+  "Gaussian likelihood: floor on its standard deviation, in units of x. Without one (0, the "
+  "paper's choice) the density of constant pixels is unbounded.",
+  lower_bound=0.0,
 )
 flags.DEFINE_integer("latent_dim", 2, "J, dimensions of z.", lower_bound=1)
 flags.DEFINE_integer("hidden_dim", 500, "Hidden units of encoder and decoder.", lower_bound=1)
 flags.DEFINE_string(
-    "estimator",
-    "elbo_b",
-    f"{' or '.join(ESTIMATORS)} (equations 6 and 7), or package.module:function for your own, called "
-    "with (key, model, params, x, num_samples=L) for one data point x, returning a scalar.",
+  "estimator",
+  "elbo_b",
+  f"{' or '.join(ESTIMATORS)} (equations 6 and 7), or package.module:function for your own, called "
+  "with (key, model, params, x, num_samples=L) for one data point x, returning a scalar.",
 )
 flags.DEFINE_integer("num_samples", 1, "L, samples of z per data point.", lower_bound=1)
 flags.DEFINE_integer("batch_size", 100, "M, data points per minibatch.", lower_bound=1)
 flags.DEFINE_enum(
-    "optimizer", "adam", list(OPTIMIZERS), "adagrad is the paper's: accumulator from 0, warm-up."
+  "optimizer", "adam", list(OPTIMIZERS), "adagrad is the paper's: accumulator from 0, warm-up."
 )
 flags.DEFINE_float("step_size", 0.001, "Step size of the optimizer.")
 flags.DEFINE_string(
-    "init",
-    "flax",
-    "flax (LeCun normal weights, zero biases), or a standard deviation for normally distributed "
-    "weights and biases; the paper's N(0, 0.01) is 0.1.",
+  "init",
+  "flax",
+  "flax (LeCun normal weights, zero biases), or a standard deviation for normally distributed "
+  "weights and biases; the paper's N(0, 0.01) is 0.1.",
 )
 flags.DEFINE_float(
-    "weight_prior",
-    0.0,
-    "Precision of a Gaussian prior on the weight matrices; 1 is the paper's N(0, I), 0 none.",
-    lower_bound=0.0,
+  "weight_prior",
+  0.0,
+  "Precision of a Gaussian prior on the weight matrices; 1 is the paper's N(0, I), 0 none.",
+  lower_bound=0.0,
 )
 flags.DEFINE_integer(
-    "num_examples",
-    1_000_000,
-    "Training samples to evaluate, the x axis of the paper's figures; steps are this / M.",
-    lower_bound=1,
+  "num_examples",
+  1_000_000,
+  "Training samples to evaluate, the x axis of the paper's figures; steps are this / M.",
+  lower_bound=1,
 )
 flags.DEFINE_integer("seed", 0, "Seed of initialization, data order and noise.", lower_bound=0)
 flags.DEFINE_enum(
-    "preset",
-    None,
-    list(PRESETS),
-    "Values for the flags that are not given: paper sets "
-    + ", ".join(f"{name}={value}" for name, value in PRESETS["paper"].items())
-    + ".",
+  "preset",
+  None,
+  list(PRESETS),
+  "Values for the flags that are not given: paper sets "
+  + ", ".join(f"{name}={value}" for name, value in PRESETS["paper"].items())
+  + ".",
 )
 flags.DEFINE_string(
-    "compilation_cache_dir",
-    os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "aevb_jax", "xla"),
-    "Where compiled programs are kept between runs; empty for nowhere.",
+  "compilation_cache_dir",
+  os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "aevb_jax", "xla"),
+  "Where compiled programs are kept between runs; empty for nowhere.",
 )
-
 
 
 @flags.validator("step_size", "takes a positive number")
@@ -168,6 +167,8 @@ def run(main: Callable[[], None]) -> None:
       main()
     except UsageError as error:
       fail(str(error), 2)
+    except KeyboardInterrupt:
+      fail("interrupted", 130)
 
   app.run(checked, flags_parser=parse)
 
@@ -207,23 +208,29 @@ def load_images() -> data.ImageData:
       images = data.load_tfds(FLAGS.dataset, FLAGS.data_dir)
   except data.DataError as error:
     if FLAGS.data_dir is None:
-      raise UsageError("dataset", f"{error} (also takes digits, which needs no download)") from error
+      raise UsageError(
+        "dataset", f"{error} (also takes digits, which needs no download)"
+      ) from error
     raise UsageError("data_dir", str(error)) from error
   num_train, num_test = len(images.train), len(images.test)
   if not num_train or not num_test:
     raise UsageError("dataset", f"has {num_train} training and {num_test} test images; needs both")
   if FLAGS.batch_size > num_train:
-    raise UsageError("batch_size", f"takes at most the {num_train} training images of {FLAGS.dataset}")
+    raise UsageError(
+      "batch_size", f"takes at most the {num_train} training images of {FLAGS.dataset}"
+    )
   if FLAGS.num_examples < FLAGS.batch_size:
-    raise UsageError("num_examples", f"takes at least one minibatch, --batch_size={FLAGS.batch_size}")
+    raise UsageError(
+      "num_examples", f"takes at least one minibatch, --batch_size={FLAGS.batch_size}"
+    )
   if FLAGS.likelihood == "bernoulli":
     for pixels in (images.train, images.test):
       low, high = pixels.min(), pixels.max()
       if pixels.dtype != np.uint8 and not (low >= 0 and high <= 1):
         raise UsageError(
-            "likelihood",
-            f"takes pixels in [0, 1], and those of {FLAGS.dataset} range from {low:g} to {high:g}; "
-            "scale them, or use --likelihood=gaussian --nosigmoid_mean",
+          "likelihood",
+          f"takes pixels in [0, 1], and those of {FLAGS.dataset} range from {low:g} to {high:g}; "
+          "scale them, or use --likelihood=gaussian --nosigmoid_mean",
         )
   return images
 
@@ -259,12 +266,12 @@ def make_model(images: data.ImageData) -> Model:
   if FLAGS.init != "flax":
     kernel_init = bias_init = nn.initializers.normal(float(FLAGS.init))
   return mlp_vae(
-      _likelihood(data_dim),
-      data_dim=data_dim,
-      latent_dim=FLAGS.latent_dim,
-      hidden_dim=FLAGS.hidden_dim,
-      kernel_init=kernel_init,
-      bias_init=bias_init,
+    _likelihood(data_dim),
+    data_dim=data_dim,
+    latent_dim=FLAGS.latent_dim,
+    hidden_dim=FLAGS.hidden_dim,
+    kernel_init=kernel_init,
+    bias_init=bias_init,
   )
 
 
@@ -315,9 +322,9 @@ def _import_estimator() -> Callable[..., Array]:
 def make_algorithm(model: Model, estimator: Estimator, num_data: int) -> Algorithm:
   """Algorithm 1 with the optimizer and the prior on the weights that the flags name."""
   return aevb(
-      model,
-      estimator,
-      OPTIMIZERS[FLAGS.optimizer](FLAGS.step_size),
-      num_data=num_data,
-      log_prior=gaussian_weight_prior(FLAGS.weight_prior) if FLAGS.weight_prior else None,
+    model,
+    estimator,
+    OPTIMIZERS[FLAGS.optimizer](FLAGS.step_size),
+    num_data=num_data,
+    log_prior=gaussian_weight_prior(FLAGS.weight_prior) if FLAGS.weight_prior else None,
   )

@@ -38,7 +38,7 @@ def open_workdir(key_flags: Sequence[flags.Flag]) -> pathlib.Path:
     if file.exists():
       if differences := _differences(file.read_text(), text):
         raise UsageError(
-            "workdir", f"holds a run with other flags ({differences}); name another directory"
+          "workdir", f"holds a run with other flags ({differences}); name another directory"
         )
     elif workdir.exists() and any(workdir.iterdir()):
       raise UsageError("workdir", "is not empty and holds no run; name another directory")
@@ -54,9 +54,9 @@ def open_workdir(key_flags: Sequence[flags.Flag]) -> pathlib.Path:
 def _differences(there: str, here: str) -> str:
   there, here = set(there.splitlines()), set(here.splitlines())
   return "; ".join(
-      f"{side}: {' '.join(sorted(lines))}"
-      for side, lines in (("there", there - here), ("here", here - there))
-      if lines
+    f"{side}: {' '.join(sorted(lines))}"
+    for side, lines in (("there", there - here), ("here", here - there))
+    if lines
   )
 
 
@@ -77,14 +77,16 @@ def write_figure(path: pathlib.Path, figure) -> None:
 def write_summary(path: pathlib.Path, summary: dict) -> None:
   """Writes JSON; numbers that JSON cannot hold become null."""
   finite = {
-      key: None if isinstance(value, float) and not math.isfinite(value) else value
-      for key, value in summary.items()
+    key: None if isinstance(value, float) and not math.isfinite(value) else value
+    for key, value in summary.items()
   }
   write_text(path, json.dumps(finite, indent=2) + "\n")
 
 
 @contextlib.contextmanager
-def metrics_writer(workdir: pathlib.Path, columns: Sequence[str]) -> Iterator[Callable[[dict], None]]:
+def metrics_writer(
+  workdir: pathlib.Path, columns: Sequence[str]
+) -> Iterator[Callable[[dict], None]]:
   """A function that appends a row to metrics.csv and to TensorBoard's events.
 
   Every row is on disk before the function returns. TensorBoard shows it against
@@ -92,7 +94,10 @@ def metrics_writer(workdir: pathlib.Path, columns: Sequence[str]) -> Iterator[Ca
   """
   from tensorboardX import SummaryWriter
 
-  with open(workdir / "metrics.csv", "w", newline="") as file, SummaryWriter(str(workdir)) as events:
+  with (
+    open(workdir / "metrics.csv", "w", newline="") as file,
+    SummaryWriter(str(workdir)) as events,
+  ):
     table = csv.DictWriter(file, columns)
     table.writeheader()
     file.flush()

@@ -32,26 +32,26 @@ FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(options)
 
 flags.DEFINE_integer(
-    "eval_every", 100_000, "Training samples between evaluations of the bound.", lower_bound=1
+  "eval_every", 100_000, "Training samples between evaluations of the bound.", lower_bound=1
 )
 flags.DEFINE_integer(
-    "num_importance_samples",
-    500,
-    "K, samples per test point for the log-likelihood at the end; 0 leaves it out.",
-    lower_bound=0,
+  "num_importance_samples",
+  500,
+  "K, samples per test point for the log-likelihood at the end; 0 leaves it out.",
+  lower_bound=0,
 )
 flags.DEFINE_string(
-    "workdir", None, "Directory for what this run writes. Default: runs/DATASET-TIME."
+  "workdir", None, "Directory for what this run writes. Default: runs/DATASET-TIME."
 )
 
 COLUMNS = (
-    "step",
-    "examples_seen",
-    "train_bound",
-    "train_bound_se",
-    "test_bound",
-    "test_bound_se",
-    "seconds",
+  "step",
+  "examples_seen",
+  "train_bound",
+  "train_bound_se",
+  "test_bound",
+  "test_bound_se",
+  "seconds",
 )
 MAX_CHUNK_STEPS = 250  # training steps between two looks from the host
 BLOCK = 500  # test points between two looks from the host
@@ -89,11 +89,11 @@ def main() -> None:
 
 
 def train(
-    key: Key,
-    algorithm: Algorithm,
-    bound: Callable[[Key, Params, Array], Array],
-    pixels: options.Pixels,
-    write_row: Callable[[dict], None],
+  key: Key,
+  algorithm: Algorithm,
+  bound: Callable[[Key, Params, Array], Array],
+  pixels: options.Pixels,
+  write_row: Callable[[dict], None],
 ) -> tuple[Params, list[dict], Timing]:
   """Trains for --num_examples; every --eval_every, evaluates the bound and writes a row.
 
@@ -112,13 +112,13 @@ def train(
       start = time.perf_counter()
       if chunk not in compiled:
         compiled[chunk] = fit.lower(
-            algorithm,
-            state,
-            fit_key,
-            pixels.train,
-            batch_size=FLAGS.batch_size,
-            num_steps=chunk,
-            preprocess=pixels.preprocess,
+          algorithm,
+          state,
+          fit_key,
+          pixels.train,
+          batch_size=FLAGS.batch_size,
+          num_steps=chunk,
+          preprocess=pixels.preprocess,
         ).compile()
         compile_seconds += time.perf_counter() - start
         start = time.perf_counter()
@@ -130,7 +130,7 @@ def train(
       bar.set_postfix(bound=f"{chunk_bound:.2f}")
       if not math.isfinite(chunk_bound):
         raise FloatingPointError(
-            f"the bound became {chunk_bound} by step {step}; a smaller --step_size may help"
+          f"the bound became {chunk_bound} by step {step}; a smaller --step_size may help"
         )
       if step % eval_steps == 0 or step == num_steps:
         examples_seen = step * FLAGS.batch_size
@@ -143,7 +143,7 @@ def train(
 
 
 def evaluate_bound(
-    key: Key, bound: Callable[[Key, Params, Array], Array], params: Params, pixels: options.Pixels
+  key: Key, bound: Callable[[Key, Params, Array], Array], params: Params, pixels: options.Pixels
 ) -> dict:
   """The bound over the whole of both splits; the same key makes evaluations comparable."""
   columns = {}
@@ -156,9 +156,9 @@ def evaluate_bound(
 
 def describe(row: dict) -> str:
   return (
-      f"{row['examples_seen']:>12,} samples   "
-      f"train bound {row['train_bound']:9.2f} ± {row['train_bound_se']:.2f}   "
-      f"test bound {row['test_bound']:9.2f} ± {row['test_bound_se']:.2f}"
+    f"{row['examples_seen']:>12,} samples   "
+    f"train bound {row['train_bound']:9.2f} ± {row['train_bound_se']:.2f}   "
+    f"test bound {row['test_bound']:9.2f} ± {row['test_bound_se']:.2f}"
   )
 
 
@@ -182,13 +182,13 @@ def estimate_log_likelihood(key: Key, model: Model, params: Params, test: Array)
 
 
 def draw_pictures(
-    workdir: pathlib.Path,
-    key: Key,
-    model: Model,
-    params: Params,
-    images: ImageData,
-    pixels: options.Pixels,
-    rows: list[dict],
+  workdir: pathlib.Path,
+  key: Key,
+  model: Model,
+  params: Params,
+  images: ImageData,
+  pixels: options.Pixels,
+  rows: list[dict],
 ) -> None:
   title = f"{FLAGS.dataset}, {FLAGS.latent_dim} latents"
   shape = images.image_shape
@@ -203,44 +203,55 @@ def draw_pictures(
   save("samples", figures.draw_images(picture, f"{title}: E[x|z] for z from the prior"))
 
   to_x = jax.vmap(functools.partial(scale, key))
-  x = to_x(pixels.evaluation_test[:30])
+  columns = min(10, len(pixels.evaluation_test))
+  line_count = min(3, len(pixels.evaluation_test) // columns)
+  x = to_x(pixels.evaluation_test[: line_count * columns])
   reconstructions = figures.decode(model, params, figures.encode(model, params, x))
-  pairs = np.stack([x.reshape(3, 10, -1), reconstructions.reshape(3, 10, -1)], axis=1)
-  picture = figures.tile(pairs.reshape(60, -1), shape, columns=10)
-  labels = ["x", "E[x|z]"] * 3
-  save("reconstructions", figures.draw_images(picture, f"{title}: test images and their reconstructions", row_labels=labels))
+  lines = [a.reshape(line_count, columns, -1) for a in (x, reconstructions)]
+  pairs = np.stack(lines, axis=1).reshape(2 * line_count * columns, -1)
+  picture = figures.tile(pairs, shape, columns)
+  labels = ["x", "E[x|z]"] * line_count
+  save(
+    "reconstructions",
+    figures.draw_images(
+      picture, f"{title}: test images and their reconstructions", row_labels=labels
+    ),
+  )
 
   if FLAGS.latent_dim == 2:
     z = figures.manifold_latents(20)
     picture = figures.tile(figures.decode(model, params, z), shape, columns=20, background=0.0)
     save("manifold", figures.draw_images(picture, f"{title}: the learned manifold"))
     z = figures.encode(model, params, to_x(pixels.evaluation_test))
-    save("latents", figures.draw_latents(z, images.test_labels, f"{title}: test points, mean of q(z|x)"))
+    save(
+      "latents",
+      figures.draw_latents(z, images.test_labels, f"{title}: test points, mean of q(z|x)"),
+    )
 
 
 def summarize(
-    workdir: pathlib.Path, row: dict, timing: Timing, log_likelihood: Mean | None, wall_seconds: float
+  workdir: pathlib.Path, row: dict, timing: Timing, log_likelihood: Mean | None, wall_seconds: float
 ) -> None:
   """Writes summary.json, last of all, and prints what a user looks for first."""
   summary = dict(
-      test_bound=row["test_bound"],
-      test_bound_se=row["test_bound_se"],
-      test_log_likelihood=log_likelihood and log_likelihood.value,
-      test_log_likelihood_se=log_likelihood and log_likelihood.standard_error,
-      num_importance_samples=FLAGS.num_importance_samples,
-      num_samples=FLAGS.num_samples,
-      estimator=FLAGS.estimator,
-      dataset=FLAGS.dataset,
-      binarization=FLAGS.binarization,
-      binarization_seed=options.BINARIZATION_SEED,
-      examples_seen=row["examples_seen"],
-      steps_per_second=timing.steps_per_second,
-      compile_seconds=timing.compile_seconds,
-      wall_seconds=wall_seconds,
-      device=jax.devices()[0].device_kind,
-      jax_version=jax.__version__,
-      git_commit=rundir.git_commit(),
-      seed=FLAGS.seed,
+    test_bound=row["test_bound"],
+    test_bound_se=row["test_bound_se"],
+    test_log_likelihood=log_likelihood and log_likelihood.value,
+    test_log_likelihood_se=log_likelihood and log_likelihood.standard_error,
+    num_importance_samples=FLAGS.num_importance_samples,
+    num_samples=FLAGS.num_samples,
+    estimator=FLAGS.estimator,
+    dataset=FLAGS.dataset,
+    binarization=FLAGS.binarization,
+    binarization_seed=options.BINARIZATION_SEED,
+    examples_seen=row["examples_seen"],
+    steps_per_second=timing.steps_per_second,
+    compile_seconds=timing.compile_seconds,
+    wall_seconds=wall_seconds,
+    device=jax.devices()[0].device_kind,
+    jax_version=jax.__version__,
+    git_commit=rundir.git_commit(),
+    seed=FLAGS.seed,
   )
   rundir.write_summary(workdir / "summary.json", summary)
   print(f"pictures             {' '.join(sorted(str(path) for path in workdir.glob('*.png')))}")

@@ -23,7 +23,9 @@ def float_images_dir(tmp_path_factory):
 
     def _info(self):
       image = tfds.features.Tensor(shape=(4, 4, 1), dtype=np.float32)
-      return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"image": image}))
+      return tfds.core.DatasetInfo(
+        builder=self, features=tfds.features.FeaturesDict({"image": image})
+      )
 
     def _split_generators(self, dl_manager):
       return {"train": self._images(30), "test": self._images(10)}

@@ -9,15 +9,15 @@ import numpy as np
 import scipy.stats
 
 from aevb_jax import (
-    Model,
-    Params,
-    bernoulli,
-    conditional,
-    diagonal_gaussian,
-    init_params,
-    log_joint,
-    mlp_vae,
-    standard_normal,
+  Model,
+  Params,
+  bernoulli,
+  conditional,
+  diagonal_gaussian,
+  init_params,
+  log_joint,
+  mlp_vae,
+  standard_normal,
 )
 
 
@@ -36,17 +36,17 @@ class AffineHeads(nn.Module):
 def affine_model(data_dim, latent_dim):
   """p(z) = N(0, I), p(x|z) and q(z|x) affine-Gaussian: factor analysis."""
   return Model(
-      prior=lambda theta: standard_normal(latent_dim),
-      decoder=conditional(AffineHeads(data_dim), diagonal_gaussian(data_dim), latent_dim),
-      encoder=conditional(AffineHeads(latent_dim), diagonal_gaussian(latent_dim), data_dim),
+    prior=lambda theta: standard_normal(latent_dim),
+    decoder=conditional(AffineHeads(data_dim), diagonal_gaussian(data_dim), latent_dim),
+    encoder=conditional(AffineHeads(latent_dim), diagonal_gaussian(latent_dim), data_dim),
   )
 
 
 def affine_params(w, b, x_log_var, v, c, z_log_var):
   """x ~ N(zW + b, exp(x_log_var)), z|x ~ N(xV + c, exp(z_log_var))."""
   return Params(
-      theta={"mean": {"kernel": w, "bias": b}, "log_var": x_log_var},
-      phi={"mean": {"kernel": v, "bias": c}, "log_var": z_log_var},
+    theta={"mean": {"kernel": w, "bias": b}, "log_var": x_log_var},
+    phi={"mean": {"kernel": v, "bias": c}, "log_var": z_log_var},
   )
 
 
@@ -78,12 +78,12 @@ def affine_world(data_dim=5, latent_dim=3):
   """An arbitrary affine-Gaussian model with a q(z|x) that is not its posterior."""
   rng = np.random.default_rng(1)
   params = affine_params(
-      w=rng.normal(size=(latent_dim, data_dim)) * 0.7,
-      b=rng.normal(size=data_dim) * 0.5,
-      x_log_var=rng.normal(size=data_dim) * 0.3,
-      v=rng.normal(size=(data_dim, latent_dim)) * 0.3,
-      c=rng.normal(size=latent_dim) * 0.3,
-      z_log_var=rng.normal(size=latent_dim) * 0.3 - 0.5,
+    w=rng.normal(size=(latent_dim, data_dim)) * 0.7,
+    b=rng.normal(size=data_dim) * 0.5,
+    x_log_var=rng.normal(size=data_dim) * 0.3,
+    v=rng.normal(size=(data_dim, latent_dim)) * 0.3,
+    c=rng.normal(size=latent_dim) * 0.3,
+    z_log_var=rng.normal(size=latent_dim) * 0.3 - 0.5,
   )
   params = jax.tree.map(jnp.asarray, params)
   return World(affine_model(data_dim, latent_dim), params, jnp.asarray(rng.normal(size=data_dim)))
@@ -98,9 +98,7 @@ def exact_posterior_world(data_dim=5, latent_dim=3):
   # The posterior's precision I + WWᵀ/noise_var is diagonal because W's rows are orthogonal.
   z_var = 1 / (1 + np.sum(w**2, axis=1) / noise_var)
   v = w.T * z_var / noise_var
-  params = affine_params(
-      w, b, np.full(data_dim, np.log(noise_var)), v, -b @ v, np.log(z_var)
-  )
+  params = affine_params(w, b, np.full(data_dim, np.log(noise_var)), v, -b @ v, np.log(z_var))
   params = jax.tree.map(jnp.asarray, params)
   return World(affine_model(data_dim, latent_dim), params, jnp.asarray(rng.normal(size=data_dim)))
 

@@ -11,13 +11,13 @@ import scipy.stats
 from jax.sharding import NamedSharding, PartitionSpec
 
 from aevb_jax import (
-    aevb,
-    elbo_a,
-    elbo_b,
-    fit,
-    gaussian_weight_prior,
-    init_params,
-    minibatch_objective,
+  aevb,
+  elbo_a,
+  elbo_b,
+  fit,
+  gaussian_weight_prior,
+  init_params,
+  minibatch_objective,
 )
 from tests import oracles
 
@@ -34,25 +34,25 @@ def test_minibatches_average_to_equation_8_over_the_data():
   log_prior = gaussian_weight_prior(1.0)
   batches = DATA.reshape(3, 4, 5)  # N = 12, M = 4
   objectives = [
-      minibatch_objective(
-          jax.random.key(0),
-          noiseless_bound,
-          WORLD.model,
-          WORLD.params,
-          jnp.asarray(batch),
-          num_data=12,
-          log_prior=log_prior,
-      )
-      for batch in batches
+    minibatch_objective(
+      jax.random.key(0),
+      noiseless_bound,
+      WORLD.model,
+      WORLD.params,
+      jnp.asarray(batch),
+      num_data=12,
+      log_prior=log_prior,
+    )
+    for batch in batches
   ]
   # (N/M) Σ_i L̃(x_i) + log p(θ), averaged over an epoch, is the sum over the data.
   full = sum(oracles.affine_bound(WORLD.params, x) for x in DATA)
   matrices = np.concatenate(
-      [np.ravel(block["mean"]["kernel"]) for block in (WORLD.params.theta, WORLD.params.phi)]
+    [np.ravel(block["mean"]["kernel"]) for block in (WORLD.params.theta, WORLD.params.phi)]
   )
   log_p_theta = scipy.stats.norm.logpdf(matrices).sum()
   np.testing.assert_allclose(
-      np.mean([12 * objective for objective, _ in objectives]), full + log_p_theta, rtol=1e-12
+    np.mean([12 * objective for objective, _ in objectives]), full + log_p_theta, rtol=1e-12
   )
   np.testing.assert_allclose(np.mean([12 * bound for _, bound in objectives]), full, rtol=1e-12)
 
@@ -66,7 +66,7 @@ def test_every_data_point_has_its_own_noise():
     return elbo_a(key, model, params, x)
 
   _, bound = minibatch_objective(
-      jax.random.key(0), spy, WORLD.model, WORLD.params, batch, num_data=12
+    jax.random.key(0), spy, WORLD.model, WORLD.params, batch, num_data=12
   )
   keys = jax.random.split(jax.random.key(0), 2)
   values = [elbo_a(key, *WORLD) for key in keys]
@@ -77,7 +77,7 @@ def test_every_data_point_has_its_own_noise():
 
 def test_weight_prior_with_another_precision():
   matrices = [
-      np.asarray(block["mean"]["kernel"]) for block in (WORLD.params.theta, WORLD.params.phi)
+    np.asarray(block["mean"]["kernel"]) for block in (WORLD.params.theta, WORLD.params.phi)
   ]
   expected = sum(scipy.stats.norm.logpdf(w, scale=1 / np.sqrt(4.0)).sum() for w in matrices)
   np.testing.assert_allclose(gaussian_weight_prior(4.0)(WORLD.params), expected, rtol=1e-12)
@@ -88,11 +88,11 @@ def test_weight_prior_with_another_precision():
 
 def test_update_ascends_the_gradient():
   algorithm = aevb(
-      WORLD.model,
-      noiseless_bound,
-      optax.sgd(0.01),
-      num_data=12,
-      log_prior=gaussian_weight_prior(1.0),
+    WORLD.model,
+    noiseless_bound,
+    optax.sgd(0.01),
+    num_data=12,
+    log_prior=gaussian_weight_prior(1.0),
   )
   state = algorithm.init(jax.random.key(0))
   state = state._replace(params=WORLD.params)
@@ -143,7 +143,7 @@ def test_update_is_traced_once():
 def test_eight_devices_give_what_one_gives():
   mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
   algorithm = aevb(
-      WORLD.model, functools.partial(elbo_a, num_samples=2), optax.adam(1e-2), num_data=12
+    WORLD.model, functools.partial(elbo_a, num_samples=2), optax.adam(1e-2), num_data=12
   )
   update = jax.jit(algorithm.update)
   one, many = (algorithm.init(jax.random.key(0)) for _ in range(2))
@@ -173,7 +173,7 @@ def test_learns_factor_analysis():
   state = algorithm.init(jax.random.key(0))
   before = np.mean(jax.vmap(lambda x: oracles.affine_bound(state.params, x))(jnp.asarray(x)))
   state, _ = fit(
-      algorithm, state, jax.random.key(1), jnp.asarray(x), batch_size=100, num_steps=4000
+    algorithm, state, jax.random.key(1), jnp.asarray(x), batch_size=100, num_steps=4000
   )
   after = np.mean(jax.vmap(lambda x: oracles.affine_bound(state.params, x))(jnp.asarray(x)))
   assert before < optimum - 1

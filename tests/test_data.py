@@ -12,7 +12,7 @@ from tests.statistical import assert_unbiased
 
 TFDS_DIR = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
 needs_mnist = pytest.mark.skipif(
-    not TFDS_DIR.exists(), reason=f"real MNIST, prepared by TFDS, is not in {TFDS_DIR}"
+  not TFDS_DIR.exists(), reason=f"real MNIST, prepared by TFDS, is not in {TFDS_DIR}"
 )
 
 
@@ -47,7 +47,7 @@ def test_binarized_pixels_are_independent():
 
 def test_threshold_is_above_a_half():
   np.testing.assert_array_equal(
-      data.threshold(np.asarray([0, 127, 128, 255], np.uint8)), [0, 0, 255, 255]
+    data.threshold(np.asarray([0, 127, 128, 255], np.uint8)), [0, 0, 255, 255]
   )
   np.testing.assert_array_equal(data.threshold(np.asarray([0.0, 0.5, 0.51])), [0, 0, 255])
 
@@ -76,7 +76,9 @@ def test_digits():
 
 @needs_mnist
 def test_real_mnist_through_tfds():
-  mnist = data.load_tfds("mnist", str(TFDS_DIR), train_split="train[59000:]", test_split="test[:500]")
+  mnist = data.load_tfds(
+    "mnist", str(TFDS_DIR), train_split="train[59000:]", test_split="test[:500]"
+  )
   assert mnist.train.shape == (1000, 784) and mnist.test.shape == (500, 784)
   assert mnist.train.dtype == np.uint8 and mnist.image_shape == (28, 28, 1)
   # The well-known mean of MNIST's pixels is 0.1307.

@@ -43,8 +43,8 @@ def test_encode_decode_and_sample():
 
 def test_drawings_show_what_they_are_given():
   rows = [
-      dict(examples_seen=n, train_bound=-b, train_bound_se=0.1, test_bound=-b - 1, test_bound_se=0.2)
-      for n, b in ((100, 120.0), (1000, 110.0))
+    dict(examples_seen=n, train_bound=-b, train_bound_se=0.1, test_bound=-b - 1, test_bound_se=0.2)
+    for n, b in ((100, 120.0), (1000, 110.0))
   ]
   axes = figures.draw_bounds(rows, "a title").axes[0]
   assert axes.get_xscale() == "log" and axes.get_title() == "a title"
@@ -61,5 +61,5 @@ def test_drawings_show_what_they_are_given():
 
   colour = np.random.default_rng(0).uniform(size=(4, 5, 3))
   np.testing.assert_array_equal(
-      figures.draw_images(colour, "x").axes[0].get_images()[0].get_array(), colour
+    figures.draw_images(colour, "x").axes[0].get_images()[0].get_array(), colour
   )

@@ -7,17 +7,17 @@ import pytest
 import scipy.stats
 
 from aevb_jax import (
-    aevb,
-    bernoulli,
-    diagonal_gaussian,
-    elbo_a,
-    elbo_b,
-    fit,
-    importance_sampling,
-    init_params,
-    kl_divergence,
-    mlp_vae,
-    standard_normal,
+  aevb,
+  bernoulli,
+  diagonal_gaussian,
+  elbo_a,
+  elbo_b,
+  fit,
+  importance_sampling,
+  init_params,
+  kl_divergence,
+  mlp_vae,
+  standard_normal,
 )
 from aevb_jax.data import binarize
 from aevb_jax.families import Bernoulli, DiagonalGaussian, distribution
@@ -102,7 +102,7 @@ def test_importance_weights_far_below_the_smallest_float():
   model = mlp_vae(bernoulli(784), data_dim=784, latent_dim=2, hidden_dim=4)
   params = init_params(jax.random.key(0), model)
   estimate = jax.jit(
-      lambda key: importance_sampling(key, model, params, jnp.ones(784), num_samples=60)
+    lambda key: importance_sampling(key, model, params, jnp.ones(784), num_samples=60)
   )(jax.random.key(1))
   assert_finite(estimate)
   assert estimate.value < -200  # exp(-104) is 0 in single precision
@@ -113,12 +113,12 @@ def test_training_keeps_single_precision():
   model = mlp_vae(bernoulli(9), data_dim=9, latent_dim=2, hidden_dim=4)
   algorithm = aevb(model, elbo_b, adagrad(0.1, warmup_steps=2), num_data=20)
   state, metrics = fit(
-      algorithm,
-      algorithm.init(jax.random.key(0)),
-      jax.random.key(1),
-      pixels,
-      batch_size=5,
-      num_steps=30,
-      preprocess=binarize,
+    algorithm,
+    algorithm.init(jax.random.key(0)),
+    jax.random.key(1),
+    pixels,
+    batch_size=5,
+    num_steps=30,
+    preprocess=binarize,
   )
   assert_finite((state.params, metrics))

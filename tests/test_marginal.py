@@ -1,7 +1,6 @@
 """The importance-sampled log-likelihood: exactness, bias, error and order."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,7 +11,7 @@ from tests.statistical import assert_greater, assert_unbiased
 
 def repeated(world, n, num_samples, chunk_size=50, seed=0):
   estimate = lambda key: importance_sampling(
-      key, *world, num_samples=num_samples, chunk_size=chunk_size
+    key, *world, num_samples=num_samples, chunk_size=chunk_size
   )
   return jax.jit(jax.vmap(estimate))(jax.random.split(jax.random.key(seed), n))
 
@@ -32,8 +31,8 @@ def test_the_likelihood_itself_is_unbiased(num_samples):
   # 23 in chunks of 10 ends with a chunk of 3.
   affine, network = oracles.affine_world(), oracles.bernoulli_world()
   for world, log_p in (
-      (affine, oracles.affine_log_marginal(affine.params, affine.x)),
-      (network, oracles.quadrature_log_marginal(*network)),
+    (affine, oracles.affine_log_marginal(affine.params, affine.x)),
+    (network, oracles.quadrature_log_marginal(*network)),
   ):
     log_values = repeated(world, 40_000, num_samples, chunk_size=10).value
     assert_unbiased(np.exp(log_values - log_p), 1.0, detects=0.1)
@@ -76,7 +75,7 @@ def test_weights_far_below_the_smallest_float():
   world = oracles.affine_world()
   x = world.x + 300.0
   value, error = importance_sampling(
-      jax.random.key(0), world.model, world.params, x, num_samples=100
+    jax.random.key(0), world.model, world.params, x, num_samples=100
   )
   assert np.isfinite(value) and value < -1000 and np.isfinite(error)
 

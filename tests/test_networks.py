@@ -42,7 +42,7 @@ def test_initial_distributions():
 
   normal = nn.initializers.normal(0.1)
   paper = mlp_vae(
-      bernoulli(400), data_dim=400, latent_dim=3, hidden_dim=300, kernel_init=normal, bias_init=normal
+    bernoulli(400), data_dim=400, latent_dim=3, hidden_dim=300, kernel_init=normal, bias_init=normal
   )
   params = init_params(jax.random.key(0), paper)
   for block in (params.theta, params.phi):

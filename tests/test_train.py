@@ -8,7 +8,16 @@ import numpy as np
 import optax
 import pytest
 
-from aevb_jax import aevb, bernoulli, elbo_a, elbo_b, evaluate, fit, mean_and_standard_error, mlp_vae
+from aevb_jax import (
+  aevb,
+  bernoulli,
+  elbo_a,
+  elbo_b,
+  evaluate,
+  fit,
+  mean_and_standard_error,
+  mlp_vae,
+)
 from aevb_jax.data import binarize, scale
 from aevb_jax.optimizers import adam
 from aevb_jax.train import minibatch_indices
@@ -19,13 +28,13 @@ MODEL = mlp_vae(bernoulli(6), data_dim=6, latent_dim=2, hidden_dim=5)
 
 def indices(step, num_steps, num_data=23, batch_size=5, seed=0):
   return np.asarray(
-      minibatch_indices(
-          jax.random.key(seed),
-          jnp.int32(step),
-          num_steps,
-          num_data=num_data,
-          batch_size=batch_size,
-      )
+    minibatch_indices(
+      jax.random.key(seed),
+      jnp.int32(step),
+      num_steps,
+      num_data=num_data,
+      batch_size=batch_size,
+    )
   )
 
 
@@ -46,7 +55,9 @@ def test_an_epoch_leaves_out_the_remainder_and_not_always_the_same():
 @pytest.mark.parametrize("start", [0, 3, 4, 7, 19])
 @pytest.mark.parametrize("num_steps", [1, 4, 9])
 def test_what_a_step_sees_does_not_depend_on_how_steps_are_chunked(start, num_steps):
-  np.testing.assert_array_equal(indices(start, num_steps), indices(0, 30)[start : start + num_steps])
+  np.testing.assert_array_equal(
+    indices(start, num_steps), indices(0, 30)[start : start + num_steps]
+  )
 
 
 def test_the_order_depends_on_the_key():
@@ -70,21 +81,21 @@ def test_two_halves_are_the_whole_bit_for_bit():
   whole_algorithm = algorithm()
   run = functools.partial(fit, whole_algorithm, batch_size=5, preprocess=binarize)
   whole, whole_metrics = run(
-      whole_algorithm.init(jax.random.key(0)), jax.random.key(1), PIXELS, num_steps=14
+    whole_algorithm.init(jax.random.key(0)), jax.random.key(1), PIXELS, num_steps=14
   )
   half, first = run(whole_algorithm.init(jax.random.key(0)), jax.random.key(1), PIXELS, num_steps=7)
   half, second = run(half, jax.random.key(1), PIXELS, num_steps=7)
   for a, b in zip(leaves(whole), leaves(half)):
     np.testing.assert_array_equal(a, b)
   np.testing.assert_array_equal(
-      whole_metrics["bound"], np.concatenate([first["bound"], second["bound"]])
+    whole_metrics["bound"], np.concatenate([first["bound"], second["bound"]])
   )
 
 
 def test_the_scan_is_the_loop():
   one = algorithm()
   state, metrics = fit(
-      one, one.init(jax.random.key(0)), jax.random.key(1), PIXELS, batch_size=5, num_steps=6
+    one, one.init(jax.random.key(0)), jax.random.key(1), PIXELS, batch_size=5, num_steps=6
   )
   looped = one.init(jax.random.key(0))
   update = jax.jit(one.update)
@@ -99,15 +110,20 @@ def test_the_scan_is_the_loop():
 
 def test_dynamic_binarization_is_fresh_at_every_step():
   gray = np.full((4, 6), 128, np.uint8)
-  seen = aevb(MODEL, lambda key, model, params, x: jnp.sum(x * 2.0 ** jnp.arange(6)), optax.sgd(0.0), num_data=4)
+  seen = aevb(
+    MODEL,
+    lambda key, model, params, x: jnp.sum(x * 2.0 ** jnp.arange(6)),
+    optax.sgd(0.0),
+    num_data=4,
+  )
   _, metrics = fit(
-      seen,
-      seen.init(jax.random.key(0)),
-      jax.random.key(1),
-      gray,
-      batch_size=1,
-      num_steps=40,
-      preprocess=binarize,
+    seen,
+    seen.init(jax.random.key(0)),
+    jax.random.key(1),
+    gray,
+    batch_size=1,
+    num_steps=40,
+    preprocess=binarize,
   )
   assert len(np.unique(metrics["bound"])) > 25  # of 64 patterns
 

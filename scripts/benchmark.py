@@ -1,0 +1,191 @@
+"""How long a training step takes, against its matrix products alone.
+
+  python scripts/benchmark.py                  # prints a table
+  python scripts/benchmark.py --csv=bench.csv  # and writes it
+
+The floor of a workload is found by tracing its update and keeping nothing but
+the matrix products, with their shapes and layouts. Step and floor are timed in
+turn in one run, so that a noisy machine slows both; quote the ratio. The data
+are random pixels: the time of a step does not depend on their values.
+
+The paper's MNIST step (784-500-20, M = 100, L = 1) multiplies 814,400 weights
+per example forward, twice that backward, less the 392,000 of the first layer,
+whose input needs no gradient: 2.05 million multiply-adds, 0.41 GFLOP a step.
+"""
+
+import csv
+import functools
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags, logging
+
+from aevb_jax import aevb, bernoulli, elbo_a, elbo_b, fit, mlp_vae
+from aevb_jax.data import binarize
+from aevb_jax.optimizers import adagrad
+from aevb_jax.types import Algorithm, Estimator
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("steps", 250, "Steps in one timed call, as in the main job.", lower_bound=1)
+flags.DEFINE_integer("repeats", 11, "Timed calls of step and of floor, in turn.", lower_bound=1)
+flags.DEFINE_string("csv", None, "File to write the table to.")
+
+
+class Workload(NamedTuple):
+  name: str
+  estimator: Estimator
+  data_dim: int = 784
+  latent_dim: int = 20
+  hidden_dim: int = 500
+  num_data: int = 50_000
+  batch_size: int = 100
+
+
+WORKLOADS = [
+  Workload("mnist elbo_b", elbo_b),
+  Workload("mnist elbo_a", elbo_a),
+  Workload("mnist elbo_b L=10", functools.partial(elbo_b, num_samples=10)),
+  Workload("digits elbo_b", elbo_b, data_dim=64, latent_dim=2, num_data=1437),
+]
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  logging.set_verbosity(logging.WARNING)
+  device = jax.devices()[0].device_kind
+  print(f"{device}, jax {jax.__version__}; milliseconds per step: median (min-max)")
+  print(
+    f"{'workload':20}{'step':>22}{'floor':>22}{'ratio':>8}{'products':>10}{'GFLOP':>8}{'samples/s':>11}"
+  )
+  rows = []
+  for workload in WORKLOADS:
+    row = measure(workload)
+    rows.append(row)
+    print(
+      f"{workload.name:20}{spread(row, 'step'):>22}{spread(row, 'floor'):>22}"
+      f"{row['ratio']:>8.2f}{row['products']:>10}"
+      f"{row['gflop']:>8.3f}{row['samples_per_second']:>11,.0f}",
+      flush=True,
+    )
+  if FLAGS.csv:
+    with open(FLAGS.csv, "w", newline="") as file:
+      table = csv.DictWriter(file, list(rows[0]))
+      table.writeheader()
+      table.writerows(rows)
+
+
+def spread(row: dict, name: str) -> str:
+  return "{median:.2f} ({min:.2f}-{max:.2f})".format(**{s: row[f"{name}_ms_{s}"] for s in STATS})
+
+
+STATS = {"median": statistics.median, "min": min, "max": max}
+
+
+def measure(workload: Workload) -> dict:
+  """Times step and floor in turn."""
+  size = workload.num_data, workload.data_dim
+  pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, size=size, dtype=np.uint8))
+  model = mlp_vae(
+    bernoulli(workload.data_dim),
+    data_dim=workload.data_dim,
+    latent_dim=workload.latent_dim,
+    hidden_dim=workload.hidden_dim,
+  )
+  algorithm = aevb(model, workload.estimator, adagrad(0.01), num_data=workload.num_data)
+  batch = jnp.zeros((workload.batch_size, workload.data_dim))
+  products = matrix_products(algorithm, batch)
+  run_floor, operands = make_floor(products, FLAGS.steps)
+  state = algorithm.init(jax.random.key(0))
+
+  def run_step() -> None:
+    nonlocal state
+    state, metrics = fit(
+      algorithm,
+      state,
+      jax.random.key(1),
+      pixels,
+      batch_size=workload.batch_size,
+      num_steps=FLAGS.steps,
+      preprocess=binarize,
+    )
+    jax.block_until_ready(metrics)
+
+  times = {"step": [], "floor": []}
+  timed = {"step": run_step, "floor": lambda: jax.block_until_ready(run_floor(operands))}
+  for run in timed.values():
+    run()  # compiles
+  for _ in range(FLAGS.repeats):
+    for name, run in timed.items():
+      start = time.perf_counter()
+      run()
+      times[name].append((time.perf_counter() - start) / FLAGS.steps)
+  row = {"workload": workload.name}
+  for name, seconds in times.items():
+    row |= {f"{name}_ms_{stat}": 1e3 * function(seconds) for stat, function in STATS.items()}
+  row["ratio"] = statistics.median(s / f for s, f in zip(times["step"], times["floor"]))
+  row["products"] = len(products)
+  row["gflop"] = sum(map(flop, products)) / 1e9
+  row["samples_per_second"] = workload.batch_size / statistics.median(times["step"])
+  return row
+
+
+def matrix_products(algorithm: Algorithm, batch: jax.Array) -> list:
+  """The dot_general equations of one update, as the gradient leaves them."""
+  state = jax.eval_shape(algorithm.init, jax.random.key(0))
+  jaxpr = jax.make_jaxpr(algorithm.update)(state, batch)
+  return [
+    equation for equation in equations(jaxpr.jaxpr) if equation.primitive.name == "dot_general"
+  ]
+
+
+def equations(jaxpr) -> Iterator:
+  for equation in jaxpr.eqns:
+    inner = [getattr(value, "jaxpr", value) for value in equation.params.values()]
+    inner = [value for value in inner if hasattr(value, "eqns")]
+    if inner and equation.primitive.name in ("scan", "while", "cond"):
+      raise NotImplementedError(f"counting the products inside a {equation.primitive.name}")
+    yield equation
+    for value in inner:
+      yield from equations(value)
+
+
+def flop(product) -> int:
+  (contracted, _), _ = product.params["dimension_numbers"]
+  lengths = [product.invars[0].aval.shape[axis] for axis in contracted]
+  return 2 * math.prod(lengths) * math.prod(product.outvars[0].aval.shape)
+
+
+def make_floor(products: list, num_steps: int) -> tuple[Callable, list]:
+  """A program that does the products `num_steps` times and nothing else, and its operands."""
+  rng = np.random.default_rng(0)
+  operands = [
+    [jnp.asarray(rng.normal(size=v.aval.shape), v.aval.dtype) for v in product.invars]
+    for product in products
+  ]
+
+  @jax.jit
+  def run(operands: list) -> jax.Array:
+    def step(_, total: jax.Array) -> jax.Array:
+      # The barriers keep the compiler from lifting the products out of the loop
+      # and from computing only the entries that are summed.
+      fresh, total = jax.lax.optimization_barrier((operands, total))
+      results = [
+        jax.lax.dot_general(*pair, product.params["dimension_numbers"])
+        for product, pair in zip(products, fresh, strict=True)
+      ]
+      results = jax.lax.optimization_barrier(results)
+      return total + sum(result.ravel()[0] for result in results)
+
+    return jax.lax.fori_loop(0, num_steps, step, jnp.zeros(()))
+
+  return run, operands
+
+
+if __name__ == "__main__":
+  app.run(main)

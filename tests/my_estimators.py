@@ -1,0 +1,39 @@
+"""What a user might hand to --estimator, right and wrong."""
+
+import jax
+import jax.numpy as jnp
+
+from aevb_jax import kl_divergence, log_joint
+from aevb_jax.families import Bernoulli, bernoulli, distribution
+
+
+def importance_bound(key, model, params, x, *, num_samples=1):
+  q = model.encoder.given(params.phi, x)
+
+  def log_weight(key):
+    z = q.sample(key)
+    return log_joint(model, params.theta, x, z) - q.log_prob(z)
+
+  log_w = jax.vmap(log_weight)(jax.random.split(key, num_samples))
+  return jax.nn.logsumexp(log_w) - jnp.log(num_samples)
+
+
+def without_closed_form(key, model, params, x, *, num_samples=1):
+  q = model.encoder.given(params.phi, x)
+  p = distribution(bernoulli(2), Bernoulli(jnp.zeros(2)))
+  return -kl_divergence(q, p)
+
+
+def not_a_scalar(key, model, params, x, *, num_samples=1):
+  return x
+
+
+def without_num_samples(key, model, params, x):
+  return jnp.sum(x)
+
+
+def never_finite(key, model, params, x, *, num_samples=1):
+  return jnp.log(-jnp.sum(x) - 1)
+
+
+not_a_function = 3

@@ -1,0 +1,297 @@
+"""The main job as a user runs it: a whole run, and every mistake that has a clear line."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.test_data import TFDS_DIR, needs_mnist
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHORT = [
+  "--hidden_dim=20",
+  "--num_examples=2000",
+  "--eval_every=500",
+  "--num_importance_samples=20",
+]
+
+
+def command(*arguments, cache=True):
+  cache_flag = [f"--compilation_cache_dir={os.environ['TEST_CACHE']}"] if cache else []
+  return [sys.executable, "-m", "experiments.train", *cache_flag, *map(str, arguments)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilation_cache(tmp_path_factory):
+  os.environ["TEST_CACHE"] = str(tmp_path_factory.mktemp("xla"))
+
+
+def train(*arguments, **kwargs):
+  return subprocess.run(
+    command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=300, **kwargs
+  )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A short run on the digits, shared by the tests that read its directory."""
+  workdir = tmp_path_factory.mktemp("runs") / "digits"
+  result = train(*SHORT, f"--workdir={workdir}")
+  assert result.returncode == 0, result.stderr
+  return workdir, result
+
+
+def rows(workdir):
+  with open(workdir / "metrics.csv") as file:
+    return list(csv.DictReader(file))
+
+
+def contents(workdir):
+  return {path.name: path.read_bytes() for path in pathlib.Path(workdir).iterdir()}
+
+
+def test_metrics(run):
+  table = rows(run[0])
+  assert ",".join(table[0]) == (
+    "step,examples_seen,train_bound,train_bound_se,test_bound,test_bound_se,seconds"
+  )
+  assert [int(row["examples_seen"]) for row in table] == [500, 1000, 1500, 2000]
+  assert [int(row["step"]) for row in table] == [5, 10, 15, 20]
+  assert float(table[-1]["test_bound"]) > float(table[0]["test_bound"]) + 1
+  assert 0.1 < float(table[-1]["test_bound_se"]) < 1
+
+
+def test_summary(run):
+  summary = json.loads((run[0] / "summary.json").read_text())
+  last = rows(run[0])[-1]
+  assert summary["test_bound"] == float(last["test_bound"])
+  assert summary["test_bound_se"] == float(last["test_bound_se"])
+  assert summary["test_log_likelihood"] > summary["test_bound"]
+  assert 0 < summary["test_log_likelihood_se"] < 1
+  assert summary["num_importance_samples"] == 20 and summary["examples_seen"] == 2000
+  assert summary["steps_per_second"] > 0 and summary["compile_seconds"] > 0
+  assert summary["wall_seconds"] > summary["compile_seconds"]
+  assert summary["device"] and summary["jax_version"] and summary["seed"] == 0
+  assert "git_commit" in summary
+
+
+def test_pictures(run):
+  for name in ("bound", "samples", "reconstructions", "manifold", "latents"):
+    pixels = np.asarray(Image.open(run[0] / f"{name}.png").convert("L"))
+    assert min(pixels.shape) > 400 and pixels.std() > 10
+
+
+def test_tensorboard_shows_the_metrics(run):
+  from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+  events = EventAccumulator(str(run[0]))
+  events.Reload()
+  shown = {event.step: event.value for event in events.Scalars("test_bound")}
+  expected = {int(row["examples_seen"]): float(row["test_bound"]) for row in rows(run[0])}
+  assert shown == pytest.approx(expected)
+
+
+def test_last_lines_and_silence(run):
+  lines = run[1].stdout.strip().splitlines()
+  assert "manifold.png" in lines[-3] and "test bound" in lines[-2]
+  assert "test log-likelihood" in lines[-1] and "±" in lines[-1]
+  assert run[1].stderr == ""  # no progress bar where there is no terminal
+
+
+def test_flags_repeat_the_run_to_the_last_digit(run, tmp_path):
+  again = train(f"--flagfile={run[0] / 'flags.txt'}", f"--workdir={tmp_path / 'again'}")
+  assert again.returncode == 0, again.stderr
+  for row, repeated in zip(rows(run[0]), rows(tmp_path / "again"), strict=True):
+    row.pop("seconds"), repeated.pop("seconds")
+    assert row == repeated
+  assert (tmp_path / "again" / "flags.txt").read_text() == (run[0] / "flags.txt").read_text()
+
+
+def test_other_flags_do_not_overwrite(run):
+  before = contents(run[0])
+  result = train(*SHORT, f"--workdir={run[0]}", "--latent_dim=3")
+  assert_one_clear_line(result, "--workdir=", "--latent_dim=2", "--latent_dim=3")
+  assert contents(run[0]) == before
+
+
+def test_a_directory_that_is_no_run_is_left_alone(tmp_path):
+  (tmp_path / "thesis.tex").write_text("years of work")
+  result = train(*SHORT, f"--workdir={tmp_path}")
+  assert_one_clear_line(result, f"--workdir={tmp_path}", "not empty")
+  assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_preset_gives_way_to_flags(tmp_path):
+  result = train("--preset=paper", "--step_size=0.01", *SHORT, f"--workdir={tmp_path / 'run'}")
+  assert result.returncode == 0, result.stderr
+  flags = (tmp_path / "run" / "flags.txt").read_text().splitlines()
+  for flag in (
+      "--optimizer=adagrad", "--init=0.1", "--weight_prior=1.0", "--binarization=none",
+      "--step_size=0.01", "--hidden_dim=20", "--estimator=elbo_b", "--batch_size=100",
+  ):  # fmt: skip
+    assert flag in flags
+
+
+def test_a_users_own_estimator(tmp_path):
+  result = train(
+    "--estimator=tests.my_estimators:importance_bound",
+    "--num_samples=3",
+    "--binarization=threshold",
+    "--latent_dim=3",
+    *SHORT,
+    f"--workdir={tmp_path / 'run'}",
+  )
+  assert result.returncode == 0, result.stderr
+  names = {path.name for path in (tmp_path / "run").iterdir()}
+  assert "samples.png" in names and "manifold.png" not in names  # three latents
+
+
+def test_gaussian_likelihood_of_float_images(float_images_dir, tmp_path):
+  result = train(
+    "--dataset=float_images",
+    f"--data_dir={float_images_dir}",
+    "--likelihood=gaussian",
+    "--nosigmoid_mean",
+    "--batch_size=10",
+    *SHORT,
+    f"--workdir={tmp_path / 'run'}",
+  )
+  assert result.returncode == 0, result.stderr
+  assert "--binarization=none" in (tmp_path / "run" / "flags.txt").read_text()
+
+
+@needs_mnist
+def test_real_mnist_starts(tmp_path):
+  # Threshold and a training set cut to 50000 images, as the paper has it.
+  result = train(
+    "--dataset=mnist",
+    f"--data_dir={TFDS_DIR}",
+    "--binarization=static",
+    "--optimizer=adagrad",
+    "--step_size=0.02",
+    "--hidden_dim=100",
+    "--num_examples=20000",
+    "--eval_every=20000",
+    "--num_importance_samples=0",
+    f"--workdir={tmp_path / 'run'}",
+  )
+  assert result.returncode == 0, result.stderr
+  summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+  assert summary["test_log_likelihood"] is None
+  assert -220 < summary["test_bound"] < -150
+
+
+def assert_one_clear_line(result, *words):
+  assert result.returncode == 2
+  assert result.stdout == ""
+  (line,) = result.stderr.splitlines()
+  for word in ("error: ", *words):
+    assert word in line
+
+
+@pytest.mark.parametrize(
+  "arguments, words",
+  [
+    (["--dataset=no_such_set"], ["--dataset=no_such_set", "digits"]),
+    (
+      ["--dataset=mnist", "--data_dir=/nowhere"],
+      ["--data_dir=/nowhere", "not prepared", "pip install"],
+    ),
+    (["--estimator=elbo_c"], ["--estimator=elbo_c", "elbo_a, elbo_b", "package.module:function"]),
+    (["--estimator=no.module:f"], ["--estimator=no.module:f", "No module named"]),
+    (["--estimator=tests.my_estimators:missing"], ["missing", "no attribute"]),
+    (
+      ["--estimator=tests.my_estimators:not_a_function"],
+      ["not_a_function", "int", "cannot be called"],
+    ),
+    (["--estimator=tests.my_estimators:without_num_samples"], ["num_samples=L", "does not accept"]),
+    (["--estimator=tests.my_estimators:not_a_scalar"], ["not_a_scalar", "scalar", "64"]),
+    (
+      ["--estimator=tests.my_estimators:without_closed_form"],
+      ["without_closed_form", "no closed form"],
+    ),
+    (["--latent_dim=0"], ["--latent_dim=0", "positive integer"]),
+    (["--latent_dim=2.5"], ["--latent_dim=2.5"]),
+    (["--batch_size=-1"], ["--batch_size=-1", "positive integer"]),
+    (["--num_samples=0"], ["--num_samples=0", "positive integer"]),
+    (["--num_examples=0"], ["--num_examples=0", "positive integer"]),
+    (["--num_examples=50"], ["--num_examples=50", "--batch_size=100"]),
+    (["--batch_size=1438"], ["--batch_size=1438", "1437"]),
+    (["--step_size=-0.1"], ["--step_size=-0.1", "positive"]),
+    (["--step_size=nan"], ["--step_size=nan", "positive"]),
+    (["--weight_prior=inf"], ["weight_prior", "inf", "finite"]),
+    (["--init=sparse"], ["--init=sparse", "flax"]),
+    (["--optimizer=lion"], ["--optimizer=lion", "adagrad"]),
+    (["--likelihood=gaussian", "--binarization=static"], ["--binarization=static", "none"]),
+    (["--latent_dims=3"], ["latent_dims", "latent_dim"]),
+    (["3"], ["'3'", "--name=value"]),
+    (["--flagfile=/nowhere/flags.txt"], ["/nowhere/flags.txt"]),
+    (["--workdir=/proc/nothing"], ["--workdir=/proc/nothing"]),
+  ],
+  ids=lambda value: " ".join(value) if str(value[0]).startswith("-") else "",
+)
+def test_bad_input_is_one_line(arguments, words, tmp_path):
+  workdir = tmp_path / "run"
+  workdir_flag = [] if any("workdir" in a for a in arguments) else [f"--workdir={workdir}"]
+  assert_one_clear_line(train(*workdir_flag, *arguments), *words)
+  assert not workdir.exists()
+
+
+def test_pixels_outside_the_unit_interval(float_images_dir, tmp_path):
+  result = train(
+    "--dataset=float_images",
+    f"--data_dir={float_images_dir}",
+    "--batch_size=10",
+    f"--workdir={tmp_path / 'run'}",
+  )
+  assert_one_clear_line(result, "--likelihood=bernoulli", "[0, 1]", "gaussian")
+
+
+def test_a_bound_that_is_not_finite_stops_the_run(tmp_path):
+  workdir = tmp_path / "run"
+  result = train("--estimator=tests.my_estimators:never_finite", *SHORT, f"--workdir={workdir}")
+  assert result.returncode == 1
+  assert len(result.stderr.splitlines()) == 1 and "became nan by step 5" in result.stderr
+  assert not (workdir / "summary.json").exists() and rows(workdir) == []
+
+
+def test_interrupted_run_keeps_its_rows(tmp_path):
+  workdir = tmp_path / "run"
+  process = subprocess.Popen(
+    command("--num_examples=1000000000", "--eval_every=1000", f"--workdir={workdir}"),
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  deadline = time.time() + 120
+  while time.time() < deadline and process.poll() is None:
+    if (workdir / "metrics.csv").exists() and len(rows(workdir)) >= 2:
+      break
+    time.sleep(0.1)
+  process.send_signal(signal.SIGINT)
+  _, errors = process.communicate(timeout=60)
+  assert process.returncode == 130, errors
+  assert errors.splitlines()[-1].startswith("error: interrupted")
+  assert "Traceback" not in errors and len(rows(workdir)) >= 2
+
+
+def test_help_names_every_flag():
+  result = train("--help")
+  for flag in (
+    "--dataset",
+    "--estimator",
+    "--num_samples",
+    "--workdir",
+    "--preset",
+    "--eval_every",
+  ):
+    assert flag in result.stdout

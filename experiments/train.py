@@ -25,7 +25,7 @@ from aevb_jax import figures
 from aevb_jax.data import ImageData, scale
 from aevb_jax.marginal import importance_sampling
 from aevb_jax.train import Mean, evaluate, fit, mean_and_standard_error
-from aevb_jax.types import Algorithm, Array, Key, Model, Params
+from aevb_jax.types import Algorithm, Array, Key, Model, Params, TrainState
 from experiments import options, rundir
 
 FLAGS = flags.FLAGS
@@ -104,42 +104,58 @@ def train(
   state = algorithm.init(init_key)
   num_steps = math.ceil(FLAGS.num_examples / FLAGS.batch_size)
   eval_steps = max(1, round(FLAGS.eval_every / FLAGS.batch_size))
-  compiled, compile_seconds, seconds, step, rows = {}, 0.0, 0.0, 0, []
-  total = num_steps * FLAGS.batch_size
-  with tqdm(total=total, unit=" samples", unit_scale=True, disable=None) as bar:
-    while step < num_steps:
-      chunk = min(MAX_CHUNK_STEPS, eval_steps - step % eval_steps, num_steps - step)
+  chunks = chunk_lengths(num_steps, eval_steps)
+  start = time.perf_counter()
+  fit_chunk = compile_fit(set(chunks), algorithm, state, fit_key, pixels)
+  compile_seconds = time.perf_counter() - start
+
+  seconds, step, rows = 0.0, 0, []
+  samples = num_steps * FLAGS.batch_size
+  with tqdm(total=samples, unit=" samples", unit_scale=True, disable=None) as bar:
+    for chunk in chunks:
       start = time.perf_counter()
-      if chunk not in compiled:
-        compiled[chunk] = fit.lower(
-          algorithm,
-          state,
-          fit_key,
-          pixels.train,
-          batch_size=FLAGS.batch_size,
-          num_steps=chunk,
-          preprocess=pixels.preprocess,
-        ).compile()
-        compile_seconds += time.perf_counter() - start
-        start = time.perf_counter()
-      state, metrics = compiled[chunk](state, fit_key, pixels.train)
+      state, metrics = fit_chunk[chunk](state, fit_key, pixels.train)
       chunk_bound = float(metrics["bound"].mean())  # the host waits here, once per chunk
       seconds += time.perf_counter() - start
       step += chunk
+      bar.set_postfix(bound=f"{chunk_bound:.2f}", refresh=False)
       bar.update(chunk * FLAGS.batch_size)
-      bar.set_postfix(bound=f"{chunk_bound:.2f}")
-      if not math.isfinite(chunk_bound):
-        raise FloatingPointError(
-          f"the bound became {chunk_bound} by step {step}; a smaller --step_size may help"
-        )
+      check_finite(chunk_bound, step)
       if step % eval_steps == 0 or step == num_steps:
-        examples_seen = step * FLAGS.batch_size
-        row = dict(step=step, examples_seen=examples_seen, seconds=round(seconds, 3))
-        row |= evaluate_bound(evaluation_key, bound, state.params, pixels)
+        row = evaluate_bound(evaluation_key, bound, state.params, pixels)
+        row |= dict(step=step, examples_seen=step * FLAGS.batch_size, seconds=round(seconds, 3))
         rows.append(row)
         write_row(row)
         tqdm.write(describe(row))
+        check_finite(row["test_bound"], step)
   return state.params, rows, Timing(compile_seconds, num_steps / seconds)
+
+
+def chunk_lengths(num_steps: int, eval_steps: int) -> list[int]:
+  """Cuts the run into chunks of at most MAX_CHUNK_STEPS that end where evaluations are due."""
+  chunks, step = [], 0
+  while step < num_steps:
+    chunks.append(min(MAX_CHUNK_STEPS, eval_steps - step % eval_steps, num_steps - step))
+    step += chunks[-1]
+  return chunks
+
+
+def compile_fit(
+  lengths: set[int], algorithm: Algorithm, state: TrainState, key: Key, pixels: options.Pixels
+) -> dict[int, Callable]:
+  """(state, key, pixels) -> (state, metrics) for every length of chunk, compiled ahead."""
+  static = dict(batch_size=FLAGS.batch_size, preprocess=pixels.preprocess)
+  return {
+    length: fit.lower(algorithm, state, key, pixels.train, num_steps=length, **static).compile()
+    for length in lengths
+  }
+
+
+def check_finite(bound: float, step: int) -> None:
+  if not math.isfinite(bound):
+    raise FloatingPointError(
+      f"the bound became {bound} by step {step}; a smaller --step_size may help"
+    )
 
 
 def evaluate_bound(
@@ -254,7 +270,8 @@ def summarize(
     seed=FLAGS.seed,
   )
   rundir.write_summary(workdir / "summary.json", summary)
-  print(f"pictures             {' '.join(sorted(str(path) for path in workdir.glob('*.png')))}")
+  names = " ".join(sorted(path.name for path in workdir.glob("*.png")))
+  print(f"pictures             {workdir.resolve()}: {names}")
   print(f"test bound           {row['test_bound']:.2f} ± {row['test_bound_se']:.2f} nats")
   if log_likelihood:
     value, error = log_likelihood

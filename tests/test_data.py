@@ -1,5 +1,6 @@
 """Pixels, their binarization, and data sets read from disk."""
 
+import os
 import pathlib
 
 import jax
@@ -10,7 +11,9 @@ import pytest
 from aevb_jax import data
 from tests.statistical import assert_unbiased
 
-TFDS_DIR = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
+TFDS_DIR = pathlib.Path(
+  os.environ.get("AEVB_JAX_TFDS", pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds")
+)
 needs_mnist = pytest.mark.skipif(
   not TFDS_DIR.exists(), reason=f"real MNIST, prepared by TFDS, is not in {TFDS_DIR}"
 )

@@ -1,0 +1,29 @@
+"""The README's example runs as it stands, and its table names the flags there are."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_example_runs():
+  (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+  assert len(example.splitlines()) <= 25
+  result = subprocess.run(
+    [sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, timeout=300
+  )
+  assert result.returncode == 0, result.stderr
+  value, error = map(float, re.findall(r"=([-\d.]+)", result.stdout))
+  assert -20 < value < -14 and 0 < error < 1
+
+
+def test_the_flag_table_is_complete():
+  from experiments import train
+
+  flags = {flag.name for flag in train.FLAGS.get_key_flags_for_module(train)}
+  listed = set(re.findall(r"`--(\w+)`", README))
+  assert flags <= listed
+  assert listed <= flags | {"flagfile", "help"}

@@ -5,20 +5,20 @@ import importlib
 import inspect
 import math
 import os
-import sys
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
 
 from aevb_jax import data, estimators, optimizers
 from aevb_jax.aevb import aevb, gaussian_weight_prior
 from aevb_jax.families import bernoulli, diagonal_gaussian
 from aevb_jax.model import init_params, mlp_vae
 from aevb_jax.types import Algorithm, Array, Estimator, Family, Key, Model, UnsupportedError
+from experiments.command import UsageError
 
 FLAGS = flags.FLAGS
 
@@ -142,45 +142,8 @@ def _check_init(value: str) -> bool:
     return False
 
 
-class UsageError(Exception):
-  """Something asked for by a flag that cannot be done; printed as one line."""
-
-  def __init__(self, flag: str, message: str):
-    super().__init__(f"--{flag}={FLAGS[flag].value}: {message}")
-
-
-def run(main: Callable[[], None]) -> None:
-  """Runs a main with its flags parsed; what the user got wrong is one line, status 2."""
-
-  def parse(argv: Sequence[str]) -> Sequence[str]:
-    try:
-      return FLAGS(argv)
-    except flags.Error as error:
-      fail(f"{' '.join(str(error).split())} (--help lists the flags)", 2)
-
-  def checked(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-      fail(f"unexpected argument {argv[1]!r}; flags are written --name=value", 2)
-    try:
-      _fill_in()
-      _keep_compiled_programs()
-      main()
-    except UsageError as error:
-      fail(str(error), 2)
-    except KeyboardInterrupt:
-      fail("interrupted", 130)
-
-  app.run(checked, flags_parser=parse)
-
-
-def fail(message: str, status: int) -> NoReturn:
-  """Ends the program with one line on standard error."""
-  print(f"error: {message}", file=sys.stderr)
-  sys.exit(status)
-
-
-def _fill_in() -> None:
-  """Gives flags that were not given the values that others imply."""
+def settle() -> None:
+  """Gives flags that were not given the values that others imply; every main's first call."""
   for name, value in PRESETS.get(FLAGS.preset, {}).items():
     if not FLAGS[name].present:
       FLAGS[name].value = value
@@ -188,9 +151,6 @@ def _fill_in() -> None:
     FLAGS.binarization = "none"
   if FLAGS.likelihood == "gaussian" and FLAGS.binarization != "none":
     raise UsageError("binarization", "--likelihood=gaussian takes none, since pixels stay real")
-
-
-def _keep_compiled_programs() -> None:
   if FLAGS.compilation_cache_dir:
     jax.config.update("jax_compilation_cache_dir", FLAGS.compilation_cache_dir)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

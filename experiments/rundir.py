@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
 
-from experiments.options import UsageError
+from experiments.command import UsageError
 
 FLAGS = flags.FLAGS
 

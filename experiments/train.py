@@ -26,7 +26,7 @@ from aevb_jax.data import ImageData, scale
 from aevb_jax.marginal import importance_sampling
 from aevb_jax.train import Mean, evaluate, fit, mean_and_standard_error
 from aevb_jax.types import Algorithm, Array, Key, Model, Params, TrainState
-from experiments import options, rundir
+from experiments import command, options, rundir
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(options)
@@ -64,6 +64,7 @@ class Timing(NamedTuple):
 
 def main() -> None:
   start = time.perf_counter()
+  options.settle()
   images = options.load_images()
   model = options.make_model(images)
   estimator = options.make_estimator(model, data_dim=images.train.shape[1])
@@ -82,7 +83,7 @@ def main() -> None:
       params, rows, timing = train(train_key, algorithm, bound, pixels, write_row)
     except (KeyboardInterrupt, FloatingPointError) as stop:
       what, status = (stop, 1) if isinstance(stop, FloatingPointError) else ("interrupted", 130)
-      options.fail(f"{what}; the evaluations up to here are in {workdir / 'metrics.csv'}", status)
+      command.fail(f"{what}; the evaluations up to here are in {workdir / 'metrics.csv'}", status)
   draw_pictures(workdir, picture_key, model, params, images, pixels, rows)
   log_likelihood = estimate_log_likelihood(likelihood_key, model, params, pixels.evaluation_test)
   summarize(workdir, rows[-1], timing, log_likelihood, wall_seconds=time.perf_counter() - start)
@@ -280,4 +281,4 @@ def summarize(
 
 
 if __name__ == "__main__":
-  options.run(main)
+  command.run(main)

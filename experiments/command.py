@@ -1,0 +1,42 @@
+"""A main with absl flags, whose user's mistakes end in one line."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import app, flags
+
+
+class UsageError(Exception):
+  """Something asked for by a flag that cannot be done; printed as one line."""
+
+  def __init__(self, flag: str, message: str):
+    super().__init__(f"--{flag}={flags.FLAGS[flag].value}: {message}")
+
+
+def run(main: Callable[[], None]) -> None:
+  """Runs a main with its flags parsed; what the user got wrong is one line, status 2."""
+
+  def parse(argv: Sequence[str]) -> Sequence[str]:
+    try:
+      return flags.FLAGS(argv)
+    except flags.Error as error:
+      fail(f"{' '.join(str(error).split())} (--help lists the flags)", 2)
+
+  def checked(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+      fail(f"unexpected argument {argv[1]!r}; flags are written --name=value", 2)
+    try:
+      main()
+    except UsageError as error:
+      fail(str(error), 2)
+    except KeyboardInterrupt:
+      fail("interrupted", 130)
+
+  app.run(checked, flags_parser=parse)
+
+
+def fail(message: str, status: int) -> NoReturn:
+  """Ends the program with one line on standard error."""
+  print(f"error: {message}", file=sys.stderr)
+  sys.exit(status)

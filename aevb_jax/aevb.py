@@ -87,7 +87,8 @@ def aevb(
     estimator: of the bound, such as `elbo_b` or
       `functools.partial(elbo_b, num_samples=L)`.
     optimizer: from optax, or `aevb_jax.optimizers.adagrad` for the paper's.
-    num_data: N, the number of training examples.
+    num_data: N, the number of examples that `fit` will be given; it weighs the
+      prior against the data.
     log_prior: Params -> log p(θ), such as `gaussian_weight_prior(1.0)`.
 
   Returns:

@@ -28,6 +28,10 @@ class DataError(Exception):
   """A data set that cannot be had; the message says what to do about it."""
 
 
+class NotPreparedError(DataError):
+  """A data set that is not where it was looked for."""
+
+
 def scale(key: Key, pixels: Array) -> Array:
   """x = pixels / 255 for uint8, pixels as they are for floats; shape (D,).
 
@@ -119,11 +123,11 @@ def load_tfds(
     builder = tfds.builder(name, data_dir=data_dir)
   except tfds.core.DatasetNotFoundError as error:
     raise DataError(f"TensorFlow Datasets knows no data set {name!r}") from error
-  except (ValueError, AssertionError) as error:  # an unknown version or configuration
-    raise DataError(f"{name!r}: {str(error).strip().splitlines()[0]}") from error
+  except (ValueError, AssertionError, ImportError) as error:  # a version, say, that is not there
+    raise DataError(f"{name!r}: {' '.join(str(error).split())}") from error
   if not builder.is_prepared():
     directory = "" if data_dir is None else f", data_dir='{data_dir}'"
-    raise DataError(
+    raise NotPreparedError(
       f"{name!r} is not prepared in {builder.data_path}; name a directory that has it, or prepare "
       "it once where there is a network and TensorFlow (pip install tensorflow): python -c "
       f"\"import tensorflow_datasets as tfds; tfds.builder('{name}'{directory})"
@@ -151,15 +155,10 @@ def _read_split(builder, name: str, split: str) -> tuple[np.ndarray, np.ndarray 
   import tensorflow_datasets as tfds
 
   features = builder.info.features
-  image_keys = [
-    key for key, feature in features.items() if isinstance(feature, tfds.features.Image)
-  ]
-  key = image_keys[0] if image_keys else "image"
-  if key not in features:
-    raise DataError(f"{name!r} has no images; its features are {', '.join(features)}")
-  # Decoding the PNG or JPEG here is about ten times faster than letting TFDS do it.
-  decoders = {key: tfds.decode.SkipDecoding()} if image_keys else None
+  key, mode = _image_feature(features, name)
   try:
+    # Decoding the PNG or JPEG here is about ten times faster than letting TFDS do it.
+    decoders = {key: tfds.decode.SkipDecoding()} if mode else None
     source = builder.as_data_source(split=split, decoders=decoders)
   except NotImplementedError as error:
     raise DataError(
@@ -170,24 +169,42 @@ def _read_split(builder, name: str, split: str) -> tuple[np.ndarray, np.ndarray 
   images, labels = [], []
   for start in range(0, len(source), 1000):
     for example in source.__getitems__(range(start, min(start + 1000, len(source)))):
-      image = example[key]
-      images.append(_decode(image, features[key].shape[-1]) if image_keys else image)
+      images.append(_decode(example[key], mode) if mode else np.asarray(example[key]))
+      if images[-1].shape != images[0].shape:
+        sizes = f"{images[0].shape} and {images[-1].shape}"
+        raise DataError(f"{name!r} has images of different shapes, {sizes}; one shape is needed")
       if has_labels:
         labels.append(example["label"])
-  shapes = {np.shape(image) for image in images}
-  if len(shapes) != 1 or len(next(iter(shapes))) != 3:
+  if not images:
+    raise DataError(f"{name!r} has no images in its split {split!r}")
+  return np.stack(images), np.asarray(labels, np.int32) if has_labels else None
+
+
+def _image_feature(features, name: str) -> tuple[str, str | None]:
+  """The key of the images, and the mode that PIL decodes them to; None for plain tensors."""
+  import tensorflow_datasets as tfds
+
+  encoded = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+  key = encoded[0] if encoded else "image"
+  if key not in features:
+    raise DataError(f"{name!r} has no images; its features are {', '.join(features)}")
+  shape, dtype = features[key].shape, np.dtype(features[key].np_dtype)
+  if len(shape) != 3:
+    raise DataError(f"{name!r} has images of shape {shape}; (H, W, C) is needed")
+  if not encoded:
+    if dtype != np.uint8 and not np.issubdtype(dtype, np.floating):
+      raise DataError(f"{name!r} has pixels of type {dtype}; uint8 or floats are needed")
+    return key, None
+  modes = {1: "L", 3: "RGB", 4: "RGBA"}
+  if dtype != np.uint8 or shape[-1] not in modes:
     raise DataError(
-      f"{name!r}, split {split!r}: images of one shape (H, W, C) are needed, it has {shapes}"
+      f"{name!r} has {dtype} images of {shape[-1]} channels; uint8 with 1, 3 or 4 are needed"
     )
-  images = np.stack(images)
-  if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
-    raise DataError(f"{name!r} has pixels of type {images.dtype}; uint8 or floats are needed")
-  return images, np.asarray(labels, np.int32) if has_labels else None
+  return key, modes[shape[-1]]
 
 
-def _decode(encoded: bytes, channels: int) -> np.ndarray:
+def _decode(encoded: bytes, mode: str) -> np.ndarray:
   from PIL import Image
 
-  mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
   pixels = np.asarray(Image.open(io.BytesIO(encoded)).convert(mode))
-  return pixels.reshape(*pixels.shape[:2], channels)
+  return pixels.reshape(*pixels.shape[:2], len(mode))

@@ -72,7 +72,7 @@ def diagonal_gaussian(
   as long as the standard deviation is not lost against the mean (1e-6 of it).
   """
 
-  def eta(mean: Array, log_var: Array) -> DiagonalGaussian:
+  def from_heads(mean: Array, log_var: Array) -> DiagonalGaussian:
     _check_shape("the head for the mean", mean, size)
     _check_shape("the head for the log-variance", log_var, size)
     if min_std:
@@ -87,7 +87,7 @@ def diagonal_gaussian(
 
   return Family(
     sizes=(size, size),
-    eta=eta,
+    from_heads=from_heads,
     noise=lambda key: jax.random.normal(key, (size,)),
     transform=lambda eta, noise: eta.mean + jnp.exp(0.5 * eta.log_var) * noise,
     log_prob=log_prob,
@@ -110,7 +110,7 @@ def bernoulli(size: int) -> Family:
   with derivative zero everywhere, so the family is not reparameterized.
   """
 
-  def eta(logits: Array) -> Bernoulli:
+  def from_heads(logits: Array) -> Bernoulli:
     _check_shape("the head for the logits", logits, size)
     return Bernoulli(logits)
 
@@ -121,7 +121,7 @@ def bernoulli(size: int) -> Family:
 
   return Family(
     sizes=(size,),
-    eta=eta,
+    from_heads=from_heads,
     noise=lambda key: jax.random.logistic(key, (size,)),
     transform=lambda eta, noise: (eta.logits + noise > 0).astype(eta.logits.dtype),
     log_prob=log_prob,

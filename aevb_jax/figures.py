@@ -94,6 +94,18 @@ def draw_images(picture: np.ndarray, title: str, *, row_labels: Sequence[str] = 
   return figure
 
 
+def draw_pairs(
+  x: Array, reconstructions: Array, image_shape: Sequence[int], title: str
+) -> "Figure":
+  """Rows of ten data points (n, D), each above its row of reconstructions (n, D)."""
+  x, reconstructions = np.asarray(x), np.asarray(reconstructions)
+  columns = min(10, len(x))
+  starts = range(0, len(x) - columns + 1, columns)
+  lines = [a[start : start + columns] for start in starts for a in (x, reconstructions)]
+  picture = tile(np.concatenate(lines), image_shape, columns)
+  return draw_images(picture, title, row_labels=["x", "E[x|z]"] * len(starts))
+
+
 def draw_bounds(rows: Sequence[dict], title: str) -> "Figure":
   """The bound against training samples evaluated, on a log axis as in figure 2.
 

@@ -27,9 +27,9 @@ def importance_sampling(
 ) -> LogLikelihood:
   """log p(x) ≈ log (1/K) Σ_k w_k, with w_k = p(x, z_k) / q(z_k|x), z_k ~ q(z|x).
 
-  A lower bound in expectation, whose gap is about Var(w/p(x)) / 2K for large K
-  (Rezende, Mohamed & Wierstra 2014, appendix E; Burda, Grosse & Salakhutdinov
-  2015, theorem 1). The weights are accumulated in log space, `chunk_size` at a
+  In expectation a lower bound that tightens with K (Burda, Grosse &
+  Salakhutdinov 2015, theorem 1); for large K its gap is Var(w/p(x)) / 2K (Domke
+  & Sheldon 2018). The weights are accumulated in log space, `chunk_size` at a
   time, so memory does not grow with K.
 
   Args:

@@ -66,6 +66,6 @@ def conditional(module: nn.Module, family: Family, input_size: int) -> Condition
 
   def given(params: PyTree, x: Array) -> Distribution:
     heads = module.apply({"params": params}, x)
-    return distribution(family, family.eta(*heads))
+    return distribution(family, family.from_heads(*heads))
 
   return Conditional(init, given)

@@ -1,4 +1,8 @@
-"""Optimizers whose step size is part of their state, so that it can be swept."""
+"""Optimizers whose step size is part of their state, so that it can be swept.
+
+In all of them it is `opt_state.hyperparams["step_size"]`. Like everything in
+optax they descend; `aevb` hands them the gradient of minus the bound.
+"""
 
 import jax.numpy as jnp
 import optax
@@ -12,8 +16,8 @@ def adagrad(
   Two things differ from `optax.adagrad` as it comes. The accumulator starts at
   0 and not at 0.1, which would swamp gradients per data point and make the
   paper's step sizes {0.01, 0.02, 0.1} mean something else. And the first
-  `warmup_steps` steps only accumulate, since the very first step would
-  otherwise move every parameter by the whole step size.
+  `warmup_steps` steps only accumulate and move nothing, since the very first
+  step would otherwise move every parameter by the whole step size.
 
   Source: Duchi, Hazan & Singer (2011); the starting value and the warm-up follow
   the code of the paper's first author.
@@ -32,9 +36,9 @@ def adagrad(
 
 def adam(step_size: float) -> optax.GradientTransformation:
   """Adam (Kingma & Ba 2015), with the defaults of that paper."""
-  return optax.inject_hyperparams(optax.adam)(learning_rate=step_size)
+  return optax.inject_hyperparams(lambda step_size: optax.adam(step_size))(step_size)
 
 
 def sgd(step_size: float) -> optax.GradientTransformation:
-  """Stochastic gradient ascent with a constant step size."""
-  return optax.inject_hyperparams(optax.sgd)(learning_rate=step_size)
+  """Stochastic gradient steps of constant size."""
+  return optax.inject_hyperparams(lambda step_size: optax.sgd(step_size))(step_size)

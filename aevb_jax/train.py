@@ -55,8 +55,9 @@ def fit(
 ) -> tuple[PyTree, dict]:
   """Trains for `num_steps` steps in one compiled `lax.scan`.
 
-  Two calls of n steps with the same key are one call of 2n steps: the order of
-  the data and the noise of every step depend on (key, state.step) alone.
+  Two calls of n steps with the same key are one call of 2n steps: what a step
+  sees depends on (key, state.step) alone, and its noise on (state.key,
+  state.step).
 
   Args:
     algorithm: such as `aevb(...)`.

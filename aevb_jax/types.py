@@ -1,7 +1,8 @@
 """The nouns of the package: tuples of functions, and tuples of arrays.
 
 Tuples of functions are closed over and never pass through `jit`; tuples of
-arrays pass through `jit`, `vmap` and checkpoints. The two kinds never mix.
+arrays pass through `jit`, `vmap` and checkpoints. The two kinds never mix, but
+in `Distribution`, which lives inside one trace and goes nowhere.
 
 Everything is written for one data point x and one noise draw; M data points
 and L samples appear only as `jax.vmap` over `jax.random.split(key, n)`. Shapes
@@ -28,7 +29,7 @@ class Family(NamedTuple):
   """
 
   sizes: tuple[int, ...]  # widths of the unconstrained heads a network must give
-  eta: Callable[..., Eta]  # (*heads) -> eta
+  from_heads: Callable[..., Eta]  # (*heads) -> eta
   noise: Callable[[Key], Array]  # key -> noise, free of parameters
   transform: Callable[[Eta, Array], Array]  # (eta, noise) -> z
   log_prob: Callable[[Eta, Array], Array]  # (eta, z) -> (), in nats
@@ -84,12 +85,12 @@ class TrainState(NamedTuple):
   key: Key  # never changes; step t draws from fold_in(key, t)
 
 
-class UnsupportedError(TypeError):
-  """An estimator asked of a model for something that its distributions lack."""
-
-
 class Algorithm(NamedTuple):
   """A way of learning: every curve of the paper is one of these under `fit`."""
 
   init: Callable[[Key], PyTree]  # key -> state, which has a field `step`
   update: Callable[[PyTree, Array], tuple[PyTree, dict]]  # (state, batch) -> (state, metrics)
+
+
+class UnsupportedError(TypeError):
+  """An estimator asked a model for something that its distributions lack."""

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import math
 import os
+import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,7 +24,12 @@ from experiments.command import UsageError
 FLAGS = flags.FLAGS
 
 ESTIMATORS = {"elbo_a": estimators.elbo_a, "elbo_b": estimators.elbo_b}
-OPTIMIZERS = {"adagrad": optimizers.adagrad, "adam": optimizers.adam, "sgd": optimizers.sgd}
+ADAGRAD_WARMUP_STEPS = 100
+OPTIMIZERS = {
+  "adagrad": functools.partial(optimizers.adagrad, warmup_steps=ADAGRAD_WARMUP_STEPS),
+  "adam": optimizers.adam,
+  "sgd": optimizers.sgd,
+}
 
 # Sections 5 and C; what the paper leaves open is settled as its first author's code does.
 PRESETS = {
@@ -87,7 +93,11 @@ flags.DEFINE_string(
 flags.DEFINE_integer("num_samples", 1, "L, samples of z per data point.", lower_bound=1)
 flags.DEFINE_integer("batch_size", 100, "M, data points per minibatch.", lower_bound=1)
 flags.DEFINE_enum(
-  "optimizer", "adam", list(OPTIMIZERS), "adagrad is the paper's: accumulator from 0, warm-up."
+  "optimizer",
+  "adam",
+  list(OPTIMIZERS),
+  "adagrad is the paper's: accumulator from 0, and the first "
+  f"{ADAGRAD_WARMUP_STEPS} steps only accumulate.",
 )
 flags.DEFINE_float("step_size", 0.001, "Step size of the optimizer.")
 flags.DEFINE_string(
@@ -108,7 +118,9 @@ flags.DEFINE_integer(
   "Training samples to evaluate, the x axis of the paper's figures; steps are this / M.",
   lower_bound=1,
 )
-flags.DEFINE_integer("seed", 0, "Seed of initialization, data order and noise.", lower_bound=0)
+flags.DEFINE_integer(
+  "seed", 0, "Seed of initialization, data order and noise.", lower_bound=0, upper_bound=2**32 - 1
+)
 flags.DEFINE_enum(
   "preset",
   None,
@@ -129,9 +141,10 @@ def _check_step_size(value: float) -> bool:
   return 0 < value < math.inf
 
 
-@flags.multi_flags_validator(["weight_prior", "min_std"], "take finite numbers of at least 0")
-def _check_finite(values: dict) -> bool:
-  return all(math.isfinite(value) for value in values.values())
+@flags.validator("weight_prior", "takes a finite number of at least 0")
+@flags.validator("min_std", "takes a finite number of at least 0")
+def _check_finite(value: float) -> bool:
+  return math.isfinite(value)
 
 
 @flags.validator("init", "takes flax or a positive standard deviation")
@@ -152,7 +165,12 @@ def settle() -> None:
   if FLAGS.likelihood == "gaussian" and FLAGS.binarization != "none":
     raise UsageError("binarization", "--likelihood=gaussian takes none, since pixels stay real")
   if FLAGS.compilation_cache_dir:
-    jax.config.update("jax_compilation_cache_dir", FLAGS.compilation_cache_dir)
+    directory = os.path.expanduser(FLAGS.compilation_cache_dir)
+    try:
+      os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+      raise UsageError("compilation_cache_dir", f"cannot be made ({error.strerror})") from error
+    jax.config.update("jax_compilation_cache_dir", directory)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
@@ -167,22 +185,18 @@ def load_images() -> data.ImageData:
     else:
       images = data.load_tfds(FLAGS.dataset, FLAGS.data_dir)
   except data.DataError as error:
-    if FLAGS.data_dir is None:
-      raise UsageError(
-        "dataset", f"{error} (also takes digits, which needs no download)"
-      ) from error
-    raise UsageError("data_dir", str(error)) from error
-  num_train, num_test = len(images.train), len(images.test)
-  if not num_train or not num_test:
-    raise UsageError("dataset", f"has {num_train} training and {num_test} test images; needs both")
+    elsewhere = isinstance(error, data.NotPreparedError) and FLAGS.data_dir is not None
+    flag = "data_dir" if elsewhere else "dataset"
+    raise UsageError(flag, f"{error}. --dataset=digits needs no preparation") from error
+  num_train = len(images.train)
   if FLAGS.batch_size > num_train:
     raise UsageError(
       "batch_size", f"takes at most the {num_train} training images of {FLAGS.dataset}"
     )
-  if FLAGS.num_examples < FLAGS.batch_size:
-    raise UsageError(
-      "num_examples", f"takes at least one minibatch, --batch_size={FLAGS.batch_size}"
-    )
+  warmup = ADAGRAD_WARMUP_STEPS if FLAGS.optimizer == "adagrad" else 0
+  if FLAGS.num_examples <= warmup * FLAGS.batch_size or FLAGS.num_examples < FLAGS.batch_size:
+    least = f"{warmup} steps of warm-up" if warmup else "one step"
+    raise UsageError("num_examples", f"takes more than {least} at --batch_size={FLAGS.batch_size}")
   if FLAGS.likelihood == "bernoulli":
     for pixels in (images.train, images.test):
       low, high = pixels.min(), pixels.max()
@@ -252,10 +266,10 @@ def make_estimator(model: Model, data_dim: int) -> Estimator:
 
   try:
     value = jax.eval_shape(once, jax.random.key(0), jax.numpy.zeros(data_dim))
-  except UnsupportedError as error:
-    raise UsageError("estimator", str(error)) from error
-  if getattr(value, "shape", None) != ():
-    raise UsageError("estimator", f"must return a scalar for one data point, and returned {value}")
+  except Exception as error:  # whatever a user's function raises
+    raise UsageError("estimator", f"fails on a data point: {_one_line(error)}") from error
+  if getattr(value, "shape", None) != () or not np.issubdtype(value.dtype, np.floating):
+    raise UsageError("estimator", f"must return a float scalar for one data point, not {value}")
   return estimator
 
 
@@ -266,17 +280,30 @@ def _import_estimator() -> Callable[..., Array]:
     raise UsageError("estimator", f"unknown; takes {known}, or package.module:function")
   try:
     function = getattr(importlib.import_module(module_name), name)
-  except Exception as error:  # whatever importing a user's module raises
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    raise UsageError("estimator", f"cannot be imported ({reason})") from error
+  except (Exception, SystemExit) as error:  # whatever importing a user's module raises
+    raise UsageError("estimator", f"cannot be imported: {_one_line(error)}") from error
   if not callable(function):
     raise UsageError("estimator", f"is {type(function).__name__}, which cannot be called")
   try:
     inspect.signature(function).bind("key", "model", "params", "x", num_samples=1)
-  except TypeError as error:
+  except (TypeError, ValueError) as error:
     takes = "is called with (key, model, params, x, num_samples=L)"
     raise UsageError("estimator", f"{takes}, which it does not accept: {error}") from error
   return function
+
+
+def _one_line(error: BaseException) -> str:
+  """What was raised and, for an error in a user's own code, where."""
+  what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+  installed = ("<", os.path.dirname(os.__file__), os.path.dirname(__file__))
+  frames = [
+    frame
+    for frame in traceback.extract_tb(error.__traceback__)
+    if not frame.filename.startswith(installed) and "site-packages" not in frame.filename
+  ]
+  if isinstance(error, UnsupportedError) or not frames:
+    return what
+  return f"{what} ({frames[-1].filename}, line {frames[-1].lineno})"
 
 
 def make_algorithm(model: Model, estimator: Estimator, num_data: int) -> Algorithm:

@@ -15,23 +15,26 @@ from experiments.command import UsageError
 
 FLAGS = flags.FLAGS
 
-# Where a run is kept says nothing about what it computes.
-NOT_OF_THE_RUN = ("workdir", "compilation_cache_dir")
+# These say where things are, not what is computed.
+NOT_WRITTEN = ("workdir", "compilation_cache_dir")
+NOT_COMPARED = ("data_dir",)
+OUTPUTS = ("summary.json", "metrics.csv", "*.png", "events.out.tfevents.*", "*.partial")
 
 
 def open_workdir(key_flags: Sequence[flags.Flag]) -> pathlib.Path:
   """Makes --workdir and writes flags.txt there, unless it holds something else.
 
-  flags.txt has every flag that decides what is computed, as `--flagfile` reads
-  it. It leaves out the directory itself, so that repeating a run does not
-  overwrite it.
+  flags.txt has the flags of the run as `--flagfile` reads them, but for the
+  directory itself, so that a repeated run goes somewhere else. A directory that
+  holds the same run is emptied first: its pictures and numbers always belong
+  together.
 
   Raises:
     UsageError: if the directory holds a run with other flags, or anything that
       is not a run, or cannot be written.
   """
   workdir = pathlib.Path(FLAGS.workdir).expanduser()
-  lines = [flag.serialize() for flag in key_flags if flag.name not in NOT_OF_THE_RUN]
+  lines = [flag.serialize() for flag in key_flags if flag.name not in NOT_WRITTEN]
   text = "".join(f"{line}\n" for line in sorted(lines) if line)
   file = workdir / "flags.txt"
   try:
@@ -43,8 +46,8 @@ def open_workdir(key_flags: Sequence[flags.Flag]) -> pathlib.Path:
     elif workdir.exists() and any(workdir.iterdir()):
       raise UsageError("workdir", "is not empty and holds no run; name another directory")
     workdir.mkdir(parents=True, exist_ok=True)
-    for old in (workdir / "summary.json", *workdir.glob("events.out.tfevents.*")):
-      old.unlink(missing_ok=True)
+    for old in (path for pattern in OUTPUTS for path in workdir.glob(pattern)):
+      old.unlink()
     write_text(file, text)
   except OSError as error:
     raise UsageError("workdir", f"cannot be used ({error.strerror}: {error.filename})") from error
@@ -52,7 +55,10 @@ def open_workdir(key_flags: Sequence[flags.Flag]) -> pathlib.Path:
 
 
 def _differences(there: str, here: str) -> str:
-  there, here = set(there.splitlines()), set(here.splitlines())
+  ignored = tuple(f"--{name}=" for name in NOT_COMPARED)
+  there, here = (
+    {line for line in text.splitlines() if not line.startswith(ignored)} for text in (there, here)
+  )
   return "; ".join(
     f"{side}: {' '.join(sorted(lines))}"
     for side, lines in (("there", there - here), ("here", here - there))

@@ -8,7 +8,7 @@ the matrix products, with their shapes and layouts. Step and floor are timed in
 turn in one run, so that a noisy machine slows both; quote the ratio. The data
 are random pixels: the time of a step does not depend on their values.
 
-The paper's MNIST step (784-500-20, M = 100, L = 1) multiplies 814,400 weights
+The paper's MNIST step (784-500-20, M = 100, L = 1) multiplies 814,000 weights
 per example forward, twice that backward, less the 392,000 of the first layer,
 whose input needs no gradient: 2.05 million multiply-adds, 0.41 GFLOP a step.
 """

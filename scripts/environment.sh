@@ -21,11 +21,13 @@ find_python() {
 ensure_environment() {
   local extras stamp wanted python
   extras="$(IFS=,; echo "$*")"
-  stamp="$REPOSITORY/.venv/installed-${extras:-none}"
   wanted="$(cksum <"$REPOSITORY/pyproject.toml") $REPOSITORY"
-  if [ -x "$VENV_PYTHON" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
-    return
-  fi
+  # Without extras, an installation with any extras will do.
+  for stamp in "$REPOSITORY"/.venv/installed-${extras:-*}; do
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+      return
+    fi
+  done
   if ! "$VENV_PYTHON" -m pip --version >/dev/null 2>&1; then
     python="$(find_python)" || return 1
     echo "Making a virtual environment in $REPOSITORY/.venv with $("$python" --version)"
@@ -34,5 +36,5 @@ ensure_environment() {
   echo "Installing aevb_jax and what it needs; this is done once"
   "$VENV_PYTHON" -m pip install --quiet --disable-pip-version-check \
     --editable "$REPOSITORY${extras:+[$extras]}"
-  echo "$wanted" >"$stamp"
+  echo "$wanted" >"$REPOSITORY/.venv/installed-${extras:-none}"
 }

@@ -5,5 +5,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh
 ensure_environment
+rm -rf runs/quickstart  # made anew each time, whatever flags an older version wrote there
 exec "$VENV_PYTHON" -m experiments.train \
   --dataset=digits --binarization=threshold --latent_dim=2 --workdir=runs/quickstart

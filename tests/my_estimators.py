@@ -37,3 +37,7 @@ def never_finite(key, model, params, x, *, num_samples=1):
 
 
 not_a_function = 3
+
+
+def broken(key, model, params, x, *, num_samples=1):
+  return jnp.sum(x) * (1 / (num_samples - num_samples))

@@ -6,7 +6,7 @@ import scipy.stats
 FALSE_ALARM = 1e-6
 
 
-def assert_unbiased(samples, exact, *, detects=None, false_alarm=FALSE_ALARM):
+def assert_unbiased(samples, exact, *, detects=None, detects_shift=None, false_alarm=FALSE_ALARM):
   """A two-sided z-test that the mean of `samples` is `exact`.
 
   Args:
@@ -14,16 +14,24 @@ def assert_unbiased(samples, exact, *, detects=None, false_alarm=FALSE_ALARM):
       be Gaussian.
     exact: the claimed expectation, shape (...).
     detects: the test's power. The same samples must reject `exact` multiplied by
-      1 + detects, or else the test could not have failed for that error.
+      1 + detects as a whole, so that a wrong factor of that size would show in at
+      least one coordinate, or else the test could not have failed.
+    detects_shift: likewise, with this added to every coordinate, for an
+      expectation of zero.
     false_alarm: probability that a true claim is rejected, over all coordinates
       together (Bonferroni).
   """
   threshold = scipy.stats.norm.isf(false_alarm / (2 * np.size(exact)))
   worst = _max_z_score(samples, exact)
   assert worst < threshold, f"max |z| is {worst:.2f}, threshold {threshold:.2f}"
+  planted_errors = []
   if detects is not None:
-    planted = _max_z_score(samples, np.asarray(exact) * (1 + detects))
-    assert planted > threshold, f"too weak: an error of {detects:.1%} has max |z| {planted:.2f}"
+    planted_errors.append(np.asarray(exact) * (1 + detects))
+  if detects_shift is not None:
+    planted_errors.append(np.asarray(exact) + detects_shift)
+  for planted in planted_errors:
+    planted_worst = _max_z_score(samples, planted)
+    assert planted_worst > threshold, f"too weak: max |z| {planted_worst:.2f} of a planted error"
 
 
 def _max_z_score(samples, exact):

@@ -122,6 +122,18 @@ def test_other_flags_do_not_overwrite(run):
   assert contents(run[0]) == before
 
 
+def test_the_same_flags_make_the_same_run_anew(tmp_path):
+  workdir = tmp_path / "run"
+  for _ in range(2):
+    result = train(*SHORT, "--latent_dim=1", f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+  assert len(rows(workdir)) == 4
+  assert len(list(workdir.glob("events.out.tfevents.*"))) == 1
+  # What is there before the pictures are drawn again must not be the old ones.
+  result = train(*SHORT, "--latent_dim=1", f"--workdir={workdir}", "--data_dir=elsewhere")
+  assert result.returncode == 0, result.stderr  # where data lie is not what a run is
+
+
 def test_a_directory_that_is_no_run_is_left_alone(tmp_path):
   (tmp_path / "thesis.tex").write_text("years of work")
   result = train(*SHORT, f"--workdir={tmp_path}")
@@ -130,8 +142,12 @@ def test_a_directory_that_is_no_run_is_left_alone(tmp_path):
 
 
 def test_preset_gives_way_to_flags(tmp_path):
-  result = train("--preset=paper", "--step_size=0.01", *SHORT, f"--workdir={tmp_path / 'run'}")
+  result = train(
+    "--preset=paper", "--step_size=0.01", "--hidden_dim=20", "--num_examples=11000",
+    "--num_importance_samples=0", f"--workdir={tmp_path / 'run'}",
+  )  # fmt: skip
   assert result.returncode == 0, result.stderr
+  assert "not a log-density" in result.stdout  # a Bernoulli of real-valued pixels
   flags = (tmp_path / "run" / "flags.txt").read_text().splitlines()
   for flag in (
       "--optimizer=adagrad", "--init=0.1", "--weight_prior=1.0", "--binarization=none",
@@ -170,7 +186,6 @@ def test_gaussian_likelihood_of_float_images(float_images_dir, tmp_path):
 
 @needs_mnist
 def test_real_mnist_starts(tmp_path):
-  # Threshold and a training set cut to 50000 images, as the paper has it.
   result = train(
     "--dataset=mnist",
     f"--data_dir={TFDS_DIR}",
@@ -186,6 +201,7 @@ def test_real_mnist_starts(tmp_path):
   assert result.returncode == 0, result.stderr
   summary = json.loads((tmp_path / "run" / "summary.json").read_text())
   assert summary["test_log_likelihood"] is None
+  assert (summary["num_train"], summary["num_test"]) == (50_000, 10_000)
   assert -220 < summary["test_bound"] < -150
 
 
@@ -218,6 +234,19 @@ def assert_one_clear_line(result, *words):
       ["--estimator=tests.my_estimators:without_closed_form"],
       ["without_closed_form", "no closed form"],
     ),
+    (
+      ["--estimator=tests.my_estimators:broken"],
+      ["broken", "ZeroDivisionError", "my_estimators.py, line"],
+    ),
+    (["--estimator=builtins:max"], ["builtins:max", "num_samples=L"]),
+    (
+      ["--optimizer=adagrad", "--num_examples=10000"],
+      ["--num_examples=10000", "100 steps of warm-up"],
+    ),
+    (["--seed=-1"], ["--seed=-1"]),
+    (["--seed=99999999999"], ["--seed=99999999999", "4294967295"]),
+    (["--compilation_cache_dir=/proc/nothing"], ["--compilation_cache_dir=/proc/nothing"]),
+    ([f"--workdir={__file__}"], ["--workdir=", "Not a directory"]),
     (["--latent_dim=0"], ["--latent_dim=0", "positive integer"]),
     (["--latent_dim=2.5"], ["--latent_dim=2.5"]),
     (["--batch_size=-1"], ["--batch_size=-1", "positive integer"]),
@@ -227,7 +256,7 @@ def assert_one_clear_line(result, *words):
     (["--batch_size=1438"], ["--batch_size=1438", "1437"]),
     (["--step_size=-0.1"], ["--step_size=-0.1", "positive"]),
     (["--step_size=nan"], ["--step_size=nan", "positive"]),
-    (["--weight_prior=inf"], ["weight_prior", "inf", "finite"]),
+    (["--weight_prior=inf"], ["--weight_prior=inf", "finite"]),
     (["--init=sparse"], ["--init=sparse", "flax"]),
     (["--optimizer=lion"], ["--optimizer=lion", "adagrad"]),
     (["--likelihood=gaussian", "--binarization=static"], ["--binarization=static", "none"]),

@@ -11,11 +11,9 @@ import pytest
 from aevb_jax import data
 from tests.statistical import assert_unbiased
 
-TFDS_DIR = pathlib.Path(
-  os.environ.get("AEVB_JAX_TFDS", pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds")
-)
+TFDS_DIR = pathlib.Path(os.environ.get("AEVB_JAX_TEST_DATA", "nowhere"), "tfds")
 needs_mnist = pytest.mark.skipif(
-  not TFDS_DIR.exists(), reason=f"real MNIST, prepared by TFDS, is not in {TFDS_DIR}"
+  not TFDS_DIR.exists(), reason="real MNIST: AEVB_JAX_TEST_DATA names no directory with tfds/mnist"
 )
 
 
@@ -45,7 +43,7 @@ def test_binarized_pixels_are_independent():
   centered = x - 100 / 255
   products = centered[:, :, None] * centered[:, None, :]
   variance = 100 / 255 * 155 / 255
-  assert_unbiased(products, np.diag(np.full(8, variance)))
+  assert_unbiased(products, np.diag(np.full(8, variance)), detects_shift=0.01)  # of 0.24
 
 
 def test_threshold_is_above_a_half():

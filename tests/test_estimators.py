@@ -95,7 +95,7 @@ def test_a_is_exact_at_the_posterior_for_any_noise(num_samples, seed):
 def test_a_still_has_a_noisy_gradient_at_the_posterior():
   _, gradients = draws(elbo_a, oracles.exact_posterior_world(), n=1000)
   assert np.std(gradients.phi["log_var"], axis=0).min() > 0.1
-  assert_unbiased(gradients.phi["log_var"], np.zeros(3))
+  assert_unbiased(gradients.phi["log_var"], np.zeros(3), detects_shift=0.15)
 
 
 def test_a_and_b_differ_by_the_noise_in_the_kl_alone():

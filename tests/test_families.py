@@ -86,10 +86,10 @@ def test_reparameterize_is_the_transform_of_parameter_free_noise():
 
 def test_links_of_the_gaussian():
   heads = jnp.asarray([0.2, -3.0]), jnp.asarray([-9.0, 1.0])
-  plain = diagonal_gaussian(2).eta(*heads)
+  plain = diagonal_gaussian(2).from_heads(*heads)
   np.testing.assert_array_equal(plain.mean, heads[0])
   np.testing.assert_array_equal(plain.log_var, heads[1])
-  linked = diagonal_gaussian(2, mean_link=jax.nn.sigmoid, min_std=0.1).eta(*heads)
+  linked = diagonal_gaussian(2, mean_link=jax.nn.sigmoid, min_std=0.1).from_heads(*heads)
   np.testing.assert_allclose(linked.mean, 1 / (1 + np.exp(-heads[0])))
   np.testing.assert_allclose(np.exp(linked.log_var), np.exp(heads[1]) + 0.01)
 
@@ -155,4 +155,4 @@ def test_a_batch_is_not_one_event():
     with pytest.raises(ValueError, match=r"expected \(3,\)"):
       bernoulli(3).log_prob(Bernoulli(jnp.zeros(3)), array)
     with pytest.raises(ValueError, match=r"expected \(3,\)"):
-      GAUSSIAN.eta(array, jnp.zeros(3))
+      GAUSSIAN.from_heads(array, jnp.zeros(3))

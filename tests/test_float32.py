@@ -75,7 +75,7 @@ def test_a_floor_on_the_standard_deviation():
   family = diagonal_gaussian(1, min_std=0.01)
 
   def log_prob(head):
-    return family.log_prob(family.eta(jnp.zeros(1), head), jnp.zeros(1))
+    return family.log_prob(family.from_heads(jnp.zeros(1), head), jnp.zeros(1))
 
   value, gradient = jax.value_and_grad(log_prob)(jnp.asarray([-1e4]))
   assert_finite((value, gradient))

@@ -71,7 +71,7 @@ def test_intervals_cover_the_truth():
 
 
 def test_weights_far_below_the_smallest_float():
-  # log p(x) is about -20000: exp of it is 0 even in double precision.
+  # log p(x) is far below -745, whose exponential is 0 even in double precision.
   world = oracles.affine_world()
   x = world.x + 300.0
   value, error = importance_sampling(

@@ -73,6 +73,10 @@ def main() -> None:
   if FLAGS.workdir is None:
     FLAGS.workdir = f"runs/{FLAGS.dataset.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
   workdir = rundir.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
+  print(
+    f"{describe_data()}: {len(images.train)} training and {len(images.test)} test images, "
+    f"on {jax.devices()[0].device_kind}"
+  )
   pixels = options.make_pixels(images)
   train_key, likelihood_key, picture_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
 

@@ -1,6 +1,9 @@
 """Double precision, no silent broadcasting, no key used twice, eight devices."""
 
+import os
 import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # of what the tests start, too
 
 import jax
 import numpy as np

@@ -27,3 +27,10 @@ def test_the_flag_table_is_complete():
   listed = set(re.findall(r"`--(\w+)`", README))
   assert flags <= listed
   assert listed <= flags | {"flagfile", "help"}
+
+
+def test_the_pictures_are_there():
+  pictures = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", README)
+  assert len(pictures) >= 2
+  for picture in pictures:
+    assert (ROOT / picture).is_file()

@@ -195,8 +195,8 @@ def load_images() -> data.ImageData:
     )
   warmup = ADAGRAD_WARMUP_STEPS if FLAGS.optimizer == "adagrad" else 0
   if FLAGS.num_examples <= warmup * FLAGS.batch_size or FLAGS.num_examples < FLAGS.batch_size:
-    least = f"{warmup} steps of warm-up" if warmup else "one step"
-    raise UsageError("num_examples", f"takes more than {least} at --batch_size={FLAGS.batch_size}")
+    least = f"more than the {warmup} steps of warm-up" if warmup else "at least one step"
+    raise UsageError("num_examples", f"takes {least}, at --batch_size={FLAGS.batch_size}")
   if FLAGS.likelihood == "bernoulli":
     for pixels in (images.train, images.test):
       low, high = pixels.min(), pixels.max()
@@ -295,7 +295,7 @@ def _import_estimator() -> Callable[..., Array]:
 def _one_line(error: BaseException) -> str:
   """What was raised and, for an error in a user's own code, where."""
   what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-  installed = ("<", os.path.dirname(os.__file__), os.path.dirname(__file__))
+  installed = ("<", os.path.dirname(os.__file__), os.path.dirname(data.__file__), __file__)
   frames = [
     frame
     for frame in traceback.extract_tb(error.__traceback__)

@@ -18,7 +18,14 @@ FLAGS = flags.FLAGS
 # These say where things are, not what is computed.
 NOT_WRITTEN = ("workdir", "compilation_cache_dir")
 NOT_COMPARED = ("data_dir",)
-OUTPUTS = ("summary.json", "metrics.csv", "*.png", "events.out.tfevents.*", "*.partial")
+PICTURES = ("bound", "samples", "reconstructions", "manifold", "latents")
+OUTPUTS = (
+  "summary.json",
+  "metrics.csv",
+  "events.out.tfevents.*",
+  "*.partial",
+  *(f"{name}.png" for name in PICTURES),
+)
 
 
 def open_workdir(key_flags: Sequence[flags.Flag]) -> pathlib.Path:
@@ -73,8 +80,11 @@ def write_text(path: pathlib.Path, text: str) -> None:
   os.replace(partial, path)
 
 
-def write_figure(path: pathlib.Path, figure) -> None:
-  """Writes a matplotlib figure as PNG, whole or not at all."""
+def write_figure(workdir: pathlib.Path, name: str, figure) -> None:
+  """Writes a matplotlib figure as NAME.png, whole or not at all; a name of PICTURES."""
+  if name not in PICTURES:
+    raise ValueError(f"{name} is not among {PICTURES}, which a new run of the directory replaces")
+  path = workdir / f"{name}.png"
   partial = path.with_name(path.name + ".partial")
   figure.savefig(partial, format="png", bbox_inches="tight")
   os.replace(partial, path)

@@ -225,9 +225,7 @@ def draw_pictures(
   shape = images.image_shape
   latents = f"{FLAGS.latent_dim} latent{'s' if FLAGS.latent_dim > 1 else ''}"
 
-  def save(name: str, figure) -> None:
-    rundir.write_figure(workdir / f"{name}.png", figure)
-
+  save = functools.partial(rundir.write_figure, workdir)
   title = f"{describe_data()}\n{latents}, {FLAGS.estimator}"
   save("bound", figures.draw_bounds(rows, title))
 

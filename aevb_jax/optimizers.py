@@ -7,9 +7,11 @@ optax they descend; `aevb` hands them the gradient of minus the bound.
 import jax.numpy as jnp
 import optax
 
+ADAGRAD_WARMUP_STEPS = 100  # the author's code; a shorter run moves nothing
+
 
 def adagrad(
-  step_size: float, *, warmup_steps: int = 100, eps: float = 1e-8
+  step_size: float, *, warmup_steps: int = ADAGRAD_WARMUP_STEPS, eps: float = 1e-8
 ) -> optax.GradientTransformation:
   """Adagrad as the paper's experiments used it.
 

@@ -89,8 +89,6 @@ STATS = {"median": statistics.median, "min": min, "max": max}
 
 def measure(workload: Workload) -> dict:
   """Times step and floor in turn."""
-  size = workload.num_data, workload.data_dim
-  pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, size=size, dtype=np.uint8))
   model = mlp_vae(
     bernoulli(workload.data_dim),
     data_dim=workload.data_dim,
@@ -98,26 +96,9 @@ def measure(workload: Workload) -> dict:
     hidden_dim=workload.hidden_dim,
   )
   algorithm = aevb(model, workload.estimator, adagrad(0.01), num_data=workload.num_data)
-  batch = jnp.zeros((workload.batch_size, workload.data_dim))
-  products = matrix_products(algorithm, batch)
-  run_floor, operands = make_floor(products, FLAGS.steps)
-  state = algorithm.init(jax.random.key(0))
-
-  def run_step() -> None:
-    nonlocal state
-    state, metrics = fit(
-      algorithm,
-      state,
-      jax.random.key(1),
-      pixels,
-      batch_size=workload.batch_size,
-      num_steps=FLAGS.steps,
-      preprocess=binarize,
-    )
-    jax.block_until_ready(metrics)
-
-  times = {"step": [], "floor": []}
-  timed = {"step": run_step, "floor": lambda: jax.block_until_ready(run_floor(operands))}
+  products = matrix_products(algorithm, jnp.zeros((workload.batch_size, workload.data_dim)))
+  timed = {"step": make_step(workload, algorithm), "floor": make_floor(products, FLAGS.steps)}
+  times = {name: [] for name in timed}
   for run in timed.values():
     run()  # compiles
   for _ in range(FLAGS.repeats):
@@ -135,6 +116,28 @@ def measure(workload: Workload) -> dict:
   return row
 
 
+def make_step(workload: Workload, algorithm: Algorithm) -> Callable[[], None]:
+  """Trains for --steps steps on random pixels, and waits for them."""
+  size = workload.num_data, workload.data_dim
+  pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, size=size, dtype=np.uint8))
+  state = algorithm.init(jax.random.key(0))
+
+  def run() -> None:
+    nonlocal state
+    state, metrics = fit(
+      algorithm,
+      state,
+      jax.random.key(1),
+      pixels,
+      batch_size=workload.batch_size,
+      num_steps=FLAGS.steps,
+      preprocess=binarize,
+    )
+    jax.block_until_ready(metrics)
+
+  return run
+
+
 def matrix_products(algorithm: Algorithm, batch: jax.Array) -> list:
   """The dot_general equations of one update, as the gradient leaves them."""
   state = jax.eval_shape(algorithm.init, jax.random.key(0))
@@ -146,13 +149,13 @@ def matrix_products(algorithm: Algorithm, batch: jax.Array) -> list:
 
 def equations(jaxpr) -> Iterator:
   for equation in jaxpr.eqns:
-    inner = [getattr(value, "jaxpr", value) for value in equation.params.values()]
-    inner = [value for value in inner if hasattr(value, "eqns")]
-    if inner and equation.primitive.name in ("scan", "while", "cond"):
+    if equation.primitive.name in ("scan", "while", "cond"):
       raise NotImplementedError(f"counting the products inside a {equation.primitive.name}")
     yield equation
-    for value in inner:
-      yield from equations(value)
+    for value in equation.params.values():
+      inner = getattr(value, "jaxpr", value)
+      if hasattr(inner, "eqns"):
+        yield from equations(inner)
 
 
 def flop(product) -> int:
@@ -161,8 +164,8 @@ def flop(product) -> int:
   return 2 * math.prod(lengths) * math.prod(product.outvars[0].aval.shape)
 
 
-def make_floor(products: list, num_steps: int) -> tuple[Callable, list]:
-  """A program that does the products `num_steps` times and nothing else, and its operands."""
+def make_floor(products: list, num_steps: int) -> Callable[[], None]:
+  """Does the products `num_steps` times and nothing else, and waits for them."""
   rng = np.random.default_rng(0)
   operands = [
     [jnp.asarray(rng.normal(size=v.aval.shape), v.aval.dtype) for v in product.invars]
@@ -170,7 +173,7 @@ def make_floor(products: list, num_steps: int) -> tuple[Callable, list]:
   ]
 
   @jax.jit
-  def run(operands: list) -> jax.Array:
+  def program(operands: list) -> jax.Array:
     def step(_, total: jax.Array) -> jax.Array:
       # The barriers keep the compiler from lifting the products out of the loop
       # and from computing only the entries that are summed.
@@ -184,7 +187,7 @@ def make_floor(products: list, num_steps: int) -> tuple[Callable, list]:
 
     return jax.lax.fori_loop(0, num_steps, step, jnp.zeros(()))
 
-  return run, operands
+  return lambda: jax.block_until_ready(program(operands))
 
 
 if __name__ == "__main__":

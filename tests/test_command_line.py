@@ -24,9 +24,9 @@ SHORT = [
 ]
 
 
-def command(*arguments, cache=True):
-  cache_flag = [f"--compilation_cache_dir={os.environ['TEST_CACHE']}"] if cache else []
-  return [sys.executable, "-m", "experiments.train", *cache_flag, *map(str, arguments)]
+def command(*arguments):
+  cache_flag = f"--compilation_cache_dir={os.environ['TEST_CACHE']}"
+  return [sys.executable, "-m", "experiments.train", cache_flag, *arguments]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,10 +34,8 @@ def compilation_cache(tmp_path_factory):
   os.environ["TEST_CACHE"] = str(tmp_path_factory.mktemp("xla"))
 
 
-def train(*arguments, **kwargs):
-  return subprocess.run(
-    command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=300, **kwargs
-  )
+def train(*arguments):
+  return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -124,14 +122,17 @@ def test_other_flags_do_not_overwrite(run):
 
 def test_the_same_flags_make_the_same_run_anew(tmp_path):
   workdir = tmp_path / "run"
-  for _ in range(2):
-    result = train(*SHORT, "--latent_dim=1", f"--workdir={workdir}")
-    assert result.returncode == 0, result.stderr
+  result = train(*SHORT, "--latent_dim=1", f"--workdir={workdir}")
+  assert result.returncode == 0, result.stderr
+  # With one latent no manifold is drawn: one that is there can only be an old one.
+  (workdir / "manifold.png").write_bytes(b"old")
+  (workdir / "notes.txt").write_text("the user's own")
+  # Where the data lie is not what a run is.
+  result = train(*SHORT, "--latent_dim=1", f"--workdir={workdir}", "--data_dir=elsewhere")
+  assert result.returncode == 0, result.stderr
   assert len(rows(workdir)) == 4
   assert len(list(workdir.glob("events.out.tfevents.*"))) == 1
-  # What is there before the pictures are drawn again must not be the old ones.
-  result = train(*SHORT, "--latent_dim=1", f"--workdir={workdir}", "--data_dir=elsewhere")
-  assert result.returncode == 0, result.stderr  # where data lie is not what a run is
+  assert not (workdir / "manifold.png").exists() and (workdir / "notes.txt").exists()
 
 
 def test_a_directory_that_is_no_run_is_left_alone(tmp_path):
@@ -217,6 +218,9 @@ def assert_one_clear_line(result, *words):
   "arguments, words",
   [
     (["--dataset=no_such_set"], ["--dataset=no_such_set", "digits"]),
+    (["--dataset=no_such_set", "--data_dir=/nowhere"], ["--dataset=no_such_set", "digits"]),
+    (["--dataset=mnist:9.9.9", "--data_dir=/nowhere"], ["--dataset=mnist:9.9.9", "3.0.1"]),
+    (["--min_std=nan"], ["--min_std=nan", "finite"]),
     (
       ["--dataset=mnist", "--data_dir=/nowhere"],
       ["--data_dir=/nowhere", "not prepared", "pip install"],

@@ -1,85 +1,277 @@
-"""Data sets as arrays of pixels, and what turns pixels into a data point x.
+"""Data sets by name: where they come from, and which images train, validate and test."""
 
-Pixels are uint8 in 0..255, or floats already in the units of x. A data set is
-kept as pixels, on the device, and scaled or binarized inside the training step.
-"""
-
-import io
+import hashlib
+import json
+import os
+import pathlib
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from aevb_jax.types import Array, Key
+from aevb_jax import array_cache
+from aevb_jax.minibatches import Source
+from aevb_jax.types import DataError, NotPreparedError
 
 
 class ImageData(NamedTuple):
-  """Images flattened to rows of pixels, split for training and testing."""
+  """Images flattened to rows of pixels, split for training, validation and testing.
 
-  train: np.ndarray  # (N, D), uint8 or float
-  test: np.ndarray  # (number of test images, D)
+  Pixels are uint8 or floats, in NumPy arrays (memory-mapped where they come from
+  the cache), or in Grain data sources where `load` was asked not to decode.
+  """
+
+  train: Source  # (N, D)
+  validation: Source | None  # (number of validation images, D)
+  test: Source  # (number of test images, D)
   image_shape: tuple[int, int, int]  # (H, W, C) with H·W·C = D
   train_labels: np.ndarray | None = None  # (N,) int, where the set has them
+  validation_labels: np.ndarray | None = None
   test_labels: np.ndarray | None = None
+  levels: int = 255  # x = pixels / levels for uint8, if nothing else is asked for
+  protocol: str = ""  # which images are which, in words
+  version: str = ""  # of the source
 
 
-class DataError(Exception):
-  """A data set that cannot be had; the message says what to do about it."""
+WHOLE = slice(None)
+Part = tuple[str, slice | np.ndarray]  # of a source: which split, which of its examples
 
 
-class NotPreparedError(DataError):
-  """A data set that is not where it was looked for."""
+class Protocol(NamedTuple):
+  """Which examples of a prepared data set train, validate and test."""
+
+  source: str  # as TFDS names it
+  version: str
+  words: str
+  train: Part = ("train", WHOLE)
+  validation: Part | None = None
+  test: Part = ("test", WHOLE)
+  levels: int = 255
 
 
-def scale(key: Key, pixels: Array) -> Array:
-  """x = pixels / 255 for uint8, pixels as they are for floats; shape (D,).
+def _mnist_family(source: str) -> dict[str, Protocol]:
+  return {
+    source: Protocol(
+      source,
+      "3.0.1",
+      "the last 10000 of TFDS's train validate",
+      train=("train", slice(0, 50_000)),
+      validation=("train", slice(50_000, 60_000)),
+    ),
+    f"{source}:60k": Protocol(source, "3.0.1", "all 60000 of train train"),
+  }
 
-  The key is not used: it is there so that `scale` and `binarize` can stand in
-  for each other.
+
+def _frey_face(words: str, order: np.ndarray) -> Protocol:
+  # 1565, 200 and 200 are customary since the flow posteriors' papers. Pixels are
+  # divided by 256, as by the first author's code.
+  train, validation, test = (("train", part) for part in np.split(order, [1565, 1765]))
+  return Protocol("frey_face", "1.0.0", words, train, validation, test, levels=256)
+
+
+PROTOCOLS = {
+  **_mnist_family("mnist"),
+  **_mnist_family("fashion_mnist"),
+  **_mnist_family("kmnist"),
+  "binarized_mnist": Protocol(
+    "binarized_mnist",
+    "1.0.0",
+    "the splits of Larochelle & Murray (2011)",
+    validation=("validation", WHOLE),
+    levels=1,
+  ),
+  "frey_face:random": _frey_face(
+    "frames in a fixed random order, so that neighbours in time leak from train to test",
+    np.random.default_rng(0).permutation(1965),
+  ),
+  "frey_face:contiguous": _frey_face("frames in the order of the video", np.arange(1965)),
+  "omniglot_28x28": Protocol(
+    "omniglot_28x28", "1.0.0", "the splits of Burda, Grosse & Salakhutdinov (2015)"
+  ),
+}
+
+
+def load(
+  dataset: str,
+  data_dir: str | None = None,
+  *,
+  cache_dir: str | None = None,
+  manual_dir: str | None = None,
+  mirror: str | None = None,
+  prepare_any: bool = False,
+  decode: bool = True,
+) -> ImageData:
+  """A data set by name, prepared if need be, and read without TensorFlow.
+
+  Args:
+    dataset: "digits", a key of `PROTOCOLS`, or the name of any image data set of
+      TFDS with splits train and test.
+    data_dir: where TFDS prepares data sets; None for $TFDS_DATA_DIR or TFDS's default.
+    cache_dir: where decoded arrays are kept for the next time, and memory-mapped;
+      None for nowhere: then they are in memory.
+    manual_dir: directory with files that need not be downloaded; None for TFDS's.
+    mirror: address of a directory to download the files of `PROTOCOLS` from.
+    prepare_any: whether to prepare sets that are not in `PROTOCOLS` too, which
+      may be large, or need TensorFlow.
+    decode: False for images that are decoded each time they are read, for a set
+      larger than disk or memory; without labels.
+
+  Raises:
+    DataError: if the set is unknown, or cannot be had or read; the message names
+      what, and says what to do.
+    CacheError: if `cache_dir` cannot be written.
+    NotPreparedError: if it is not prepared in `data_dir`, and not to be.
   """
-  del key
-  if pixels.dtype == jnp.uint8:
-    return pixels.astype(jnp.result_type(float)) / 255
-  return pixels.astype(jnp.result_type(float))
-
-
-def binarize(key: Key, pixels: Array) -> Array:
-  """x ~ Bernoulli(pixels / 255), drawn afresh for every key; shape (D,).
-
-  For uint8 pixels the draw compares 16 random bits with the pixel: black is
-  always 0, white always 1, and in between P(x = 1) is within 1.6e-5 of
-  pixel / 255, at half the random bits that a float would take.
-  """
-  if pixels.dtype == jnp.uint8:
-    bits = _random_uint16(key, pixels.size).reshape(pixels.shape).astype(jnp.uint32)
-    ones = bits * 255 < pixels.astype(jnp.uint32) << 16
+  if dataset == "digits":
+    return load_digits()
+  data_dir = _data_dir(data_dir)
+  if dataset in PROTOCOLS:
+    protocol = PROTOCOLS[dataset]
+    prepared = pathlib.Path(data_dir, protocol.source, protocol.version)
+    if not prepared.exists():
+      _prepare_own(protocol.source, data_dir, manual_dir, mirror)
+  elif splits := [name for name in PROTOCOLS if name.startswith(f"{dataset}:")]:
+    raise DataError(f"{dataset!r} is split in more than one way; name {' or '.join(splits)}")
   else:
-    ones = jax.random.uniform(key, pixels.shape, pixels.dtype) < pixels
-  return ones.astype(jnp.result_type(float))
+    prepared = _tfds_directory(dataset, data_dir, manual_dir, prepare_any)
+    protocol = _protocol_of_tfds(dataset, prepared)
+  return _assemble(protocol, prepared, cache_dir, decode)
 
 
-def _random_uint16(key: Key, size: int) -> Array:
-  # jax.random.bits spends a 32-bit word on every 16-bit number; this spends half.
-  words = jax.random.bits(key, (size + 1) // 2, jnp.uint32)
-  return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size]
+def _data_dir(data_dir: str | None) -> str:
+  return os.path.abspath(
+    os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+  )
 
 
-def threshold(pixels: np.ndarray) -> np.ndarray:
-  """White where x > 1/2, black elsewhere: pixels in, uint8 pixels 0 or 255 out."""
-  half = 127.5 if pixels.dtype == np.uint8 else 0.5
-  return np.where(pixels > half, 255, 0).astype(np.uint8)
+def _prepare_own(source: str, data_dir: str, manual_dir: str | None, mirror: str | None) -> None:
+  from aevb_jax.builders import BUILDERS
+  from aevb_jax.prepare import prepare
+
+  builder = BUILDERS[source](data_dir=data_dir, file_format="array_record")
+  builder.mirror = mirror
+  prepare(builder, manual_dir=manual_dir)
 
 
-def binarize_once(key: Key, pixels: np.ndarray) -> np.ndarray:
-  """One draw of `binarize` for a whole set, (N, D): static binarization.
+def _tfds_directory(
+  dataset: str, data_dir: str, manual_dir: str | None, prepare_any: bool
+) -> pathlib.Path:
+  """Where TFDS has prepared a set of its own."""
+  import tensorflow_datasets as tfds
 
-  Returns:
-    uint8 pixels, each 0 or 255. Image i draws from `split(key, N)[i]`.
-  """
-  keys = jax.random.split(key, len(pixels))
-  draw = jax.jit(lambda keys, pixels: jax.vmap(binarize)(keys, pixels) > 0)
-  return np.where(draw(keys, pixels), 255, 0).astype(np.uint8)
+  from aevb_jax.prepare import prepare
+
+  try:
+    builder = tfds.builder(dataset, data_dir=data_dir)
+  except tfds.core.DatasetNotFoundError as error:
+    raise DataError(f"TensorFlow Datasets knows no data set {dataset!r}") from error
+  except (ValueError, AssertionError, ImportError) as error:  # a version, say, that is not there
+    raise DataError(f"{dataset!r}: {' '.join(str(error).split())}") from error
+  if not builder.is_prepared():
+    if not prepare_any:
+      raise NotPreparedError(
+        f"{dataset!r} is not prepared in {builder.data_path}; name a directory that has it, or "
+        "prepare it: python -m experiments.data"
+      )
+    prepare(builder, manual_dir=manual_dir)
+  return pathlib.Path(builder.data_path)
+
+
+def _protocol_of_tfds(dataset: str, prepared: pathlib.Path) -> Protocol:
+  splits = {split["name"] for split in json.loads(_dataset_info(prepared))["splits"]}
+  return Protocol(
+    source=dataset,
+    version=prepared.name,
+    words="the splits of TFDS",
+    validation=("validation", WHOLE) if "validation" in splits else None,
+  )
+
+
+def _dataset_info(prepared: pathlib.Path) -> bytes:
+  try:
+    return (prepared / "dataset_info.json").read_bytes()
+  except OSError as error:
+    raise DataError(f"{prepared} is no intact data set ({error}); remove it") from error
+
+
+def _assemble(
+  protocol: Protocol, prepared: pathlib.Path, cache_dir: str | None, decode: bool
+) -> ImageData:
+  parts = {"train": protocol.train, "validation": protocol.validation, "test": protocol.test}
+  parts = {name: part for name, part in parts.items() if part}
+  splits = sorted({split for split, _ in parts.values()})
+  if decode:
+    arrays = _read(prepared, splits, cache_dir)
+    images = {split: arrays[f"{split}_images"] for split in splits}
+    shapes = {array.shape[1:] for array in images.values()}
+    rows = {split: array.reshape(len(array), -1) for split, array in images.items()}
+  else:
+    arrays = {}
+    rows = _sources(prepared, splits)
+    shapes = {source.image_shape for source in rows.values()}
+  if len(shapes) > 1:
+    raise DataError(f"{prepared}: images of different shapes, {shapes}; one shape is needed")
+  return ImageData(
+    **{"validation": None} | {name: rows[split][index] for name, (split, index) in parts.items()},
+    **{
+      f"{name}_labels": arrays[f"{split}_labels"][index]
+      for name, (split, index) in parts.items()
+      if f"{split}_labels" in arrays
+    },
+    image_shape=shapes.pop(),
+    levels=protocol.levels,
+    protocol=protocol.words,
+    version=protocol.version,
+  )
+
+
+def _sources(prepared: pathlib.Path, splits: list[str]) -> dict:
+  import tensorflow_datasets as tfds
+
+  from aevb_jax.tfds_images import TfdsImages
+
+  _dataset_info(prepared)
+  builder = tfds.builder_from_directory(prepared)
+  return {split: TfdsImages(builder, split) for split in splits}
+
+
+def _read(
+  prepared: pathlib.Path, splits: list[str], cache_dir: str | None
+) -> dict[str, np.ndarray]:
+  """Arrays SPLIT_images (N, H, W, C) and SPLIT_labels (N,), from the cache or decoded."""
+
+  def decode(create: array_cache.Create) -> None:
+    for split, source in _sources(prepared, splits).items():
+      images = create(f"{split}_images", (len(source), *source.image_shape), source.dtype)
+      labels = None
+      if source.has_labels:
+        labels = create(f"{split}_labels", (len(source),), np.dtype(np.int32))
+      source.read_into(images, labels)
+
+  if cache_dir is not None:
+    place = hashlib.sha256(str(prepared).encode()).hexdigest()[:12]
+    directory = pathlib.Path(cache_dir).expanduser() / f"{prepared.parent.name}-{place}"
+    return array_cache.fetch(directory, _describe(prepared, splits), decode)
+  arrays = {}
+
+  def create(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    return arrays.setdefault(name, np.empty(shape, dtype))
+
+  decode(create)
+  return arrays
+
+
+def _describe(prepared: pathlib.Path, splits: list[str]) -> dict:
+  """What a cache was decoded from: it is another once any file of the set is."""
+  return {
+    "directory": str(prepared),
+    "version": prepared.name,
+    "splits": splits,
+    "dataset_info_sha256": hashlib.sha256(_dataset_info(prepared)).hexdigest(),
+    "files": {
+      path.name: [path.stat().st_size, path.stat().st_mtime_ns]
+      for path in sorted(prepared.iterdir())
+    },
+  }
 
 
 def load_digits() -> ImageData:
@@ -94,117 +286,13 @@ def load_digits() -> ImageData:
   order = np.random.default_rng(0).permutation(len(digits.data))
   pixels = np.round(digits.data[order] * (255 / 16)).astype(np.uint8)
   labels = digits.target[order].astype(np.int32)
-  return ImageData(pixels[:1437], pixels[1437:], (8, 8, 1), labels[:1437], labels[1437:])
-
-
-def load_tfds(
-  name: str,
-  data_dir: str | None = None,
-  *,
-  train_split: str = "train",
-  test_split: str = "test",
-) -> ImageData:
-  """An image data set of TensorFlow Datasets, read without TensorFlow.
-
-  Args:
-    name: as TFDS knows it, such as "mnist" or "fashion_mnist".
-    data_dir: where TFDS prepares its data sets; None for TFDS's own default.
-    train_split: in TFDS's slicing syntax, such as "train[:50000]".
-    test_split: likewise.
-
-  Raises:
-    DataError: if the set is unknown, is not prepared in `data_dir` (nothing is
-      downloaded here), is in a format that needs TensorFlow to be read, or does
-      not hold images of one size.
-  """
-  import tensorflow_datasets as tfds
-
-  try:
-    builder = tfds.builder(name, data_dir=data_dir)
-  except tfds.core.DatasetNotFoundError as error:
-    raise DataError(f"TensorFlow Datasets knows no data set {name!r}") from error
-  except (ValueError, AssertionError, ImportError) as error:  # a version, say, that is not there
-    raise DataError(f"{name!r}: {' '.join(str(error).split())}") from error
-  if not builder.is_prepared():
-    directory = "" if data_dir is None else f", data_dir='{data_dir}'"
-    raise NotPreparedError(
-      f"{name!r} is not prepared in {builder.data_path}; name a directory that has it, or prepare "
-      "it once where there is a network and TensorFlow (pip install tensorflow): python -c "
-      f"\"import tensorflow_datasets as tfds; tfds.builder('{name}'{directory})"
-      ".download_and_prepare(file_format='array_record')\""
-    )
-  for split in (train_split, test_split):
-    if split.partition("[")[0] not in builder.info.splits:
-      has = ", ".join(builder.info.splits)
-      raise DataError(f"{name!r} has no split {split.partition('[')[0]!r}; it has {has}")
-  train, train_labels = _read_split(builder, name, train_split)
-  test, test_labels = _read_split(builder, name, test_split)
-  if train.shape[1:] != test.shape[1:]:
-    raise DataError(f"{name!r}: train images are {train.shape[1:]}, test images {test.shape[1:]}")
   return ImageData(
-    train.reshape(len(train), -1),
-    test.reshape(len(test), -1),
-    train.shape[1:],
-    train_labels,
-    test_labels,
+    train=pixels[:1437],
+    validation=None,
+    test=pixels[1437:],
+    image_shape=(8, 8, 1),
+    train_labels=labels[:1437],
+    test_labels=labels[1437:],
+    protocol="a fixed random 1437 train",
+    version="scikit-learn",
   )
-
-
-def _read_split(builder, name: str, split: str) -> tuple[np.ndarray, np.ndarray | None]:
-  """All images (N, H, W, C) and labels (N,) of one split."""
-  import tensorflow_datasets as tfds
-
-  features = builder.info.features
-  key, mode = _image_feature(features, name)
-  try:
-    # Decoding the PNG or JPEG here is about ten times faster than letting TFDS do it.
-    decoders = {key: tfds.decode.SkipDecoding()} if mode else None
-    source = builder.as_data_source(split=split, decoders=decoders)
-  except NotImplementedError as error:
-    raise DataError(
-      f"{name!r} in {builder.data_path} is prepared as {builder.info.file_format.value}, which "
-      "needs TensorFlow; prepare it again with file_format='array_record'"
-    ) from error
-  has_labels = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
-  images, labels = [], []
-  for start in range(0, len(source), 1000):
-    for example in source.__getitems__(range(start, min(start + 1000, len(source)))):
-      images.append(_decode(example[key], mode) if mode else np.asarray(example[key]))
-      if images[-1].shape != images[0].shape:
-        sizes = f"{images[0].shape} and {images[-1].shape}"
-        raise DataError(f"{name!r} has images of different shapes, {sizes}; one shape is needed")
-      if has_labels:
-        labels.append(example["label"])
-  if not images:
-    raise DataError(f"{name!r} has no images in its split {split!r}")
-  return np.stack(images), np.asarray(labels, np.int32) if has_labels else None
-
-
-def _image_feature(features, name: str) -> tuple[str, str | None]:
-  """The key of the images, and the mode that PIL decodes them to; None for plain tensors."""
-  import tensorflow_datasets as tfds
-
-  encoded = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
-  key = encoded[0] if encoded else "image"
-  if key not in features:
-    raise DataError(f"{name!r} has no images; its features are {', '.join(features)}")
-  shape, dtype = features[key].shape, np.dtype(features[key].np_dtype)
-  if len(shape) != 3:
-    raise DataError(f"{name!r} has images of shape {shape}; (H, W, C) is needed")
-  if not encoded:
-    if dtype != np.uint8 and not np.issubdtype(dtype, np.floating):
-      raise DataError(f"{name!r} has pixels of type {dtype}; uint8 or floats are needed")
-    return key, None
-  modes = {1: "L", 3: "RGB", 4: "RGBA"}
-  if dtype != np.uint8 or shape[-1] not in modes:
-    raise DataError(
-      f"{name!r} has {dtype} images of {shape[-1]} channels; uint8 with 1, 3 or 4 are needed"
-    )
-  return key, modes[shape[-1]]
-
-
-def _decode(encoded: bytes, mode: str) -> np.ndarray:
-  from PIL import Image
-
-  pixels = np.asarray(Image.open(io.BytesIO(encoded)).convert(mode))
-  return pixels.reshape(*pixels.shape[:2], len(mode))

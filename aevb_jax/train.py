@@ -8,34 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb_jax.data import scale
-from aevb_jax.types import Algorithm, Array, Key, PyTree
-
-
-def minibatch_indices(
-  key: Key, step: Array, num_steps: int, *, num_data: int, batch_size: int
-) -> Array:
-  """Which M examples each of the steps step, ..., step + num_steps - 1 sees.
-
-  Every epoch is a fresh permutation, cut into N // M minibatches; the N mod M
-  examples left over, others in each epoch, are not seen in that epoch. Which
-  examples a step sees depends on (key, step) alone.
-
-  Returns:
-    int32 indices, shape (num_steps, M).
-  """
-  per_epoch = num_data // batch_size
-  steps = step + jnp.arange(num_steps, dtype=jnp.int32)
-  first_epoch = step // per_epoch
-  epochs = first_epoch + jnp.arange((num_steps - 1) // per_epoch + 2, dtype=jnp.int32)
-
-  def minibatches(epoch: Array) -> Array:
-    order = jax.random.permutation(
-      jax.random.fold_in(key, epoch), jnp.arange(num_data, dtype=jnp.int32)
-    )
-    return order[: per_epoch * batch_size].reshape(per_epoch, batch_size)
-
-  return jax.vmap(minibatches)(epochs)[steps // per_epoch - first_epoch, steps % per_epoch]
+from aevb_jax.minibatches import (
+  Minibatch,
+  Source,
+  blocks,
+  check_batch_size,
+  minibatch_indices,
+  order_key,
+)
+from aevb_jax.preprocess import scale
+from aevb_jax.types import Algorithm, Array, Key, Preprocess, PyTree
 
 
 @functools.partial(
@@ -51,9 +33,10 @@ def fit(
   *,
   batch_size: int,
   num_steps: int,
-  preprocess: Callable[[Key, Array], Array] = scale,
+  preprocess: Preprocess = scale,
+  static_key: Key | None = None,
 ) -> tuple[PyTree, dict]:
-  """Trains for `num_steps` steps in one compiled `lax.scan`.
+  """Trains for `num_steps` steps in one compiled `lax.scan`, the data set on the device.
 
   Two calls of n steps with the same key are one call of 2n steps: what a step
   sees depends on (key, state.step) alone, and its noise on (state.key,
@@ -67,6 +50,8 @@ def fit(
     batch_size: M.
     num_steps: updates to make.
     preprocess: (key, pixels of one image) -> x, such as `scale` or `binarize`.
+    static_key: where given, `preprocess` draws once for all: for example i from
+      `fold_in(static_key, i)` in every epoch. Otherwise it draws at each use.
 
   Returns:
     The state, and the metrics of every step, with a leading axis num_steps.
@@ -74,18 +59,56 @@ def fit(
   Raises:
     ValueError: if M is larger than N.
   """
-  if batch_size > len(pixels):
-    raise ValueError(f"batch_size is {batch_size}, but the data set has {len(pixels)} examples")
-  order_key, pixel_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
+  check_batch_size(batch_size, len(pixels))
   indices = minibatch_indices(
-    order_key, state.step, num_steps, num_data=len(pixels), batch_size=batch_size
+    order_key(key), state.step, num_steps, num_data=len(pixels), batch_size=batch_size
   )
+  update = _update_from_pixels(algorithm, key, preprocess, static_key)
 
   def step(state: PyTree, index: Array) -> tuple[PyTree, dict]:
-    keys = jax.random.split(jax.random.fold_in(pixel_key, state.step), batch_size)
-    return algorithm.update(state, jax.vmap(preprocess)(keys, pixels[index]))
+    return update(state, Minibatch(index, pixels[index]))
 
   return jax.lax.scan(step, state, indices)
+
+
+@functools.partial(jax.jit, static_argnames=("algorithm", "preprocess"), donate_argnames="state")
+def fit_streamed(
+  algorithm: Algorithm,
+  state: PyTree,
+  key: Key,
+  minibatches: Minibatch,
+  *,
+  preprocess: Preprocess = scale,
+  static_key: Key | None = None,
+) -> tuple[PyTree, dict]:
+  """`fit` for a data set that is not on the device.
+
+  Args:
+    minibatches: those of the steps state.step, state.step + 1, ..., from
+      `stream` with the same key, stacked: index (T, M) and pixels (T, M, D). T
+      updates are made.
+
+  The other arguments, and what is returned, are those of `fit`.
+  """
+  return jax.lax.scan(
+    _update_from_pixels(algorithm, key, preprocess, static_key), state, minibatches
+  )
+
+
+def _update_from_pixels(
+  algorithm: Algorithm, key: Key, preprocess: Preprocess, static_key: Key | None
+) -> Callable[[PyTree, Minibatch], tuple[PyTree, dict]]:
+  """The algorithm's update, of a minibatch that is still pixels."""
+  pixel_key = jax.random.fold_in(key, 1)
+
+  def update(state: PyTree, minibatch: Minibatch) -> tuple[PyTree, dict]:
+    if static_key is None:
+      keys = jax.random.split(jax.random.fold_in(pixel_key, state.step), len(minibatch.index))
+    else:
+      keys = jax.vmap(functools.partial(jax.random.fold_in, static_key))(minibatch.index)
+    return algorithm.update(state, jax.vmap(preprocess)(keys, minibatch.pixels))
+
+  return update
 
 
 @functools.partial(jax.jit, static_argnames=("function", "batch_size", "preprocess"))
@@ -96,7 +119,9 @@ def evaluate(
   pixels: Array,
   *,
   batch_size: int = 500,
-  preprocess: Callable[[Key, Array], Array] = scale,
+  preprocess: Preprocess = scale,
+  static_key: Key | None = None,
+  first: int = 0,
 ) -> PyTree:
   """`function` of every example of a data set, at fixed parameters.
 
@@ -105,9 +130,11 @@ def evaluate(
     key: example i draws from `fold_in(key, i)`, so the same key at other
       parameters gives values that differ by the parameters alone.
     params: passed to `function`.
-    pixels: the data set, shape (N, D).
+    pixels: the data set, or a part of it, shape (N, D).
     batch_size: examples held in memory at once; does not change the result.
     preprocess: (key, pixels of one image) -> x.
+    static_key: as for `fit`.
+    first: the index of `pixels[0]`, for a set that is evaluated part by part.
 
   Returns:
     What `function` returns, with a leading axis N.
@@ -116,10 +143,42 @@ def evaluate(
   def one(index_and_pixels: tuple[Array, Array]) -> PyTree:
     index, pixels = index_and_pixels
     preprocess_key, function_key = jax.random.split(jax.random.fold_in(key, index))
+    if static_key is not None:
+      preprocess_key = jax.random.fold_in(static_key, index)
     return function(function_key, params, preprocess(preprocess_key, pixels))
 
-  indices = jnp.arange(len(pixels), dtype=jnp.int32)
+  indices = first + jnp.arange(len(pixels), dtype=jnp.int32)
   return jax.lax.map(one, (indices, pixels), batch_size=min(batch_size, len(pixels)))
+
+
+def evaluate_in_blocks(
+  function: Callable[[Key, PyTree, Array], PyTree],
+  key: Key,
+  params: PyTree,
+  source: Source,
+  *,
+  block_size: int = 10_000,
+  progress: Callable[[int], object] = lambda num_examples: None,
+  **kwargs,
+) -> PyTree:
+  """`evaluate` for a data set that need not be on the device, with the same result.
+
+  Args:
+    source: the data set, rows of shape (D,).
+    block_size: examples that are put on the device at once.
+    progress: called with the number of examples of every block, when it is done.
+    **kwargs: for `evaluate`.
+
+  Returns:
+    NumPy arrays, with a leading axis N.
+  """
+  parts, first = [], 0
+  for block in blocks(source, block_size):
+    part = evaluate(function, key, params, block, first=first, **kwargs)
+    parts.append(jax.tree.map(np.asarray, part))
+    first += len(block)
+    progress(len(block))
+  return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 class Mean(NamedTuple):

@@ -76,6 +76,10 @@ class Params(NamedTuple):
 Estimator = Callable[[Key, Model, Params, Array], Array]
 
 
+# (key, pixels of one image) -> x, a data point of shape (D,).
+Preprocess = Callable[[Key, Array], Array]
+
+
 class TrainState(NamedTuple):
   """All that training needs to go on from here."""
 
@@ -94,3 +98,11 @@ class Algorithm(NamedTuple):
 
 class UnsupportedError(TypeError):
   """An estimator asked a model for something that its distributions lack."""
+
+
+class DataError(Exception):
+  """A data set that cannot be had; the message says what to do about it."""
+
+
+class NotPreparedError(DataError):
+  """A data set that is not where it was looked for, and is not prepared unasked."""

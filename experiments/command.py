@@ -1,10 +1,15 @@
 """A main with absl flags, whose user's mistakes end in one line."""
 
+import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+import absl.logging
 from absl import app, flags
+
+CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "aevb_jax")
 
 
 class UsageError(Exception):
@@ -26,6 +31,7 @@ def run(main: Callable[[], None]) -> None:
   def checked(argv: Sequence[str]) -> None:
     if len(argv) > 1:
       fail(f"unexpected argument {argv[1]!r}; flags are written --name=value", 2)
+    show_log()
     try:
       main()
     except UsageError as error:
@@ -34,6 +40,16 @@ def run(main: Callable[[], None]) -> None:
       fail("interrupted", 130)
 
   app.run(checked, flags_parser=parse)
+
+
+def show_log() -> None:
+  """Shows what the library logs as plain lines on standard error, and of others errors alone."""
+  absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns where the library raises
+  logger, handler = logging.getLogger("aevb_jax"), logging.StreamHandler()
+  handler.setFormatter(logging.Formatter("%(message)s"))
+  logger.addHandler(handler)
+  logger.setLevel(logging.INFO)
+  logger.propagate = False
 
 
 def fail(message: str, status: int) -> NoReturn:

@@ -7,21 +7,22 @@ import math
 import os
 import traceback
 from collections.abc import Callable
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
-from absl import flags, logging
+from absl import flags
 
 from aevb_jax import data, estimators, optimizers
 from aevb_jax.aevb import aevb, gaussian_weight_prior
 from aevb_jax.families import bernoulli, diagonal_gaussian
 from aevb_jax.model import init_params, mlp_vae
 from aevb_jax.types import Algorithm, Array, Estimator, Family, Key, Model, UnsupportedError
-from experiments.command import UsageError
+from experiments import data_options
+from experiments.command import CACHE, UsageError
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(data_options)
 
 ESTIMATORS = {"elbo_a": estimators.elbo_a, "elbo_b": estimators.elbo_b}
 OPTIMIZERS = {"adagrad": optimizers.adagrad, "adam": optimizers.adam, "sgd": optimizers.sgd}
@@ -42,27 +43,6 @@ PRESETS = {
   )
 }
 
-# Test images, and static training images, are binarized by one draw from this
-# seed whatever --seed is, so that all runs are judged on the same data.
-BINARIZATION_SEED = 0
-
-flags.DEFINE_string(
-  "dataset",
-  "digits",
-  "digits (8x8, comes with scikit-learn), mnist (50000 training and 10000 test images, the last "
-  "10000 of TFDS's train kept for validation), or any image data set of TensorFlow Datasets.",
-)
-flags.DEFINE_string(
-  "data_dir", None, "Directory with prepared TensorFlow Datasets. Default: TFDS's own."
-)
-flags.DEFINE_enum(
-  "binarization",
-  "dynamic",
-  ["dynamic", "static", "threshold", "none"],
-  "Pixels as probabilities of a 1, drawn at each use (dynamic) or once (static); a 1 where above "
-  "1/2 (threshold); or real values in [0, 1] (none; the default for --likelihood=gaussian). Test "
-  "images are binarized once, the same for every run.",
-)
 flags.DEFINE_enum("model", "mlp", ["mlp"], "mlp: one tanh layer on each side (appendix C).")
 flags.DEFINE_enum(
   "likelihood", "bernoulli", ["bernoulli", "gaussian"], "p(x|z): appendix C.1 or C.2."
@@ -126,7 +106,7 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_string(
   "compilation_cache_dir",
-  os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "aevb_jax", "xla"),
+  os.path.join(CACHE, "xla"),
   "Where compiled programs are kept between runs; empty for nowhere.",
 )
 
@@ -155,10 +135,12 @@ def settle() -> None:
   for name, value in PRESETS.get(FLAGS.preset, {}).items():
     if not FLAGS[name].present:
       FLAGS[name].value = value
-  if FLAGS.likelihood == "gaussian" and not FLAGS["binarization"].present:
+  real_or_binary = FLAGS.likelihood == "gaussian" or FLAGS.dataset == "binarized_mnist"
+  if real_or_binary and not FLAGS["binarization"].present:
     FLAGS.binarization = "none"
   if FLAGS.likelihood == "gaussian" and FLAGS.binarization != "none":
     raise UsageError("binarization", "--likelihood=gaussian takes none, since pixels stay real")
+  data_options.settle()
   warmup = optimizers.ADAGRAD_WARMUP_STEPS if FLAGS.optimizer == "adagrad" else 0
   if FLAGS.num_examples <= warmup * FLAGS.batch_size or FLAGS.num_examples < FLAGS.batch_size:
     least = f"more than the {warmup} steps of warm-up" if warmup else "at least one step"
@@ -175,26 +157,19 @@ def settle() -> None:
 
 def load_images() -> data.ImageData:
   """The data set that the flags name, checked against what they ask of it."""
-  logging.set_verbosity(logging.ERROR)  # TFDS warns where we raise
-  try:
-    if FLAGS.dataset == "digits":
-      images = data.load_digits()
-    elif FLAGS.dataset == "mnist":
-      images = data.load_tfds("mnist", FLAGS.data_dir, train_split="train[:50000]")
-    else:
-      images = data.load_tfds(FLAGS.dataset, FLAGS.data_dir)
-  except data.DataError as error:
-    elsewhere = isinstance(error, data.NotPreparedError) and FLAGS.data_dir is not None
-    flag = "data_dir" if elsewhere else "dataset"
-    raise UsageError(flag, f"{error}. --dataset=digits needs no preparation") from error
+  images = data_options.load_images()
   num_train = len(images.train)
   if FLAGS.batch_size > num_train:
     raise UsageError(
       "batch_size", f"takes at most the {num_train} training images of {FLAGS.dataset}"
     )
-  if FLAGS.likelihood == "bernoulli" and images.train.dtype != np.uint8:
-    for pixels in (images.train, images.test):
-      low, high = pixels.min(), pixels.max()
+  if images.train.dtype == np.uint8:
+    return images
+  if FLAGS.dequantization:
+    raise UsageError("dequantization", f"is of 8-bit pixels, and {FLAGS.dataset} has others")
+  if FLAGS.likelihood == "bernoulli":
+    for source in (images.train, images.test):
+      low, high = data_options.pixel_range(source)
       if not (low >= 0 and high <= 1):
         raise UsageError(
           "likelihood",
@@ -202,31 +177,6 @@ def load_images() -> data.ImageData:
           "scale them, or use --likelihood=gaussian --nosigmoid_mean",
         )
   return images
-
-
-class Pixels(NamedTuple):
-  """What training reads and how, and the fixed pixels that evaluations read by `scale`."""
-
-  train: Array  # (N, D)
-  preprocess: Callable[[Key, Array], Array]
-  evaluation_train: Array  # (N, D)
-  evaluation_test: Array
-
-
-def make_pixels(images: data.ImageData) -> Pixels:
-  """Puts the data set on the device, binarized as the flags say."""
-  if FLAGS.binarization == "none":
-    train, test = images.train, images.test
-  elif FLAGS.binarization == "threshold":
-    train, test = data.threshold(images.train), data.threshold(images.test)
-  else:
-    train_key, test_key = jax.random.split(jax.random.key(BINARIZATION_SEED))
-    train = data.binarize_once(train_key, images.train)
-    test = data.binarize_once(test_key, images.test)
-  train, test = jax.device_put((train, test))
-  if FLAGS.binarization == "dynamic":
-    return Pixels(jax.device_put(images.train), data.binarize, train, test)
-  return Pixels(train, data.scale, train, test)
 
 
 def make_model(images: data.ImageData) -> Model:

@@ -16,8 +16,8 @@ from experiments.command import UsageError
 FLAGS = flags.FLAGS
 
 # These say where things are, not what is computed.
-NOT_WRITTEN = ("workdir", "compilation_cache_dir")
-NOT_COMPARED = ("data_dir",)
+NOT_WRITTEN = ("workdir", "compilation_cache_dir", "array_cache_dir")
+NOT_COMPARED = ("data_dir", "manual_dir", "mirror")
 PICTURES = ("bound", "samples", "reconstructions", "manifold", "latents")
 OUTPUTS = (
   "summary.json",

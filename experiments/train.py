@@ -8,12 +8,14 @@ Writes into --workdir: flags.txt, metrics.csv, TensorBoard events, summary.json
 and pictures.
 """
 
+import contextlib
 import functools
+import itertools
 import math
 import pathlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -22,11 +24,20 @@ from absl import flags
 from tqdm import tqdm
 
 from aevb_jax import figures
-from aevb_jax.data import ImageData, scale
+from aevb_jax.data import ImageData
 from aevb_jax.marginal import importance_sampling
-from aevb_jax.train import Mean, evaluate, fit, mean_and_standard_error
+from aevb_jax.minibatches import Minibatch, stream
+from aevb_jax.train import (
+  Mean,
+  evaluate,
+  evaluate_in_blocks,
+  fit,
+  fit_streamed,
+  mean_and_standard_error,
+)
 from aevb_jax.types import Algorithm, Array, Key, Model, Params, TrainState
-from experiments import command, options, rundir
+from experiments import command, data_options, options, rundir
+from experiments.data_options import Pixels
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(options)
@@ -54,6 +65,7 @@ COLUMNS = (
   "seconds",
 )
 MAX_CHUNK_STEPS = 250  # training steps between two looks from the host
+STREAM_BYTES = 64 * 2**20  # of pixels that are read ahead, and at most in a chunk
 BLOCK = 500  # test points between two looks from the host
 
 
@@ -71,13 +83,15 @@ def main() -> None:
   estimator = options.make_estimator(model, data_dim=images.train.shape[1])
   algorithm = options.make_algorithm(model, estimator, num_data=len(images.train))
   if FLAGS.workdir is None:
-    FLAGS.workdir = f"runs/{FLAGS.dataset.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    FLAGS.workdir = (
+      f"runs/{FLAGS.dataset.replace('/', '-').replace(':', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    )
   workdir = rundir.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
   print(
     f"{describe_data()}: {len(images.train)} training and {len(images.test)} test images, "
     f"on {jax.devices()[0].device_kind}"
   )
-  pixels = options.make_pixels(images)
+  pixels = data_options.make_pixels(images)
   train_key, likelihood_key, picture_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
 
   def bound(key: Key, params: Params, x: Array) -> Array:
@@ -90,7 +104,7 @@ def main() -> None:
       what, status = (stop, 1) if isinstance(stop, FloatingPointError) else ("interrupted", 130)
       command.fail(f"{what}; the evaluations up to here are in {workdir / 'metrics.csv'}", status)
   draw_pictures(workdir, picture_key, model, params, images, pixels, rows)
-  log_likelihood = estimate_log_likelihood(likelihood_key, model, params, pixels.evaluation_test)
+  log_likelihood = estimate_log_likelihood(likelihood_key, model, params, pixels)
   wall_seconds = time.perf_counter() - start
   summarize(workdir, images, rows[-1], timing, log_likelihood, wall_seconds, commit)
 
@@ -99,7 +113,7 @@ def train(
   key: Key,
   algorithm: Algorithm,
   bound: Callable[[Key, Params, Array], Array],
-  pixels: options.Pixels,
+  pixels: Pixels,
   write_row: Callable[[dict], None],
 ) -> tuple[Params, list[dict], Timing]:
   """Trains for --num_examples; every --eval_every, evaluates the bound and writes a row.
@@ -111,17 +125,22 @@ def train(
   state = algorithm.init(init_key)
   num_steps = math.ceil(FLAGS.num_examples / FLAGS.batch_size)
   eval_steps = max(1, round(FLAGS.eval_every / FLAGS.batch_size))
-  chunks = chunk_lengths(num_steps, eval_steps)
+  chunks = chunk_lengths(num_steps, eval_steps, max_chunk_steps(pixels))
   start = time.perf_counter()
   fit_chunk = compile_fit(set(chunks), algorithm, state, fit_key, pixels)
   compile_seconds = time.perf_counter() - start
 
   seconds, step, rows = 0.0, 0, []
   samples = num_steps * FLAGS.batch_size
-  with tqdm(total=samples, unit=" samples", unit_scale=True, disable=None) as bar:
+  with (
+    tqdm(total=samples, unit=" samples", unit_scale=True, disable=None) as bar,
+    contextlib.closing(feed(pixels, fit_key, chunks)) as data,
+  ):
+    upcoming = next(data)
     for chunk in chunks:
       start = time.perf_counter()
-      state, metrics = fit_chunk[chunk](state, fit_key, pixels.train)
+      state, metrics = fit_chunk[chunk](state, fit_key, upcoming, static_key=pixels.static_key)
+      upcoming = next(data, None)  # read while the device trains
       chunk_bound = float(metrics["bound"].mean())  # the host waits here, once per chunk
       seconds += time.perf_counter() - start
       step += chunk
@@ -138,24 +157,63 @@ def train(
   return state.params, rows, Timing(compile_seconds, num_steps / seconds)
 
 
-def chunk_lengths(num_steps: int, eval_steps: int) -> list[int]:
-  """Cuts the run into chunks of at most MAX_CHUNK_STEPS that end where evaluations are due."""
+def max_chunk_steps(pixels: Pixels) -> int:
+  if not pixels.streamed:
+    return MAX_CHUNK_STEPS
+  return min(MAX_CHUNK_STEPS, max(1, STREAM_BYTES // minibatch_bytes(pixels)))
+
+
+def minibatch_bytes(pixels: Pixels) -> int:
+  return FLAGS.batch_size * pixels.train.shape[1] * pixels.train.dtype.itemsize
+
+
+def chunk_lengths(num_steps: int, eval_steps: int, max_steps: int) -> list[int]:
+  """Cuts the run into chunks of at most `max_steps` that end where evaluations are due."""
   chunks, step = [], 0
   while step < num_steps:
-    chunks.append(min(MAX_CHUNK_STEPS, eval_steps - step % eval_steps, num_steps - step))
+    chunks.append(min(max_steps, eval_steps - step % eval_steps, num_steps - step))
     step += chunks[-1]
   return chunks
 
 
 def compile_fit(
-  lengths: set[int], algorithm: Algorithm, state: TrainState, key: Key, pixels: options.Pixels
+  lengths: set[int], algorithm: Algorithm, state: TrainState, key: Key, pixels: Pixels
 ) -> dict[int, Callable]:
-  """(state, key, pixels) -> (state, metrics) for every length of chunk, compiled ahead."""
-  static = dict(batch_size=FLAGS.batch_size, preprocess=pixels.preprocess)
-  return {
-    length: fit.lower(algorithm, state, key, pixels.train, num_steps=length, **static).compile()
-    for length in lengths
+  """(state, key, data, static_key) -> (state, metrics) for every length of chunk."""
+  how = dict(preprocess=pixels.preprocess, static_key=pixels.static_key)
+  if not pixels.streamed:
+    how |= dict(batch_size=FLAGS.batch_size)
+    return {
+      length: fit.lower(algorithm, state, key, pixels.train, num_steps=length, **how).compile()
+      for length in lengths
+    }
+  index = {n: jax.ShapeDtypeStruct((n, FLAGS.batch_size), np.int32) for n in lengths}
+  rows = {
+    n: jax.ShapeDtypeStruct((*index[n].shape, pixels.train.shape[1]), pixels.train.dtype)
+    for n in lengths
   }
+  return {
+    n: fit_streamed.lower(algorithm, state, key, Minibatch(index[n], rows[n]), **how).compile()
+    for n in lengths
+  }
+
+
+def feed(pixels: Pixels, key: Key, chunks: list[int]) -> Iterator[Array | Minibatch]:
+  """What each chunk trains on: the data set on the device, or the chunk's minibatches."""
+  if not pixels.streamed:
+    yield from itertools.repeat(pixels.train, len(chunks))
+    return
+  minibatches = stream(
+    pixels.train,
+    key,
+    batch_size=FLAGS.batch_size,
+    num_steps=sum(chunks),
+    prefetch=max(2, min(MAX_CHUNK_STEPS, STREAM_BYTES // minibatch_bytes(pixels))),
+  )
+  with contextlib.closing(minibatches):
+    for chunk in chunks:
+      stacked = jax.tree.map(lambda *rows: np.stack(rows), *itertools.islice(minibatches, chunk))
+      yield jax.device_put(stacked)
 
 
 def check_finite(bound: float, step: int) -> None:
@@ -166,12 +224,18 @@ def check_finite(bound: float, step: int) -> None:
 
 
 def evaluate_bound(
-  key: Key, bound: Callable[[Key, Params, Array], Array], params: Params, pixels: options.Pixels
+  key: Key, bound: Callable[[Key, Params, Array], Array], params: Params, pixels: Pixels
 ) -> dict:
   """The bound over the whole of both splits; the same key makes evaluations comparable."""
   columns = {}
-  for split, fixed_pixels in (("train", pixels.evaluation_train), ("test", pixels.evaluation_test)):
-    mean = mean_and_standard_error(evaluate(bound, key, params, fixed_pixels))
+  for split, source, draw in (
+    ("train", pixels.train, pixels.train_draw),
+    ("test", pixels.test, pixels.test_draw),
+  ):
+    how = dict(preprocess=pixels.preprocess, static_key=draw)
+    whole = isinstance(source, jax.Array)
+    values = (evaluate if whole else evaluate_in_blocks)(bound, key, params, source, **how)
+    mean = mean_and_standard_error(values)
     columns[f"{split}_bound"] = mean.value
     columns[f"{split}_bound_se"] = mean.standard_error
   return columns
@@ -185,7 +249,7 @@ def describe(row: dict) -> str:
   )
 
 
-def estimate_log_likelihood(key: Key, model: Model, params: Params, test: Array) -> Mean | None:
+def estimate_log_likelihood(key: Key, model: Model, params: Params, pixels: Pixels) -> Mean | None:
   """The mean of log p(x) over the test points, by K importance samples each."""
   if not FLAGS.num_importance_samples:
     return None
@@ -194,23 +258,29 @@ def estimate_log_likelihood(key: Key, model: Model, params: Params, test: Array)
     num_samples = FLAGS.num_importance_samples
     return importance_sampling(key, model, params, x, num_samples=num_samples).value
 
-  values = []
-  with tqdm(total=len(test), unit=" points", desc="log-likelihood", disable=None) as bar:
-    for i, start in enumerate(range(0, len(test), BLOCK)):
-      block = test[start : start + BLOCK]
-      block_key = jax.random.fold_in(key, i)
-      # 20 points by 50 samples at a time: activations that stay in a CPU's cache.
-      values.append(np.asarray(evaluate(log_likelihood, block_key, params, block, batch_size=20)))
-      bar.update(len(block))
-  return mean_and_standard_error(np.concatenate(values))
+  with tqdm(total=len(pixels.test), unit=" points", desc="log-likelihood", disable=None) as bar:
+    values = evaluate_in_blocks(
+      log_likelihood,
+      key,
+      params,
+      pixels.test,
+      block_size=BLOCK,
+      batch_size=20,  # by 50 samples at a time: activations that stay in a CPU's cache
+      progress=bar.update,
+      preprocess=pixels.preprocess,
+      static_key=pixels.test_draw,
+    )
+  return mean_and_standard_error(values)
 
 
 def describe_data() -> str:
   """The data set and how its pixels became x, for whoever compares numbers."""
-  kind = (
-    "real-valued pixels" if FLAGS.binarization == "none" else f"{FLAGS.binarization} binarization"
-  )
-  return f"{FLAGS.dataset}, {kind}"
+  kinds = {
+    "none": "dequantized pixels" if FLAGS.dequantization else "real-valued pixels",
+    "binarized_mnist": "binary pixels",
+  }
+  name = FLAGS.dataset if FLAGS.dataset in kinds else FLAGS.binarization
+  return f"{FLAGS.dataset}, {kinds.get(name, f'{name} binarization')}"
 
 
 def draw_pictures(
@@ -219,7 +289,7 @@ def draw_pictures(
   model: Model,
   params: Params,
   images: ImageData,
-  pixels: options.Pixels,
+  pixels: Pixels,
   rows: list[dict],
 ) -> None:
   shape = images.image_shape
@@ -233,8 +303,14 @@ def draw_pictures(
   picture = figures.tile(figures.decode(model, params, z), shape, columns=10)
   save("samples", figures.draw_images(picture, f"{FLAGS.dataset}, {latents}: E[x|z] for z ~ p(z)"))
 
-  test = jax.vmap(functools.partial(scale, key))(pixels.evaluation_test)
-  posterior_means = figures.encode(model, params, test)
+  posterior_means, test = evaluate_in_blocks(
+    lambda key, params, x: (model.encoder.given(params.phi, x).mean, x),
+    key,
+    params,
+    pixels.test,
+    preprocess=pixels.preprocess,
+    static_key=pixels.test_draw,
+  )
   title = f"{FLAGS.dataset}, {latents}: test images and their reconstructions"
   reconstructions = figures.decode(model, params, posterior_means[:30])
   save("reconstructions", figures.draw_pairs(test[:30], reconstructions, shape, title))
@@ -257,7 +333,8 @@ def summarize(
   commit: str | None,
 ) -> None:
   """Writes summary.json, last of all, and prints what a user looks for first."""
-  no_density = FLAGS.likelihood == "bernoulli" and FLAGS.binarization == "none"
+  real = FLAGS.binarization == "none" and FLAGS.dataset != "binarized_mnist"
+  no_density = FLAGS.likelihood == "bernoulli" and real
   note = "Bernoulli likelihood of real-valued pixels: not a log-density" if no_density else None
   summary = dict(
     test_bound=row["test_bound"],
@@ -268,11 +345,7 @@ def summarize(
     note=note,
     estimator=FLAGS.estimator,
     num_samples=FLAGS.num_samples,
-    dataset=FLAGS.dataset,
-    num_train=len(images.train),
-    num_test=len(images.test),
-    binarization=FLAGS.binarization,
-    binarization_seed=options.BINARIZATION_SEED,
+    **data_options.describe(images),
     examples_seen=row["examples_seen"],
     steps_per_second=timing.steps_per_second,
     compile_seconds=timing.compile_seconds,

@@ -27,8 +27,8 @@ import numpy as np
 from absl import app, flags, logging
 
 from aevb_jax import aevb, bernoulli, elbo_a, elbo_b, fit, mlp_vae
-from aevb_jax.data import binarize
 from aevb_jax.optimizers import adagrad
+from aevb_jax.preprocess import binarize
 from aevb_jax.types import Algorithm, Estimator
 
 FLAGS = flags.FLAGS

@@ -19,9 +19,9 @@ from aevb_jax import (
   mlp_vae,
   standard_normal,
 )
-from aevb_jax.data import binarize
 from aevb_jax.families import Bernoulli, DiagonalGaussian, distribution
 from aevb_jax.optimizers import adagrad
+from aevb_jax.preprocess import binarize
 
 
 @pytest.fixture(autouse=True)

@@ -14,59 +14,18 @@ from aevb_jax import (
   elbo_a,
   elbo_b,
   evaluate,
+  evaluate_in_blocks,
   fit,
+  fit_streamed,
   mean_and_standard_error,
   mlp_vae,
 )
-from aevb_jax.data import binarize, scale
+from aevb_jax.minibatches import Minibatch, minibatch_indices, order_key, stream
 from aevb_jax.optimizers import adam
-from aevb_jax.train import minibatch_indices
+from aevb_jax.preprocess import binarize, scale
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(23, 6), dtype=np.uint8)
 MODEL = mlp_vae(bernoulli(6), data_dim=6, latent_dim=2, hidden_dim=5)
-
-
-def indices(step, num_steps, num_data=23, batch_size=5, seed=0):
-  return np.asarray(
-    minibatch_indices(
-      jax.random.key(seed),
-      jnp.int32(step),
-      num_steps,
-      num_data=num_data,
-      batch_size=batch_size,
-    )
-  )
-
-
-def test_every_epoch_is_a_fresh_permutation():
-  epochs = indices(0, 12, num_data=20).reshape(3, 20)
-  for epoch in epochs:
-    np.testing.assert_array_equal(np.sort(epoch), np.arange(20))
-  assert not np.array_equal(epochs[0], epochs[1]) and not np.array_equal(epochs[1], epochs[2])
-
-
-def test_an_epoch_leaves_out_the_remainder_and_not_always_the_same():
-  epochs = indices(0, 4 * 30).reshape(30, 20)
-  assert all(len(set(epoch)) == 20 for epoch in epochs)
-  left_out = [frozenset(range(23)) - set(epoch) for epoch in epochs]
-  assert len(set(left_out)) > 15
-
-
-@pytest.mark.parametrize("start", [0, 3, 4, 7, 19])
-@pytest.mark.parametrize("num_steps", [1, 4, 9])
-def test_what_a_step_sees_does_not_depend_on_how_steps_are_chunked(start, num_steps):
-  np.testing.assert_array_equal(
-    indices(start, num_steps), indices(0, 30)[start : start + num_steps]
-  )
-
-
-def test_the_order_depends_on_the_key():
-  assert not np.array_equal(indices(0, 4, seed=0), indices(0, 4, seed=1))
-
-
-def test_one_batch_an_epoch_and_the_whole_set_a_batch():
-  whole = indices(0, 3, num_data=7, batch_size=7)
-  np.testing.assert_array_equal(np.sort(whole, axis=1), np.tile(np.arange(7), (3, 1)))
 
 
 def algorithm(estimator=elbo_b, step_size=1e-2):
@@ -99,8 +58,7 @@ def test_the_scan_is_the_loop():
   )
   looped = one.init(jax.random.key(0))
   update = jax.jit(one.update)
-  order_key = jax.random.fold_in(jax.random.key(1), 0)
-  order = minibatch_indices(order_key, looped.step, 6, num_data=23, batch_size=5)
+  order = minibatch_indices(order_key(jax.random.key(1)), looped.step, 6, num_data=23, batch_size=5)
   for step, index in enumerate(order):
     looped, looped_metrics = update(looped, jnp.asarray(PIXELS[index] / 255))
     np.testing.assert_allclose(metrics["bound"][step], looped_metrics["bound"], rtol=1e-10)
@@ -108,7 +66,8 @@ def test_the_scan_is_the_loop():
     np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
 
 
-def test_dynamic_binarization_is_fresh_at_every_step():
+def binarized_patterns(num_steps, **how):
+  """A number for what a step sees of one of four gray images, one image a step."""
   gray = np.full((4, 6), 128, np.uint8)
   seen = aevb(
     MODEL,
@@ -122,10 +81,60 @@ def test_dynamic_binarization_is_fresh_at_every_step():
     jax.random.key(1),
     gray,
     batch_size=1,
-    num_steps=40,
+    num_steps=num_steps,
     preprocess=binarize,
+    **how,
   )
-  assert len(np.unique(metrics["bound"])) > 25  # of 64 patterns
+  return np.asarray(metrics["bound"])
+
+
+def test_dynamic_binarization_is_fresh_at_every_step():
+  assert len(np.unique(binarized_patterns(40))) > 25  # of 64 patterns
+
+
+def test_static_binarization_draws_once_for_every_example():
+  static_key = jax.random.key(5)
+  seen = binarized_patterns(40, static_key=static_key)
+  keys = [jax.random.fold_in(static_key, i) for i in range(4)]
+  draws = [binarize(key, jnp.full(6, 128, jnp.uint8)) for key in keys]
+  expected = [float(jnp.sum(x * 2.0 ** jnp.arange(6))) for x in draws]
+  assert len(set(expected)) == 4 and set(seen) == set(expected)
+  order = minibatch_indices(
+    order_key(jax.random.key(1)), jnp.int32(0), 40, num_data=4, batch_size=1
+  )
+  np.testing.assert_array_equal(seen, np.asarray(expected)[order[:, 0]])
+
+
+def test_evaluation_reads_the_static_draw_that_training_reads():
+  static_key = jax.random.key(5)
+  identity = lambda key, params, x: x
+  how = dict(preprocess=binarize, static_key=static_key)
+  x = evaluate(identity, jax.random.key(0), (), PIXELS, **how)
+  np.testing.assert_array_equal(x, evaluate(identity, jax.random.key(1), (), PIXELS, **how))
+  for i in (0, 22):
+    one = binarize(jax.random.fold_in(static_key, i), jnp.asarray(PIXELS[i]))
+    np.testing.assert_array_equal(x[i], one)
+
+
+@pytest.mark.parametrize("static_key", [None, jax.random.key(5)], ids=["dynamic", "static"])
+def test_streamed_training_is_resident_training_bit_for_bit(static_key):
+  how = dict(preprocess=binarize, static_key=static_key)
+  one = algorithm()
+  resident, metrics = fit(
+    one, one.init(jax.random.key(0)), jax.random.key(1), PIXELS, batch_size=5, num_steps=14, **how
+  )
+  streamed, bounds = one.init(jax.random.key(0)), []
+  for chunk in (6, 8):  # stopped after six steps, and gone on with from the state alone
+    start = int(streamed.step)
+    minibatches = stream(
+      PIXELS, jax.random.key(1), batch_size=5, start=start, num_steps=start + chunk
+    )
+    stacked = Minibatch(*map(np.stack, zip(*minibatches, strict=True)))
+    streamed, more = fit_streamed(one, streamed, jax.random.key(1), stacked, **how)
+    bounds.append(more["bound"])
+  for a, b in zip(leaves(resident), leaves(streamed)):
+    np.testing.assert_array_equal(a, b)
+  np.testing.assert_array_equal(metrics["bound"], np.concatenate(bounds))
 
 
 def test_a_member_of_a_sweep_is_the_single_run():
@@ -189,6 +198,25 @@ def test_evaluation_counts_every_example_once(batch_size):
     expected = elbo_a(key, MODEL, params, jnp.asarray(PIXELS[i] / 255))
     np.testing.assert_allclose(values[i], expected, rtol=1e-11)
   assert values.shape == (23,)
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 23, 100])
+def test_evaluation_in_blocks_is_evaluation(block_size):
+  params = algorithm().init(jax.random.key(0)).params
+  bound = lambda key, params, x: {"bound": elbo_a(key, MODEL, params, x)}
+  whole = evaluate(bound, jax.random.key(2), params, PIXELS, preprocess=binarize)["bound"]
+  sizes = []
+  parts = evaluate_in_blocks(
+    bound,
+    jax.random.key(2),
+    params,
+    PIXELS,
+    block_size=block_size,
+    progress=sizes.append,
+    preprocess=binarize,
+  )
+  np.testing.assert_allclose(parts["bound"], whole, rtol=1e-12)
+  assert sum(sizes) == 23 and max(sizes) <= block_size
 
 
 def test_evaluation_preprocesses_and_returns_trees():

@@ -1,0 +1,132 @@
+"""Decoded arrays on disk: memory-mapped, checked, made anew when anything is amiss.
+
+A cache is a directory of .npy files and an index.json that says what they were
+decoded from, with the shape, type and SHA-256 of each.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+
+from aevb_jax.types import DataError
+
+FORMAT = 1
+LOGGER = logging.getLogger(__name__)
+Create = Callable[[str, tuple[int, ...], np.dtype], np.ndarray]  # (name, shape, dtype)
+
+
+def fetch(
+  directory: pathlib.Path, source: dict, write: Callable[[Create], None]
+) -> dict[str, np.ndarray]:
+  """The arrays that `write` makes of a source, from the cache where that is intact.
+
+  Args:
+    directory: of this cache.
+    source: JSON that identifies what is decoded; a cache of any other is replaced.
+    write: is given `create`, and fills each array that it creates.
+
+  Returns:
+    Read-only memory-mapped arrays by name. A file that is replaced later stays
+    readable through them.
+
+  Raises:
+    CacheError: if the cache cannot be written.
+  """
+  if directory.exists():
+    try:
+      return _open(directory, source)
+    except _Stale as stale:
+      if stale.damaged:
+        LOGGER.warning("array cache %s: %s; it is made anew", directory, stale)
+  try:
+    _replace(directory, source, write)
+    return _open(directory, source)
+  except OSError as error:
+    reason = error.strerror or error
+    raise CacheError(f"{directory} cannot be written ({reason})") from error
+
+
+class CacheError(DataError):
+  """A cache of decoded arrays that cannot be written."""
+
+
+class _Stale(Exception):
+  """Why a cache cannot be used."""
+
+  def __init__(self, message: str, damaged: bool):
+    super().__init__(message)
+    self.damaged = damaged
+
+
+def _open(directory: pathlib.Path, source: dict) -> dict[str, np.ndarray]:
+  try:
+    index = json.loads((directory / "index.json").read_text())
+    if index["format"] != FORMAT or index["source"] != source:
+      raise _Stale("made from something else", damaged=False)
+    arrays = {}
+    for name, expected in index["arrays"].items():
+      path = directory / f"{name}.npy"
+      if _sha256(path) != expected["sha256"]:
+        raise _Stale(f"{path.name} is not what was written", damaged=True)
+      arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+      if [list(arrays[name].shape), str(arrays[name].dtype)] != [
+        expected["shape"],
+        expected["dtype"],
+      ]:
+        raise _Stale(f"{path.name} is not of the shape in index.json", damaged=True)
+    return arrays
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise _Stale(f"cannot be read ({error})", damaged=True) from error
+
+
+def _sha256(path: pathlib.Path) -> str:
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _replace(directory: pathlib.Path, source: dict, write: Callable[[Create], None]) -> None:
+  """Writes a cache beside `directory` and moves it there when it is whole."""
+  directory.parent.mkdir(parents=True, exist_ok=True)
+  partial = pathlib.Path(
+    tempfile.mkdtemp(prefix=f"{directory.name}.partial-", dir=directory.parent)
+  )
+  old = partial.with_name(f"{partial.name}.old")
+  try:
+    arrays = {}
+
+    def create(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+      path = partial / f"{name}.npy"
+      arrays[name] = np.lib.format.open_memmap(path, "w+", dtype, shape)
+      with open(path, "r+b") as file:
+        # A full disk must show here: in a write through the map it would kill the process.
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+      return arrays[name]
+
+    write(create)
+    index = {"format": FORMAT, "source": source, "arrays": {}}
+    for name, array in arrays.items():
+      array.flush()
+      index["arrays"][name] = {
+        "shape": list(array.shape),
+        "dtype": str(array.dtype),
+        "sha256": _sha256(partial / f"{name}.npy"),
+      }
+    (partial / "index.json").write_text(json.dumps(index, indent=2) + "\n")
+    partial.chmod(0o755)
+    if directory.exists():
+      os.rename(directory, old)
+    try:
+      os.rename(partial, directory)
+    except OSError:
+      if not directory.exists():  # otherwise another process was first, and its cache will do
+        raise
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)

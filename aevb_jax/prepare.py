@@ -1,0 +1,106 @@
+"""Preparing a TensorFlow Datasets set: whole or not at all, by one process at a time."""
+
+import contextlib
+import errno
+import fcntl
+import io
+import logging
+import os
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+
+import tensorflow_datasets as tfds
+
+from aevb_jax.types import DataError
+
+LOGGER = logging.getLogger(__name__)
+
+
+def prepare(
+  builder: tfds.core.DatasetBuilder,
+  *,
+  manual_dir: str | None = None,
+  wait: float = 600.0,
+) -> None:
+  """Downloads and prepares a data set as array_record, whole or not at all.
+
+  Does nothing where it is prepared. Where another process is preparing it,
+  waits for that one.
+
+  Args:
+    builder: of this module, or any TFDS builder.
+    manual_dir: directory with files that need not be downloaded. Default: TFDS's.
+    wait: seconds to wait for another process.
+
+  Raises:
+    DataError: if it cannot be had, be written or needs TensorFlow; the message
+      names the file and what to do.
+  """
+  root = pathlib.Path(builder.data_dir).parent  # of all versions of the set
+  try:
+    if not builder.is_prepared():
+      root.mkdir(parents=True, exist_ok=True)
+      with _alone(root, wait):
+        if not builder.is_prepared():
+          _prepare(builder, root, manual_dir)
+  except OSError as error:
+    what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror or error
+    more = "; make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+    raise DataError(f"{builder.name} cannot be prepared in {root} ({what}){more}") from error
+
+
+def _prepare(builder: tfds.core.DatasetBuilder, root: pathlib.Path, manual_dir: str | None) -> None:
+  for leftover in root.glob("incomplete.*"):  # of a process that was killed
+    shutil.rmtree(leftover, ignore_errors=True)
+  if not sys.stderr.isatty():
+    tfds.disable_progress_bar()
+  LOGGER.info("preparing %s in %s; this is done once", builder.name, root)
+  config = tfds.download.DownloadConfig(try_download_gcs=False, manual_dir=manual_dir)
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints where we log
+      builder.download_and_prepare(download_config=config, file_format="array_record")
+  except ImportError as error:
+    if "tensorflow" not in str(error).lower():
+      raise
+    raise DataError(
+      f"preparing {builder.name!r} needs TensorFlow, though reading it does not: where there is a "
+      "network, python -m venv tf && tf/bin/pip install tensorflow tensorflow-datasets "
+      'importlib_resources && tf/bin/python -c "import tensorflow_datasets as tfds; '
+      f"tfds.builder('{_name(builder)}', data_dir='{builder.data_dir_root}')"
+      ".download_and_prepare(file_format='array_record')\""
+    ) from error
+
+
+def _name(builder: tfds.core.DatasetBuilder) -> str:
+  config = f"/{builder.builder_config.name}" if builder.builder_config else ""
+  return f"{builder.name}{config}:{builder.version}"
+
+
+@contextlib.contextmanager
+def _alone(root: pathlib.Path, wait: float) -> Iterator[None]:
+  """Holds a lock on a directory, which ends with the process whatever becomes of it."""
+  path = root / ".preparing"
+  deadline, waiting = time.monotonic() + wait, False
+  with open(path, "a+") as file:
+    while True:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        break
+      except BlockingIOError:
+        file.seek(0)
+        other = f"{file.read() or 'another process'} is preparing {root} (it holds {path})"
+        if time.monotonic() > deadline:
+          raise DataError(
+            f"{other}, and was not done in {wait:g} s; wait for it or end it, then start again"
+          ) from None
+        if not waiting:
+          LOGGER.warning("%s; waiting for it", other)
+        waiting = True
+        time.sleep(0.1)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {os.uname().nodename}")
+    file.flush()
+    yield

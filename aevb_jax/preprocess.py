@@ -1,0 +1,61 @@
+"""What turns the pixels of one image into a data point x.
+
+Each is a function (key, pixels) -> x of shape (D,), for `fit` and `evaluate`,
+which vectorize it and hand it a key: a fresh one at each use or, with their
+`static_key`, the same for an example every time. Pixels are uint8 in 0..255, or
+floats already in the units of x. A data set stays pixels until a step sees it.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from aevb_jax.types import Array, Key
+
+
+def scale(key: Key, pixels: Array, *, levels: int = 255) -> Array:
+  """x = pixels / levels for uint8, pixels as they are for floats; shape (D,)."""
+  del key  # nothing is drawn
+  x = pixels.astype(jnp.result_type(float))
+  return x / levels if pixels.dtype == jnp.uint8 else x
+
+
+def dequantize(key: Key, pixels: Array) -> Array:
+  """x = (pixels + u) / 256 with u ~ U[0, 1)^D, for uint8 pixels; shape (D,).
+
+  The mean log-density of x, plus -D log 256, is a lower bound on the log
+  probability of the 8-bit image (Uria, Murray & Larochelle 2013), so that a
+  density cannot gain by spikes at the grey levels.
+
+  Raises:
+    TypeError: for pixels that are not uint8.
+  """
+  if pixels.dtype != jnp.uint8:
+    raise TypeError(f"dequantization is of uint8 pixels, not {pixels.dtype}")
+  dtype = jnp.result_type(float)
+  return (pixels.astype(dtype) + jax.random.uniform(key, pixels.shape, dtype)) / 256
+
+
+def threshold(key: Key, pixels: Array, *, levels: int = 255) -> Array:
+  """x = 1 where pixels / levels > 1/2, else 0; for floats where pixels > 1/2; shape (D,)."""
+  return (scale(key, pixels, levels=levels) > 0.5).astype(jnp.result_type(float))
+
+
+def binarize(key: Key, pixels: Array, *, levels: int = 255) -> Array:
+  """x ~ Bernoulli(pixels / levels), for floats Bernoulli(pixels); shape (D,).
+
+  For uint8 pixels the draw compares 16 random bits with the pixel: 0 is always
+  0, `levels` always 1, and in between P(x = 1) is within 1.6e-5 of
+  pixel / levels, at half the random bits that a float would take.
+  """
+  if pixels.dtype == jnp.uint8:
+    bits = _random_uint16(key, pixels.size).reshape(pixels.shape).astype(jnp.uint32)
+    ones = bits * levels < pixels.astype(jnp.uint32) << 16
+  else:
+    ones = jax.random.uniform(key, pixels.shape, pixels.dtype) < pixels
+  return ones.astype(jnp.result_type(float))
+
+
+def _random_uint16(key: Key, size: int) -> Array:
+  # jax.random.bits spends a 32-bit word on every 16-bit number; this spends half.
+  words = jax.random.bits(key, (size + 1) // 2, jnp.uint32)
+  return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size]

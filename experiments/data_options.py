@@ -1,0 +1,177 @@
+"""The flags that say which data a main reads and how pixels become x."""
+
+import functools
+import math
+import os
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+
+from aevb_jax import array_cache, data, preprocess
+from aevb_jax.minibatches import Source, blocks
+from aevb_jax.types import DataError, Key, NotPreparedError, Preprocess
+from experiments.command import CACHE, UsageError
+
+FLAGS = flags.FLAGS
+
+# Test images, and static training images, are binarized by one draw from this
+# seed whatever --seed is, so that all runs are judged on the same data.
+BINARIZATION_SEED = 0
+
+flags.DEFINE_string(
+  "dataset",
+  "digits",
+  f"digits (8x8, comes with scikit-learn), {', '.join(data.PROTOCOLS)}, which are prepared when "
+  "they are first asked for, or any image data set of TensorFlow Datasets.",
+)
+flags.DEFINE_string(
+  "data_dir", None, "Directory of prepared TensorFlow Datasets. Default: TFDS's own."
+)
+flags.DEFINE_string(
+  "manual_dir",
+  None,
+  "Directory with files of a data set that need not be downloaded. Default: downloads/manual in "
+  "--data_dir.",
+)
+flags.DEFINE_string(
+  "mirror", None, "Address of a directory to download from instead of a data set's own."
+)
+flags.DEFINE_string(
+  "array_cache_dir",
+  os.path.join(CACHE, "arrays"),
+  "Where decoded data sets are kept between runs; empty for nowhere.",
+)
+flags.DEFINE_float(
+  "max_resident_mb",
+  2048.0,
+  "Largest training set, in MiB of pixels, that is kept on the device; a larger one is streamed "
+  "from disk, in the same order.",
+  lower_bound=0.0,
+)
+flags.DEFINE_enum(
+  "binarization",
+  "dynamic",
+  ["dynamic", "static", "threshold", "none"],
+  "Pixels as probabilities of a 1, drawn at each use (dynamic) or once (static); a 1 where above "
+  "1/2 (threshold); or real values (none; the default for --likelihood=gaussian). Test images are "
+  "binarized once, the same for every run.",
+)
+flags.DEFINE_enum(
+  "pixel_scale",
+  None,
+  ["255", "256"],
+  "x = pixels / this, before any binarization. Default: 256 for Frey Face, as in the first "
+  "author's code, 255 for others.",
+)
+flags.DEFINE_boolean(
+  "dequantization",
+  False,
+  "x = (pixels + u) / 256 with u uniform on [0, 1), drawn at each use for training and once for "
+  "evaluation; the density then bounds bits per dimension.",
+)
+
+
+def settle() -> None:
+  """Refuses flags that do not go together, before any data are read."""
+  if FLAGS.dequantization and FLAGS.binarization != "none":
+    raise UsageError("dequantization", "is of real values; it takes --binarization=none")
+  if FLAGS.dequantization and FLAGS.pixel_scale == "255":
+    raise UsageError("pixel_scale", "is 256 with --dequantization")
+
+
+def load_images(*, prepare_any: bool = False) -> data.ImageData:
+  """The data set that the flags name."""
+  load = functools.partial(
+    data.load,
+    FLAGS.dataset,
+    FLAGS.data_dir,
+    manual_dir=FLAGS.manual_dir,
+    mirror=FLAGS.mirror,
+    prepare_any=prepare_any,
+  )
+  try:
+    if FLAGS.array_cache_dir:
+      return load(cache_dir=FLAGS.array_cache_dir)
+    images = load(decode=False)
+    return load() if fits_device(images) else images
+  except array_cache.CacheError as error:
+    raise UsageError("array_cache_dir", f"{error}; name another directory, or none") from error
+  except DataError as error:
+    elsewhere = isinstance(error, NotPreparedError) and FLAGS.data_dir is not None
+    flag = "data_dir" if elsewhere else "dataset"
+    hint = ". --dataset=digits needs no preparation" if FLAGS.dataset != "digits" else ""
+    raise UsageError(flag, f"{error}{hint}") from error
+
+
+def fits_device(images: data.ImageData) -> bool:
+  """Whether the training set is to be kept on the device, and not streamed."""
+  num_bytes = math.prod(images.train.shape) * images.train.dtype.itemsize
+  return num_bytes <= FLAGS.max_resident_mb * 2**20
+
+
+def pixel_range(source: Source) -> tuple[float, float]:
+  """The smallest and the largest pixel."""
+  ranges = [(block.min(), block.max()) for block in blocks(source, 10_000)]
+  return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
+
+
+class Pixels(NamedTuple):
+  """The data as training and evaluation read them."""
+
+  train: Source  # (N, D), on the device unless `streamed`
+  test: Source
+  streamed: bool
+  preprocess: Preprocess
+  static_key: Key | None  # None where training draws at each use
+  train_draw: Key  # the fixed draws that evaluations read
+  test_draw: Key
+
+
+def pixel_scale(images: data.ImageData) -> int:
+  """What uint8 pixels are divided by."""
+  if FLAGS.dequantization:
+    return 256
+  return int(FLAGS.pixel_scale or images.levels)
+
+
+def make_pixels(images: data.ImageData) -> Pixels:
+  """Puts the data set on the device, unless it is to be streamed, and settles how it is read."""
+  levels = pixel_scale(images)
+  functions = {
+    "none": preprocess.dequantize
+    if FLAGS.dequantization
+    else functools.partial(preprocess.scale, levels=levels),
+    "threshold": functools.partial(preprocess.threshold, levels=levels),
+    "static": functools.partial(preprocess.binarize, levels=levels),
+    "dynamic": functools.partial(preprocess.binarize, levels=levels),
+  }
+  train_draw, test_draw = jax.random.split(jax.random.key(BINARIZATION_SEED))
+  streamed = not fits_device(images)
+  return Pixels(
+    train=images.train if streamed else jax.device_put(np.asarray(images.train)),
+    test=images.test,
+    streamed=streamed,
+    preprocess=functions[FLAGS.binarization],
+    static_key=train_draw if FLAGS.binarization == "static" else None,
+    train_draw=train_draw,
+    test_draw=test_draw,
+  )
+
+
+def describe(images: data.ImageData) -> dict:
+  """What summary.json says of the data."""
+  return dict(
+    dataset=FLAGS.dataset,
+    dataset_version=images.version,
+    protocol=images.protocol,
+    num_train=len(images.train),
+    num_validation=len(images.validation) if images.validation is not None else None,
+    num_test=len(images.test),
+    binarization=FLAGS.binarization,
+    binarization_seed=BINARIZATION_SEED,
+    pixel_scale=pixel_scale(images) if images.train.dtype == np.uint8 else None,
+    dequantization=FLAGS.dequantization,
+    streamed=not fits_device(images),
+  )

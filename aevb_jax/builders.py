@@ -72,13 +72,15 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     )
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
+    downloaded = pathlib.Path(dl_manager.download_dir)
     try:
-      directories = [pathlib.Path(dl_manager.manual_dir)]
-    except AssertionError:  # there is none, or nothing is in it
-      directories = []
-    download_dir = pathlib.Path(dl_manager.download_dir) / self.name
+      manual_dir = pathlib.Path(dl_manager.manual_dir)
+    except AssertionError:  # it is not there, or nothing is in it
+      manual_dir = downloaded / "manual"
     paths = [
-      downloads.find(file, directories, download_dir, mirror=self.mirror, timeout=self.timeout)
+      downloads.find(
+        file, manual_dir, downloaded / self.name, mirror=self.mirror, timeout=self.timeout
+      )
       for file in self.files
     ]
     splits = self.read(paths)
@@ -301,6 +303,7 @@ class Omniglot28x28(ImageBuilder, skip_registration=True):
   pixel_type = np.float32
   class_names = tuple(f"alphabet {i}" for i in range(50))
   keeps_order = True
+  num_images = {"train": 24345, "test": 8070}
   description = (
     "OMNIGLOT as Burda, Grosse & Salakhutdinov (2015) made it: 32415 characters of 50 alphabets, "
     "28×28 grey pixels in [0, 1]; the label is the alphabet."
@@ -318,7 +321,7 @@ class Omniglot28x28(ImageBuilder, skip_registration=True):
 }"""
 
   def read(self, paths: list[pathlib.Path]) -> dict[str, Split]:
-    n_train, n_test = 24345, 8070
+    n_train, n_test = self.num_images["train"], self.num_images["test"]
     shapes = {
       "data": (784, n_train),
       "target": (50, n_train),

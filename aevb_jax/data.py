@@ -30,6 +30,7 @@ class ImageData(NamedTuple):
   levels: int = 255  # x = pixels / levels for uint8, if nothing else is asked for
   protocol: str = ""  # which images are which, in words
   version: str = ""  # of the source
+  directory: str | None = None  # where it is prepared
 
 
 WHOLE = slice(None)
@@ -163,14 +164,17 @@ def _tfds_directory(
   try:
     builder = tfds.builder(dataset, data_dir=data_dir)
   except tfds.core.DatasetNotFoundError as error:
-    raise DataError(f"TensorFlow Datasets knows no data set {dataset!r}") from error
+    raise DataError(
+      f"no data set {dataset!r}, here or in TensorFlow Datasets; digits, {', '.join(PROTOCOLS)} "
+      "are known here"
+    ) from error
   except (ValueError, AssertionError, ImportError) as error:  # a version, say, that is not there
     raise DataError(f"{dataset!r}: {' '.join(str(error).split())}") from error
   if not builder.is_prepared():
     if not prepare_any:
       raise NotPreparedError(
         f"{dataset!r} is not prepared in {builder.data_path}; name a directory that has it, or "
-        "prepare it: python -m experiments.data"
+        f"prepare it there: python -m experiments.data --dataset={dataset} --data_dir={data_dir}"
       )
     prepare(builder, manual_dir=manual_dir)
   return pathlib.Path(builder.data_path)
@@ -190,7 +194,7 @@ def _dataset_info(prepared: pathlib.Path) -> bytes:
   try:
     return (prepared / "dataset_info.json").read_bytes()
   except OSError as error:
-    raise DataError(f"{prepared} is no intact data set ({error}); remove it") from error
+    raise DataError(f"{prepared} cannot be read ({error}); remove it and start again") from error
 
 
 def _assemble(
@@ -221,16 +225,17 @@ def _assemble(
     levels=protocol.levels,
     protocol=protocol.words,
     version=protocol.version,
+    directory=str(prepared),
   )
 
 
 def _sources(prepared: pathlib.Path, splits: list[str]) -> dict:
   import tensorflow_datasets as tfds
 
-  from aevb_jax.tfds_images import TfdsImages
+  from aevb_jax.tfds_images import TfdsImages, reading
 
-  _dataset_info(prepared)
-  builder = tfds.builder_from_directory(prepared)
+  with reading(prepared):
+    builder = tfds.builder_from_directory(prepared)
   return {split: TfdsImages(builder, split) for split in splits}
 
 

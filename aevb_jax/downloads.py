@@ -3,7 +3,6 @@
 import hashlib
 import os
 import pathlib
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from aevb_jax.formats import read_bytes
@@ -24,18 +23,18 @@ class RemoteFile(NamedTuple):
 
 def find(
   file: RemoteFile,
-  directories: Sequence[pathlib.Path],
+  manual_dir: pathlib.Path,
   download_dir: pathlib.Path,
   *,
   mirror: str | None = None,
   timeout: float = TIMEOUT,
 ) -> pathlib.Path:
-  """Where a file is: in one of some directories, or downloaded.
+  """Where a file is, downloaded if need be.
 
   Args:
     file: the file.
-    directories: where a user may have put it; looked through first.
-    download_dir: where it goes otherwise, whole or not at all.
+    manual_dir: where a user may have put it; it is taken from there, if it is there.
+    download_dir: where it is downloaded to otherwise, whole or not at all.
     mirror: address of a directory to download from instead of the file's own.
     timeout: seconds to wait for a server that sends nothing.
 
@@ -44,12 +43,11 @@ def find(
       downloaded.
     OSError: if it cannot be written.
   """
-  for directory in directories:
-    path = directory / file.name
-    if path.exists():
-      if wrong := mismatch(file, path):
-        raise DataError(f"{path} {wrong}; put the right file in its place, or remove it")
-      return path
+  path = manual_dir / file.name
+  if path.exists():
+    if wrong := mismatch(file, path):
+      raise DataError(f"{path} {wrong}; put the right file in its place, or remove it")
+    return path
   path = download_dir / file.name
   if path.exists() and not mismatch(file, path):
     return path
@@ -63,7 +61,7 @@ def find(
       failures.append(f"{url}: {error}")
   raise DataError(
     f"{file.name} could not be downloaded ({'; '.join(failures)}); try again, or get it by other "
-    f"means and put it into {(*directories, download_dir)[0]}"
+    f"means and put it into {manual_dir}"
   )
 
 

@@ -1,6 +1,7 @@
 """The file formats that the paper's data sets come in, read and checked in Python."""
 
 import gzip
+import io
 import math
 import pathlib
 import zlib
@@ -84,10 +85,9 @@ def read_mat(path: pathlib.Path, shapes: Mapping[str, tuple[int, int]]) -> dict[
   """
   from scipy.io import loadmat
 
+  contents = io.BytesIO(path.read_bytes())
   try:
-    matrices = loadmat(path, variable_names=list(shapes))
-  except OSError:
-    raise
+    matrices = loadmat(contents, variable_names=list(shapes))
   except Exception as error:  # scipy raises what a damaged file leads it to
     raise DataError(f"{path} is not an intact MATLAB file ({error}); remove it") from error
   for name, shape in shapes.items():

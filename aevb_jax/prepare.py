@@ -46,10 +46,11 @@ def prepare(
       with _alone(root, wait):
         if not builder.is_prepared():
           _prepare(builder, root, manual_dir)
-  except OSError as error:
-    what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror or error
-    more = "; make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
-    raise DataError(f"{builder.name} cannot be prepared in {root} ({what}){more}") from error
+  except (OSError, RuntimeError) as error:  # array_record's are RuntimeErrors
+    what = " ".join(str(error).split())
+    full = any(os.strerror(code) in what for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+    remedy = "make room there" if full else "name a directory that can be written"
+    raise DataError(f"{builder.name} cannot be prepared in {root} ({what}); {remedy}") from error
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, root: pathlib.Path, manual_dir: str | None) -> None:

@@ -1,10 +1,12 @@
 """The images of a prepared TensorFlow Datasets set, read without TensorFlow."""
 
+import contextlib
 import copy
 import io
 import math
 import operator
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -13,6 +15,18 @@ from tensorflow_datasets.proto import tf_example_pb2
 from aevb_jax.types import DataError
 
 BLOCK = 1000  # records read at once
+
+
+@contextlib.contextmanager
+def reading(directory: os.PathLike) -> Iterator[None]:
+  """Whatever TFDS, array_record or PIL raise at a damaged set is a DataError."""
+  try:
+    yield
+  except DataError:
+    raise
+  except Exception as error:
+    what = " ".join(str(error).split())
+    raise DataError(f"{directory} cannot be read ({what}); remove it and start again") from error
 
 
 class TfdsImages:
@@ -24,11 +38,12 @@ class TfdsImages:
 
   Raises:
     DataError: if the set has no such split, is in a format that needs
-      TensorFlow to be read, or does not hold images of one size.
+      TensorFlow to be read, or does not hold images of one size; from every
+      method, if its files are damaged.
   """
 
   def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
-    self.name, self.split = builder.name, split
+    self.name, self._directory = builder.name, builder.data_path
     if split not in builder.info.splits:
       has = ", ".join(builder.info.splits)
       raise DataError(f"{self.name!r} has no split {split!r}; it has {has}")
@@ -50,11 +65,13 @@ class TfdsImages:
         f"{self.name!r} in {builder.data_path} is prepared as {builder.info.file_format.value}, "
         "which needs TensorFlow; prepare it again with file_format='array_record'"
       ) from error
-    self._places: range | np.ndarray = range(len(self._records))
+    with reading(self._directory):
+      self._places: range | np.ndarray = range(len(self._records))
     if len(self) == 0:
       raise DataError(f"{self.name!r} has no images in its split {split!r}")
     if None in self.image_shape:  # TFDS does not know; the first image says
-      self.image_shape = self._parse(self._records[0])[0].shape
+      with reading(self._directory):
+        self.image_shape = self._parse(self._records[0])[0].shape
 
   def __len__(self) -> int:
     return len(self._places)
@@ -86,8 +103,9 @@ class TfdsImages:
         labels[block.start : block.stop] = [label for _, label in examples]
 
   def _examples(self, indices: Sequence[int]) -> list[tuple[np.ndarray, int | None]]:
-    records = self._records.__getitems__([int(self._places[i]) for i in indices])
-    examples = [self._parse(record) for record in records]
+    with reading(self._directory):
+      records = self._records.__getitems__([int(self._places[i]) for i in indices])
+      examples = [self._parse(record) for record in records]
     for image, _ in examples:
       if image.shape != self.image_shape:
         raise DataError(

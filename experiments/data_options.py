@@ -79,6 +79,8 @@ def settle() -> None:
     raise UsageError("dequantization", "is of real values; it takes --binarization=none")
   if FLAGS.dequantization and FLAGS.pixel_scale == "255":
     raise UsageError("pixel_scale", "is 256 with --dequantization")
+  if FLAGS.manual_dir and not os.path.isdir(os.path.expanduser(FLAGS.manual_dir)):
+    raise UsageError("manual_dir", "is no directory")
 
 
 def load_images(*, prepare_any: bool = False) -> data.ImageData:
@@ -87,7 +89,7 @@ def load_images(*, prepare_any: bool = False) -> data.ImageData:
     data.load,
     FLAGS.dataset,
     FLAGS.data_dir,
-    manual_dir=FLAGS.manual_dir,
+    manual_dir=FLAGS.manual_dir and os.path.abspath(os.path.expanduser(FLAGS.manual_dir)),
     mirror=FLAGS.mirror,
     prepare_any=prepare_any,
   )
@@ -100,9 +102,7 @@ def load_images(*, prepare_any: bool = False) -> data.ImageData:
     raise UsageError("array_cache_dir", f"{error}; name another directory, or none") from error
   except DataError as error:
     elsewhere = isinstance(error, NotPreparedError) and FLAGS.data_dir is not None
-    flag = "data_dir" if elsewhere else "dataset"
-    hint = ". --dataset=digits needs no preparation" if FLAGS.dataset != "digits" else ""
-    raise UsageError(flag, f"{error}{hint}") from error
+    raise UsageError("data_dir" if elsewhere else "dataset", str(error)) from error
 
 
 def fits_device(images: data.ImageData) -> bool:

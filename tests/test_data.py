@@ -1,73 +1,58 @@
-"""Pixels, their binarization, and data sets read from disk."""
+"""Data sets by name: protocols, prepared directories, the array cache."""
 
-import os
-import pathlib
+import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from aevb_jax import data
-from tests.statistical import assert_unbiased
+from aevb_jax.builders import BUILDERS, BinarizedMnist
+from aevb_jax.minibatches import read_rows
+from aevb_jax.prepare import prepare
+from aevb_jax.preprocess import scale
+from aevb_jax.tfds_images import TfdsImages
+from aevb_jax.types import DataError, NotPreparedError
+from tests import tiny
+from tests.test_builders import REAL, needs_real_data
 
-TFDS_DIR = pathlib.Path(os.environ.get("AEVB_JAX_TEST_DATA", "nowhere"), "tfds")
-needs_mnist = pytest.mark.skipif(
-  not TFDS_DIR.exists(), reason="real MNIST: AEVB_JAX_TEST_DATA names no directory with tfds/mnist"
-)
-
-
-def test_scale():
-  pixels = jnp.asarray([0, 51, 255], jnp.uint8)
-  np.testing.assert_allclose(data.scale(jax.random.key(0), pixels), [0, 0.2, 1], rtol=1e-15)
-  floats = jnp.asarray([0.25, -3.0])
-  np.testing.assert_array_equal(data.scale(jax.random.key(0), floats), floats)
+TFDS_DIR = REAL / "tfds"
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
-def test_binarize_has_the_pixels_as_probabilities(dtype):
-  levels = np.arange(0, 256, 5)
-  pixels = jnp.asarray(levels.astype(np.uint8) if dtype == np.uint8 else levels / 255)
-  keys = jax.random.split(jax.random.key(0), 200_000)
-  x = np.asarray(jax.jit(jax.vmap(data.binarize, in_axes=(0, None)))(keys, pixels))
-  assert set(np.unique(x)) == {0.0, 1.0}
-  assert not x[:, 0].any() and x[:, -1].all()  # black is 0 and white is 1, always
-  assert_unbiased(x, levels / 255, detects=0.02)
+@pytest.fixture(scope="module")
+def real_dir(tmp_path_factory):
+  """A directory with MNIST as TFDS prepared it and Frey Face as we do."""
+  directory = tmp_path_factory.mktemp("tfds")
+  shutil.copytree(TFDS_DIR / "mnist", directory / "mnist")
+  builder = BUILDERS["frey_face"](data_dir=str(directory), file_format="array_record")
+  prepare(builder, manual_dir=str(REAL / "frey_face"))
+  return directory
 
 
-def test_binarized_pixels_are_independent():
-  # Two 16-bit draws share a 32-bit word: neighbours must not be correlated.
-  pixels = jnp.full(8, 100, jnp.uint8)
-  keys = jax.random.split(jax.random.key(0), 100_000)
-  x = np.asarray(jax.vmap(data.binarize, in_axes=(0, None))(keys, pixels), np.float64)
-  centered = x - 100 / 255
-  products = centered[:, :, None] * centered[:, None, :]
-  variance = 100 / 255 * 155 / 255
-  assert_unbiased(products, np.diag(np.full(8, variance)), detects_shift=0.01)  # of 0.24
+@pytest.fixture
+def no_network(monkeypatch):
+  """Fails where anything is downloaded."""
+
+  def refuse(*args, **kwargs):
+    raise AssertionError("asked for the network")
+
+  monkeypatch.setattr("requests.get", refuse)
 
 
-def test_threshold_is_above_a_half():
-  np.testing.assert_array_equal(
-    data.threshold(np.asarray([0, 127, 128, 255], np.uint8)), [0, 0, 255, 255]
-  )
-  np.testing.assert_array_equal(data.threshold(np.asarray([0.0, 0.5, 0.51])), [0, 0, 255])
-
-
-def test_static_binarization_is_one_draw_of_the_dynamic_one():
-  pixels = np.random.default_rng(0).integers(0, 256, size=(5, 7), dtype=np.uint8)
-  once = data.binarize_once(jax.random.key(3), pixels)
-  np.testing.assert_array_equal(once, data.binarize_once(jax.random.key(3), pixels))
-  assert once.dtype == np.uint8
-  for i, key in enumerate(jax.random.split(jax.random.key(3), 5)):
-    np.testing.assert_array_equal(once[i], 255 * data.binarize(key, jnp.asarray(pixels[i])))
-  assert not np.array_equal(once, data.binarize_once(jax.random.key(4), pixels))
+def same(ours, theirs):
+  for field, a, b in zip(data.ImageData._fields, ours, theirs, strict=True):
+    if isinstance(a, np.ndarray):
+      np.testing.assert_array_equal(a, b)
+    else:
+      assert a == b, field
 
 
 def test_digits():
-  digits = data.load_digits()
+  digits = data.load("digits")
   assert digits.train.shape == (1437, 64) and digits.test.shape == (360, 64)
   assert digits.train.dtype == np.uint8 and digits.image_shape == (8, 8, 1)
-  assert digits.train.min() == 0 and digits.train.max() == 255
+  assert digits.train.min() == 0 and digits.train.max() == 255 and digits.validation is None
   assert np.bincount(digits.train_labels).min() > 120 and len(np.unique(digits.test_labels)) == 10
   # The ink of zeros leaves the centre empty: labels belong to their images.
   zeros = digits.test[digits.test_labels == 0].mean(0).reshape(8, 8)
@@ -75,51 +60,183 @@ def test_digits():
   assert zeros[3:5, 3:5].mean() < 0.2 * ones[3:5, 3:5].mean()
 
 
-@needs_mnist
-def test_real_mnist_through_tfds():
-  mnist = data.load_tfds(
-    "mnist", str(TFDS_DIR), train_split="train[59000:]", test_split="test[:500]"
-  )
-  assert mnist.train.shape == (1000, 784) and mnist.test.shape == (500, 784)
-  assert mnist.train.dtype == np.uint8 and mnist.image_shape == (28, 28, 1)
-  # The well-known mean of MNIST's pixels is 0.1307.
-  np.testing.assert_allclose(mnist.train.mean() / 255, 0.1307, atol=0.01)
-  corner = mnist.train.reshape(-1, 28, 28)[:, :3, :3]
-  assert corner.max() == 0 and len(np.unique(mnist.train_labels)) == 10
+@needs_real_data
+def test_the_protocols_of_mnist(real_dir, tmp_path, no_network):
+  mnist = data.load("mnist", str(real_dir), cache_dir=str(tmp_path))
+  assert mnist.image_shape == (28, 28, 1) and mnist.train.dtype == np.uint8
+  sizes = len(mnist.train), len(mnist.validation), len(mnist.test)
+  assert sizes == (50_000, 10_000, 10_000) and mnist.levels == 255 and mnist.version == "3.0.1"
+  # The well-known mean and standard deviation of MNIST's 60000 training images.
+  whole = data.load("mnist:60k", str(real_dir), cache_dir=str(tmp_path))
+  assert len(whole.train) == 60_000 and whole.validation is None
+  np.testing.assert_allclose(whole.train.mean() / 255, 0.1307, atol=5e-5)
+  np.testing.assert_allclose(whole.train.std() / 255, 0.3081, atol=5e-5)
+  np.testing.assert_array_equal(np.concatenate([mnist.train, mnist.validation]), whole.train)
+  labels = np.concatenate([mnist.train_labels, mnist.validation_labels])
+  np.testing.assert_array_equal(labels, whole.train_labels)
+  np.testing.assert_array_equal(mnist.test, whole.test)
+  assert np.bincount(whole.train_labels)[[0, 1, 5]].tolist() == [5923, 6742, 5421]
+  assert len(list(tmp_path.iterdir())) == 1  # one cache serves both
 
 
-@needs_mnist
-def test_reading_mnist_is_what_tfds_decodes():
-  import tensorflow_datasets as tfds
+@needs_real_data
+def test_from_the_cache_or_decoded_or_not_it_is_the_same(real_dir, tmp_path, no_network):
+  name = "frey_face:random"
+  decoded = data.load(name, str(real_dir))
+  same(data.load(name, str(real_dir), cache_dir=str(tmp_path)), decoded)  # fills the cache
+  same(data.load(name, str(real_dir), cache_dir=str(tmp_path)), decoded)  # reads it
+  sources = data.load(name, str(real_dir), decode=False)
+  for split in ("train", "validation", "test"):
+    source, rows = getattr(sources, split), getattr(decoded, split)
+    assert isinstance(source, TfdsImages)
+    assert source.shape == rows.shape and source.dtype == rows.dtype
+    np.testing.assert_array_equal(read_rows(source, np.arange(len(rows))), rows)
 
-  mnist = data.load_tfds("mnist", str(TFDS_DIR), train_split="train[:3]", test_split="test[:3]")
-  source = tfds.builder("mnist", data_dir=str(TFDS_DIR)).as_data_source(split="test")
-  for i in range(3):
-    np.testing.assert_array_equal(mnist.test[i].reshape(28, 28, 1), source[i]["image"])
-    assert mnist.test_labels[i] == source[i]["label"]
+
+@needs_real_data
+def test_the_protocols_of_frey_face(real_dir):
+  video = data.load("frey_face:contiguous", str(real_dir))
+  shuffled = data.load("frey_face:random", str(real_dir))
+  for images in (video, shuffled):
+    assert [len(part) for part in images[:3]] == [1565, 200, 200]
+    assert images.image_shape == (28, 20, 1) and images.levels == 256
+    frames = np.concatenate(images[:3])
+    assert frames.dtype == np.uint8 and (frames.min(), frames.max()) == (8, 238)
+  frames, others = np.concatenate(video[:3]), np.concatenate(shuffled[:3])
+  assert sorted(map(bytes, frames)) == sorted(map(bytes, others))
+
+  def nearest(images):  # the mean distance from a test image to the closest training image
+    x, y = images.test.astype(float), images.train.astype(float)
+    return np.mean([np.abs(y - row).mean(axis=1).min() for row in x])
+
+  assert nearest(shuffled) < 0.7 * nearest(video)  # a random split leaks
+
+
+@needs_real_data
+def test_a_cache_follows_the_prepared_set(real_dir, tmp_path, monkeypatch):
+  prepared = tmp_path / "tfds"
+  shutil.copytree(real_dir / "frey_face", prepared / "frey_face")
+  cache = str(tmp_path / "cache")
+  name = "frey_face:contiguous"
+  opened, sources = [], data._sources
+  monkeypatch.setattr(data, "_sources", lambda *args: opened.append(args) or sources(*args))
+  data.load(name, str(prepared), cache_dir=cache)
+  data.load(name, str(prepared), cache_dir=cache)
+  assert len(opened) == 1
+  (record,) = prepared.rglob("*.array_record*")
+  record.touch()  # as if it had been prepared again
+  data.load(name, str(prepared), cache_dir=cache)
+  assert len(opened) == 2
+
+
+def test_a_split_must_be_named_where_there_is_more_than_one(tmp_path):
+  with pytest.raises(DataError, match="name frey_face:random or frey_face:contiguous"):
+    data.load("frey_face", str(tmp_path))
 
 
 def test_unknown_data_set(tmp_path):
-  with pytest.raises(data.DataError, match="knows no data set 'no_such_set'"):
-    data.load_tfds("no_such_set", str(tmp_path))
+  with pytest.raises(DataError, match="no data set 'no_such_set'.*digits, mnist"):
+    data.load("no_such_set", str(tmp_path))
 
 
-def test_data_set_that_is_not_prepared(tmp_path):
-  with pytest.raises(data.DataError, match="'mnist' is not prepared in .*download_and_prepare"):
-    data.load_tfds("mnist", str(tmp_path))
+def test_a_set_of_tfds_is_not_prepared_unasked(tmp_path):
+  with pytest.raises(NotPreparedError, match="'cifar10' is not prepared in .*experiments.data"):
+    data.load("cifar10", str(tmp_path))
   assert not any(tmp_path.iterdir())
 
 
-@needs_mnist
-def test_unknown_split_or_version():
-  with pytest.raises(data.DataError, match="no split 'validation'; it has train, test"):
-    data.load_tfds("mnist", str(TFDS_DIR), test_split="validation")
-  with pytest.raises(data.DataError, match="'mnist:9.9.9'.*only: 3.0.1"):
-    data.load_tfds("mnist:9.9.9", str(TFDS_DIR))
+def test_a_set_of_our_own_is_prepared(tmp_path):
+  with tiny.server({}) as (address, asked):
+    with pytest.raises(DataError, match="train-images-idx3-ubyte.gz could not be downloaded"):
+      data.load("kmnist", str(tmp_path), mirror=address)
+  assert asked == ["train-images-idx3-ubyte.gz"]
 
 
-def test_a_prepared_set_of_float_images(float_images_dir):
-  images = data.load_tfds("float_images", float_images_dir)
-  assert images.train.shape == (30, 16) and images.test.shape == (10, 16)
-  assert images.train.dtype == np.float32 and images.image_shape == (4, 4, 1)
-  assert images.train.max() > 1 and images.train_labels is None
+@needs_real_data
+def test_unknown_version():
+  with pytest.raises(DataError, match="'mnist:9.9.9'.*only: 3.0.1"):
+    data.load("mnist:9.9.9", str(TFDS_DIR))
+
+
+@needs_real_data
+def test_a_version_of_tfds_is_tfds_own_protocol():
+  mnist = data.load("mnist:3.0.1", str(TFDS_DIR), decode=False)
+  assert len(mnist.train) == 60_000 and mnist.validation is None
+
+
+@needs_real_data
+def test_reading_mnist_is_what_tfds_decodes():
+  builder = tfds.builder_from_directory(TFDS_DIR / "mnist" / "3.0.1")
+  source, images = builder.as_data_source("test"), TfdsImages(builder, "test")
+  for i in (0, 1, 9999):
+    np.testing.assert_array_equal(images[i].reshape(28, 28, 1), source[i]["image"])
+  some = images[np.asarray([7, 3])]
+  np.testing.assert_array_equal(some[1], images[3])
+  np.testing.assert_array_equal(images[5:9][2], images[7])
+  with pytest.raises(DataError, match="no split 'validation'; it has train, test"):
+    TfdsImages(builder, "validation")
+
+
+def test_a_prepared_set_of_float_images(float_images_dir, tmp_path):
+  for cache_dir in (None, str(tmp_path), str(tmp_path)):
+    images = data.load("float_images", float_images_dir, cache_dir=cache_dir)
+    assert images.train.shape == (30, 16) and images.test.shape == (10, 16)
+    assert images.train.dtype == np.float32 and images.image_shape == (4, 4, 1)
+    assert images.train.max() > 1 and images.train_labels is None
+
+
+def test_images_of_different_shapes(tmp_path):
+  class Sizes(tiny.builder(tmp_path).__class__, skip_registration=True):
+    name = "sizes"
+    image_shape = (None, None, 1)
+
+    def _split_generators(self, dl_manager):
+      del dl_manager
+      images = [np.zeros((4, 4, 1), np.uint8), np.zeros((4, 5, 1), np.uint8)]
+      return {"train": self._images(images), "test": self._images(images[:1])}
+
+    def _images(self, images):
+      from aevb_jax.builders import _png
+
+      for i, image in enumerate(images):
+        yield i, {"image": _png(image), "label": 0}
+
+  builder = Sizes(data_dir=str(tmp_path), file_format="array_record")
+  prepare(builder)
+  images = TfdsImages(builder, "train")
+  with pytest.raises(DataError, match="'sizes' has images of different shapes"):
+    read_rows(images, np.arange(2))
+  assert TfdsImages(builder, "test").shape == (1, 16)
+
+
+@needs_real_data
+def test_a_prepared_set_that_lost_its_files(real_dir, tmp_path):
+  directory = tmp_path / "frey_face" / "1.0.0"
+  shutil.copytree(real_dir / "frey_face" / "1.0.0", directory)
+  (record,) = directory.glob("*.array_record*")
+  record.write_bytes(record.read_bytes()[:1000])
+  with pytest.raises(DataError, match="frey_face/1.0.0.*remove it"):
+    data.load("frey_face:random", str(tmp_path))
+  record.unlink()
+  with pytest.raises(DataError, match="frey_face/1.0.0.*remove it"):
+    data.load("frey_face:random", str(tmp_path))
+  (directory / "dataset_info.json").unlink()
+  with pytest.raises(DataError, match="frey_face/1.0.0.*remove it"):
+    data.load("frey_face:random", str(tmp_path))
+
+
+def test_static_binarized_mnist_is_zeros_and_ones(tmp_path):
+  class TinyBinarized(BinarizedMnist, skip_registration=True):
+    name = "binarized_mnist"
+    files = tuple(file._replace(digest=None) for file in BinarizedMnist.files)
+
+  (tmp_path / "manual").mkdir()
+  for name, size in (("train", 5), ("valid", 3), ("test", 4)):
+    bits = np.random.default_rng(size).integers(0, 2, size=(size, 784))
+    np.savetxt(tmp_path / "manual" / f"binarized_mnist_{name}.amat", bits, fmt="%d")
+  builder = TinyBinarized(data_dir=str(tmp_path), file_format="array_record")
+  prepare(builder, manual_dir=str(tmp_path / "manual"))
+  images = data.load("binarized_mnist", str(tmp_path))
+  assert [len(part) for part in images[:3]] == [5, 3, 4]
+  x = scale(jax.random.key(0), jax.numpy.asarray(images.train[0]), levels=images.levels)
+  assert set(np.unique(x)) == {0.0, 1.0}

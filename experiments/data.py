@@ -1,0 +1,158 @@
+"""Prepares a data set ahead of time, describes it and draws some of its images.
+
+  python -m experiments.data --dataset=mnist
+  python -m experiments.data --dataset=frey_face:random --manual_dir=~/Downloads
+
+For machines without a network: run it where there is one, with --data_dir on a
+disk that both see. Prints the data set's card and writes a contact sheet.
+"""
+
+import json
+import os
+import pathlib
+import time
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags
+
+from aevb_jax import figures
+from aevb_jax.data import PROTOCOLS, ImageData
+from aevb_jax.minibatches import Source, blocks, read_rows
+from experiments import command, data_options
+from experiments.command import UsageError
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(data_options)
+flags.DEFINE_string(
+  "contact_sheet", None, "PNG file to draw. Default: runs/data/DATASET.png; empty for none."
+)
+
+ROWS = {"train": 5, "validation": 2, "test": 3}  # of the contact sheet
+COLUMNS = 10
+
+
+class Card(NamedTuple):
+  """What a data set says of itself."""
+
+  description: str
+  homepage: str
+  licence: str
+  citation: str
+
+
+DIGITS = Card(
+  "The test part of the UCI ML optical recognition of handwritten digits data set: 1797 images "
+  "of 8×8 pixels with 17 levels.",
+  "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
+  "Creative Commons Attribution 4.0",
+  """@misc{alpaydin1998optical,
+  title = {Optical recognition of handwritten digits},
+  author = {Alpaydin, E. and Kaynak, C.},
+  howpublished = {UCI Machine Learning Repository},
+  year = {1998}
+}""",
+)
+
+
+def main() -> None:
+  data_options.settle()
+  sheet = contact_sheet_path()
+  start = time.perf_counter()
+  images = data_options.load_images(prepare_any=True)
+  seconds = time.perf_counter() - start
+  splits = {
+    "train": (images.train, images.train_labels),
+    "validation": (images.validation, images.validation_labels),
+    "test": (images.test, images.test_labels),
+  }
+  splits = {name: split for name, split in splits.items() if split[0] is not None}
+  levels = data_options.pixel_scale(images) if images.train.dtype == np.uint8 else 1
+  card = find_card(images)
+  print(f"{FLAGS.dataset}, version {images.version}, read in {seconds:.2f} s")
+  print(card.description)
+  print(f"homepage  {card.homepage}\nlicence   {card.licence}")
+  print(f"prepared  {images.directory or 'nothing to prepare'}")
+  print(f"protocol  {images.protocol}; x = pixels / {levels}")
+  print(
+    f"{'':12}{'images':>8}{'shape':>12}{'type':>9}{'min':>6}{'max':>6}{'mean x':>9}{'std x':>9}"
+    f"{'x = 0':>9}{'x = max':>9}  labels"
+  )
+  for name, (source, labels) in splits.items():
+    print(f"{name:12}{describe(source, labels, images.image_shape, levels)}")
+  if sheet:
+    draw(sheet, images, {name: source for name, (source, _) in splits.items()}, levels)
+    print(f"contact sheet  {sheet.resolve()}")
+  print(card.citation)
+
+
+def contact_sheet_path() -> pathlib.Path | None:
+  name = FLAGS.dataset.replace("/", "-").replace(":", "-")
+  if FLAGS.contact_sheet is None:
+    FLAGS.contact_sheet = f"runs/data/{name}.png"
+  return pathlib.Path(FLAGS.contact_sheet).expanduser() if FLAGS.contact_sheet else None
+
+
+def find_card(images: ImageData) -> Card:
+  if images.directory is None:
+    return DIGITS
+  if FLAGS.dataset in PROTOCOLS:
+    from aevb_jax.builders import BUILDERS
+
+    builder = BUILDERS[PROTOCOLS[FLAGS.dataset].source]
+    return Card(builder.description, builder.homepage, builder.license, builder.citation)
+  info = json.loads(pathlib.Path(images.directory, "dataset_info.json").read_text())
+  return Card(
+    " ".join(info.get("description", "").split()),
+    " ".join(info.get("location", {}).get("urls", [])) or "none stated",
+    info.get("redistributionInfo", {}).get("license") or "none stated",
+    info.get("citation", "").strip(),
+  )
+
+
+def describe(
+  source: Source, labels: np.ndarray | None, image_shape: tuple[int, int, int], levels: int
+) -> str:
+  """One line of statistics, taken a block at a time."""
+  low, high = data_options.pixel_range(source)
+  count, total, squares, at_zero, at_high = 0, 0.0, 0.0, 0, 0
+  for block in blocks(source, 10_000):
+    x = block.astype(np.float64)
+    count += x.size
+    total += x.sum()
+    squares += np.square(x).sum()
+    at_zero += np.count_nonzero(block == 0)
+    at_high += np.count_nonzero(block == high)
+  mean = total / count
+  std = np.sqrt(max(squares / count - mean**2, 0.0))
+  shape = "×".join(map(str, image_shape))
+  line = (
+    f"{len(source):>8}{shape:>12}{source.dtype!s:>9}{low:>6g}{high:>6g}"
+    f"{mean / levels:>9.4f}{std / levels:>9.4f}{at_zero / count:>9.1%}{at_high / count:>9.1%}"
+  )
+  if labels is None:
+    return f"{line}  none"
+  counts = np.unique(labels, return_counts=True)[1]
+  return f"{line}  {len(counts)} classes of {counts.min()} to {counts.max()}"
+
+
+def draw(path: pathlib.Path, images: ImageData, splits: dict[str, Source], levels: int) -> None:
+  """The first images of every split; of real values, those between 0 and 1 as they are."""
+  chosen, row_labels = [], []
+  for name, source in splits.items():
+    rows = min(ROWS[name], len(source) // COLUMNS)
+    chosen.append(read_rows(source, np.arange(rows * COLUMNS)) / levels)
+    row_labels += [name, *[""] * (rows - 1)] if rows else []
+  picture = figures.tile(np.clip(np.concatenate(chosen), 0, 1), images.image_shape, COLUMNS)
+  figure = figures.draw_images(picture, FLAGS.dataset, row_labels=row_labels)
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    figure.savefig(partial, format="png", bbox_inches="tight")
+    os.replace(partial, path)
+  except OSError as error:
+    raise UsageError("contact_sheet", f"cannot be written ({error.strerror})") from error
+
+
+if __name__ == "__main__":
+  command.run(main)

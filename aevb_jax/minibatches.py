@@ -7,7 +7,8 @@ process can find its own share of a minibatch.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import jax
@@ -141,6 +142,13 @@ def stream(
   minibatches = _Minibatches(source, key, batch_size, num_steps, process_index, process_count)
   options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
   return iter(grain.MapDataset.source(minibatches)[start:].to_iter_dataset(options))
+
+
+def stacked(minibatches: Iterator[Minibatch], lengths: Iterable[int]) -> Iterator[Minibatch]:
+  """The minibatches of the next T steps as one, index (T, M) and pixels (T, M, D), for each T."""
+  for length in lengths:
+    taken = list(itertools.islice(minibatches, length))
+    yield Minibatch(*(np.stack(arrays) for arrays in zip(*taken, strict=True)))
 
 
 class _Minibatches:

@@ -46,6 +46,8 @@ def prepare(
       with _alone(root, wait):
         if not builder.is_prepared():
           _prepare(builder, root, manual_dir)
+        else:  # by another process, while this one waited
+          builder.info.read_from_directory(builder.data_path)
   except (OSError, RuntimeError) as error:  # array_record's are RuntimeErrors
     what = " ".join(str(error).split())
     full = any(os.strerror(code) in what for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))

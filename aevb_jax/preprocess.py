@@ -6,6 +6,8 @@ which vectorize it and hand it a key: a fresh one at each use or, with their
 floats already in the units of x. A data set stays pixels until a step sees it.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -33,6 +35,15 @@ def dequantize(key: Key, pixels: Array) -> Array:
     raise TypeError(f"dequantization is of uint8 pixels, not {pixels.dtype}")
   dtype = jnp.result_type(float)
   return (pixels.astype(dtype) + jax.random.uniform(key, pixels.shape, dtype)) / 256
+
+
+def bits_per_dim(log_density: float, data_dim: int) -> float:
+  """The log-density of a dequantized x, in nats, as bits for each of its D pixels.
+
+  The density is of x in [0, 1]^D; a level is 1/256 wide. Of a lower bound on
+  the log-density it is an upper bound.
+  """
+  return 8 - log_density / (data_dim * math.log(2))
 
 
 def threshold(key: Key, pixels: Array, *, levels: int = 255) -> Array:

@@ -90,7 +90,14 @@ def contact_sheet_path() -> pathlib.Path | None:
   name = FLAGS.dataset.replace("/", "-").replace(":", "-")
   if FLAGS.contact_sheet is None:
     FLAGS.contact_sheet = f"runs/data/{name}.png"
-  return pathlib.Path(FLAGS.contact_sheet).expanduser() if FLAGS.contact_sheet else None
+  if not FLAGS.contact_sheet:
+    return None
+  path = pathlib.Path(FLAGS.contact_sheet).expanduser()
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UsageError("contact_sheet", f"cannot be written ({error.strerror})") from error
+  return path
 
 
 def find_card(images: ImageData) -> Card:
@@ -146,7 +153,6 @@ def draw(path: pathlib.Path, images: ImageData, splits: dict[str, Source], level
   picture = figures.tile(np.clip(np.concatenate(chosen), 0, 1), images.image_shape, COLUMNS)
   figure = figures.draw_images(picture, FLAGS.dataset, row_labels=row_labels)
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     figure.savefig(partial, format="png", bbox_inches="tight")
     os.replace(partial, path)

@@ -26,7 +26,8 @@ from tqdm import tqdm
 from aevb_jax import figures
 from aevb_jax.data import ImageData
 from aevb_jax.marginal import importance_sampling
-from aevb_jax.minibatches import Minibatch, stream
+from aevb_jax.minibatches import Minibatch, stacked, stream
+from aevb_jax.preprocess import bits_per_dim
 from aevb_jax.train import (
   Mean,
   evaluate,
@@ -211,9 +212,7 @@ def feed(pixels: Pixels, key: Key, chunks: list[int]) -> Iterator[Array | Miniba
     prefetch=max(2, min(MAX_CHUNK_STEPS, STREAM_BYTES // minibatch_bytes(pixels))),
   )
   with contextlib.closing(minibatches):
-    for chunk in chunks:
-      stacked = jax.tree.map(lambda *rows: np.stack(rows), *itertools.islice(minibatches, chunk))
-      yield jax.device_put(stacked)
+    yield from map(jax.device_put, stacked(minibatches, chunks))
 
 
 def check_finite(bound: float, step: int) -> None:
@@ -336,12 +335,16 @@ def summarize(
   real = FLAGS.binarization == "none" and FLAGS.dataset != "binarized_mnist"
   no_density = FLAGS.likelihood == "bernoulli" and real
   note = "Bernoulli likelihood of real-valued pixels: not a log-density" if no_density else None
+  bits = None
+  if FLAGS.dequantization:
+    bits = bits_per_dim(row["test_bound"], images.train.shape[1])
   summary = dict(
     test_bound=row["test_bound"],
     test_bound_se=row["test_bound_se"],
     test_log_likelihood=log_likelihood and log_likelihood.value,
     test_log_likelihood_se=log_likelihood and log_likelihood.standard_error,
     num_importance_samples=FLAGS.num_importance_samples,
+    test_bits_per_dim=bits,
     note=note,
     estimator=FLAGS.estimator,
     num_samples=FLAGS.num_samples,
@@ -361,6 +364,8 @@ def summarize(
   names = " ".join(sorted(path.name for path in workdir.glob("*.png")))
   print(f"pictures             {workdir.resolve()}: {names}")
   print(f"test bound           {row['test_bound']:.2f} ± {row['test_bound_se']:.2f} nats")
+  if bits:
+    print(f"test bits per dim    {bits:.3f}, by the bound")
   if log_likelihood:
     value, error = log_likelihood
     samples = f"({FLAGS.num_importance_samples} importance samples)"

@@ -131,23 +131,40 @@ MUTATIONS = [
     "marginal",
   ),
   Mutation("importance: error without 1/K", "marginal", "0) / (num_samples - 1)", "0)", "marginal"),
-  Mutation("binarize: half the probability", "data", "<< 16", "<< 15", "data"),
+  Mutation("binarize: half the probability", "preprocess", "<< 16", "<< 15", "preprocess"),
   Mutation(
     "binarize: same bits for neighbours",
-    "data",
+    "preprocess",
     "(size + 1) // 2, jnp.uint32)",
     "(size + 1) // 2, jnp.uint32) & 0xFFFF0000",
-    "data",
+    "preprocess",
   ),
+  Mutation("threshold: not above a half", "preprocess", "> 0.5)", ">= 0.5)", "preprocess"),
+  Mutation("dequantize: by 255", "preprocess", "dtype)) / 256", "dtype)) / 255", "preprocess"),
+  Mutation("bits per dim: sign", "preprocess", "return 8 - ", "return 8 + ", "preprocess"),
   Mutation(
     "order: same in every epoch",
-    "train",
+    "minibatches",
     "jax.random.fold_in(key, epoch)",
     "jax.random.fold_in(key, 0)",
-    "train",
+    "minibatches",
   ),
+  Mutation("order: always swaps", "minibatches", "swap == 1", "swap >= 0", "minibatches"),
+  Mutation("order: off by one", "minibatches", "index > offset", "index >= offset", "minibatches"),
   Mutation(
-    "order: depends on the chunk", "train", "epochs = first_epoch +", "epochs = step +", "train"
+    "order: partners do not agree",
+    "minibatches",
+    "jnp.maximum(index, partner)",
+    "index",
+    "minibatches",
+  ),
+  Mutation("stream: starts anew", "minibatches", "[start:]", "[0:]", "minibatches"),
+  Mutation(
+    "stream: all processes read the same",
+    "minibatches",
+    "slice(process_index * share, (process_index + 1) * share)",
+    "slice(0, share)",
+    "minibatches",
   ),
   Mutation(
     "fit: same pixels' noise at every step",
@@ -156,12 +173,36 @@ MUTATIONS = [
     "fold_in(pixel_key, 0)",
     "train",
   ),
+  Mutation("fit: static draws are fresh", "train", "if static_key is None:", "if True:", "train"),
   Mutation(
     "evaluate: same noise for every example",
     "train",
     "fold_in(key, index)",
     "fold_in(key, 0)",
     "train",
+  ),
+  Mutation("evaluate: every block is the first", "train", "first=first", "first=0", "train"),
+  Mutation(
+    "download: not checked",
+    "downloads",
+    "if wrong := mismatch(file, partial):",
+    "if wrong := None:",
+    "downloads",
+  ),
+  Mutation(
+    "cache: not checked",
+    "array_cache",
+    '_sha256(path) != expected["sha256"]',
+    "False",
+    "array_cache",
+  ),
+  Mutation(
+    "cache: of another source", "array_cache", 'or index["source"] != source', "", "array_cache"
+  ),
+  Mutation("prepare: no lock", "prepare", "fcntl.LOCK_EX", "fcntl.LOCK_SH", "builders"),
+  Mutation("omniglot: rows for columns", "builders", ".transpose(0, 2, 1)", "", "builders"),
+  Mutation(
+    "frey face: columns for rows", "builders", "frames.T.reshape", "frames.reshape", "builders"
   ),
   Mutation(
     "standard error of one, not of the mean", "train", " / np.sqrt(len(values)))", ")", "train"

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_data import TFDS_DIR, needs_mnist
+from tests.test_builders import REAL, needs_real_data
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHORT = [
@@ -25,13 +24,15 @@ SHORT = [
 
 
 def command(*arguments):
-  cache_flag = f"--compilation_cache_dir={os.environ['TEST_CACHE']}"
-  return [sys.executable, "-m", "experiments.train", cache_flag, *arguments]
+  return [sys.executable, "-m", "experiments.train", *arguments]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compilation_cache(tmp_path_factory):
-  os.environ["TEST_CACHE"] = str(tmp_path_factory.mktemp("xla"))
+def caches(tmp_path_factory):
+  """Keeps compiled programs and decoded arrays away from the user's own."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    yield
 
 
 def train(*arguments):
@@ -79,6 +80,11 @@ def test_summary(run):
   assert summary["wall_seconds"] > summary["compile_seconds"]
   assert summary["device"] and summary["jax_version"] and summary["seed"] == 0
   assert "git_commit" in summary
+  assert summary["dataset"] == "digits" and summary["protocol"] == "a fixed random 1437 train"
+  assert (summary["num_train"], summary["num_validation"], summary["num_test"]) == (1437, None, 360)
+  assert (summary["binarization"], summary["binarization_seed"]) == ("dynamic", 0)
+  assert (summary["pixel_scale"], summary["dequantization"]) == (255, False)
+  assert summary["streamed"] is False and summary["test_bits_per_dim"] is None
 
 
 def test_pictures(run):
@@ -111,6 +117,23 @@ def test_flags_repeat_the_run_to_the_last_digit(run, tmp_path):
     row.pop("seconds"), repeated.pop("seconds")
     assert row == repeated
   assert (tmp_path / "again" / "flags.txt").read_text() == (run[0] / "flags.txt").read_text()
+
+
+def test_a_streamed_run_is_the_resident_run(run, tmp_path):
+  result = train(*SHORT, "--max_resident_mb=0", f"--workdir={tmp_path / 'run'}")
+  assert result.returncode == 0, result.stderr
+  assert json.loads((tmp_path / "run" / "summary.json").read_text())["streamed"]
+  for row, streamed in zip(rows(run[0]), rows(tmp_path / "run"), strict=True):
+    for column in set(row) - {"seconds"}:
+      assert float(streamed[column]) == pytest.approx(float(row[column]), rel=1e-6)
+
+
+def test_static_binarization(run, tmp_path):
+  result = train(*SHORT, "--binarization=static", f"--workdir={tmp_path / 'run'}")
+  assert result.returncode == 0, result.stderr
+  # The test images are the same draw, so what the runs start from is alike.
+  bounds = [float(rows(directory)[0]["test_bound"]) for directory in (run[0], tmp_path / "run")]
+  assert abs(bounds[0] - bounds[1]) < 3
 
 
 def test_other_flags_do_not_overwrite(run):
@@ -185,11 +208,33 @@ def test_gaussian_likelihood_of_float_images(float_images_dir, tmp_path):
   assert "--binarization=none" in (tmp_path / "run" / "flags.txt").read_text()
 
 
-@needs_mnist
+@needs_real_data
+def test_frey_face_dequantized(tmp_path):
+  result = train(
+    "--dataset=frey_face:contiguous",
+    f"--data_dir={tmp_path / 'tfds'}",
+    f"--manual_dir={REAL / 'frey_face'}",
+    "--likelihood=gaussian",
+    "--dequantization",
+    *SHORT,
+    f"--workdir={tmp_path / 'run'}",
+  )
+  assert result.returncode == 0, result.stderr
+  assert "preparing frey_face in" in result.stderr and len(result.stderr.splitlines()) == 1
+  assert "frey_face:contiguous, dequantized pixels: 1565 training" in result.stdout
+  summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+  assert summary["pixel_scale"] == 256 and summary["num_validation"] == 200
+  assert "order of the video" in summary["protocol"]
+  nats = summary["test_bound"]
+  assert summary["test_bits_per_dim"] == pytest.approx(8 - nats / (560 * np.log(2)))
+  assert 4 < summary["test_bits_per_dim"] < 12
+
+
+@needs_real_data
 def test_real_mnist_starts(tmp_path):
   result = train(
     "--dataset=mnist",
-    f"--data_dir={TFDS_DIR}",
+    f"--data_dir={REAL / 'tfds'}",
     "--binarization=static",
     "--optimizer=adagrad",
     "--step_size=0.02",
@@ -222,8 +267,24 @@ def assert_one_clear_line(result, *words):
     (["--dataset=mnist:9.9.9", "--data_dir=/nowhere"], ["--dataset=mnist:9.9.9", "3.0.1"]),
     (["--min_std=nan"], ["--min_std=nan", "finite"]),
     (
-      ["--dataset=mnist", "--data_dir=/nowhere"],
-      ["--data_dir=/nowhere", "not prepared", "pip install"],
+      ["--dataset=cifar10", "--data_dir=/nowhere"],
+      ["--data_dir=/nowhere", "not prepared", "python -m experiments.data --dataset=cifar10"],
+    ),
+    (
+      ["--dataset=frey_face"],
+      ["--dataset=frey_face", "frey_face:random or frey_face:contiguous"],
+    ),
+    (
+      ["--dataset=mnist", "--data_dir=/proc/nothing"],
+      ["--dataset=mnist", "cannot be prepared in /proc/nothing", "can be written"],
+    ),
+    (["--manual_dir=/nowhere"], ["--manual_dir=/nowhere", "no directory"]),
+    (["--max_resident_mb=-1"], ["--max_resident_mb=-1"]),
+    (["--pixel_scale=128"], ["--pixel_scale=128", "255|256"]),
+    (["--dequantization"], ["--dequantization=True", "--binarization=none"]),
+    (
+      ["--dequantization", "--binarization=none", "--pixel_scale=255"],
+      ["--pixel_scale=255", "256 with --dequantization"],
     ),
     (["--estimator=elbo_c"], ["--estimator=elbo_c", "elbo_a, elbo_b", "package.module:function"]),
     (["--estimator=no.module:f"], ["--estimator=no.module:f", "No module named"]),

@@ -21,9 +21,11 @@ def test_the_example_runs():
 
 
 def test_the_flag_table_is_complete():
-  from experiments import train
+  from experiments import data, train
 
-  flags = {flag.name for flag in train.FLAGS.get_key_flags_for_module(train)}
+  flags = {
+    flag.name for main in (train, data) for flag in main.FLAGS.get_key_flags_for_module(main)
+  }
   listed = set(re.findall(r"`--(\w+)`", README))
   assert flags <= listed
   assert listed <= flags | {"flagfile", "help"}

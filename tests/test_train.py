@@ -20,7 +20,7 @@ from aevb_jax import (
   mean_and_standard_error,
   mlp_vae,
 )
-from aevb_jax.minibatches import Minibatch, minibatch_indices, order_key, stream
+from aevb_jax.minibatches import minibatch_indices, order_key, stacked, stream
 from aevb_jax.optimizers import adam
 from aevb_jax.preprocess import binarize, scale
 
@@ -129,8 +129,8 @@ def test_streamed_training_is_resident_training_bit_for_bit(static_key):
     minibatches = stream(
       PIXELS, jax.random.key(1), batch_size=5, start=start, num_steps=start + chunk
     )
-    stacked = Minibatch(*map(np.stack, zip(*minibatches, strict=True)))
-    streamed, more = fit_streamed(one, streamed, jax.random.key(1), stacked, **how)
+    (data,) = stacked(minibatches, [chunk])
+    streamed, more = fit_streamed(one, streamed, jax.random.key(1), data, **how)
     bounds.append(more["bound"])
   for a, b in zip(leaves(resident), leaves(streamed)):
     np.testing.assert_array_equal(a, b)

@@ -6,9 +6,8 @@ set on the device and a set read from disk are seen in the same order, and every
 process can find its own share of a minibatch.
 """
 
-import functools
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import mmap
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import jax
@@ -103,81 +102,77 @@ def order_key(key: Key) -> Key:
 def stream(
   source: Source,
   key: Key,
+  lengths: Sequence[int],
   *,
   batch_size: int,
   start: int = 0,
-  num_steps: int,
   process_index: int = 0,
   process_count: int = 1,
   num_threads: int = 2,
-  prefetch: int = 32,
+  prefetch: int = 2,
 ) -> Iterator[Minibatch]:
-  """The minibatches of the steps start, ..., num_steps - 1, read ahead by Grain.
-
-  They are the minibatches that `fit` gathers on the device for the same key.
-  A run that is resumed at a step starts there.
+  """The minibatches that `fit` would gather on the device for the same key, read ahead by Grain.
 
   Args:
     source: the data set, such as a memory-mapped array (N, D) or any Grain data
       source of rows (D,).
     key: the data key of `fit`.
+    lengths: how many steps T each item is for.
     batch_size: M.
-    start: the first step, `state.step`.
-    num_steps: the last step, plus one.
+    start: the step of the first minibatch. For a run that is resumed, `state.step`.
     process_index: this process's place among `process_count`; of each minibatch
       it reads the rows from process_index · M / process_count on.
     process_count: must divide M.
     num_threads: threads that read.
-    prefetch: minibatches that are read ahead.
+    prefetch: items that are read ahead.
 
   Returns:
-    A Grain iterator of Minibatch of NumPy arrays, M / process_count rows each.
-    `close()` ends its threads.
+    A Grain iterator of Minibatch of NumPy arrays, index (T, M / process_count)
+    and pixels (T, M / process_count, D), for `fit_streamed`. `close()` ends its
+    threads.
 
   Raises:
     ValueError: if M is larger than N, or is not divided by `process_count`.
   """
   import grain
 
-  minibatches = _Minibatches(source, key, batch_size, num_steps, process_index, process_count)
+  share = batch_size // process_count
+  if batch_size % process_count:
+    raise ValueError(f"batch_size is {batch_size}, which {process_count} processes cannot share")
+  rows = slice(process_index * share, (process_index + 1) * share)
+  records = _Minibatches(source, key, batch_size, start, lengths, rows)
   options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
-  return iter(grain.MapDataset.source(minibatches)[start:].to_iter_dataset(options))
-
-
-def stacked(minibatches: Iterator[Minibatch], lengths: Iterable[int]) -> Iterator[Minibatch]:
-  """The minibatches of the next T steps as one, index (T, M) and pixels (T, M, D), for each T."""
-  for length in lengths:
-    taken = list(itertools.islice(minibatches, length))
-    yield Minibatch(*(np.stack(arrays) for arrays in zip(*taken, strict=True)))
+  return iter(grain.MapDataset.source(records).to_iter_dataset(options))
 
 
 class _Minibatches:
-  """A Grain data source whose record number `step` is the minibatch of that step."""
+  """A Grain data source: each record is the minibatches of some consecutive steps."""
 
-  def __init__(self, source, key, batch_size, num_steps, process_index, process_count):
+  def __init__(self, source, key, batch_size, start, lengths, rows):
     check_batch_size(batch_size, len(source))
-    if batch_size % process_count:
-      raise ValueError(f"batch_size is {batch_size}, which {process_count} processes cannot share")
-    self._source, self._num_steps = source, num_steps
+    self._source, self._rows = source, rows
+    self._sizes = dict(num_data=len(source), batch_size=batch_size)
+    self._lengths = list(lengths)
+    self._starts = start + np.cumsum([0, *self._lengths], dtype=np.int32)
     # The order is found on the host, away from an accelerator that is busy training.
     self._host = jax.local_devices(backend="cpu")[0]
     self._key = jax.device_put(order_key(key), self._host)
-    self._sizes = dict(num_data=len(source), batch_size=batch_size)
-    share = batch_size // process_count
-    self._rows = slice(process_index * share, (process_index + 1) * share)
 
   def __len__(self) -> int:
-    return self._num_steps
+    return len(self._lengths)
 
-  def __getitem__(self, step: int) -> Minibatch:
+  def __getitem__(self, record: int) -> Minibatch:
+    step, length = self._starts[record], self._lengths[record]
     with jax.default_device(self._host):
-      index = np.asarray(_one_step(self._key, np.int32(step), **self._sizes))[0, self._rows]
-    return Minibatch(index, read_rows(self._source, index))
+      index = np.asarray(_minibatch_indices(self._key, step, length, **self._sizes))[:, self._rows]
+    pixels = read_rows(self._source, index.ravel())
+    release_pages(self._source)
+    return Minibatch(index, pixels.reshape(*index.shape, -1))
 
 
-@functools.partial(jax.jit, static_argnames=("num_data", "batch_size"))
-def _one_step(key: Key, step: Array, *, num_data: int, batch_size: int) -> Array:
-  return minibatch_indices(key, step, 1, num_data=num_data, batch_size=batch_size)
+_minibatch_indices = jax.jit(
+  minibatch_indices, static_argnames=("num_steps", "num_data", "batch_size")
+)
 
 
 def check_batch_size(batch_size: int, num_data: int) -> None:
@@ -198,3 +193,18 @@ def blocks(source: Source, size: int) -> Iterator[np.ndarray]:
   """All rows in their order, at most `size` at a time: (size, D), the last one shorter."""
   for start in range(0, len(source), size):
     yield read_rows(source, np.arange(start, min(start + size, len(source))))
+    release_pages(source)
+
+
+def release_pages(source: Source) -> None:
+  """Gives the pages of a memory-mapped file back to the system, which still caches them.
+
+  Otherwise a process that reads such a file comes to hold all of it. Reading on
+  maps the pages again.
+  """
+  if isinstance(source, np.ndarray) and not source.flags.writeable:
+    base = source
+    while isinstance(base, np.ndarray):
+      base = base.base
+    if isinstance(base, mmap.mmap):
+      base.madvise(mmap.MADV_DONTNEED)

@@ -84,9 +84,9 @@ def fit_streamed(
   """`fit` for a data set that is not on the device.
 
   Args:
-    minibatches: those of the steps state.step, state.step + 1, ..., from
-      `stream` with the same key, stacked: index (T, M) and pixels (T, M, D). T
-      updates are made.
+    minibatches: those of the steps state.step, ..., state.step + T - 1, an item
+      of `stream` with the same key: index (T, M) and pixels (T, M, D). T updates
+      are made.
 
   The other arguments, and what is returned, are those of `fit`.
   """

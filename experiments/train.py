@@ -26,7 +26,7 @@ from tqdm import tqdm
 from aevb_jax import figures
 from aevb_jax.data import ImageData
 from aevb_jax.marginal import importance_sampling
-from aevb_jax.minibatches import Minibatch, stacked, stream
+from aevb_jax.minibatches import Minibatch, stream
 from aevb_jax.preprocess import bits_per_dim
 from aevb_jax.train import (
   Mean,
@@ -66,7 +66,7 @@ COLUMNS = (
   "seconds",
 )
 MAX_CHUNK_STEPS = 250  # training steps between two looks from the host
-STREAM_BYTES = 64 * 2**20  # of pixels that are read ahead, and at most in a chunk
+MAX_CHUNK_BYTES = 32 * 2**20  # of pixels, where they are streamed; two chunks are read ahead
 BLOCK = 500  # test points between two looks from the host
 
 
@@ -161,11 +161,8 @@ def train(
 def max_chunk_steps(pixels: Pixels) -> int:
   if not pixels.streamed:
     return MAX_CHUNK_STEPS
-  return min(MAX_CHUNK_STEPS, max(1, STREAM_BYTES // minibatch_bytes(pixels)))
-
-
-def minibatch_bytes(pixels: Pixels) -> int:
-  return FLAGS.batch_size * pixels.train.shape[1] * pixels.train.dtype.itemsize
+  minibatch_bytes = FLAGS.batch_size * pixels.train.shape[1] * pixels.train.dtype.itemsize
+  return min(MAX_CHUNK_STEPS, max(1, MAX_CHUNK_BYTES // minibatch_bytes))
 
 
 def chunk_lengths(num_steps: int, eval_steps: int, max_steps: int) -> list[int]:
@@ -204,15 +201,9 @@ def feed(pixels: Pixels, key: Key, chunks: list[int]) -> Iterator[Array | Miniba
   if not pixels.streamed:
     yield from itertools.repeat(pixels.train, len(chunks))
     return
-  minibatches = stream(
-    pixels.train,
-    key,
-    batch_size=FLAGS.batch_size,
-    num_steps=sum(chunks),
-    prefetch=max(2, min(MAX_CHUNK_STEPS, STREAM_BYTES // minibatch_bytes(pixels))),
-  )
+  minibatches = stream(pixels.train, key, chunks, batch_size=FLAGS.batch_size)
   with contextlib.closing(minibatches):
-    yield from map(jax.device_put, stacked(minibatches, chunks))
+    yield from map(jax.device_put, minibatches)
 
 
 def check_finite(bound: float, step: int) -> None:

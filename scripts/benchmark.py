@@ -33,7 +33,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from aevb_jax import aevb, bernoulli, elbo_a, elbo_b, fit, fit_streamed, mlp_vae
-from aevb_jax.minibatches import stacked, stream
+from aevb_jax.minibatches import stream
 from aevb_jax.optimizers import adagrad
 from aevb_jax.preprocess import binarize
 from aevb_jax.types import Algorithm, Estimator
@@ -165,8 +165,9 @@ def make_streamed_step(
   """The same from the file; a call reads what the next call trains on, as the main job does."""
   calls = FLAGS.repeats + 2
   key = jax.random.key(1)
-  minibatches = stream(pixels, key, batch_size=workload.batch_size, num_steps=calls * FLAGS.steps)
-  data = map(jax.device_put, stacked(minibatches, [FLAGS.steps] * calls))
+  data = map(
+    jax.device_put, stream(pixels, key, [FLAGS.steps] * calls, batch_size=workload.batch_size)
+  )
   state, upcoming = algorithm.init(jax.random.key(0)), next(data)
 
   def run() -> None:

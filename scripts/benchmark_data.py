@@ -27,7 +27,7 @@ import numpy as np
 from absl import app, flags
 
 from aevb_jax import aevb, bernoulli, data, elbo_b, fit_streamed, mlp_vae
-from aevb_jax.minibatches import stacked, stream
+from aevb_jax.minibatches import stream
 from aevb_jax.optimizers import adagrad
 from aevb_jax.preprocess import binarize
 
@@ -137,9 +137,8 @@ def train(source) -> dict:
   model = mlp_vae(bernoulli(DATA_DIM), data_dim=DATA_DIM, latent_dim=20, hidden_dim=500)
   algorithm = aevb(model, elbo_b, adagrad(0.01), num_data=len(source))
   state, key = algorithm.init(jax.random.key(0)), jax.random.key(1)
-  minibatches = stream(source, key, batch_size=BATCH_SIZE, num_steps=FLAGS.steps)
   watched = []
-  for chunk in stacked(minibatches, [CHUNK] * (FLAGS.steps // CHUNK)):
+  for chunk in stream(source, key, [CHUNK] * (FLAGS.steps // CHUNK), batch_size=BATCH_SIZE):
     state, metrics = fit_streamed(algorithm, state, key, chunk, preprocess=binarize)
     jax.block_until_ready(metrics)
     watched.append(memory_mib())

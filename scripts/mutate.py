@@ -158,7 +158,7 @@ MUTATIONS = [
     "index",
     "minibatches",
   ),
-  Mutation("stream: starts anew", "minibatches", "[start:]", "[0:]", "minibatches"),
+  Mutation("stream: starts anew", "minibatches", "start + np", "0 + np", "minibatches"),
   Mutation(
     "stream: all processes read the same",
     "minibatches",

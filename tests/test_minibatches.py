@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aevb_jax.minibatches import blocks, minibatch_indices, order_key, read_rows, shuffled, stream
+from aevb_jax.minibatches import (
+  Minibatch,
+  blocks,
+  minibatch_indices,
+  order_key,
+  read_rows,
+  shuffled,
+  stream,
+)
 from tests.statistical import assert_unbiased
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(23, 6), dtype=np.uint8)
@@ -104,61 +112,56 @@ def test_one_batch_an_epoch_and_the_whole_set_a_batch():
   np.testing.assert_array_equal(np.sort(whole, axis=1), np.tile(np.arange(7), (3, 1)))
 
 
-def take(n, **kwargs):
-  """The first n minibatches of a stream over PIXELS."""
-  minibatches = stream(PIXELS, jax.random.key(1), batch_size=4, num_steps=50, **kwargs)
-  try:
-    return [next(minibatches) for _ in range(n)]
-  finally:
-    minibatches.close()
+def take(lengths, source=PIXELS, **kwargs):
+  """All that a stream has for some lengths, the items joined."""
+  items = list(stream(source, jax.random.key(1), lengths, batch_size=4, **kwargs))
+  assert [len(item.index) for item in items] == list(lengths)
+  return Minibatch(*(np.concatenate(arrays) for arrays in zip(*items)))
 
 
-def test_a_stream_has_the_minibatches_of_the_order():
+@pytest.mark.parametrize("lengths", [[12], [1] * 12, [5, 4, 3], [2, 2, 8]])
+def test_a_stream_has_the_minibatches_of_the_order(lengths):
   order = minibatch_indices(
     order_key(jax.random.key(1)), jnp.int32(0), 12, num_data=23, batch_size=4
   )
-  for minibatch, index in zip(take(12), order, strict=True):
-    np.testing.assert_array_equal(minibatch.index, index)
-    np.testing.assert_array_equal(minibatch.pixels, PIXELS[index])
+  minibatches = take(lengths)
+  np.testing.assert_array_equal(minibatches.index, order)
+  np.testing.assert_array_equal(minibatches.pixels, PIXELS[order])
 
 
 def test_a_resumed_stream_goes_on_where_it_was():
-  whole = take(20)
-  for minibatch, expected in zip(take(13, start=7), whole[7:], strict=True):
-    np.testing.assert_array_equal(minibatch.index, expected.index)
+  whole = take([20])
+  np.testing.assert_array_equal(take([3, 10], start=7).index, whole.index[7:])
 
 
 def test_the_state_of_the_iterator_is_its_place():
-  minibatches = stream(PIXELS, jax.random.key(1), batch_size=4, num_steps=50)
+  minibatches = stream(PIXELS, jax.random.key(1), [2] * 9, batch_size=4)
   for _ in range(5):
     next(minibatches)
   state = minibatches.get_state()
   sixth = next(minibatches)
-  again = stream(PIXELS, jax.random.key(1), batch_size=4, num_steps=50)
+  again = stream(PIXELS, jax.random.key(1), [2] * 9, batch_size=4)
   again.set_state(state)
   np.testing.assert_array_equal(next(again).index, sixth.index)
   minibatches.close(), again.close()
 
 
-def test_a_stream_ends_with_its_steps():
-  assert len(list(stream(PIXELS, jax.random.key(1), batch_size=4, start=3, num_steps=11))) == 8
-
-
 @pytest.mark.parametrize("process_count", [2, 4])
 def test_the_processes_share_every_minibatch(process_count):
-  whole = take(8)
-  shares = [take(8, process_index=i, process_count=process_count) for i in range(process_count)]
-  for step, minibatch in enumerate(whole):
-    pixels = np.concatenate([share[step].pixels for share in shares])
-    np.testing.assert_array_equal(pixels, minibatch.pixels)
-    assert len(shares[0][step].index) == 4 // process_count
+  whole = take([5, 3])
+  shares = [
+    take([5, 3], process_index=i, process_count=process_count) for i in range(process_count)
+  ]
+  pixels = np.concatenate([share.pixels for share in shares], axis=1)
+  np.testing.assert_array_equal(pixels, whole.pixels)
+  assert all(share.index.shape == (8, 4 // process_count) for share in shares)
 
 
 def test_what_a_stream_refuses():
   with pytest.raises(ValueError, match="batch_size is 24, but the data set has 23 examples"):
-    stream(PIXELS, jax.random.key(1), batch_size=24, num_steps=1)
+    stream(PIXELS, jax.random.key(1), [1], batch_size=24)
   with pytest.raises(ValueError, match="batch_size is 4, which 3 processes cannot share"):
-    stream(PIXELS, jax.random.key(1), batch_size=4, num_steps=1, process_count=3)
+    stream(PIXELS, jax.random.key(1), [1], batch_size=4, process_count=3)
 
 
 class OneByOne:
@@ -183,6 +186,20 @@ def test_any_grain_source_will_do(source):
   index = np.asarray([3, 0, 22])
   np.testing.assert_array_equal(read_rows(source, index), PIXELS[index])
   np.testing.assert_array_equal(np.concatenate(list(blocks(source, 10))), PIXELS)
-  minibatches = stream(source, jax.random.key(1), batch_size=4, num_steps=3)
-  for minibatch, expected in zip(minibatches, take(3), strict=True):
-    np.testing.assert_array_equal(minibatch.pixels, expected.pixels)
+  np.testing.assert_array_equal(take([2, 3], source).pixels, take([5]).pixels)
+
+
+def test_a_memory_mapped_file_is_not_kept_in_memory(tmp_path):
+  path = tmp_path / "pixels.npy"
+  np.save(path, np.random.default_rng(0).integers(0, 256, size=(20_000, 784), dtype=np.uint8))
+  pixels = np.load(path, mmap_mode="r")
+
+  def mapped_mib():
+    fields = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return int(fields["RssFile"].split()[0]) / 1024
+
+  before = mapped_mib()
+  total = pixels.sum()  # reads all 15 MiB
+  assert mapped_mib() > before + 10
+  assert sum(int(block.sum()) for block in blocks(pixels[5:], 1000)) + pixels[:5].sum() == total
+  assert mapped_mib() < before + 5

@@ -61,6 +61,7 @@ def _prepare(builder: tfds.core.DatasetBuilder, root: pathlib.Path, manual_dir: 
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
   LOGGER.info("preparing %s in %s; this is done once", builder.name, root)
+  _check_network(builder)
   config = tfds.download.DownloadConfig(try_download_gcs=False, manual_dir=manual_dir)
   try:
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints where we log
@@ -75,6 +76,20 @@ def _prepare(builder: tfds.core.DatasetBuilder, root: pathlib.Path, manual_dir: 
       f"tfds.builder('{_name(builder)}', data_dir='{builder.data_dir_root}')"
       ".download_and_prepare(file_format='array_record')\""
     ) from error
+
+
+def _check_network(builder: tfds.core.DatasetBuilder) -> None:
+  """Fails at once where TFDS's own builders would try for ten minutes."""
+  import requests
+
+  downloads = pathlib.Path(builder.data_dir_root, "downloads")
+  urls = [url for url in builder.url_infos or () if url.startswith("http")]
+  if not urls or any(downloads.rglob("*.INFO")):  # TFDS has downloaded there before
+    return
+  try:
+    requests.head(urls[0], timeout=10)
+  except (requests.ConnectionError, requests.Timeout) as error:
+    raise DataError(f"{urls[0]} cannot be reached; is there a network?") from error
 
 
 def _name(builder: tfds.core.DatasetBuilder) -> str:

@@ -208,6 +208,24 @@ def test_a_set_that_needs_tensorflow_to_be_prepared_says_so(tmp_path):
   assert not prepared_sets(tmp_path)
 
 
+def test_a_set_of_tfds_without_a_network(tmp_path):
+  class Elsewhere(tiny.builder(tmp_path).__class__, skip_registration=True):
+    name = "elsewhere"
+    url_infos = {"http://127.0.0.1:9/images.zip": None}  # as TFDS's own builders have
+
+  with pytest.raises(DataError, match="127.0.0.1:9/images.zip cannot be reached"):
+    prepare(Elsewhere(data_dir=str(tmp_path)))
+
+
+def test_files_in_tfds_own_manual_directory(tmp_path):
+  manual = tmp_path / "downloads" / "manual"
+  manual.mkdir(parents=True)
+  for name, body in tiny.files().items():
+    (manual / name).write_bytes(body)
+  prepare(tiny.builder(tmp_path))
+  assert prepared_sets(tmp_path)
+
+
 def test_frey_face_columns_are_images_in_rows(tmp_path):
   class TinyFrey(FreyFace, skip_registration=True):
     name = "tiny_frey"

@@ -11,7 +11,8 @@ import sys
 import jax, flax.linen, optax
 before = set(sys.modules)
 import aevb_jax
-print(*{name.partition(".")[0] for name in set(sys.modules) - before})
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(*new - sys.stdlib_module_names)
 """
   result = subprocess.run(
     [sys.executable, "-c", program], capture_output=True, text=True, check=True

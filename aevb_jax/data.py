@@ -124,7 +124,8 @@ def load(
   """
   if dataset == "digits":
     return load_digits()
-  data_dir = _data_dir(data_dir)
+  data_dir = _absolute(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+  manual_dir = manual_dir and _absolute(manual_dir)
   if dataset in PROTOCOLS:
     protocol = PROTOCOLS[dataset]
     prepared = pathlib.Path(data_dir, protocol.source, protocol.version)
@@ -138,10 +139,8 @@ def load(
   return _assemble(protocol, prepared, cache_dir, decode)
 
 
-def _data_dir(data_dir: str | None) -> str:
-  return os.path.abspath(
-    os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-  )
+def _absolute(path: str) -> str:
+  return os.path.abspath(os.path.expanduser(path))
 
 
 def _prepare_own(source: str, data_dir: str, manual_dir: str | None, mirror: str | None) -> None:

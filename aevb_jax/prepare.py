@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 from aevb_jax.types import DataError
 
 LOGGER = logging.getLogger(__name__)
+LEFTOVER_SECONDS = 24 * 3600
 
 
 def prepare(
@@ -56,8 +57,9 @@ def prepare(
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, root: pathlib.Path, manual_dir: str | None) -> None:
-  for leftover in root.glob("incomplete.*"):  # of a process that was killed
-    shutil.rmtree(leftover, ignore_errors=True)
+  for leftover in root.glob("incomplete.*"):  # of a process that was killed, not of one at work
+    if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
+      shutil.rmtree(leftover, ignore_errors=True)
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
   LOGGER.info("preparing %s in %s; this is done once", builder.name, root)

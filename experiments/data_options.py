@@ -89,7 +89,7 @@ def load_images(*, prepare_any: bool = False) -> data.ImageData:
     data.load,
     FLAGS.dataset,
     FLAGS.data_dir,
-    manual_dir=FLAGS.manual_dir and os.path.abspath(os.path.expanduser(FLAGS.manual_dir)),
+    manual_dir=FLAGS.manual_dir,
     mirror=FLAGS.mirror,
     prepare_any=prepare_any,
   )

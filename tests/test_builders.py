@@ -109,6 +109,7 @@ def test_what_a_killed_process_left_is_not_read_and_is_removed(tmp_path):
   leftover = tmp_path / "tiny" / "incomplete.ABC123_3.0.1"
   leftover.mkdir(parents=True)
   (leftover / "dataset_info.json").write_text("{}")
+  os.utime(leftover, (0, 0))
   with tiny.server(tiny.files()) as (address, _):
     prepare(tiny.builder(tmp_path, address))
   assert contents(tmp_path / "tiny")[:2] == [".preparing", "3.0.1"]

@@ -21,7 +21,7 @@ from aevb_jax import (
 )
 from aevb_jax.families import Bernoulli, DiagonalGaussian, distribution
 from aevb_jax.optimizers import adagrad
-from aevb_jax.preprocess import binarize
+from aevb_jax.preprocess import binarize, dequantize
 
 
 @pytest.fixture(autouse=True)
@@ -122,3 +122,9 @@ def test_training_keeps_single_precision():
     preprocess=binarize,
   )
   assert_finite((state.params, metrics))
+
+
+def test_dequantized_white_stays_below_one():
+  white = jnp.full(1_000_000, 255, jnp.uint8)
+  x = dequantize(jax.random.key(0), white)
+  assert x.dtype == jnp.float32 and x.max() < 1 and x.min() >= 255 / 256

@@ -15,9 +15,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from aevb_jax.locks import alone
 from aevb_jax.types import DataError
 
 FORMAT = 1
+WAIT = 3600.0  # seconds for another process to decode
 LOGGER = logging.getLogger(__name__)
 Create = Callable[[str, tuple[int, ...], np.dtype], np.ndarray]  # (name, shape, dtype)
 
@@ -39,18 +41,26 @@ def fetch(
   Raises:
     CacheError: if the cache cannot be written.
   """
-  if directory.exists():
-    try:
-      return _open(directory, source)
-    except _Stale as stale:
-      if stale.damaged:
-        LOGGER.warning("array cache %s: %s; it is made anew", directory, stale)
   try:
-    _replace(directory, source, write)
     return _open(directory, source)
+  except _Stale:
+    pass
+  try:
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    lock = directory.with_name(f"{directory.name}.lock")
+    with alone(lock, f"decoding into {directory}", wait=WAIT):
+      try:
+        return _open(directory, source)  # of another process, while this one waited
+      except _Stale as stale:
+        if stale.damaged:
+          LOGGER.warning("array cache %s: %s; it is made anew", directory, stale)
+      _replace(directory, source, write)
+      return _open(directory, source)
   except OSError as error:
     reason = error.strerror or error
     raise CacheError(f"{directory} cannot be written ({reason})") from error
+  except _Stale as stale:
+    raise CacheError(f"{directory} is not what was just written ({stale})") from stale
 
 
 class CacheError(DataError):
@@ -66,6 +76,8 @@ class _Stale(Exception):
 
 
 def _open(directory: pathlib.Path, source: dict) -> dict[str, np.ndarray]:
+  if not directory.exists():
+    raise _Stale("is not there", damaged=False)
   try:
     index = json.loads((directory / "index.json").read_text())
     if index["format"] != FORMAT or index["source"] != source:
@@ -93,7 +105,6 @@ def _sha256(path: pathlib.Path) -> str:
 
 def _replace(directory: pathlib.Path, source: dict, write: Callable[[Create], None]) -> None:
   """Writes a cache beside `directory` and moves it there when it is whole."""
-  directory.parent.mkdir(parents=True, exist_ok=True)
   partial = pathlib.Path(
     tempfile.mkdtemp(prefix=f"{directory.name}.partial-", dir=directory.parent)
   )
@@ -122,11 +133,7 @@ def _replace(directory: pathlib.Path, source: dict, write: Callable[[Create], No
     partial.chmod(0o755)
     if directory.exists():
       os.rename(directory, old)
-    try:
-      os.rename(partial, directory)
-    except OSError:
-      if not directory.exists():  # otherwise another process was first, and its cache will do
-        raise
+    os.rename(partial, directory)
   finally:
     shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)

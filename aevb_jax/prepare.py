@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import io
 import logging
 import os
@@ -10,10 +9,10 @@ import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 
+from aevb_jax.locks import alone
 from aevb_jax.types import DataError
 
 LOGGER = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ def prepare(
   try:
     if not builder.is_prepared():
       root.mkdir(parents=True, exist_ok=True)
-      with _alone(root, wait):
+      with alone(root / ".preparing", f"preparing {builder.name} in {root}", wait):
         if not builder.is_prepared():
           _prepare(builder, root, manual_dir)
         else:  # by another process, while this one waited
@@ -97,30 +96,3 @@ def _check_network(builder: tfds.core.DatasetBuilder) -> None:
 def _name(builder: tfds.core.DatasetBuilder) -> str:
   config = f"/{builder.builder_config.name}" if builder.builder_config else ""
   return f"{builder.name}{config}:{builder.version}"
-
-
-@contextlib.contextmanager
-def _alone(root: pathlib.Path, wait: float) -> Iterator[None]:
-  """Holds a lock on a directory, which ends with the process whatever becomes of it."""
-  path = root / ".preparing"
-  deadline, waiting = time.monotonic() + wait, False
-  with open(path, "a+") as file:
-    while True:
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        break
-      except BlockingIOError:
-        file.seek(0)
-        other = f"{file.read() or 'another process'} is preparing {root} (it holds {path})"
-        if time.monotonic() > deadline:
-          raise DataError(
-            f"{other}, and was not done in {wait:g} s; wait for it or end it, then start again"
-          ) from None
-        if not waiting:
-          LOGGER.warning("%s; waiting for it", other)
-        waiting = True
-        time.sleep(0.1)
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {os.uname().nodename}")
-    file.flush()
-    yield

@@ -147,7 +147,9 @@ def make_pixels(images: data.ImageData) -> Pixels:
     "static": functools.partial(preprocess.binarize, levels=levels),
     "dynamic": functools.partial(preprocess.binarize, levels=levels),
   }
-  train_draw, test_draw = jax.random.split(jax.random.key(BINARIZATION_SEED))
+  # fold_in takes the draws away from the keys that a run of the same seed is split into.
+  draws = jax.random.fold_in(jax.random.key(BINARIZATION_SEED), 2**20)
+  train_draw, test_draw = jax.random.split(draws)
   streamed = not fits_device(images)
   return Pixels(
     train=images.train if streamed else jax.device_put(np.asarray(images.train)),

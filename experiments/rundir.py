@@ -15,9 +15,9 @@ from experiments.command import UsageError
 
 FLAGS = flags.FLAGS
 
-# These say where things are, not what is computed.
+# These say where things are and how they are read, not what is computed.
 NOT_WRITTEN = ("workdir", "compilation_cache_dir", "array_cache_dir")
-NOT_COMPARED = ("data_dir", "manual_dir", "mirror")
+NOT_COMPARED = ("data_dir", "manual_dir", "mirror", "max_resident_mb")
 PICTURES = ("bound", "samples", "reconstructions", "manifold", "latents")
 OUTPUTS = (
   "summary.json",

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from aevb_jax import figures
 from aevb_jax.data import ImageData
 from aevb_jax.marginal import importance_sampling
-from aevb_jax.minibatches import Minibatch, stream
+from aevb_jax.minibatches import Minibatch, read_rows, stream
 from aevb_jax.preprocess import bits_per_dim
 from aevb_jax.train import (
   Mean,
@@ -293,22 +293,24 @@ def draw_pictures(
   picture = figures.tile(figures.decode(model, params, z), shape, columns=10)
   save("samples", figures.draw_images(picture, f"{FLAGS.dataset}, {latents}: E[x|z] for z ~ p(z)"))
 
-  posterior_means, test = evaluate_in_blocks(
-    lambda key, params, x: (model.encoder.given(params.phi, x).mean, x),
-    key,
-    params,
-    pixels.test,
-    preprocess=pixels.preprocess,
-    static_key=pixels.test_draw,
-  )
+  how = dict(preprocess=pixels.preprocess, static_key=pixels.test_draw)
+  few = read_rows(pixels.test, np.arange(min(30, len(pixels.test))))
+  test = evaluate(lambda key, params, x: x, key, params, few, **how)
   title = f"{FLAGS.dataset}, {latents}: test images and their reconstructions"
-  reconstructions = figures.decode(model, params, posterior_means[:30])
-  save("reconstructions", figures.draw_pairs(test[:30], reconstructions, shape, title))
+  reconstructions = figures.decode(model, params, figures.encode(model, params, test))
+  save("reconstructions", figures.draw_pairs(test, reconstructions, shape, title))
 
   if FLAGS.latent_dim == 2:
     z = figures.manifold_latents(20)
     picture = figures.tile(figures.decode(model, params, z), shape, columns=20, background=0.0)
     save("manifold", figures.draw_images(picture, f"{FLAGS.dataset}: the learned manifold"))
+    posterior_means = evaluate_in_blocks(
+      lambda key, params, x: model.encoder.given(params.phi, x).mean,
+      key,
+      params,
+      pixels.test,
+      **how,
+    )
     title = f"{FLAGS.dataset}: test points, mean of q(z|x)"
     save("latents", figures.draw_latents(posterior_means, images.test_labels, title))
 

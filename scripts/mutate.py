@@ -199,7 +199,8 @@ MUTATIONS = [
   Mutation(
     "cache: of another source", "array_cache", 'or index["source"] != source', "", "array_cache"
   ),
-  Mutation("prepare: no lock", "prepare", "fcntl.LOCK_EX", "fcntl.LOCK_SH", "builders"),
+  Mutation("prepare: no lock", "locks", "fcntl.LOCK_EX", "fcntl.LOCK_SH", "builders"),
+  Mutation("cache: no lock", "locks", "fcntl.LOCK_EX", "fcntl.LOCK_SH", "array_cache"),
   Mutation("omniglot: rows for columns", "builders", ".transpose(0, 2, 1)", "", "builders"),
   Mutation(
     "frey face: columns for rows", "builders", "frames.T.reshape", "frames.reshape", "builders"

@@ -37,6 +37,10 @@ def filled(tmp_path):
   return directory
 
 
+def left_behind(parent):
+  return [path.name for path in parent.iterdir() if path.suffix != ".lock"]
+
+
 def fetch_again(directory, source=SOURCE, array=ARRAY):
   """Fetches, checks what came, and says whether it was decoded anew."""
   decoder = Decoder(array)
@@ -44,7 +48,7 @@ def fetch_again(directory, source=SOURCE, array=ARRAY):
   np.testing.assert_array_equal(arrays["images"], array)
   np.testing.assert_array_equal(arrays["labels"], [1, 2, 3])
   assert arrays["images"].dtype == np.uint8 and arrays["labels"].dtype == np.int32
-  assert [path.name for path in directory.parent.iterdir()] == [directory.name]
+  assert left_behind(directory.parent) == [directory.name]
   return decoder.calls == 1
 
 
@@ -138,19 +142,27 @@ def test_decoding_that_fails_leaves_nothing(tmp_path):
 
   with pytest.raises(KeyboardInterrupt):
     array_cache.fetch(tmp_path / "cache", SOURCE, write)
-  assert not any(tmp_path.iterdir())
+  assert left_behind(tmp_path) == []
 
 
-def test_two_processes_that_decode_at_once(tmp_path):
-  directory = tmp_path / "cache"
-
-  def write(create):  # while this one decodes, another one is done
-    Decoder()(create)
-    if not directory.exists():
-      array_cache.fetch(directory, SOURCE, Decoder())
-
-  np.testing.assert_array_equal(array_cache.fetch(directory, SOURCE, write)["images"], ARRAY)
-  assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+def test_many_processes_replace_an_old_cache_at_once(filled):
+  program = f"""
+    import pathlib
+    from aevb_jax import array_cache
+    from tests.test_array_cache import Decoder
+    for version in range(30):
+      decoder = Decoder()
+      arrays = array_cache.fetch(pathlib.Path({str(filled)!r}), {{"version": version}}, decoder)
+      assert (arrays["images"] == decoder.array).all()
+    print("done")
+  """
+  command = [sys.executable, "-c", textwrap.dedent(program)]
+  pipes = dict(cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  processes = [subprocess.Popen(command, **pipes) for _ in range(4)]
+  for process in processes:
+    out, errors = process.communicate(timeout=120)
+    assert out == "done\n", errors
+  assert left_behind(filled.parent) == [filled.name]
 
 
 def test_a_directory_that_cannot_be_written(tmp_path):
@@ -175,4 +187,4 @@ def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path):
   )
   assert result.returncode == 0, result.stderr
   assert "cannot be written (File too large)" in result.stdout
-  assert not any(tmp_path.iterdir())
+  assert left_behind(tmp_path) == []

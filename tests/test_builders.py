@@ -14,7 +14,8 @@ import scipy.io
 import tensorflow_datasets as tfds
 
 from aevb_jax.builders import BUILDERS, BinarizedMnist, FreyFace, Omniglot28x28
-from aevb_jax.prepare import _alone, prepare
+from aevb_jax.locks import alone
+from aevb_jax.prepare import prepare
 from aevb_jax.types import DataError
 from tests import tiny
 
@@ -145,7 +146,7 @@ def test_two_processes_prepare_at_once(tmp_path):
 def test_waiting_for_another_process_ends(tmp_path, caplog):
   builder = tiny.builder(tmp_path)
   (tmp_path / "tiny").mkdir()
-  with _alone(tmp_path / "tiny", wait=0):
+  with alone(tmp_path / "tiny" / ".preparing", "preparing", wait=0):
     with pytest.raises(DataError, match="was not done in 0.3 s; wait for it or end it") as error:
       prepare(builder, wait=0.3)
   holder = f"process {os.getpid()} on"

@@ -80,6 +80,8 @@ def _open(directory: pathlib.Path, source: dict) -> dict[str, np.ndarray]:
     raise _Stale("is not there", damaged=False)
   try:
     index = json.loads((directory / "index.json").read_text())
+    if index.pop("checksum") != _checksum(index):
+      raise _Stale("index.json is not what was written", damaged=True)
     if index["format"] != FORMAT or index["source"] != source:
       raise _Stale("made from something else", damaged=False)
     arrays = {}
@@ -98,6 +100,10 @@ def _open(directory: pathlib.Path, source: dict) -> dict[str, np.ndarray]:
     raise _Stale(f"cannot be read ({error})", damaged=True) from error
 
 
+def _checksum(index: dict) -> str:
+  return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
+
+
 def _sha256(path: pathlib.Path) -> str:
   with open(path, "rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
@@ -105,9 +111,10 @@ def _sha256(path: pathlib.Path) -> str:
 
 def _replace(directory: pathlib.Path, source: dict, write: Callable[[Create], None]) -> None:
   """Writes a cache beside `directory` and moves it there when it is whole."""
-  partial = pathlib.Path(
-    tempfile.mkdtemp(prefix=f"{directory.name}.partial-", dir=directory.parent)
-  )
+  prefix = f"{directory.name}.partial-"
+  for leftover in directory.parent.glob(f"{prefix}*"):  # of a process that was killed
+    shutil.rmtree(leftover, ignore_errors=True)
+  partial = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
   old = partial.with_name(f"{partial.name}.old")
   try:
     arrays = {}
@@ -129,6 +136,7 @@ def _replace(directory: pathlib.Path, source: dict, write: Callable[[Create], No
         "dtype": str(array.dtype),
         "sha256": _sha256(partial / f"{name}.npy"),
       }
+    index["checksum"] = _checksum(index)
     (partial / "index.json").write_text(json.dumps(index, indent=2) + "\n")
     partial.chmod(0o755)
     if directory.exists():

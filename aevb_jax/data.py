@@ -114,7 +114,7 @@ def load(
     prepare_any: whether to prepare sets that are not in `PROTOCOLS` too, which
       may be large, or need TensorFlow.
     decode: False for images that are decoded each time they are read, for a set
-      larger than disk or memory; without labels.
+      larger than disk or memory; without labels of train.
 
   Raises:
     DataError: if the set is unknown, or cannot be had or read; the message names
@@ -129,7 +129,7 @@ def load(
   if dataset in PROTOCOLS:
     protocol = PROTOCOLS[dataset]
     prepared = pathlib.Path(data_dir, protocol.source, protocol.version)
-    if not prepared.exists():
+    if not os.path.exists(prepared):  # nor where it cannot be seen: then preparing it says so
       _prepare_own(protocol.source, data_dir, manual_dir, mirror)
   elif splits := [name for name in PROTOCOLS if name.startswith(f"{dataset}:")]:
     raise DataError(f"{dataset!r} is split in more than one way; name {' or '.join(splits)}")
@@ -169,6 +169,9 @@ def _tfds_directory(
     ) from error
   except (ValueError, AssertionError, ImportError) as error:  # a version, say, that is not there
     raise DataError(f"{dataset!r}: {' '.join(str(error).split())}") from error
+  except Exception as error:  # whatever damaged or unreadable files lead TFDS to
+    what = " ".join(str(error).split())
+    raise DataError(f"{dataset!r} in {data_dir} cannot be read ({what})") from error
   if not builder.is_prepared():
     if not prepare_any:
       raise NotPreparedError(
@@ -192,6 +195,8 @@ def _protocol_of_tfds(dataset: str, prepared: pathlib.Path) -> Protocol:
 def _dataset_info(prepared: pathlib.Path) -> bytes:
   try:
     return (prepared / "dataset_info.json").read_bytes()
+  except PermissionError as error:
+    raise DataError(f"{prepared} cannot be read ({error}); check its permissions") from error
   except OSError as error:
     raise DataError(f"{prepared} cannot be read ({error}); remove it and start again") from error
 
@@ -204,22 +209,25 @@ def _assemble(
   splits = sorted({split for split, _ in parts.values()})
   if decode:
     arrays = _read(prepared, splits, cache_dir)
-    images = {split: arrays[f"{split}_images"] for split in splits}
-    shapes = {array.shape[1:] for array in images.values()}
-    rows = {split: array.reshape(len(array), -1) for split, array in images.items()}
+    decoded = {split: arrays[f"{split}_images"] for split in splits}
+    shapes = {array.shape[1:] for array in decoded.values()}
+    rows = {split: array.reshape(len(array), -1) for split, array in decoded.items()}
   else:
-    arrays = {}
     rows = _sources(prepared, splits)
     shapes = {source.image_shape for source in rows.values()}
   if len(shapes) > 1:
     raise DataError(f"{prepared}: images of different shapes, {shapes}; one shape is needed")
-  return ImageData(
-    **{"validation": None} | {name: rows[split][index] for name, (split, index) in parts.items()},
-    **{
-      f"{name}_labels": arrays[f"{split}_labels"][index]
+  images = {name: rows[split][index] for name, (split, index) in parts.items()}
+  if decode:
+    labels = {
+      name: arrays[f"{split}_labels"][index] if f"{split}_labels" in arrays else None
       for name, (split, index) in parts.items()
-      if f"{split}_labels" in arrays
-    },
+    }
+  else:
+    labels = {name: source.labels() for name, source in images.items() if name != "train"}
+  return ImageData(
+    **{"validation": None} | images,
+    **{f"{name}_labels": array for name, array in labels.items()},
     image_shape=shapes.pop(),
     levels=protocol.levels,
     protocol=protocol.words,

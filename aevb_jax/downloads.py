@@ -87,6 +87,8 @@ def _download(file: RemoteFile, url: str, path: pathlib.Path, timeout: float) ->
   from tqdm import tqdm
 
   path.parent.mkdir(parents=True, exist_ok=True)
+  for leftover in path.parent.glob(f"partial-*-{path.name}"):  # of a process that was killed
+    leftover.unlink(missing_ok=True)
   partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
   as_it_is = {"Accept-Encoding": "identity"}  # a .gz file, not its contents
   try:

@@ -119,7 +119,7 @@ def stream(
     key: the data key of `fit`.
     lengths: how many steps T each item is for.
     batch_size: M.
-    start: the step of the first minibatch. For a run that is resumed, `state.step`.
+    start: the step of the first minibatch; of a run that is resumed, `state.step`.
     process_index: this process's place among `process_count`; of each minibatch
       it reads the rows from process_index · M / process_count on.
     process_count: must divide M.
@@ -153,9 +153,8 @@ class _Minibatches:
     self._source, self._rows = source, rows
     self._sizes = dict(num_data=len(source), batch_size=batch_size)
     self._lengths = list(lengths)
-    self._starts = start + np.cumsum([0, *self._lengths], dtype=np.int32)
-    # The order is found on the host, away from an accelerator that is busy training.
-    self._host = jax.local_devices(backend="cpu")[0]
+    self._starts = int(start) + np.cumsum([0, *self._lengths], dtype=np.int32)
+    self._host = _host_device()
     self._key = jax.device_put(order_key(key), self._host)
 
   def __len__(self) -> int:
@@ -168,6 +167,14 @@ class _Minibatches:
     pixels = read_rows(self._source, index.ravel())
     release_pages(self._source)
     return Minibatch(index, pixels.reshape(*index.shape, -1))
+
+
+def _host_device() -> jax.Device:
+  """Where the order is found: away from an accelerator that is busy training."""
+  try:
+    return jax.local_devices(backend="cpu")[0]
+  except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
+    return jax.local_devices()[0]
 
 
 _minibatch_indices = jax.jit(
@@ -202,9 +209,9 @@ def release_pages(source: Source) -> None:
   Otherwise a process that reads such a file comes to hold all of it. Reading on
   maps the pages again.
   """
-  if isinstance(source, np.ndarray) and not source.flags.writeable:
-    base = source
-    while isinstance(base, np.ndarray):
-      base = base.base
-    if isinstance(base, mmap.mmap):
-      base.madvise(mmap.MADV_DONTNEED)
+  base, read_only = source, False
+  while isinstance(base, np.ndarray):
+    read_only = getattr(base, "mode", None) == "r"  # of a memmap; others may hold changes
+    base = base.base
+  if isinstance(base, mmap.mmap) and read_only:
+    base.madvise(mmap.MADV_DONTNEED)

@@ -48,11 +48,24 @@ def prepare(
           _prepare(builder, root, manual_dir)
         else:  # by another process, while this one waited
           builder.info.read_from_directory(builder.data_path)
-  except (OSError, RuntimeError) as error:  # array_record's are RuntimeErrors
+  except DataError:
+    raise
+  except Exception as error:  # of the file system, array_record, or TFDS
     what = " ".join(str(error).split())
-    full = any(os.strerror(code) in what for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
-    remedy = "make room there" if full else "name a directory that can be written"
-    raise DataError(f"{builder.name} cannot be prepared in {root} ({what}); {remedy}") from error
+    raise DataError(
+      f"{builder.name} cannot be prepared in {root} ({what}){_remedy(error)}"
+    ) from error
+
+
+def _remedy(error: Exception) -> str:
+  what = str(error)
+  if any(os.strerror(code) in what for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
+    return "; make room there"
+  if isinstance(error, PermissionError):
+    return "; check its permissions, or name another directory"
+  if isinstance(error, OSError):
+    return "; name a directory that can be written"
+  return ""
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, root: pathlib.Path, manual_dir: str | None) -> None:
@@ -62,7 +75,8 @@ def _prepare(builder: tfds.core.DatasetBuilder, root: pathlib.Path, manual_dir: 
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
   LOGGER.info("preparing %s in %s; this is done once", builder.name, root)
-  _check_network(builder)
+  if manual_dir is None:
+    _check_network(builder)
   config = tfds.download.DownloadConfig(try_download_gcs=False, manual_dir=manual_dir)
   try:
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints where we log
@@ -85,8 +99,9 @@ def _check_network(builder: tfds.core.DatasetBuilder) -> None:
 
   downloads = pathlib.Path(builder.data_dir_root, "downloads")
   urls = [url for url in builder.url_infos or () if url.startswith("http")]
-  if not urls or any(downloads.rglob("*.INFO")):  # TFDS has downloaded there before
-    return
+  records = [path.read_text(errors="replace") for path in downloads.rglob("*.INFO")]
+  if not urls or any(url in record for url in urls for record in records):
+    return  # TFDS has some of its files
   try:
     requests.head(urls[0], timeout=10)
   except (requests.ConnectionError, requests.Timeout) as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import errno
 import io
 import math
 import operator
@@ -26,7 +27,9 @@ def reading(directory: os.PathLike) -> Iterator[None]:
     raise
   except Exception as error:
     what = " ".join(str(error).split())
-    raise DataError(f"{directory} cannot be read ({what}); remove it and start again") from error
+    denied = os.strerror(errno.EACCES) in what
+    remedy = "check its permissions" if denied else "remove it and start again"
+    raise DataError(f"{directory} cannot be read ({what}); {remedy}") from error
 
 
 class TfdsImages:
@@ -71,7 +74,7 @@ class TfdsImages:
       raise DataError(f"{self.name!r} has no images in its split {split!r}")
     if None in self.image_shape:  # TFDS does not know; the first image says
       with reading(self._directory):
-        self.image_shape = self._parse(self._records[0])[0].shape
+        self.image_shape = self._image(self._records[0]).shape
 
   def __len__(self) -> int:
     return len(self._places)
@@ -93,6 +96,16 @@ class TfdsImages:
     """The rows of some images, (D,) each."""
     return [image.reshape(-1) for image, _ in self._examples(indices)]
 
+  def labels(self) -> np.ndarray | None:
+    """All labels (N,), without decoding an image; None where the set has none."""
+    if not self.has_labels:
+      return None
+    labels = np.empty(len(self), np.int32)
+    for start in range(0, len(self), BLOCK):
+      block = range(start, min(start + BLOCK, len(self)))
+      labels[block.start : block.stop] = [self._label(record) for record in self._read(block)]
+    return labels
+
   def read_into(self, images: np.ndarray, labels: np.ndarray | None) -> None:
     """Decodes the whole split into arrays (N, H, W, C) and (N,), a block at a time."""
     for start in range(0, len(self), BLOCK):
@@ -103,9 +116,9 @@ class TfdsImages:
         labels[block.start : block.stop] = [label for _, label in examples]
 
   def _examples(self, indices: Sequence[int]) -> list[tuple[np.ndarray, int | None]]:
+    records = self._read(indices)
     with reading(self._directory):
-      records = self._records.__getitems__([int(self._places[i]) for i in indices])
-      examples = [self._parse(record) for record in records]
+      examples = [(self._image(record), self._label(record)) for record in records]
     for image, _ in examples:
       if image.shape != self.image_shape:
         raise DataError(
@@ -114,12 +127,23 @@ class TfdsImages:
         )
     return examples
 
-  def _parse(self, record) -> tuple[np.ndarray, int | None]:
+  def _read(self, indices: Sequence[int]) -> Sequence:
+    with reading(self._directory):
+      return self._records.__getitems__([int(self._places[i]) for i in indices])
+
+  def _image(self, record) -> np.ndarray:
     if self._mode:
-      features = tf_example_pb2.Example.FromString(record).features.feature
-      image = _decode(features[self._key].bytes_list.value[0], self._mode)
-      return image, features["label"].int64_list.value[0] if self.has_labels else None
-    return np.asarray(record[self._key]), int(record["label"]) if self.has_labels else None
+      return _decode(_features(record)[self._key].bytes_list.value[0], self._mode)
+    return np.asarray(record[self._key])
+
+  def _label(self, record) -> int | None:
+    if not self.has_labels:
+      return None
+    return _features(record)["label"].int64_list.value[0] if self._mode else int(record["label"])
+
+
+def _features(record: bytes):
+  return tf_example_pb2.Example.FromString(record).features.feature
 
 
 def _image_feature(features, name: str) -> tuple[str, str | None]:

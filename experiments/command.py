@@ -9,6 +9,8 @@ from typing import NoReturn
 import absl.logging
 from absl import app, flags
 
+from aevb_jax.types import DataError
+
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "aevb_jax")
 
 
@@ -36,6 +38,8 @@ def run(main: Callable[[], None]) -> None:
       main()
     except UsageError as error:
       fail(str(error), 2)
+    except DataError as error:  # of records that are decoded as they are read
+      fail(f"--dataset={flags.FLAGS.dataset}: {error}", 2)
     except KeyboardInterrupt:
       fail("interrupted", 130)
 

@@ -67,15 +67,18 @@ def main() -> None:
     "test": (images.test, images.test_labels),
   }
   splits = {name: split for name, split in splits.items() if split[0] is not None}
-  levels = data_options.pixel_scale(images) if images.train.dtype == np.uint8 else 1
+  levels, words = 1, "x = pixels"
+  if images.train.dtype == np.uint8:
+    levels = data_options.pixel_scale(images)
+    words = f"x = (pixels + u) / {levels}" if FLAGS.dequantization else f"x = pixels / {levels}"
   card = find_card(images)
   print(f"{FLAGS.dataset}, version {images.version}, read in {seconds:.2f} s")
   print(card.description)
   print(f"homepage  {card.homepage}\nlicence   {card.licence}")
   print(f"prepared  {images.directory or 'nothing to prepare'}")
-  print(f"protocol  {images.protocol}; x = pixels / {levels}")
+  print(f"protocol  {images.protocol}; {words}")
   print(
-    f"{'':12}{'images':>8}{'shape':>12}{'type':>9}{'min':>6}{'max':>6}{'mean x':>9}{'std x':>9}"
+    f"{'':12}{'images':>8}{'shape':>12}{'type':>9}{'min':>9}{'max':>9}{'mean x':>9}{'std x':>9}"
     f"{'x = 0':>9}{'x = max':>9}  labels"
   )
   for name, (source, labels) in splits.items():
@@ -134,29 +137,31 @@ def describe(
   std = np.sqrt(max(squares / count - mean**2, 0.0))
   shape = "×".join(map(str, image_shape))
   line = (
-    f"{len(source):>8}{shape:>12}{source.dtype!s:>9}{low:>6g}{high:>6g}"
+    f"{len(source):>8}{shape:>12}{source.dtype!s:>9}{low:>9.3g}{high:>9.3g}"
     f"{mean / levels:>9.4f}{std / levels:>9.4f}{at_zero / count:>9.1%}{at_high / count:>9.1%}"
   )
   if labels is None:
-    return f"{line}  none"
+    return f"{line}  none" if isinstance(source, np.ndarray) else f"{line}  not read"
   counts = np.unique(labels, return_counts=True)[1]
   return f"{line}  {len(counts)} classes of {counts.min()} to {counts.max()}"
 
 
 def draw(path: pathlib.Path, images: ImageData, splits: dict[str, Source], levels: int) -> None:
   """The first images of every split; of real values, those between 0 and 1 as they are."""
-  chosen, row_labels = [], []
+  shown, row_labels = [], []
   for name, source in splits.items():
-    rows = min(ROWS[name], len(source) // COLUMNS)
-    chosen.append(read_rows(source, np.arange(rows * COLUMNS)) / levels)
-    row_labels += [name, *[""] * (rows - 1)] if rows else []
-  picture = figures.tile(np.clip(np.concatenate(chosen), 0, 1), images.image_shape, COLUMNS)
+    count = min(ROWS[name] * COLUMNS, len(source))
+    x = np.clip(read_rows(source, np.arange(count)) / levels, 0, 1)
+    shown.append(np.pad(x, ((0, -count % COLUMNS), (0, 0)), constant_values=1.0))
+    row_labels += [name, *[""] * (len(shown[-1]) // COLUMNS - 1)]
+  picture = figures.tile(np.concatenate(shown), images.image_shape, COLUMNS)
   figure = figures.draw_images(picture, FLAGS.dataset, row_labels=row_labels)
+  partial = path.with_name(path.name + ".partial")
   try:
-    partial = path.with_name(path.name + ".partial")
     figure.savefig(partial, format="png", bbox_inches="tight")
     os.replace(partial, path)
   except OSError as error:
+    partial.unlink(missing_ok=True)
     raise UsageError("contact_sheet", f"cannot be written ({error.strerror})") from error
 
 

@@ -11,7 +11,7 @@ from absl import flags
 
 from aevb_jax import array_cache, data, preprocess
 from aevb_jax.minibatches import Source, blocks
-from aevb_jax.types import DataError, Key, NotPreparedError, Preprocess
+from aevb_jax.types import Key, NotPreparedError, Preprocess
 from experiments.command import CACHE, UsageError
 
 FLAGS = flags.FLAGS
@@ -79,12 +79,30 @@ def settle() -> None:
     raise UsageError("dequantization", "is of real values; it takes --binarization=none")
   if FLAGS.dequantization and FLAGS.pixel_scale == "255":
     raise UsageError("pixel_scale", "is 256 with --dequantization")
+  levels = {"binarized_mnist": 2, "digits": 17}.get(FLAGS.dataset, 256)
+  if FLAGS.dequantization and levels != 256:
+    raise UsageError(
+      "dequantization", f"is of 8-bit pixels, and {FLAGS.dataset} has {levels} levels"
+    )
+  if FLAGS.pixel_scale and levels == 2:
+    raise UsageError("pixel_scale", "does not go with pixels that are 0 or 1")
+  if FLAGS.mirror and FLAGS.dataset not in data.PROTOCOLS:
+    raise UsageError("mirror", f"takes a --dataset among {', '.join(data.PROTOCOLS)}")
   if FLAGS.manual_dir and not os.path.isdir(os.path.expanduser(FLAGS.manual_dir)):
     raise UsageError("manual_dir", "is no directory")
 
 
 def load_images(*, prepare_any: bool = False) -> data.ImageData:
-  """The data set that the flags name."""
+  """The data set that the flags name, checked against what they ask of its pixels."""
+  images = _load(prepare_any)
+  if images.train.dtype != np.uint8:
+    for flag in ("dequantization", "pixel_scale"):
+      if FLAGS[flag].value:
+        raise UsageError(flag, f"is of 8-bit pixels, and {FLAGS.dataset} has others")
+  return images
+
+
+def _load(prepare_any: bool) -> data.ImageData:
   load = functools.partial(
     data.load,
     FLAGS.dataset,
@@ -100,9 +118,9 @@ def load_images(*, prepare_any: bool = False) -> data.ImageData:
     return load() if fits_device(images) else images
   except array_cache.CacheError as error:
     raise UsageError("array_cache_dir", f"{error}; name another directory, or none") from error
-  except DataError as error:
-    elsewhere = isinstance(error, NotPreparedError) and FLAGS.data_dir is not None
-    raise UsageError("data_dir" if elsewhere else "dataset", str(error)) from error
+  except NotPreparedError as error:
+    flag = "data_dir" if FLAGS.data_dir is not None else "dataset"
+    raise UsageError(flag, str(error)) from error
 
 
 def fits_device(images: data.ImageData) -> bool:

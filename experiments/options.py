@@ -141,6 +141,8 @@ def settle() -> None:
   if FLAGS.likelihood == "gaussian" and FLAGS.binarization != "none":
     raise UsageError("binarization", "--likelihood=gaussian takes none, since pixels stay real")
   data_options.settle()
+  if FLAGS.dequantization and FLAGS.likelihood != "gaussian":
+    raise UsageError("dequantization", "is for a density; it takes --likelihood=gaussian")
   warmup = optimizers.ADAGRAD_WARMUP_STEPS if FLAGS.optimizer == "adagrad" else 0
   if FLAGS.num_examples <= warmup * FLAGS.batch_size or FLAGS.num_examples < FLAGS.batch_size:
     least = f"more than the {warmup} steps of warm-up" if warmup else "at least one step"
@@ -163,11 +165,7 @@ def load_images() -> data.ImageData:
     raise UsageError(
       "batch_size", f"takes at most the {num_train} training images of {FLAGS.dataset}"
     )
-  if images.train.dtype == np.uint8:
-    return images
-  if FLAGS.dequantization:
-    raise UsageError("dequantization", f"is of 8-bit pixels, and {FLAGS.dataset} has others")
-  if FLAGS.likelihood == "bernoulli":
+  if FLAGS.likelihood == "bernoulli" and images.train.dtype != np.uint8:
     for source in (images.train, images.test):
       low, high = data_options.pixel_range(source)
       if not (low >= 0 and high <= 1):

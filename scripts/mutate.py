@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 class Mutation(NamedTuple):
   name: str
-  module: str  # of aevb_jax
+  module: str  # of aevb_jax, or "experiments/..."
   old: str  # stands exactly once in the module
   new: str
   tests: str  # the file of tests that must notice
@@ -199,6 +199,23 @@ MUTATIONS = [
   Mutation(
     "cache: of another source", "array_cache", 'or index["source"] != source', "", "array_cache"
   ),
+  Mutation(
+    "cache: altered index", "array_cache", 'index.pop("checksum") != ', "'' == ", "array_cache"
+  ),
+  Mutation(
+    "flags: static is dynamic",
+    "experiments/data_options",
+    'train_draw if FLAGS.binarization == "static" else None',
+    "None",
+    "data_options",
+  ),
+  Mutation(
+    "flags: always by 255",
+    "experiments/data_options",
+    "levels = pixel_scale(images)\n",
+    "levels = 255\n",
+    "data_options",
+  ),
   Mutation("prepare: no lock", "locks", "fcntl.LOCK_EX", "fcntl.LOCK_SH", "builders"),
   Mutation("cache: no lock", "locks", "fcntl.LOCK_EX", "fcntl.LOCK_SH", "array_cache"),
   Mutation("omniglot: rows for columns", "builders", ".transpose(0, 2, 1)", "", "builders"),
@@ -226,7 +243,8 @@ def is_killed(mutation: Mutation) -> bool:
     for name in ("aevb_jax", "experiments", "tests"):
       shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
-    module = copy / "aevb_jax" / f"{mutation.module}.py"
+    folder = "" if "/" in mutation.module else "aevb_jax"
+    module = copy / folder / f"{mutation.module}.py"
     text = module.read_text()
     if text.count(mutation.old) != 1:
       sys.exit(f"{mutation.name}: {mutation.old!r} must stand once in {mutation.module}.py")

@@ -107,6 +107,8 @@ def test_a_damaged_cache_is_noticed_and_made_anew(filled, name, change, caplog):
     lambda index: index["arrays"]["images"].update(dtype="int8"),
     lambda index: index["arrays"]["images"].update(sha256="0" * 64),
     lambda index: index["arrays"].update(other={"sha256": "", "shape": [], "dtype": "uint8"}),
+    lambda index: index["arrays"].pop("labels"),
+    lambda index: index.update(arrays={}),
     lambda index: index.pop("arrays"),
     lambda index: index.update(arrays=7),
   ],
@@ -133,6 +135,14 @@ def test_a_replaced_cache_stays_readable_for_who_has_it_open(filled):
   before = array_cache.fetch(filled, SOURCE, Decoder())["images"]
   fetch_again(filled, {"version": "2"}, ARRAY + 1)
   np.testing.assert_array_equal(before, ARRAY)
+
+
+def test_what_a_killed_process_left_is_removed(filled):
+  leftover = filled.with_name(f"{filled.name}.partial-abc")
+  leftover.mkdir()
+  (leftover / "images.npy").write_bytes(b"half")
+  assert fetch_again(filled, {"version": "2"})
+  assert not leftover.exists()
 
 
 def test_decoding_that_fails_leaves_nothing(tmp_path):

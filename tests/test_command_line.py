@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,14 +127,6 @@ def test_a_streamed_run_is_the_resident_run(run, tmp_path):
   for row, streamed in zip(rows(run[0]), rows(tmp_path / "run"), strict=True):
     for column in set(row) - {"seconds"}:
       assert float(streamed[column]) == pytest.approx(float(row[column]), rel=1e-6)
-
-
-def test_static_binarization(run, tmp_path):
-  result = train(*SHORT, "--binarization=static", f"--workdir={tmp_path / 'run'}")
-  assert result.returncode == 0, result.stderr
-  # The test images are the same draw, so what the runs start from is alike.
-  bounds = [float(rows(directory)[0]["test_bound"]) for directory in (run[0], tmp_path / "run")]
-  assert abs(bounds[0] - bounds[1]) < 3
 
 
 def test_other_flags_do_not_overwrite(run):
@@ -283,6 +276,10 @@ def assert_one_clear_line(result, *words):
     (["--pixel_scale=128"], ["--pixel_scale=128", "255|256"]),
     (["--dequantization"], ["--dequantization=True", "--binarization=none"]),
     (
+      ["--dequantization", "--binarization=none", "--dataset=mnist"],
+      ["--dequantization=True", "--likelihood=gaussian"],
+    ),
+    (
       ["--dequantization", "--binarization=none", "--pixel_scale=255"],
       ["--pixel_scale=255", "256 with --dequantization"],
     ),
@@ -347,6 +344,26 @@ def test_pixels_outside_the_unit_interval(float_images_dir, tmp_path):
     f"--workdir={tmp_path / 'run'}",
   )
   assert_one_clear_line(result, "--likelihood=bernoulli", "[0, 1]", "gaussian")
+
+
+def test_records_that_are_damaged_and_streamed(float_images_dir, tmp_path):
+  directory = shutil.copytree(float_images_dir, tmp_path / "tfds")
+  (record,) = directory.rglob("*train.array_record*")
+  contents = bytearray(record.read_bytes())
+  contents[60:400] = bytes(340)
+  record.write_bytes(contents)
+  result = train(
+    "--dataset=float_images",
+    f"--data_dir={directory}",
+    "--array_cache_dir=",
+    "--max_resident_mb=0",
+    "--likelihood=gaussian",
+    "--batch_size=10",
+    *SHORT,
+    f"--workdir={tmp_path / 'run'}",
+  )
+  assert result.returncode == 2 and "Traceback" not in result.stderr
+  assert "--dataset=float_images: " in result.stderr and "remove it" in result.stderr
 
 
 def test_a_bound_that_is_not_finite_stops_the_run(tmp_path):

@@ -114,6 +114,13 @@ def test_places_that_cannot_be_written(tmp_path):
   assert "--contact_sheet=" in line and "cannot be written" in line
 
 
+def test_a_contact_sheet_that_is_a_directory(tmp_path):
+  (tmp_path / "sheet.png").mkdir()
+  result = data(tmp_path)
+  assert result.returncode == 2 and "--contact_sheet=" in result.stderr.splitlines()[-1]
+  assert not list(tmp_path.glob("*.partial"))
+
+
 def test_a_cache_that_cannot_be_written(tmp_path, float_images_dir):
   line = one_clear_line(
     data(

@@ -203,3 +203,18 @@ def test_a_memory_mapped_file_is_not_kept_in_memory(tmp_path):
   assert mapped_mib() > before + 10
   assert sum(int(block.sum()) for block in blocks(pixels[5:], 1000)) + pixels[:5].sum() == total
   assert mapped_mib() < before + 5
+
+
+def test_changes_to_a_private_mapping_are_kept(tmp_path):
+  np.save(tmp_path / "pixels.npy", np.zeros((5000, 784), np.uint8))
+  changed = np.load(tmp_path / "pixels.npy", mmap_mode="c")
+  changed[:] = 7
+  changed.flags.writeable = False
+  assert all((block == 7).all() for block in blocks(changed, 1000)) and (changed == 7).all()
+
+
+def test_the_start_may_be_the_step_of_a_state():
+  expected = take([4], start=3)
+  for device in jax.devices()[:2]:
+    step = jax.device_put(jnp.int32(3), device)
+    np.testing.assert_array_equal(take([4], start=step).index, expected.index)

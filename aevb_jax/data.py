@@ -241,6 +241,7 @@ def _sources(prepared: pathlib.Path, splits: list[str]) -> dict:
 
   from aevb_jax.tfds_images import TfdsImages, reading
 
+  _dataset_info(prepared)  # says more than TFDS does where it cannot be read
   with reading(prepared):
     builder = tfds.builder_from_directory(prepared)
   return {split: TfdsImages(builder, split) for split in splits}

@@ -140,7 +140,9 @@ MUTATIONS = [
     "preprocess",
   ),
   Mutation("threshold: not above a half", "preprocess", "> 0.5)", ">= 0.5)", "preprocess"),
-  Mutation("dequantize: by 255", "preprocess", "+ u) / 256", "+ u) / 255", "preprocess"),
+  Mutation(
+    "dequantize: by 255", "preprocess", "dtype) + u) / 256", "dtype) + u) / 255", "preprocess"
+  ),
   Mutation("bits per dim: sign", "preprocess", "return 8 - ", "return 8 + ", "preprocess"),
   Mutation(
     "order: same in every epoch",

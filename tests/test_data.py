@@ -162,6 +162,9 @@ def test_unknown_version():
 def test_a_version_of_tfds_is_tfds_own_protocol():
   mnist = data.load("mnist:3.0.1", str(TFDS_DIR), decode=False)
   assert len(mnist.train) == 60_000 and mnist.validation is None
+  # Labels are read though images are not decoded; the well-known counts of the test set.
+  assert mnist.train_labels is None
+  assert np.bincount(mnist.test_labels)[[0, 1, 5]].tolist() == [980, 1135, 892]
 
 
 @needs_real_data

@@ -8,7 +8,6 @@ disk that both see. Prints the data set's card and writes a contact sheet.
 """
 
 import json
-import os
 import pathlib
 import time
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from absl import flags
 from aevb_jax import figures
 from aevb_jax.data import PROTOCOLS, ImageData
 from aevb_jax.minibatches import Source, blocks, read_rows
-from experiments import command, data_options
+from experiments import command, data_options, rundir
 from experiments.command import UsageError
 
 FLAGS = flags.FLAGS
@@ -90,9 +89,8 @@ def main() -> None:
 
 
 def contact_sheet_path() -> pathlib.Path | None:
-  name = FLAGS.dataset.replace("/", "-").replace(":", "-")
   if FLAGS.contact_sheet is None:
-    FLAGS.contact_sheet = f"runs/data/{name}.png"
+    FLAGS.contact_sheet = f"runs/data/{data_options.file_name()}.png"
   if not FLAGS.contact_sheet:
     return None
   path = pathlib.Path(FLAGS.contact_sheet).expanduser()
@@ -156,12 +154,9 @@ def draw(path: pathlib.Path, images: ImageData, splits: dict[str, Source], level
     row_labels += [name, *[""] * (len(shown[-1]) // COLUMNS - 1)]
   picture = figures.tile(np.concatenate(shown), images.image_shape, COLUMNS)
   figure = figures.draw_images(picture, FLAGS.dataset, row_labels=row_labels)
-  partial = path.with_name(path.name + ".partial")
   try:
-    figure.savefig(partial, format="png", bbox_inches="tight")
-    os.replace(partial, path)
+    rundir.save_figure(path, figure)
   except OSError as error:
-    partial.unlink(missing_ok=True)
     raise UsageError("contact_sheet", f"cannot be written ({error.strerror})") from error
 
 

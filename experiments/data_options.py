@@ -123,6 +123,11 @@ def _load(prepare_any: bool) -> data.ImageData:
     raise UsageError(flag, str(error)) from error
 
 
+def file_name() -> str:
+  """--dataset as a part of the name of a file."""
+  return FLAGS.dataset.replace("/", "-").replace(":", "-")
+
+
 def fits_device(images: data.ImageData) -> bool:
   """Whether the training set is to be kept on the device, and not streamed."""
   num_bytes = math.prod(images.train.shape) * images.train.dtype.itemsize

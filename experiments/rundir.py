@@ -84,10 +84,17 @@ def write_figure(workdir: pathlib.Path, name: str, figure) -> None:
   """Writes a matplotlib figure as NAME.png, whole or not at all; a name of PICTURES."""
   if name not in PICTURES:
     raise ValueError(f"{name} is not among {PICTURES}, which a new run of the directory replaces")
-  path = workdir / f"{name}.png"
+  save_figure(workdir / f"{name}.png", figure)
+
+
+def save_figure(path: pathlib.Path, figure) -> None:
+  """Writes a matplotlib figure as a PNG file, whole or not at all."""
   partial = path.with_name(path.name + ".partial")
-  figure.savefig(partial, format="png", bbox_inches="tight")
-  os.replace(partial, path)
+  try:
+    figure.savefig(partial, format="png", bbox_inches="tight")
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
 
 
 def write_summary(path: pathlib.Path, summary: dict) -> None:

@@ -84,9 +84,7 @@ def main() -> None:
   estimator = options.make_estimator(model, data_dim=images.train.shape[1])
   algorithm = options.make_algorithm(model, estimator, num_data=len(images.train))
   if FLAGS.workdir is None:
-    FLAGS.workdir = (
-      f"runs/{FLAGS.dataset.replace('/', '-').replace(':', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-    )
+    FLAGS.workdir = f"runs/{data_options.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
   workdir = rundir.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
   print(
     f"{describe_data()}: {len(images.train)} training and {len(images.test)} test images, "

@@ -46,8 +46,8 @@ def prepare(
       with alone(root / ".preparing", f"preparing {builder.name} in {root}", wait):
         if not builder.is_prepared():
           _prepare(builder, root, manual_dir)
-        else:  # by another process, while this one waited
-          builder.info.read_from_directory(builder.data_path)
+    if not builder.info.initialized:  # prepared by another process after `builder` was made
+      builder.info.read_from_directory(builder.data_path)
   except DataError:
     raise
   except Exception as error:  # of the file system, array_record, or TFDS

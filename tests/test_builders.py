@@ -143,6 +143,16 @@ def test_two_processes_prepare_at_once(tmp_path):
   assert contents(tmp_path / "tiny")[:2] == [".preparing", "3.0.1"]
 
 
+def test_prepared_by_another_before_this_one_looked(tmp_path):
+  with tiny.server(tiny.files()) as (address, _):
+    early = tiny.builder(tmp_path, address)
+    prepare(tiny.builder(tmp_path, address))
+    prepare(early)
+  assert [len(images) for images in tiny.read(early).values()] == [
+    len(images) for images in tiny.read(tiny.builder(tmp_path)).values()
+  ]
+
+
 def test_waiting_for_another_process_ends(tmp_path, caplog):
   builder = tiny.builder(tmp_path)
   (tmp_path / "tiny").mkdir()

@@ -9,7 +9,7 @@ import optax
 
 from aevb_jax.families import LOG_2PI
 from aevb_jax.model import init_params
-from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params, TrainState
+from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params, Scheduled, TrainState
 
 
 def gaussian_weight_prior(precision: float) -> Callable[[Params], Array]:
@@ -31,7 +31,8 @@ def gaussian_weight_prior(precision: float) -> Callable[[Params], Array]:
     return -0.5 * (precision * jnp.sum(w**2) + w.size * (LOG_2PI - math.log(precision)))
 
   def log_prior(params: Params) -> Array:
-    return sum(log_density(w) for w in jax.tree.leaves(params) if w.ndim >= 2)
+    weights = jax.tree.leaves((params.theta, params.phi))
+    return sum(log_density(w) for w in weights if w.ndim >= 2)
 
   return log_prior
 
@@ -74,22 +75,26 @@ def minibatch_objective(
 
 def aevb(
   model: Model,
-  estimator: Estimator,
+  estimator: Estimator | Scheduled,
   optimizer: optax.GradientTransformation,
   *,
   num_data: int,
   log_prior: Callable[[Params], Array] | None = None,
+  init: Callable[[Key, Model], Params] = init_params,
 ) -> Algorithm:
   """Algorithm 1 of the paper, with any estimator and any optimizer.
 
   Args:
     model: what is learned.
     estimator: of the bound, such as `elbo_b` or
-      `functools.partial(elbo_b, num_samples=L)`.
+      `functools.partial(elbo_b, num_samples=L)`; or one that changes from step to
+      step, such as `kl_warmup(elbo_b, num_steps)`.
     optimizer: from optax, or `aevb_jax.optimizers.adagrad` for the paper's.
     num_data: N, the number of examples that `fit` will be given; it weighs the
       prior against the data.
     log_prior: Params -> log p(θ), such as `gaussian_weight_prior(1.0)`.
+    init: (key, model) -> Params to start from, where the estimator needs more than θ
+      and φ: a baseline's ψ (`with_baseline`) or a q(θ) (`full_vb.init_params`).
 
   Returns:
     `init(key)` makes a `TrainState`; `update(state, batch)` takes a minibatch
@@ -97,17 +102,19 @@ def aevb(
     minibatch in nats per data point, before the update and without the prior}.
   """
 
-  def init(key: Key) -> TrainState:
+  def init_state(key: Key) -> TrainState:
     params_key, key = jax.random.split(key)
-    params = init_params(params_key, model)
+    params = init(params_key, model)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), key)
 
   def update(state: TrainState, batch: Array) -> tuple[TrainState, dict]:
     key = jax.random.fold_in(state.key, state.step)
+    scheduled = isinstance(estimator, Scheduled)
+    estimator_now = estimator.at(state.step) if scheduled else estimator
 
     def loss(params: Params) -> tuple[Array, Array]:
       objective, bound = minibatch_objective(
-        key, estimator, model, params, batch, num_data=num_data, log_prior=log_prior
+        key, estimator_now, model, params, batch, num_data=num_data, log_prior=log_prior
       )
       return -objective, bound  # optimizers minimise: the only minus sign
 
@@ -116,4 +123,4 @@ def aevb(
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, opt_state, state.key), {"bound": bound}
 
-  return Algorithm(init, update)
+  return Algorithm(init_state, update)

@@ -1,8 +1,10 @@
-"""Estimators of the variational bound: one data point, one scalar.
+"""Estimators of the variational bound of equation 3: one data point, one scalar.
 
 Each has the signature (key, model, params, x, *, num_samples) -> (). Its value
 is an unbiased estimate of the bound in nats, and its gradient with respect to
-`params` is an unbiased estimate of the bound's gradient.
+`params` is an unbiased estimate of the bound's gradient. These three take the
+gradient through z = g(ε, x); `score_function` does not, and `importance` has
+those of tighter bounds.
 """
 
 from collections.abc import Callable
@@ -11,16 +13,54 @@ import jax
 import jax.numpy as jnp
 
 from aevb_jax.families import kl_divergence
-from aevb_jax.model import log_joint
+from aevb_jax.model import log_weight
+from aevb_jax.surrogate import freeze
 from aevb_jax.types import Array, Distribution, Key, Model, Params, UnsupportedError
 
 
-def _require_reparameterized(name: str, q: Distribution) -> None:
+def posterior_samples(key: Key, q: Distribution, num_samples: int) -> Array:
+  """L draws z_l = g(ε_l, x) of q = q(z|x), through which gradients flow; shape (L, J).
+
+  Raises:
+    UnsupportedError: if q is not reparameterized.
+    ValueError: if num_samples is not positive.
+  """
   if not q.reparameterized:
     raise UnsupportedError(
-      f"{name} differentiates through samples of q(z|x), and the family "
-      f"{type(q.eta).__name__} has no reparameterization that allows it"
+      "the estimator differentiates through samples of q(z|x), and the family "
+      f"{type(q.eta).__name__} has no reparameterization that allows it; "
+      "score_function, vimco, wake_sleep and reweighted_wake_sleep need none"
     )
+  return draw(key, q, num_samples)
+
+
+def draw(key: Key, q: Distribution, num_samples: int) -> Array:
+  """L draws of any q, shape (L, J); no promise about gradients.
+
+  Raises:
+    ValueError: if num_samples is not positive.
+  """
+  if num_samples < 1:
+    raise ValueError(f"num_samples is {num_samples}, expected at least 1")
+  return jax.vmap(q.sample)(jax.random.split(key, num_samples))
+
+
+def log_weights(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
+  """log w_l = log p(x, z_l) − log q(z_l|x) with z_l ~ q(z|x), l = 1…L; shape (L,), in nats.
+
+  Any function of them, averaged over draws, is differentiated correctly with
+  respect to θ and φ, so that most estimators are one line on top of this one:
+  `elbo_a` is their mean, `iwae` the log of the mean of the weights.
+
+  Costs one pass through the encoder and L through the decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is not positive.
+  """
+  q = model.encoder.given(params.phi, x)
+  z = posterior_samples(key, q, num_samples)
+  return jax.vmap(lambda z: log_weight(model, params.theta, q, x, z))(z)
 
 
 def elbo_a(key: Key, model: Model, params: Params, x: Array, *, num_samples: int = 1) -> Array:
@@ -34,20 +74,14 @@ def elbo_a(key: Key, model: Model, params: Params, x: Array, *, num_samples: int
     num_samples: L.
 
   Returns:
-    An estimate of the bound of equation 3 in nats, shape (). Costs one pass
-    through the encoder and L through the decoder.
+    An unbiased estimate of the bound of equation 3 in nats, shape (), with an
+    unbiased gradient. Costs one pass through the encoder and L through the decoder.
 
   Raises:
     UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is not positive.
   """
-  q = model.encoder.given(params.phi, x)
-  _require_reparameterized("elbo_a", q)
-
-  def term(key: Key) -> Array:
-    z = q.sample(key)
-    return log_joint(model, params.theta, x, z) - q.log_prob(z)
-
-  return jnp.mean(jax.vmap(term)(jax.random.split(key, num_samples)))
+  return jnp.mean(log_weights(key, model, params, x, num_samples=num_samples))
 
 
 def elbo_b(
@@ -70,18 +104,39 @@ def elbo_b(
     kl: (q, p) -> KL(q ‖ p) in nats, exact.
 
   Returns:
-    An estimate of the bound of equation 3 in nats, shape (). Usually of lower
-    variance than `elbo_a`, at the same cost.
+    An unbiased estimate of the bound of equation 3 in nats, shape (), with an
+    unbiased gradient. Usually of lower variance than `elbo_a`, at the same cost;
+    near the optimum, where log p(x, z) − log q(z|x) hardly varies, of higher.
 
   Raises:
     UnsupportedError: if q(z|x) is not reparameterized, or `kl` knows no closed form
       for the pair of q(z|x) and p(z).
+    ValueError: if num_samples is not positive.
   """
   q = model.encoder.given(params.phi, x)
-  _require_reparameterized("elbo_b", q)
-
-  def reconstruction(key: Key) -> Array:
-    return model.decoder.given(params.theta, q.sample(key)).log_prob(x)
-
-  reconstructions = jax.vmap(reconstruction)(jax.random.split(key, num_samples))
+  z = posterior_samples(key, q, num_samples)
+  reconstructions = jax.vmap(lambda z: model.decoder.given(params.theta, z).log_prob(x))(z)
   return jnp.mean(reconstructions) - kl(q, model.prior(params.theta))
+
+
+def sticking_the_landing(
+  key: Key, model: Model, params: Params, x: Array, *, num_samples: int = 1
+) -> Array:
+  """`elbo_a` without the score ∇φ log q(z|x), whose mean is zero.
+
+  (1/L) Σ_l log p(x, z_l) − log q(z_l|x; φ held fixed), z_l = g(ε_l, x; φ): at
+  the exact posterior the gradient with respect to φ is zero for every ε, where
+  that of `elbo_a` still has the noise of the score. Away from it the score may
+  also lower the variance.
+
+  Source: Roeder, Wu & Duvenaud (2017), equation 8.
+
+  Args and raises: those of `elbo_a`.
+
+  Returns:
+    The value of `elbo_a` on the same key, with an unbiased gradient of the bound
+    of equation 3. The cost is that of `elbo_a`.
+  """
+  q = model.encoder.given(params.phi, x)
+  z = posterior_samples(key, q, num_samples)
+  return jnp.mean(jax.vmap(lambda z: log_weight(model, params.theta, freeze(q), x, z))(z))

@@ -1,5 +1,6 @@
 """Families of distributions, and the reparameterization trick (section 2.4)."""
 
+import functools
 import math
 from collections.abc import Callable
 from types import MappingProxyType
@@ -31,6 +32,7 @@ def distribution(family: Family, eta: Eta) -> Distribution:
     mean=family.mean(eta),
     eta=eta,
     reparameterized=family.reparameterized,
+    at=functools.partial(distribution, family),
   )
 
 
@@ -131,15 +133,23 @@ def bernoulli(size: int) -> Family:
 
 
 def _kl_diagonal_gaussians(q: DiagonalGaussian, p: DiagonalGaussian) -> Array:
-  # With p = N(0, I) this is appendix B: -KL = 1/2 sum(1 + log_var - mean² - var).
+  # With p = N(0, I) this is appendix B: -KL_j = (1 + log_var_j - mean_j² - var_j) / 2.
   variance_ratio = jnp.exp(q.log_var - p.log_var)
   squared_distance = ((q.mean - p.mean) * jnp.exp(-0.5 * p.log_var)) ** 2
-  return 0.5 * jnp.sum(variance_ratio + squared_distance - 1 + p.log_var - q.log_var)
+  return 0.5 * (variance_ratio + squared_distance - 1 + p.log_var - q.log_var)
+
+
+def _kl_bernoullis(q: Bernoulli, p: Bernoulli) -> Array:
+  # E_q of log q - log p, where log P(z = 1) = -softplus(-logit), log P(z = 0) = -softplus(logit).
+  on = jax.nn.softplus(-p.logits) - jax.nn.softplus(-q.logits)
+  off = jax.nn.softplus(p.logits) - jax.nn.softplus(q.logits)
+  return jax.nn.sigmoid(q.logits) * on + jax.nn.sigmoid(-q.logits) * off
 
 
 _CLOSED_FORM_KL = MappingProxyType(
   {
     (DiagonalGaussian, DiagonalGaussian): _kl_diagonal_gaussians,
+    (Bernoulli, Bernoulli): _kl_bernoullis,
   }
 )
 
@@ -148,16 +158,22 @@ def kl_divergence(q: Distribution, p: Distribution) -> Array:
   """KL(q ‖ p) in nats, in closed form; shape ().
 
   The pair is found by the types of the two etas. Implemented: diagonal Gaussian
-  against diagonal Gaussian, of which appendix B is the case p = N(0, I).
+  against diagonal Gaussian, of which appendix B is the case p = N(0, I), and
+  Bernoulli against Bernoulli.
 
   Raises:
     UnsupportedError: for a pair that has no closed form here.
   """
+  return jnp.sum(kl_per_latent(q, p))
+
+
+def kl_per_latent(q: Distribution, p: Distribution) -> Array:
+  """The terms of `kl_divergence`, one for each of J independent latents; shape (J,)."""
   pair = type(q.eta), type(p.eta)
   if pair not in _CLOSED_FORM_KL:
     names = " ‖ ".join(eta.__name__ for eta in pair)
     raise UnsupportedError(
       f"no closed form is known for KL({names}); estimate it from samples, "
-      "as elbo_a does, or give elbo_b a function (q, p) -> KL as `kl`"
+      "as elbo_a does, or give a function (q, p) -> KL as `kl`"
     )
   return _CLOSED_FORM_KL[pair](q.eta, p.eta)

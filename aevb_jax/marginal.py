@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.model import log_joint
+from aevb_jax.model import log_weight
 from aevb_jax.types import Array, Key, Model, Params
 
 
@@ -57,12 +57,11 @@ def importance_sampling(
   chunk_size = min(chunk_size, num_samples)
   q = model.encoder.given(params.phi, x)
 
-  def log_weight(key: Key) -> Array:
-    z = q.sample(key)
-    return log_joint(model, params.theta, x, z) - q.log_prob(z)
+  def log_w_of(key: Key) -> Array:
+    return log_weight(model, params.theta, q, x, q.sample(key))
 
   def add_chunk(i: Array, log_sums: tuple[Array, Array]) -> tuple[Array, Array]:
-    log_w = jax.vmap(log_weight)(jax.random.split(jax.random.fold_in(key, i), chunk_size))
+    log_w = jax.vmap(log_w_of)(jax.random.split(jax.random.fold_in(key, i), chunk_size))
     drawn = i * chunk_size + jnp.arange(chunk_size)
     log_w = jnp.where(drawn < num_samples, log_w, -jnp.inf)  # the last chunk may be partial
     log_sum, log_sum_of_squares = log_sums

@@ -7,6 +7,8 @@ optax they descend; `aevb` hands them the gradient of minus the bound.
 import jax.numpy as jnp
 import optax
 
+from aevb_jax.types import Params
+
 ADAGRAD_WARMUP_STEPS = 100  # the author's code; a shorter run moves nothing
 
 
@@ -44,3 +46,27 @@ def adam(step_size: float) -> optax.GradientTransformation:
 def sgd(step_size: float) -> optax.GradientTransformation:
   """Stochastic gradient steps of constant size."""
   return optax.inject_hyperparams(lambda step_size: optax.sgd(step_size))(step_size)
+
+
+def moving_average(
+  optimizer: optax.GradientTransformation, *, decay: float = 0.9
+) -> optax.GradientTransformation:
+  """`optimizer` for θ and φ, and for ψ the exponential moving average of what it is to follow.
+
+  `score_function` gives ψ the gradient f − ψ, averaged over the minibatch, so that
+  steps of 1 − decay along it are ψ ← decay ψ + (1 − decay) mean f. The state is the
+  pair of the optimizer's and ψ's.
+  """
+  average = sgd(1 - decay)
+
+  def init(params: Params) -> tuple:
+    return optimizer.init(params._replace(psi=())), average.init(params.psi)
+
+  def update(grads: Params, state: tuple, params: Params) -> tuple[Params, tuple]:
+    updates, optimizer_state = optimizer.update(
+      grads._replace(psi=()), state[0], params._replace(psi=())
+    )
+    psi_updates, average_state = average.update(grads.psi, state[1], params.psi)
+    return updates._replace(psi=psi_updates), (optimizer_state, average_state)
+
+  return optax.GradientTransformation(init, update)

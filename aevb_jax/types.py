@@ -45,6 +45,7 @@ class Distribution(NamedTuple):
   mean: Array  # E[z]
   eta: Eta  # for closed-form divergences
   reparameterized: bool  # whether gradients flow through `sample`
+  at: Callable[[Eta], "Distribution"]  # the member of the same family with another eta
 
 
 class Conditional(NamedTuple):
@@ -74,6 +75,12 @@ class Params(NamedTuple):
 # its gradient with respect to params is the gradient estimator. Bounds are
 # maximised. The number of samples L is a keyword, bound by functools.partial.
 Estimator = Callable[[Key, Model, Params, Array], Array]
+
+
+class Scheduled(NamedTuple):
+  """An estimator that changes in the course of training, such as `kl_warmup` makes."""
+
+  at: Callable[[Array], Estimator]  # updates made so far -> the estimator of the next
 
 
 # (key, pixels of one image) -> x, a data point of shape (D,).

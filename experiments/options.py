@@ -1,37 +1,38 @@
 """The flags that experiments share, and the functions and numbers they stand for."""
 
-import functools
-import importlib
-import inspect
 import math
 import os
-import traceback
-from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import numpy as np
 from absl import flags
 
-from aevb_jax import data, estimators, optimizers
+from aevb_jax import data, optimizers
 from aevb_jax.aevb import aevb, gaussian_weight_prior
 from aevb_jax.families import bernoulli, diagonal_gaussian
-from aevb_jax.model import init_params, mlp_vae
-from aevb_jax.types import Algorithm, Array, Estimator, Family, Key, Model, UnsupportedError
-from experiments import data_options
+from aevb_jax.model import fair_coins, mlp_vae, standard_normal
+from aevb_jax.score_function import moving_average, with_baseline
+from aevb_jax.types import Algorithm, Family, Model
+from experiments import data_options, estimator_options
 from experiments.command import CACHE, UsageError
+from experiments.estimator_options import Estimation
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(data_options)
+flags.adopt_module_key_flags(estimator_options)
 
-ESTIMATORS = {"elbo_a": estimators.elbo_a, "elbo_b": estimators.elbo_b}
+LATENTS = {
+  "gaussian": dict(posterior=diagonal_gaussian, prior=standard_normal),
+  "bernoulli": dict(posterior=bernoulli, prior=fair_coins),
+}
 OPTIMIZERS = {"adagrad": optimizers.adagrad, "adam": optimizers.adam, "sgd": optimizers.sgd}
 
 # Sections 5 and C; what the paper leaves open is settled as its first author's code does.
 PRESETS = {
   "paper": dict(
     binarization="none",
-    hidden_dim=500,
+    hidden_dim=["500"],
     min_std=0.0,
     estimator="elbo_b",
     num_samples=1,
@@ -43,7 +44,7 @@ PRESETS = {
   )
 }
 
-flags.DEFINE_enum("model", "mlp", ["mlp"], "mlp: one tanh layer on each side (appendix C).")
+flags.DEFINE_enum("model", "mlp", ["mlp"], "mlp: tanh layers on each side (appendix C).")
 flags.DEFINE_enum(
   "likelihood", "bernoulli", ["bernoulli", "gaussian"], "p(x|z): appendix C.1 or C.2."
 )
@@ -58,14 +59,15 @@ flags.DEFINE_float(
   lower_bound=0.0,
 )
 flags.DEFINE_integer("latent_dim", 2, "J, dimensions of z.", lower_bound=1)
-flags.DEFINE_integer("hidden_dim", 500, "Hidden units of encoder and decoder.", lower_bound=1)
-flags.DEFINE_string(
-  "estimator",
-  "elbo_b",
-  f"{' or '.join(ESTIMATORS)} (equations 6 and 7), or package.module:function for your own, called "
-  "with (key, model, params, x, num_samples=L) for one data point x, returning a scalar.",
+flags.DEFINE_enum(
+  "latents",
+  "gaussian",
+  list(LATENTS),
+  "q(z|x) and p(z): N(0, I), or fair coins for binary latents.",
 )
-flags.DEFINE_integer("num_samples", 1, "L, samples of z per data point.", lower_bound=1)
+flags.DEFINE_list(
+  "hidden_dim", ["500"], "Hidden units of encoder and decoder; 200,200 for two layers of each."
+)
 flags.DEFINE_integer("batch_size", 100, "M, data points per minibatch.", lower_bound=1)
 flags.DEFINE_enum(
   "optimizer",
@@ -120,6 +122,11 @@ def _check_step_size(value: float) -> bool:
 @flags.validator("min_std", "takes a finite number of at least 0")
 def _check_finite(value: float) -> bool:
   return math.isfinite(value)
+
+
+@flags.validator("hidden_dim", "takes positive whole numbers, separated by commas")
+def _check_hidden_dim(value: list[str]) -> bool:
+  return all(units.isdigit() and int(units) > 0 for units in value)
 
 
 @flags.validator("init", "takes flax or a positive standard deviation")
@@ -186,7 +193,8 @@ def make_model(images: data.ImageData) -> Model:
     _likelihood(data_dim),
     data_dim=data_dim,
     latent_dim=FLAGS.latent_dim,
-    hidden_dim=FLAGS.hidden_dim,
+    hidden_dim=[int(units) for units in FLAGS.hidden_dim],
+    **LATENTS[FLAGS.latents],
     kernel_init=kernel_init,
     bias_init=bias_init,
   )
@@ -199,62 +207,16 @@ def _likelihood(data_dim: int) -> Family:
   return diagonal_gaussian(data_dim, mean_link=mean_link, min_std=FLAGS.min_std)
 
 
-def make_estimator(model: Model, data_dim: int) -> Estimator:
-  """The estimator with L bound, tried on shapes so that a misfit shows before training."""
-  function = ESTIMATORS.get(FLAGS.estimator) or _import_estimator()
-  estimator = functools.partial(function, num_samples=FLAGS.num_samples)
-
-  def once(key: Key, x: Array) -> Array:
-    return estimator(key, model, init_params(key, model), x)
-
-  try:
-    value = jax.eval_shape(once, jax.random.key(0), jax.numpy.zeros(data_dim))
-  except Exception as error:  # whatever a user's function raises
-    raise UsageError("estimator", f"fails on a data point: {_one_line(error)}") from error
-  if getattr(value, "shape", None) != () or not np.issubdtype(value.dtype, np.floating):
-    raise UsageError("estimator", f"must return a float scalar for one data point, not {value}")
-  return estimator
-
-
-def _import_estimator() -> Callable[..., Array]:
-  module_name, colon, name = FLAGS.estimator.partition(":")
-  if not colon:
-    known = ", ".join(ESTIMATORS)
-    raise UsageError("estimator", f"unknown; takes {known}, or package.module:function")
-  try:
-    function = getattr(importlib.import_module(module_name), name)
-  except (Exception, SystemExit) as error:  # whatever importing a user's module raises
-    raise UsageError("estimator", f"cannot be imported: {_one_line(error)}") from error
-  if not callable(function):
-    raise UsageError("estimator", f"is {type(function).__name__}, which cannot be called")
-  try:
-    inspect.signature(function).bind("key", "model", "params", "x", num_samples=1)
-  except (TypeError, ValueError) as error:
-    takes = "is called with (key, model, params, x, num_samples=L)"
-    raise UsageError("estimator", f"{takes}, which it does not accept: {error}") from error
-  return function
-
-
-def _one_line(error: BaseException) -> str:
-  """What was raised and, for an error in a user's own code, where."""
-  what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-  installed = ("<", os.path.dirname(os.__file__), os.path.dirname(data.__file__), __file__)
-  frames = [
-    frame
-    for frame in traceback.extract_tb(error.__traceback__)
-    if not frame.filename.startswith(installed) and "site-packages" not in frame.filename
-  ]
-  if isinstance(error, UnsupportedError) or not frames:
-    return what
-  return f"{what} ({frames[-1].filename}, line {frames[-1].lineno})"
-
-
-def make_algorithm(model: Model, estimator: Estimator, num_data: int) -> Algorithm:
+def make_algorithm(model: Model, estimation: Estimation, num_data: int) -> Algorithm:
   """Algorithm 1 with the optimizer and the prior on the weights that the flags name."""
+  optimizer = OPTIMIZERS[FLAGS.optimizer](FLAGS.step_size)
+  if estimation.baseline is moving_average:
+    optimizer = optimizers.moving_average(optimizer)
   return aevb(
     model,
-    estimator,
-    OPTIMIZERS[FLAGS.optimizer](FLAGS.step_size),
+    estimation.objective,
+    optimizer,
     num_data=num_data,
     log_prior=gaussian_weight_prior(FLAGS.weight_prior) if FLAGS.weight_prior else None,
+    init=with_baseline(estimation.baseline),
   )

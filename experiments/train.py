@@ -37,7 +37,7 @@ from aevb_jax.train import (
   mean_and_standard_error,
 )
 from aevb_jax.types import Algorithm, Array, Key, Model, Params, TrainState
-from experiments import command, data_options, options, rundir
+from experiments import command, data_options, estimator_options, options, rundir
 from experiments.data_options import Pixels
 
 FLAGS = flags.FLAGS
@@ -81,8 +81,8 @@ def main() -> None:
   options.settle()
   images = options.load_images()
   model = options.make_model(images)
-  estimator = options.make_estimator(model, data_dim=images.train.shape[1])
-  algorithm = options.make_algorithm(model, estimator, num_data=len(images.train))
+  estimation = estimator_options.make_estimation(model, images.train.shape[1], FLAGS.batch_size)
+  algorithm = options.make_algorithm(model, estimation, num_data=len(images.train))
   if FLAGS.workdir is None:
     FLAGS.workdir = f"runs/{data_options.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
   workdir = rundir.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
@@ -94,7 +94,7 @@ def main() -> None:
   train_key, likelihood_key, picture_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
 
   def bound(key: Key, params: Params, x: Array) -> Array:
-    return estimator(key, model, params, x)
+    return estimation.bound(key, model, params, x)
 
   with rundir.metrics_writer(workdir, COLUMNS) as write_row:
     try:
@@ -298,7 +298,7 @@ def draw_pictures(
   reconstructions = figures.decode(model, params, figures.encode(model, params, test))
   save("reconstructions", figures.draw_pairs(test, reconstructions, shape, title))
 
-  if FLAGS.latent_dim == 2:
+  if FLAGS.latent_dim == 2 and FLAGS.latents == "gaussian":
     z = figures.manifold_latents(20)
     picture = figures.tile(figures.decode(model, params, z), shape, columns=20, background=0.0)
     save("manifold", figures.draw_images(picture, f"{FLAGS.dataset}: the learned manifold"))

@@ -1,0 +1,106 @@
+"""Other objectives than the bound, as wrappers over any estimator of it.
+
+Each adds a closed-form term of KL(q(z|x) ‖ p(z)) to what it wraps. An estimate of the
+bound that is unbiased stays unbiased, now for the new objective. The value is the new
+objective's and no longer a bound: evaluate with the estimator itself.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from aevb_jax.families import kl_divergence, kl_per_latent
+from aevb_jax.types import Array, Distribution, Estimator, Key, Model, Params, Scheduled
+
+KL = Callable[[Distribution, Distribution], Array]
+
+
+def beta_weighted(
+  estimator: Estimator, beta: float | Array, *, kl: KL = kl_divergence
+) -> Estimator:
+  """E_q[log p(x|z)] − β KL(q ‖ p), for an estimator of equation 3, as its value plus (1 − β) KL.
+
+  Over an estimator of another bound it adds the same term.
+
+  Source: Higgins et al. (2017), equation 4.
+
+  Args:
+    estimator: any.
+    beta: β, of any size; shape ().
+    kl: (q, p) -> KL(q ‖ p) in nats, exact.
+
+  Returns:
+    An estimator; it raises UnsupportedError where `kl` knows no closed form. Costs
+    nothing beyond the estimator: the encoder runs once for both.
+  """
+
+  def weighted(key: Key, model: Model, params: Params, x: Array, **kwargs) -> Array:
+    q, model = _share_posterior(model, params, x)
+    bound = estimator(key, model, params, x, **kwargs)
+    return bound + (1 - beta) * kl(q, model.prior(params.theta))
+
+  return weighted
+
+
+def kl_warmup(
+  estimator: Estimator, num_steps: int, *, beta: float = 1.0, kl: KL = kl_divergence
+) -> Scheduled:
+  """`beta_weighted` with a weight that grows linearly from 0 to β in the first `num_steps` updates.
+
+  Source: Bowman et al. (2016), section 3.1; Sønderby et al. (2016), section 2.3.
+
+  Raises:
+    ValueError: if num_steps is not positive.
+  """
+  if num_steps < 1:
+    raise ValueError(f"num_steps is {num_steps}, expected at least 1")
+
+  def at(step: Array) -> Estimator:
+    return beta_weighted(estimator, beta * jnp.minimum(step / num_steps, 1.0), kl=kl)
+
+  return Scheduled(at)
+
+
+def free_bits(estimator: Estimator, nats: float, *, kl: KL = kl_per_latent) -> Estimator:
+  """KL_j below λ costs λ: Σ_j max(λ, KL_j) in place of Σ_j KL_j, for each data point.
+
+  A latent then has no reason to give up its last λ nats. The source takes the
+  maximum after averaging over the minibatch; here, as everywhere, it is taken of one
+  data point.
+
+  Source: Kingma et al. (2016), section 3 and appendix C.8.
+
+  Args:
+    estimator: any.
+    nats: λ, for each latent.
+    kl: (q, p) -> (J,) terms of KL(q ‖ p) in nats, exact.
+
+  Returns:
+    An estimator; it raises UnsupportedError where `kl` knows no closed form. Costs
+    nothing beyond the estimator.
+
+  Raises:
+    ValueError: if λ is negative.
+  """
+  if nats < 0:
+    raise ValueError(f"nats is {nats}, expected at least 0")
+
+  def with_free_bits(key: Key, model: Model, params: Params, x: Array, **kwargs) -> Array:
+    q, model = _share_posterior(model, params, x)
+    bound = estimator(key, model, params, x, **kwargs)
+    return bound - jnp.sum(jnp.maximum(nats - kl(q, model.prior(params.theta)), 0))
+
+  return with_free_bits
+
+
+def _share_posterior(model: Model, params: Params, x: Array) -> tuple[Distribution, Model]:
+  """q(z|x), and a model whose encoder has it ready when asked for the very same phi and x.
+
+  Compilers merge two identical forward passes but not their backward passes.
+  """
+  q = model.encoder.given(params.phi, x)
+
+  def given(phi, other_x) -> Distribution:
+    return q if phi is params.phi and other_x is x else model.encoder.given(phi, other_x)
+
+  return q, model._replace(encoder=model.encoder._replace(given=given))

@@ -1,0 +1,50 @@
+"""Where a gradient is to be another than that of the value.
+
+An estimator is a scalar whose value estimates a bound and whose gradient
+estimates the bound's gradient. Automatic differentiation of an unbiased value
+does not always give that, nor the estimator of least variance: these three
+functions change the gradient and leave the value alone.
+"""
+
+import jax
+
+from aevb_jax.types import Array, Distribution
+
+
+def replace_gradient(value: Array, surrogate: Array) -> Array:
+  """`value` itself, with the gradient of `surrogate` in place of its own; both of shape ().
+
+  >>> def score_function(key, model, params, x, *, num_samples):  # section 2.2
+  ...   ...
+  ...   return replace_gradient(jnp.mean(f), jnp.mean(stop_gradient(f) * log_q))
+  """
+  # The difference is exactly 0, so that the value is not rounded.
+  return jax.lax.stop_gradient(value) + (surrogate - jax.lax.stop_gradient(surrogate))
+
+
+@jax.custom_jvp
+def scale_gradient(z: Array, scale: Array) -> Array:
+  """`z` itself, through which gradients pass `scale` times as large.
+
+  Args:
+    z: of any shape.
+    scale: shape (); no gradient flows into it.
+  """
+  del scale
+  return z
+
+
+@scale_gradient.defjvp
+def _scale_gradient_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  z, scale = primals
+  return z, scale * tangents[0]
+
+
+def freeze(q: Distribution) -> Distribution:
+  """`q` with its parameters taken as constants.
+
+  In log q(z|x) of a z drawn by reparameterization it leaves the gradient through
+  z and stops the one through the parameters, the score, whose mean is zero (Roeder,
+  Wu & Duvenaud 2017).
+  """
+  return q.at(jax.lax.stop_gradient(q.eta))

@@ -158,3 +158,53 @@ def draw_latents(z: Array, labels: np.ndarray | None, title: str) -> "Figure":
   axes.set_ylabel("$z_2$")
   axes.set_title(title, fontsize=9)
   return figure
+
+
+def draw_gradient_noise(rows: Sequence[dict], title: str) -> "Figure":
+  """Variance, signal-to-noise ratio, and variance × cost against the number of samples.
+
+  Args:
+    rows: of `experiments.gradients`, with at, estimator, num_samples, block, variance and
+      snr with their intervals, and variance_x_milliseconds. The blocks theta and phi of
+      every `at` are a row of panels each.
+    title: above the panels.
+  """
+  from matplotlib.ticker import NullFormatter
+
+  stages = sorted({row["at"] for row in rows})
+  numbers = sorted({row["num_samples"] for row in rows})
+  estimators = list(dict.fromkeys(row["estimator"] for row in rows))
+  panels = [(at, block) for at in stages for block in ("theta", "phi")]
+  names = {"variance": "variance", "snr": "SNR", "variance_x_milliseconds": "variance × ms"}
+  symbols = {"theta": "θ", "phi": "φ"}
+  figure = _figure(9.5, 0.8 + 2.1 * len(panels))
+  axes = figure.subplots(len(panels), len(names), sharex=True, squeeze=False)
+  for (at, block), line in zip(panels, axes):
+    for axis, (name, label) in zip(line, names.items()):
+      for i, estimator in enumerate(estimators):
+        chosen = [
+          row
+          for row in rows
+          if (row["at"], row["block"], row["estimator"]) == (at, block, estimator) and row[name] > 0
+        ]
+        samples = np.array([row["num_samples"] for row in chosen])
+        value = np.array([row[name] for row in chosen])
+        low = np.array([row.get(f"{name}_low", row[name]) for row in chosen])
+        high = np.array([row.get(f"{name}_high", row[name]) for row in chosen])
+        error = np.abs([value - np.maximum(low, value * 1e-2), high - value])
+        color, marker = f"C{i % 10}", "osD^vP*X"[i % 8]
+        style = dict(color=color, marker=marker, markersize=4, linewidth=1, capsize=2)
+        axis.errorbar(samples, value, error, label=estimator, **style)
+      axis.set_xscale("log")
+      axis.set_yscale("log")
+      axis.set_xticks(numbers, numbers)
+      axis.xaxis.set_minor_formatter(NullFormatter())
+      axis.set_ylabel(f"{symbols[block]}: {label}, {at:,} samples seen", fontsize=7)
+      axis.tick_params(which="both", labelsize=6)
+      axis.grid(alpha=0.3)
+  for axis in axes[-1]:
+    axis.set_xlabel("samples per data point", fontsize=8)
+  handles, labels = axes[0, 0].get_legend_handles_labels()
+  figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7, frameon=False)
+  figure.suptitle(title, fontsize=9)
+  return figure

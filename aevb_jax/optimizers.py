@@ -48,25 +48,31 @@ def sgd(step_size: float) -> optax.GradientTransformation:
   return optax.inject_hyperparams(lambda step_size: optax.sgd(step_size))(step_size)
 
 
+def with_psi(
+  optimizer: optax.GradientTransformation, psi_optimizer: optax.GradientTransformation
+) -> optax.GradientTransformation:
+  """`optimizer` for θ and φ, another one for ψ; the state is the pair of theirs."""
+
+  def init(params: Params) -> tuple:
+    return optimizer.init(params._replace(psi=())), psi_optimizer.init(params.psi)
+
+  def update(grads: Params, state: tuple, params: Params) -> tuple[Params, tuple]:
+    model_state, psi_state = state
+    updates, model_state = optimizer.update(
+      grads._replace(psi=()), model_state, params._replace(psi=())
+    )
+    psi_updates, psi_state = psi_optimizer.update(grads.psi, psi_state, params.psi)
+    return updates._replace(psi=psi_updates), (model_state, psi_state)
+
+  return optax.GradientTransformation(init, update)
+
+
 def moving_average(
   optimizer: optax.GradientTransformation, *, decay: float = 0.9
 ) -> optax.GradientTransformation:
-  """`optimizer` for θ and φ, and for ψ the exponential moving average of what it is to follow.
+  """`optimizer` for θ and φ; ψ becomes the exponential moving average of the signal.
 
   `score_function` gives ψ the gradient f − ψ, averaged over the minibatch, so that
-  steps of 1 − decay along it are ψ ← decay ψ + (1 − decay) mean f. The state is the
-  pair of the optimizer's and ψ's.
+  steps of 1 − decay along it are ψ ← decay ψ + (1 − decay) mean f.
   """
-  average = sgd(1 - decay)
-
-  def init(params: Params) -> tuple:
-    return optimizer.init(params._replace(psi=())), average.init(params.psi)
-
-  def update(grads: Params, state: tuple, params: Params) -> tuple[Params, tuple]:
-    updates, optimizer_state = optimizer.update(
-      grads._replace(psi=()), state[0], params._replace(psi=())
-    )
-    psi_updates, average_state = average.update(grads.psi, state[1], params.psi)
-    return updates._replace(psi=psi_updates), (optimizer_state, average_state)
-
-  return optax.GradientTransformation(init, update)
+  return with_psi(optimizer, sgd(1 - decay))

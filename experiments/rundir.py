@@ -18,10 +18,11 @@ FLAGS = flags.FLAGS
 # These say where things are and how they are read, not what is computed.
 NOT_WRITTEN = ("workdir", "compilation_cache_dir", "array_cache_dir")
 NOT_COMPARED = ("data_dir", "manual_dir", "mirror", "max_resident_mb")
-PICTURES = ("bound", "samples", "reconstructions", "manifold", "latents")
+PICTURES = ("bound", "samples", "reconstructions", "manifold", "latents", "gradients", "full_vb")
 OUTPUTS = (
   "summary.json",
   "metrics.csv",
+  "gradients.csv",
   "events.out.tfevents.*",
   "*.partial",
   *(f"{name}.png" for name in PICTURES),

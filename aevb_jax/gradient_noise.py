@@ -1,0 +1,159 @@
+"""Bias, variance and signal-to-noise ratio of gradient estimators, each with an interval.
+
+Gradients of one fixed minibatch are drawn again and again, in B batches of n. A batch
+leaves its mean, a vector, and its variance, a number for each block of parameters;
+everything else is computed from the inner products of those means, in which products
+of two different batches have no noise of their own to be corrected for.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+
+from aevb_jax.types import Array, Estimator, Key, Model, Params, PyTree
+
+
+class Interval(NamedTuple):
+  """An estimate and the ends of its confidence interval."""
+
+  value: float
+  low: float
+  high: float
+
+
+class GradientBatch(NamedTuple):
+  """n gradients of the same minibatch with independent noise."""
+
+  mean: PyTree  # {"theta": ..., "phi": ...}
+  variance: PyTree  # a number per leaf: the sum over coordinates of the unbiased variance
+
+
+def gradient_batch(
+  key: Key,
+  estimator: Estimator,
+  model: Model,
+  params: Params,
+  minibatch: Array,
+  *,
+  num_repeats: int,
+) -> GradientBatch:
+  """Draws the gradient of the mean over a minibatch (M, D) `num_repeats` times.
+
+  Args:
+    key: consumed; the same key gives estimators that draw alike the same noise.
+    num_repeats: n, at least 2.
+  """
+
+  def gradient(key: Key) -> PyTree:
+    keys = jax.random.split(key, len(minibatch))
+
+    def mean(theta: PyTree, phi: PyTree) -> Array:
+      p = params._replace(theta=theta, phi=phi)
+      return jnp.mean(jax.vmap(lambda key, x: estimator(key, model, p, x))(keys, minibatch))
+
+    theta, phi = jax.grad(mean, argnums=(0, 1))(params.theta, params.phi)
+    return {"theta": theta, "phi": phi}
+
+  first_key, *keys = jax.random.split(key, 2)
+  first = gradient(first_key)  # what is summed is the difference to it, which loses no digits
+
+  def add(sums: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], None]:
+    difference = jax.tree.map(jnp.subtract, gradient(key), first)
+    squares = jax.tree.map(lambda d: jnp.sum(d**2), difference)
+    return jax.tree.map(jnp.add, sums, (difference, squares)), None
+
+  zeros = jax.tree.map(jnp.zeros_like, first), jax.tree.map(lambda g: jnp.zeros((), g.dtype), first)
+  (sums, squares), _ = jax.lax.scan(add, zeros, jax.random.split(keys[0], num_repeats - 1))
+  mean = jax.tree.map(lambda f, s: f + s / num_repeats, first, sums)
+  variance = jax.tree.map(
+    lambda s, q: (q - jnp.sum(s**2) / num_repeats) / (num_repeats - 1), sums, squares
+  )
+  return GradientBatch(mean, variance)
+
+
+def blocks(gradient: PyTree) -> dict[str, list[int]]:
+  """The leaves of a gradient by block: theta, phi, and each of their layers."""
+  named = {}
+  for i, (path, _) in enumerate(jax.tree_util.tree_flatten_with_path(gradient)[0]):
+    names = [str(getattr(entry, "key", getattr(entry, "name", entry))) for entry in path]
+    for name in {names[0], "/".join(names[:2])}:
+      named.setdefault(name, []).append(i)
+  return dict(sorted(named.items(), key=lambda item: (item[0].count("/"), item[0])))
+
+
+def inner_products(first: Sequence[PyTree], second: Sequence[PyTree], leaves: list[int]) -> Array:
+  """⟨first_b, second_b'⟩ over some leaves, for every pair of batches; shape (B, B)."""
+  total = np.zeros((len(first), len(second)))
+  flat = [[jax.tree.leaves(tree) for tree in trees] for trees in (first, second)]
+  for i in leaves:
+    a, b = (np.stack([np.ravel(leaf[i]) for leaf in trees]).astype(np.float64) for trees in flat)
+    total += a @ b.T
+  return total
+
+
+def variance(variances: Array, confidence: float = 0.95) -> Interval:
+  """The mean of B independent variances (B,), with Student's interval."""
+  variances = np.asarray(variances, np.float64)
+  error = variances.std(ddof=1) / np.sqrt(len(variances))
+  return _around(variances.mean(), error, len(variances), confidence)
+
+
+def signal_to_noise(products: Array, variances: Array, confidence: float = 0.95) -> Interval:
+  """‖E g‖ / √(tr Var g) of one gradient, from the batches' inner products and variances.
+
+  For a block of one coordinate it is the ratio of Rainforth et al. (2018), equation 9.
+  ‖E g‖² is estimated without bias by the products of different batches.
+  """
+
+  def ratio(kept: Array) -> float:
+    signal = off_diagonal_mean(products[np.ix_(kept, kept)])
+    noise = np.mean(variances[kept])
+    return np.sqrt(max(signal, 0.0) / noise) if noise > 0 else np.inf
+
+  return _jackknife(ratio, len(variances), confidence)
+
+
+def relative_bias(
+  differences: Array, reference_products: Array, confidence: float = 0.95
+) -> Interval:
+  """‖E g − E r‖ / ‖E r‖ for a reference r, from inner products (B, B) of batches.
+
+  Estimated as the root of a ratio of unbiased squares; where the interval starts at
+  0, no bias was seen.
+
+  Args:
+    differences: of the means of g − r, on common keys.
+    reference_products: of the means of r.
+  """
+
+  def squared(kept: Array) -> float:
+    chosen = np.ix_(kept, kept)
+    return off_diagonal_mean(differences[chosen]) / off_diagonal_mean(reference_products[chosen])
+
+  square = _jackknife(squared, len(differences), confidence)
+  return Interval(*(float(np.sqrt(max(value, 0.0))) for value in square))
+
+
+def off_diagonal_mean(products: Array) -> float:
+  """The mean of the entries (b, b') with b ≠ b'."""
+  n = len(products)
+  return (products.sum() - np.trace(products)) / (n * (n - 1))
+
+
+def _jackknife(statistic, num_batches: int, confidence: float) -> Interval:
+  everything = np.arange(num_batches)
+  value = statistic(everything)
+  left_out = np.array([statistic(np.delete(everything, b)) for b in everything])
+  if not np.isfinite(left_out).all():
+    return Interval(value, value, value)
+  error = np.sqrt((num_batches - 1) * left_out.var())
+  return _around(value, error, num_batches, confidence)
+
+
+def _around(value: float, error: float, num_batches: int, confidence: float) -> Interval:
+  half = error * scipy.stats.t.isf((1 - confidence) / 2, num_batches - 1)
+  return Interval(float(value), float(value - half), float(value + half))

@@ -1,0 +1,355 @@
+"""Measures gradient estimators: bias, variance, signal-to-noise ratio and cost.
+
+  python -m experiments.gradients --dataset=mnist --latent_dim=20 \
+      --estimators=elbo_a,elbo_b,score_function --samples=1,10 --at=0,100000 \
+      --workdir=runs/gradients
+
+The other flags are those of experiments.train and say which model is trained, by
+which --estimator and on what; the gradients of --estimators are measured on the first
+--num_points test images, at initialization (--at=0) or after so many training samples.
+Writes gradients.csv, with a row for each estimator, number of samples and block of
+parameters, and gradients.png into --workdir.
+
+variance is the sum over the block's coordinates of the variance of the gradient of the
+mean over the points; snr is ‖E g‖ over its root; bias is ‖E g − E r‖ / ‖E r‖ for a
+reference r on the same keys; milliseconds is the time of one gradient. All but the last
+come with 95 % intervals.
+"""
+
+import csv
+import functools
+import io
+import statistics
+import sys
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import flags
+from tqdm import tqdm
+
+from aevb_jax import figures, gradient_noise, optimizers
+from aevb_jax.aevb import aevb
+from aevb_jax.exact import exact_elbo
+from aevb_jax.minibatches import read_rows
+from aevb_jax.score_function import Baseline, moving_average, with_baseline
+from aevb_jax.train import evaluate, fit
+from aevb_jax.types import Array, Estimator, Key, Model, Params, TrainState
+from experiments import command, data_options, estimator_options, options, rundir
+from experiments.command import UsageError
+from experiments.data_options import Pixels
+from experiments.estimator_options import parse_estimator, try_on_shapes
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(options)
+
+flags.DEFINE_list(
+  "estimators",
+  ["elbo_a", "elbo_b", "score_function", "score_function:baseline=leave_one_out"],
+  "Estimators to measure, written as for --estimator and separated by commas.",
+)
+flags.DEFINE_list("samples", ["2"], "Numbers of samples L or K to measure them at.")
+flags.DEFINE_list("at", ["0"], "Training samples after which to measure.")
+flags.DEFINE_integer(
+  "num_points", 10, "Test images whose mean gradient is measured.", lower_bound=1
+)
+flags.DEFINE_integer("num_repeats", 2000, "Gradients drawn of each estimator.", lower_bound=40)
+flags.DEFINE_integer(
+  "num_batches", 20, "Batches they are drawn in, from which the intervals come.", lower_bound=5
+)
+flags.DEFINE_string(
+  "reference",
+  None,
+  "What biases are measured against: an estimator, or exact (one Gaussian latent or at most 12 "
+  "binary ones). Default: what each is known to be unbiased for.",
+)
+flags.DEFINE_string(
+  "workdir", None, "Directory for what this writes. Default: runs/gradients-DATASET-TIME."
+)
+
+BASELINE_STEPS = 2000  # on the training set, for a ψ at fixed θ and φ
+
+# What each is unbiased for, by the first name of its own that the model allows.
+OF_THE_ELBO = ("exact", "elbo_b", "score_function:baseline=leave_one_out")
+OF_IWAE = ("iwae", "vimco")
+REFERENCES = {
+  "elbo_a": OF_THE_ELBO,
+  "elbo_b": OF_THE_ELBO,
+  "sticking_the_landing": OF_THE_ELBO,
+  "score_function": OF_THE_ELBO,
+  "score_function_optimal_scale": OF_THE_ELBO,
+  "wake_sleep": OF_THE_ELBO,
+  "iwae": OF_IWAE,
+  "dreg": OF_IWAE,
+  "vimco": OF_IWAE,
+  "reweighted_wake_sleep": ("reweighted_wake_sleep",),
+  "dreg_wake": ("reweighted_wake_sleep",),
+}
+
+
+class Measured(NamedTuple):
+  """An estimator as it is measured, and the batches it has left so far."""
+
+  name: str
+  num_samples: int
+  baseline: Baseline
+  estimator: Estimator
+  reference: str | None  # the name of another, or of itself where it has nothing to be held to
+  batches: list
+  seconds: list
+
+
+def main() -> None:
+  commit = rundir.git_commit()
+  options.settle()
+  stages = whole_numbers("at", 0)
+  sample_numbers = whole_numbers("samples", 1)
+  if FLAGS.num_repeats < 2 * FLAGS.num_batches:
+    raise UsageError("num_repeats", f"takes at least two for each of {FLAGS.num_batches} batches")
+  images = options.load_images()
+  data_dim = images.train.shape[1]
+  model = options.make_model(images)
+  estimation = estimator_options.make_estimation(model, data_dim, FLAGS.batch_size)
+  algorithm = options.make_algorithm(model, estimation, num_data=len(images.train))
+  chosen = [
+    choose(name, num_samples, model, data_dim)
+    for num_samples in sample_numbers
+    for name in FLAGS.estimators
+  ]
+  if FLAGS.workdir is None:
+    FLAGS.workdir = f"runs/gradients-{data_options.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
+  workdir = rundir.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
+  pixels = data_options.make_pixels(images)
+  if pixels.streamed:
+    raise UsageError("max_resident_mb", f"must hold the training images of {FLAGS.dataset}")
+
+  init_key, fit_key, noise_key, baseline_key = jax.random.split(jax.random.key(FLAGS.seed), 4)
+  state = algorithm.init(init_key)
+  minibatch = test_points(pixels, state)
+  print(HEADER)
+  rows = []
+  for stage in stages:
+    steps = round(stage / FLAGS.batch_size) - int(state.step)
+    if steps > 0:
+      how = dict(preprocess=pixels.preprocess, static_key=pixels.static_key)
+      batch_size = FLAGS.batch_size
+      state, _ = fit(
+        algorithm, state, fit_key, pixels.train, batch_size=batch_size, num_steps=steps, **how
+      )
+    stage_rows = measure(noise_key, baseline_key, chosen, model, state.params, minibatch, pixels)
+    for row in stage_rows:
+      row |= {"at": int(state.step) * FLAGS.batch_size}
+      if row["block"] in ("theta", "phi"):
+        print(describe(row), flush=True)
+    rows += stage_rows
+    rundir.write_text(workdir / "gradients.csv", as_csv(rows))
+  title = f"{FLAGS.dataset}, {FLAGS.latent_dim} latents: gradient of the mean over {len(minibatch)}"
+  rundir.write_figure(
+    workdir, "gradients", figures.draw_gradient_noise(rows, f"{title} test points")
+  )
+  summary = dict(
+    **data_options.describe(images),
+    num_points=len(minibatch),
+    num_repeats=FLAGS.num_repeats,
+    num_batches=FLAGS.num_batches,
+    seed=FLAGS.seed,
+    device=jax.devices()[0].device_kind,
+    jax_version=jax.__version__,
+    git_commit=commit,
+  )
+  rundir.write_summary(workdir / "summary.json", summary)
+  print(f"written to {workdir.resolve()}: gradients.csv gradients.png")
+
+
+def whole_numbers(flag: str, least: int) -> list[int]:
+  """A list of flags in increasing order."""
+  values = FLAGS[flag].value
+  if not values or not all(text.isdigit() and int(text) >= least for text in values):
+    raise UsageError(flag, f"takes whole numbers of at least {least}, separated by commas")
+  return sorted({int(text) for text in values})
+
+
+def choose(name: str, num_samples: int, model: Model, data_dim: int) -> Measured:
+  """The estimator that a name stands for, and its reference."""
+  try:
+    estimator, baseline = parse_estimator(name, data_dim, num_samples)
+    try_on_shapes(estimator, baseline, model, data_dim)
+  except ValueError as error:
+    raise UsageError("estimators", f"{name} at {num_samples} samples: {error}") from error
+  candidates = REFERENCES.get(name.split(":")[0], (name,))
+  if FLAGS.reference:
+    candidates = (FLAGS.reference,)
+  for reference in candidates:
+    try:
+      try_on_shapes(*make_reference(reference, data_dim, num_samples), model, data_dim)
+      break
+    except ValueError as error:
+      if FLAGS.reference:
+        raise UsageError("reference", str(error)) from error
+  else:
+    reference = name
+  return Measured(name, num_samples, baseline, estimator, reference, [], [])
+
+
+def make_reference(name: str, data_dim: int, num_samples: int) -> tuple[Estimator, Baseline]:
+  if name == "exact":
+    exact = lambda key, model, params, x: exact_elbo(model, params, x)
+    return exact, parse_estimator("score_function", data_dim, 1)[1]
+  return parse_estimator(name, data_dim, num_samples)
+
+
+def test_points(pixels: Pixels, state: TrainState) -> Array:
+  """The first --num_points test images as data points, shape (M, D)."""
+  few = read_rows(pixels.test, np.arange(min(FLAGS.num_points, len(pixels.test))))
+  how = dict(preprocess=pixels.preprocess, static_key=pixels.test_draw)
+  return evaluate(lambda key, params, x: x, jax.random.key(0), state.params, few, **how)
+
+
+def measure(
+  key: Key,
+  baseline_key: Key,
+  chosen: list[Measured],
+  model: Model,
+  params: Params,
+  minibatch: Array,
+  pixels: Pixels,
+) -> list[dict]:
+  """Draws all batches of all estimators in turn, so that a noisy machine slows them alike."""
+  data_dim = minibatch.shape[1]
+  measured = {}
+  for one in chosen:
+    measured[one.name, one.num_samples] = one._replace(batches=[], seconds=[])
+    if (one.reference, one.num_samples) not in measured:
+      estimator, baseline = make_reference(one.reference, data_dim, one.num_samples)
+      measured.setdefault(
+        (one.reference, one.num_samples),
+        Measured(one.reference, one.num_samples, baseline, estimator, one.reference, [], []),
+      )
+  run = {}
+  for name, one in measured.items():
+    fitted = fit_baseline(baseline_key, one, model, params, pixels)
+    repeats = 2 if one.name == "exact" else FLAGS.num_repeats // FLAGS.num_batches
+    batch = functools.partial(
+      gradient_noise.gradient_batch, estimator=one.estimator, model=model, num_repeats=repeats
+    )
+    program = jax.jit(lambda key, params, x, batch=batch: batch(key, params=params, minibatch=x))
+    compiled = program.lower(key, fitted, minibatch).compile()
+    run[name] = compiled, fitted, repeats
+  for b in tqdm(range(FLAGS.num_batches), unit=" batches", disable=None, leave=False):
+    for name, (program, fitted, repeats) in run.items():
+      start = time.perf_counter()
+      batch = jax.block_until_ready(program(jax.random.fold_in(key, b), fitted, minibatch))
+      measured[name].seconds.append((time.perf_counter() - start) / repeats)
+      measured[name].batches.append(jax.tree.map(np.asarray, batch))
+  return [
+    row
+    for one in chosen
+    for row in rows_of(
+      measured[one.name, one.num_samples], measured[one.reference, one.num_samples]
+    )
+  ]
+
+
+def fit_baseline(key: Key, one: Measured, model: Model, params: Params, pixels: Pixels) -> Params:
+  """`params` with a ψ that follows the estimator's signal on the training set."""
+  psi = with_baseline(one.baseline)(key, model).psi
+  params = params._replace(psi=psi)
+  if not jax.tree.leaves(psi):
+    return params
+  start = jax.tree.map(jnp.copy, params)  # `fit` takes over what it starts from
+  still = optax.set_to_zero()
+  optimizer = (
+    optimizers.moving_average(still)
+    if one.baseline is moving_average
+    else optimizers.with_psi(still, optimizers.adam(1e-3))
+  )
+  algorithm = aevb(
+    model, one.estimator, optimizer, num_data=len(pixels.train), init=lambda key, model: start
+  )
+  state, _ = fit(
+    algorithm,
+    algorithm.init(key),
+    key,
+    pixels.train,
+    batch_size=FLAGS.batch_size,
+    num_steps=BASELINE_STEPS,
+    preprocess=pixels.preprocess,
+    static_key=pixels.static_key,
+  )
+  return params._replace(psi=state.params.psi)
+
+
+def rows_of(one: Measured, reference: Measured) -> list[dict]:
+  """The statistics of every block of parameters."""
+  means = [batch.mean for batch in one.batches]
+  differences = [
+    jax.tree.map(np.subtract, batch.mean, other.mean)
+    for batch, other in zip(one.batches, reference.batches, strict=True)
+  ]
+  milliseconds = 1e3 * statistics.median(one.seconds)
+  rows = []
+  for block, leaves in gradient_noise.blocks(means[0]).items():
+    variances = np.array(
+      [sum(jax.tree.leaves(batch.variance)[i] for i in leaves) for batch in one.batches]
+    )
+    products = gradient_noise.inner_products(means, means, leaves)
+    variance = gradient_noise.variance(variances)
+    row = {"estimator": one.name, "num_samples": one.num_samples, "block": block}
+    row |= columns("variance", variance)
+    row |= columns("snr", gradient_noise.signal_to_noise(products, variances))
+    if reference is not one:
+      others = [batch.mean for batch in reference.batches]
+      bias = gradient_noise.relative_bias(
+        gradient_noise.inner_products(differences, differences, leaves),
+        gradient_noise.inner_products(others, others, leaves),
+      )
+      row |= columns("bias", bias) | {"reference": reference.name}
+    row |= {"milliseconds": milliseconds, "variance_x_milliseconds": variance.value * milliseconds}
+    rows.append(row)
+  return rows
+
+
+def columns(name: str, interval: gradient_noise.Interval) -> dict:
+  return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+COLUMNS = (
+  "at",
+  "estimator",
+  "num_samples",
+  "block",
+  *(f"{name}{end}" for name in ("variance", "snr", "bias") for end in ("", "_low", "_high")),
+  "reference",
+  "milliseconds",
+  "variance_x_milliseconds",
+)
+HEADER = (
+  f"{'at':>9} {'estimator':40} {'L':>4} {'block':6}{'variance':>11} {'snr':>9} "
+  f"{'bias (95 %)':>19} {'ms':>8} {'variance x ms':>14}"
+)
+
+
+def describe(row: dict) -> str:
+  bias = f"{row['bias_low']:.1%} to {row['bias_high']:.1%}" if "bias" in row else ""
+  return (
+    f"{row['at']:>9,} {row['estimator']:40} {row['num_samples']:>4} {row['block']:6}"
+    f"{row['variance']:>11.3g} {row['snr']:>9.3g} {bias:>19} {row['milliseconds']:>8.2f} "
+    f"{row['variance_x_milliseconds']:>14.3g}"
+  )
+
+
+def as_csv(rows: list[dict]) -> str:
+  text = io.StringIO()
+  table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+  table.writeheader()
+  table.writerows(
+    {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()} for row in rows
+  )
+  return text.getvalue()
+
+
+if __name__ == "__main__":
+  command.run(main)

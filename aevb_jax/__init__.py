@@ -1,13 +1,60 @@
 """Auto-Encoding Variational Bayes (Kingma & Welling, arXiv 1312.6114) in JAX."""
 
 from aevb_jax.aevb import aevb, gaussian_weight_prior, minibatch_objective
-from aevb_jax.estimators import elbo_a, elbo_b
-from aevb_jax.families import bernoulli, diagonal_gaussian, kl_divergence, reparameterize
+from aevb_jax.estimators import (
+  draw,
+  elbo_a,
+  elbo_b,
+  log_weights,
+  posterior_samples,
+  sticking_the_landing,
+)
+from aevb_jax.families import (
+  bernoulli,
+  diagonal_gaussian,
+  kl_divergence,
+  kl_per_latent,
+  reparameterize,
+)
+from aevb_jax.importance import (
+  ciwae,
+  doubly_reparameterized,
+  dreg,
+  dreg_wake,
+  in_groups,
+  iwae,
+  log_mean_exp,
+  miwae,
+  mixture,
+  pathwise,
+  piwae,
+  power_mean,
+  renyi,
+)
 from aevb_jax.marginal import importance_sampling
 from aevb_jax.minibatches import Minibatch, stream
-from aevb_jax.model import init_params, log_joint, mlp_vae, standard_normal
+from aevb_jax.model import (
+  fair_coins,
+  init_params,
+  log_joint,
+  log_weight,
+  mlp_vae,
+  standard_normal,
+)
 from aevb_jax.networks import MLP, conditional
+from aevb_jax.objectives import beta_weighted, free_bits, kl_warmup
 from aevb_jax.preprocess import binarize, dequantize, scale, threshold
+from aevb_jax.score_function import (
+  Baseline,
+  learned_baseline,
+  leave_one_out,
+  moving_average,
+  score_function,
+  score_function_optimal_scale,
+  vimco,
+  with_baseline,
+)
+from aevb_jax.surrogate import freeze, replace_gradient, scale_gradient
 from aevb_jax.train import (
   evaluate,
   evaluate_in_blocks,
@@ -24,5 +71,7 @@ from aevb_jax.types import (
   Model,
   Params,
   Preprocess,
+  Scheduled,
   TrainState,
 )
+from aevb_jax.wake_sleep import reweighted_wake_sleep, wake_sleep

@@ -4,7 +4,9 @@ q(θ) = N(μ_θ, diag(σ_θ²)) takes the place of θ in `Params`, as a `Diagona
 the P parameters of the decoder laid out in one vector; the prior is N(0, I).
 """
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -37,7 +39,12 @@ def init_params(key: Key, model: Model, *, std: float = 0.01) -> Params:
 
   Returns:
     Params whose theta is a `DiagonalGaussian` with mean and log_var of shape (P,).
+
+  Raises:
+    ValueError: if std is not positive.
   """
+  if not std > 0:
+    raise ValueError(f"std is {std}, expected a positive number")
   params = models.init_params(key, model)
   mean, _ = ravel_pytree(params.theta)
   return params._replace(theta=DiagonalGaussian(mean, jnp.full_like(mean, 2 * math.log(std))))
@@ -98,38 +105,42 @@ def full_vb(
     ValueError: if num_data is not positive, or `local` is asked for without
       `closed_form`, since no θ is drawn then.
     UnsupportedError: from the estimator, if `local` meets a parameter of the decoder that
-      is not the kernel or the bias of a dense layer.
+      is not the kernel or the bias of a dense layer, or a layer that is used twice.
   """
   if num_data < 1:
     raise ValueError(f"num_data is {num_data}, expected at least 1")
   if local and not closed_form:
     raise ValueError("local reparameterization draws no θ, so it takes closed_form=True")
 
+  average = averaged_over_theta(estimator, local=local)
+
   def estimate(key: Key, model: Model, params: Params, x: Array, **kwargs) -> Array:
-    zeta_key, key = jax.random.split(key)
     q = weight_posterior(params)
     p = models.standard_normal(params.theta.mean.size)
-    if local:
-      var = unravel(model, jnp.exp(params.theta.log_var))
-      decoder = with_local_noise(zeta_key, model.decoder, var)
-      model = model._replace(decoder=decoder)
-      bound = estimator(key, model, mean_params(model, params), x, **kwargs)
-    else:
-      theta = q.sample(zeta_key)
-      bound = estimator(key, model, params._replace(theta=unravel(model, theta)), x, **kwargs)
-    kl = kl_divergence(q, p) if closed_form else q.log_prob(theta) - p.log_prob(theta)
-    return bound - kl / num_data
+    if closed_form:
+      return average(key, model, params, x, **kwargs) - kl_divergence(q, p) / num_data
+    zeta_key, key = jax.random.split(key)
+    theta = q.sample(zeta_key)
+    bound = estimator(key, model, params._replace(theta=unravel(model, theta)), x, **kwargs)
+    return bound + (p.log_prob(theta) - q.log_prob(theta)) / num_data
 
   return estimate
 
 
-def averaged_over_theta(estimator: Estimator) -> Estimator:
-  """The bound of x alone, with θ ~ q(θ): what q(θ) promises of an x it was not fitted to."""
+def averaged_over_theta(estimator: Estimator, *, local: bool = False) -> Estimator:
+  """The bound of x alone, with θ ~ q(θ): what q(θ) promises of an x it was not fitted to.
+
+  Args, returns and raises: those of `full_vb`, which it is but for the KL of θ.
+  """
 
   def estimate(key: Key, model: Model, params: Params, x: Array, **kwargs) -> Array:
     zeta_key, key = jax.random.split(key)
-    theta = weight_posterior(params).sample(zeta_key)
-    return estimator(key, model, params._replace(theta=unravel(model, theta)), x, **kwargs)
+    if local:
+      var = unravel(model, jnp.exp(params.theta.log_var))
+      noisy = model._replace(decoder=with_local_noise(zeta_key, model.decoder, var))
+      return estimator(key, noisy, mean_params(model, params), x, **kwargs)
+    theta = unravel(model, weight_posterior(params).sample(zeta_key))
+    return estimator(key, model, params._replace(theta=theta), x, **kwargs)
 
   return estimate
 
@@ -150,20 +161,26 @@ def with_local_noise(key: Key, conditional: Conditional, var: PyTree) -> Conditi
       module = context.module
       if not isinstance(module, nn.Dense) or context.method_name != "__call__":
         return layer(*args, **kwargs)
-      own = var
-      for name in module.path:
-        own = own[name]
+      name = "/".join(module.path)
+      if name in seen:  # its two pre-activations depend on each other, through the weights
+        raise UnsupportedError(
+          f"local reparameterization takes each layer once, and {name} is used again; "
+          "use local=False"
+        )
+      own = functools.reduce(operator.getitem, module.path, var)
       (h,) = args
       variance = h**2 @ own["kernel"] + own.get("bias", 0.0)
       noise = jax.random.normal(jax.random.fold_in(key, len(seen)), variance.shape)
-      seen.add(module.path)
-      return layer(h) + jnp.sqrt(variance) * noise
+      seen.add(name)
+      # The root has no derivative at 0, where a layer without biases is for h = 0.
+      std = jnp.sqrt(variance + jnp.finfo(variance.dtype).tiny)
+      return layer(h) + std * noise
 
     with nn.intercept_methods(add_noise):
       p = conditional.given(params, z)
-    paths, _ = jax.tree_util.tree_flatten_with_path(var)
-    names = [tuple(entry.key for entry in path) for path, _ in paths]
-    if others := ["/".join(name) for name in names if name[:-1] not in seen]:
+    paths, _ = jax.tree.flatten_with_path(var)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    if others := [name for name in names if name.rpartition("/")[0] not in seen]:
       raise UnsupportedError(
         f"local reparameterization knows dense layers alone, and {', '.join(others)} "
         "belongs to none; use local=False"

@@ -28,7 +28,7 @@ class Interval(NamedTuple):
 class GradientBatch(NamedTuple):
   """n gradients of the same minibatch with independent noise."""
 
-  mean: PyTree  # {"theta": ..., "phi": ...}
+  mean: PyTree  # {"theta": ..., "phi": ..., "value": of the estimate itself}
   variance: PyTree  # a number per leaf: the sum over coordinates of the unbiased variance
 
 
@@ -44,30 +44,30 @@ def gradient_batch(
   """Draws the gradient of the mean over a minibatch (M, D) `num_repeats` times.
 
   Args:
-    key: consumed; the same key gives estimators that draw alike the same noise.
+    key: repeat i draws from `fold_in(key, i)`, so that the same key gives estimators that
+      draw alike the same noise.
     num_repeats: n, at least 2.
   """
 
-  def gradient(key: Key) -> PyTree:
-    keys = jax.random.split(key, len(minibatch))
+  def gradient(i: Array) -> PyTree:
+    keys = jax.random.split(jax.random.fold_in(key, i), len(minibatch))
 
     def mean(theta: PyTree, phi: PyTree) -> Array:
       p = params._replace(theta=theta, phi=phi)
       return jnp.mean(jax.vmap(lambda key, x: estimator(key, model, p, x))(keys, minibatch))
 
-    theta, phi = jax.grad(mean, argnums=(0, 1))(params.theta, params.phi)
-    return {"theta": theta, "phi": phi}
+    value, (theta, phi) = jax.value_and_grad(mean, argnums=(0, 1))(params.theta, params.phi)
+    return {"theta": theta, "phi": phi, "value": value}
 
-  first_key, *keys = jax.random.split(key, 2)
-  first = gradient(first_key)  # what is summed is the difference to it, which loses no digits
+  first = gradient(0)  # what is summed is the difference to it, which loses no digits
 
-  def add(sums: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], None]:
-    difference = jax.tree.map(jnp.subtract, gradient(key), first)
+  def add(sums: tuple[PyTree, PyTree], i: Array) -> tuple[tuple[PyTree, PyTree], None]:
+    difference = jax.tree.map(jnp.subtract, gradient(i), first)
     squares = jax.tree.map(lambda d: jnp.sum(d**2), difference)
     return jax.tree.map(jnp.add, sums, (difference, squares)), None
 
   zeros = jax.tree.map(jnp.zeros_like, first), jax.tree.map(lambda g: jnp.zeros((), g.dtype), first)
-  (sums, squares), _ = jax.lax.scan(add, zeros, jax.random.split(keys[0], num_repeats - 1))
+  (sums, squares), _ = jax.lax.scan(add, zeros, jnp.arange(1, num_repeats))
   mean = jax.tree.map(lambda f, s: f + s / num_repeats, first, sums)
   variance = jax.tree.map(
     lambda s, q: (q - jnp.sum(s**2) / num_repeats) / (num_repeats - 1), sums, squares
@@ -76,7 +76,7 @@ def gradient_batch(
 
 
 def blocks(gradient: PyTree) -> dict[str, list[int]]:
-  """The leaves of a gradient by block: theta, phi, and each of their layers."""
+  """The leaves of a gradient by block: theta, phi and value, and each layer of the networks."""
   named = {}
   for i, (path, _) in enumerate(jax.tree_util.tree_flatten_with_path(gradient)[0]):
     names = [str(getattr(entry, "key", getattr(entry, "name", entry))) for entry in path]

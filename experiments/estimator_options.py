@@ -12,10 +12,21 @@ import jax
 import numpy as np
 from absl import flags
 
-from aevb_jax import estimators, importance, score_function, wake_sleep
+from aevb_jax import estimators, importance
 from aevb_jax.objectives import beta_weighted, free_bits, kl_warmup
-from aevb_jax.score_function import Baseline, no_baseline, with_baseline
+from aevb_jax.score_function import (
+  Baseline,
+  learned_baseline,
+  leave_one_out,
+  moving_average,
+  no_baseline,
+  score_function,
+  score_function_optimal_scale,
+  vimco,
+  with_baseline,
+)
 from aevb_jax.types import Array, Estimator, Key, Model, Scheduled, UnsupportedError
+from aevb_jax.wake_sleep import reweighted_wake_sleep, wake_sleep
 from experiments.command import UsageError
 
 FLAGS = flags.FLAGS
@@ -30,17 +41,17 @@ ESTIMATORS = {
   "miwae": importance.miwae,
   "ciwae": importance.ciwae,
   "piwae": importance.piwae,
-  "score_function": score_function.score_function,
-  "score_function_optimal_scale": score_function.score_function_optimal_scale,
-  "vimco": score_function.vimco,
-  "wake_sleep": wake_sleep.wake_sleep,
-  "reweighted_wake_sleep": wake_sleep.reweighted_wake_sleep,
+  "score_function": score_function,
+  "score_function_optimal_scale": score_function_optimal_scale,
+  "vimco": vimco,
+  "wake_sleep": wake_sleep,
+  "reweighted_wake_sleep": reweighted_wake_sleep,
   "dreg_wake": importance.dreg_wake,
 }
 BASELINES = {
-  "leave_one_out": lambda data_dim: score_function.leave_one_out,
-  "moving_average": lambda data_dim: score_function.moving_average,
-  "learned": score_function.learned_baseline,
+  "leave_one_out": lambda data_dim: leave_one_out,
+  "moving_average": lambda data_dim: moving_average,
+  "learned": learned_baseline,
 }
 
 flags.DEFINE_string(

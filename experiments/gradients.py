@@ -11,17 +11,17 @@ Writes gradients.csv, with a row for each estimator, number of samples and block
 parameters, and gradients.png into --workdir.
 
 variance is the sum over the block's coordinates of the variance of the gradient of the
-mean over the points; snr is ‖E g‖ over its root; bias is ‖E g − E r‖ / ‖E r‖ for a
-reference r on the same keys; milliseconds is the time of one gradient. All but the last
-come with 95 % intervals.
+mean over the points (the block value is the estimate itself); snr is ‖E g‖ over its root; bias is
+‖E g − E r‖ / ‖E r‖ for a reference r on the same keys; milliseconds is the time of one
+gradient. All but the last come with 95 % intervals.
 """
 
 import csv
-import functools
 import io
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -31,9 +31,19 @@ import optax
 from absl import flags
 from tqdm import tqdm
 
-from aevb_jax import figures, gradient_noise, optimizers
+from aevb_jax import figures, optimizers
 from aevb_jax.aevb import aevb
 from aevb_jax.exact import exact_elbo
+from aevb_jax.gradient_noise import (
+  GradientBatch,
+  Interval,
+  blocks,
+  gradient_batch,
+  inner_products,
+  relative_bias,
+  signal_to_noise,
+  variance,
+)
 from aevb_jax.minibatches import read_rows
 from aevb_jax.score_function import Baseline, moving_average, with_baseline
 from aevb_jax.train import evaluate, fit
@@ -91,15 +101,20 @@ REFERENCES = {
 
 
 class Measured(NamedTuple):
-  """An estimator as it is measured, and the batches it has left so far."""
+  """An estimator as it is measured."""
 
   name: str
   num_samples: int
-  baseline: Baseline
   estimator: Estimator
-  reference: str | None  # the name of another, or of itself where it has nothing to be held to
-  batches: list
-  seconds: list
+  baseline: Baseline
+  reference: str  # the name of another, or its own where it has nothing to be held against
+
+
+class Batches(NamedTuple):
+  """What an estimator's batches left, and the seconds that one of its gradients took."""
+
+  drawn: list[GradientBatch]
+  seconds: list[float]
 
 
 def main() -> None:
@@ -129,6 +144,10 @@ def main() -> None:
   init_key, fit_key, noise_key, baseline_key = jax.random.split(jax.random.key(FLAGS.seed), 4)
   state = algorithm.init(init_key)
   minibatch = test_points(pixels, state)
+  measured = with_references(chosen, data_dim)
+  programs = {
+    name: compile_batch(one, model, state.params, minibatch) for name, one in measured.items()
+  }
   print(HEADER)
   rows = []
   for stage in stages:
@@ -139,10 +158,13 @@ def main() -> None:
       state, _ = fit(
         algorithm, state, fit_key, pixels.train, batch_size=batch_size, num_steps=steps, **how
       )
-    stage_rows = measure(noise_key, baseline_key, chosen, model, state.params, minibatch, pixels)
+    params = state.params
+    stage_rows = measure(
+      noise_key, baseline_key, chosen, measured, programs, model, params, minibatch, pixels
+    )
     for row in stage_rows:
       row |= {"at": int(state.step) * FLAGS.batch_size}
-      if row["block"] in ("theta", "phi"):
+      if row["block"] in ("theta", "phi", "value"):
         print(describe(row), flush=True)
     rows += stage_rows
     rundir.write_text(workdir / "gradients.csv", as_csv(rows))
@@ -191,7 +213,7 @@ def choose(name: str, num_samples: int, model: Model, data_dim: int) -> Measured
         raise UsageError("reference", str(error)) from error
   else:
     reference = name
-  return Measured(name, num_samples, baseline, estimator, reference, [], [])
+  return Measured(name, num_samples, estimator, baseline, reference)
 
 
 def make_reference(name: str, data_dim: int, num_samples: int) -> tuple[Estimator, Baseline]:
@@ -208,47 +230,60 @@ def test_points(pixels: Pixels, state: TrainState) -> Array:
   return evaluate(lambda key, params, x: x, jax.random.key(0), state.params, few, **how)
 
 
+def with_references(chosen: list[Measured], data_dim: int) -> dict[tuple[str, int], Measured]:
+  """All that has to be drawn, by name and number of samples: the chosen and their references."""
+  everything = {(one.name, one.num_samples): one for one in chosen}
+  for one in chosen:
+    estimator, baseline = make_reference(one.reference, data_dim, one.num_samples)
+    reference = Measured(one.reference, one.num_samples, estimator, baseline, one.reference)
+    everything.setdefault((one.reference, one.num_samples), reference)
+  return everything
+
+
+def repeats_of(one: Measured) -> int:
+  return 2 if one.name == "exact" else FLAGS.num_repeats // FLAGS.num_batches
+
+
+def compile_batch(one: Measured, model: Model, params: Params, minibatch: Array) -> Callable:
+  """(key, params, minibatch) -> GradientBatch."""
+  key = jax.random.key(0)
+
+  def batch(key: Key, params: Params, minibatch: Array) -> GradientBatch:
+    num_repeats = repeats_of(one)
+    return gradient_batch(key, one.estimator, model, params, minibatch, num_repeats=num_repeats)
+
+  params = params._replace(psi=one.baseline.init(key))
+  return jax.jit(batch).lower(key, params, minibatch).compile()
+
+
 def measure(
   key: Key,
   baseline_key: Key,
   chosen: list[Measured],
+  measured: dict[tuple[str, int], Measured],
+  programs: dict[tuple[str, int], Callable],
   model: Model,
   params: Params,
   minibatch: Array,
   pixels: Pixels,
 ) -> list[dict]:
   """Draws all batches of all estimators in turn, so that a noisy machine slows them alike."""
-  data_dim = minibatch.shape[1]
-  measured = {}
-  for one in chosen:
-    measured[one.name, one.num_samples] = one._replace(batches=[], seconds=[])
-    if (one.reference, one.num_samples) not in measured:
-      estimator, baseline = make_reference(one.reference, data_dim, one.num_samples)
-      measured.setdefault(
-        (one.reference, one.num_samples),
-        Measured(one.reference, one.num_samples, baseline, estimator, one.reference, [], []),
-      )
-  run = {}
-  for name, one in measured.items():
-    fitted = fit_baseline(baseline_key, one, model, params, pixels)
-    repeats = 2 if one.name == "exact" else FLAGS.num_repeats // FLAGS.num_batches
-    batch = functools.partial(
-      gradient_noise.gradient_batch, estimator=one.estimator, model=model, num_repeats=repeats
-    )
-    program = jax.jit(lambda key, params, x, batch=batch: batch(key, params=params, minibatch=x))
-    compiled = program.lower(key, fitted, minibatch).compile()
-    run[name] = compiled, fitted, repeats
+  fitted = {
+    name: fit_baseline(baseline_key, one, model, params, pixels) for name, one in measured.items()
+  }
+  batches = {name: Batches([], []) for name in measured}
   for b in tqdm(range(FLAGS.num_batches), unit=" batches", disable=None, leave=False):
-    for name, (program, fitted, repeats) in run.items():
+    for name, one in measured.items():
       start = time.perf_counter()
-      batch = jax.block_until_ready(program(jax.random.fold_in(key, b), fitted, minibatch))
-      measured[name].seconds.append((time.perf_counter() - start) / repeats)
-      measured[name].batches.append(jax.tree.map(np.asarray, batch))
+      batch = programs[name](jax.random.fold_in(key, b), fitted[name], minibatch)
+      batch = jax.tree.map(np.asarray, batch)
+      batches[name].seconds.append((time.perf_counter() - start) / repeats_of(one))
+      batches[name].drawn.append(batch)
   return [
     row
     for one in chosen
     for row in rows_of(
-      measured[one.name, one.num_samples], measured[one.reference, one.num_samples]
+      one, batches[one.name, one.num_samples], batches[one.reference, one.num_samples]
     )
   ]
 
@@ -282,37 +317,36 @@ def fit_baseline(key: Key, one: Measured, model: Model, params: Params, pixels: 
   return params._replace(psi=state.params.psi)
 
 
-def rows_of(one: Measured, reference: Measured) -> list[dict]:
+def rows_of(one: Measured, own: Batches, others: Batches) -> list[dict]:
   """The statistics of every block of parameters."""
-  means = [batch.mean for batch in one.batches]
+  means = [batch.mean for batch in own.drawn]
+  references = [batch.mean for batch in others.drawn]
   differences = [
-    jax.tree.map(np.subtract, batch.mean, other.mean)
-    for batch, other in zip(one.batches, reference.batches, strict=True)
+    jax.tree.map(np.subtract, mean, reference)
+    for mean, reference in zip(means, references, strict=True)
   ]
-  milliseconds = 1e3 * statistics.median(one.seconds)
+  milliseconds = 1e3 * statistics.median(own.seconds)
   rows = []
-  for block, leaves in gradient_noise.blocks(means[0]).items():
+  for block, leaves in blocks(means[0]).items():
     variances = np.array(
-      [sum(jax.tree.leaves(batch.variance)[i] for i in leaves) for batch in one.batches]
+      [sum(jax.tree.leaves(batch.variance)[i] for i in leaves) for batch in own.drawn]
     )
-    products = gradient_noise.inner_products(means, means, leaves)
-    variance = gradient_noise.variance(variances)
+    spread = variance(variances)
     row = {"estimator": one.name, "num_samples": one.num_samples, "block": block}
-    row |= columns("variance", variance)
-    row |= columns("snr", gradient_noise.signal_to_noise(products, variances))
-    if reference is not one:
-      others = [batch.mean for batch in reference.batches]
-      bias = gradient_noise.relative_bias(
-        gradient_noise.inner_products(differences, differences, leaves),
-        gradient_noise.inner_products(others, others, leaves),
+    row |= columns("variance", spread)
+    row |= columns("snr", signal_to_noise(inner_products(means, means, leaves), variances))
+    if one.reference != one.name:
+      bias = relative_bias(
+        inner_products(differences, differences, leaves),
+        inner_products(references, references, leaves),
       )
-      row |= columns("bias", bias) | {"reference": reference.name}
-    row |= {"milliseconds": milliseconds, "variance_x_milliseconds": variance.value * milliseconds}
-    rows.append(row)
+      row |= columns("bias", bias) | {"reference": one.reference}
+    cost = {"milliseconds": milliseconds, "variance_x_milliseconds": spread.value * milliseconds}
+    rows.append(row | cost)
   return rows
 
 
-def columns(name: str, interval: gradient_noise.Interval) -> dict:
+def columns(name: str, interval: Interval) -> dict:
   return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 

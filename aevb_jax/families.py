@@ -103,6 +103,23 @@ class Bernoulli(NamedTuple):
   logits: Array
 
 
+@jax.custom_jvp
+def _softplus(logits: Array) -> Array:
+  # Its derivative needs the logits alone, and that of jax.nn.softplus its value too.
+  return jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+
+
+_softplus.defjvps(lambda tangent, value, logits: jax.nn.sigmoid(logits) * tangent)
+
+
+@jax.checkpoint
+def _bernoulli_log_prob(logits: Array, x: Array) -> Array:
+  # x log y + (1 - x) log(1 - y) with y = sigmoid(logits), finite at any logit. The
+  # checkpoint keeps the logits alone for the backward pass: of K samples and M
+  # examples, K x M x D numbers.
+  return jnp.sum(x * logits - _softplus(logits))
+
+
 def bernoulli(size: int) -> Family:
   """Independent Bernoullis: appendix C.1, equation 11, computed from logits.
 
@@ -118,8 +135,7 @@ def bernoulli(size: int) -> Family:
 
   def log_prob(eta: Bernoulli, x: Array) -> Array:
     _check_shape("x", x, size)
-    # x log y + (1 - x) log(1 - y) with y = sigmoid(logits), finite at any logit.
-    return jnp.sum(x * eta.logits - jax.nn.softplus(eta.logits))
+    return _bernoulli_log_prob(eta.logits, x)
 
   return Family(
     sizes=(size,),

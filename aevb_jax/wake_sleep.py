@@ -105,8 +105,8 @@ def log_q_of_dreams(key: Key, model: Model, params: Params, num_samples: int) ->
 
   def log_q(key: Key) -> Array:
     z_key, x_key = jax.random.split(key)
-    z = jax.lax.stop_gradient(model.prior(theta).sample(z_key))
-    x = jax.lax.stop_gradient(model.decoder.given(theta, z).sample(x_key))
+    z = model.prior(theta).sample(z_key)
+    x = model.decoder.given(theta, z).sample(x_key)
     return model.encoder.given(params.phi, x).log_prob(z)
 
   return jnp.mean(jax.vmap(log_q)(jax.random.split(key, num_samples)))

@@ -2,9 +2,12 @@
 
   python scripts/benchmark.py                  # prints a table
   python scripts/benchmark.py --csv=bench.csv  # and writes it
+  python scripts/benchmark.py --only=iwae --scaling_k=1,10,100  # time and memory against K
 
 The floor of a workload is found by tracing its update and keeping nothing but
-the matrix products, with their shapes and layouts. `step` is `fit` with the data
+the matrix products, with their shapes and layouts. A product that is traced twice
+of the same operands, as `dreg` traces its pass through the decoder, is computed
+once by the compiler and counts once. `step` is `fit` with the data
 set on the device; `streamed` is `fit_streamed` of the same minibatches, read
 from a memory-mapped file through Grain as the main job does. All are timed in
 turn in one run, so that a noisy machine slows them alike; quote the ratios:
@@ -14,7 +17,14 @@ their values.
 
 The paper's MNIST step (784-500-20, M = 100, L = 1) multiplies 814,000 weights
 per example forward, twice that backward, less the 392,000 of the first layer,
-whose input needs no gradient: 2.05 million multiply-adds, 0.41 GFLOP a step.
+whose input needs no gradient: 2.05 million multiply-adds, 0.41 GFLOP a step. That
+of the importance weighted bound (784-200-200-50, K = 50) multiplies 216,800 weights
+of the encoder and 50 times 206,800 of the decoder forward, and again twice that
+backward, less 156,800: 31.5 million, 6.30 GFLOP a step, in 20 products for any K.
+
+With --scaling_k, `MB` is what the compiled step holds at its peak beside its
+arguments and results, and `array` is one float32 array of K x M x D numbers, such as
+the logits of all samples: MB / array is how many of them are held at once.
 """
 
 import csv
@@ -30,35 +40,68 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from absl import app, flags, logging
+from jax.extend.core import Literal
 
 from aevb_jax import aevb, bernoulli, elbo_a, elbo_b, fit, fit_streamed, mlp_vae
+from aevb_jax.importance import dreg, iwae
 from aevb_jax.minibatches import stream
-from aevb_jax.optimizers import adagrad
+from aevb_jax.optimizers import adagrad, adam
 from aevb_jax.preprocess import binarize
 from aevb_jax.types import Algorithm, Estimator
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("steps", 250, "Steps in one timed call, as in the main job.", lower_bound=1)
+flags.DEFINE_integer(
+  "steps",
+  250,
+  "Steps in one timed call, as in the main job; 1/L as many, but not below 10, with L samples.",
+  lower_bound=1,
+)
 flags.DEFINE_integer("repeats", 11, "Timed calls of step and of floor, in turn.", lower_bound=1)
 flags.DEFINE_string("csv", None, "File to write the table to.")
+flags.DEFINE_string("only", "", "Measures the workloads that have this in their name.")
+flags.DEFINE_list(
+  "scaling_k",
+  [],
+  "Numbers of samples, such as 1,2,5,10,20,50,100: instead of the table, prints time and "
+  "memory of a step against K, for the workloads of the importance weighted bound.",
+)
 
 
 class Workload(NamedTuple):
   name: str
   estimator: Estimator
+  num_samples: int = 1
   data_dim: int = 784
   latent_dim: int = 20
-  hidden_dim: int = 500
+  hidden_dim: int | tuple[int, ...] = 500
+  optimizer: optax.GradientTransformation = adagrad(0.01)
   num_data: int = 50_000
   batch_size: int = 100
+
+  @property
+  def num_steps(self) -> int:
+    """Steps in one timed call."""
+    return min(FLAGS.steps, max(10, FLAGS.steps // self.num_samples))
+
+
+def importance_weighted(name: str, estimator: Estimator) -> Workload:
+  """Burda et al. (2015) on MNIST, with K = 50."""
+  return Workload(
+    name, estimator, num_samples=50, latent_dim=50, hidden_dim=(200, 200), optimizer=adam(1e-3)
+  )
 
 
 WORKLOADS = [
   Workload("mnist elbo_b", elbo_b),
   Workload("mnist elbo_a", elbo_a),
-  Workload("mnist elbo_b L=10", functools.partial(elbo_b, num_samples=10)),
+  Workload("mnist elbo_b L=10", elbo_b, num_samples=10),
   Workload("digits elbo_b", elbo_b, data_dim=64, latent_dim=2, num_data=1437),
+]
+IMPORTANCE_WEIGHTED = [
+  importance_weighted("mnist iwae K=50", iwae),
+  importance_weighted("mnist dreg K=50", dreg),
 ]
 
 
@@ -67,25 +110,55 @@ def main(argv: list[str]) -> None:
   logging.set_verbosity(logging.WARNING)
   device = jax.devices()[0].device_kind
   print(f"{device}, jax {jax.__version__}; milliseconds per step: median (min-max)")
+  rows = scaling_table() if FLAGS.scaling_k else table()
+  if FLAGS.csv and rows:
+    with open(FLAGS.csv, "w", newline="") as file:
+      writer = csv.DictWriter(file, list(rows[0]))
+      writer.writeheader()
+      writer.writerows(rows)
+
+
+def table() -> list[dict]:
   print(
-    f"{'workload':18}{'step':>19}{'floor':>19}{'ratio':>7}{'streamed':>19}{'kept':>7}"
+    f"{'workload':18}{'step':>23}{'floor':>23}{'ratio':>7}{'streamed':>23}{'kept':>7}"
     f"{'products':>10}{'GFLOP':>7}{'samples/s':>11}"
   )
   rows = []
-  for workload in WORKLOADS:
+  for workload in WORKLOADS + IMPORTANCE_WEIGHTED:
+    if FLAGS.only not in workload.name:
+      continue
     row = measure(workload)
     rows.append(row)
     print(
-      f"{workload.name:18}{spread(row, 'step'):>19}{spread(row, 'floor'):>19}{row['ratio']:>7.2f}"
-      f"{spread(row, 'streamed'):>19}{row['kept']:>7.0%}"
+      f"{workload.name:18}{spread(row, 'step'):>23}{spread(row, 'floor'):>23}{row['ratio']:>7.2f}"
+      f"{spread(row, 'streamed'):>23}{row['kept']:>7.0%}"
       f"{row['products']:>10}{row['gflop']:>7.3f}{row['samples_per_second']:>11,.0f}",
       flush=True,
     )
-  if FLAGS.csv:
-    with open(FLAGS.csv, "w", newline="") as file:
-      table = csv.DictWriter(file, list(rows[0]))
-      table.writeheader()
-      table.writerows(rows)
+  return rows
+
+
+def scaling_table() -> list[dict]:
+  print(
+    f"{'workload':18}{'step':>23}{'floor':>23}{'ratio':>7}{'step / K':>10}"
+    f"{'MB':>8}{'MB / K':>8}{'array':>8}{'arrays':>8}"
+  )
+  rows = []
+  for workload in IMPORTANCE_WEIGHTED:
+    if FLAGS.only not in workload.name:
+      continue
+    for k in map(int, FLAGS.scaling_k):
+      name = workload.name.replace(f"K={workload.num_samples}", f"K={k}")
+      row = measure(workload._replace(name=name, num_samples=k), streamed=False)
+      row["array_mb"] = 4 * k * workload.batch_size * workload.data_dim / 1e6
+      rows.append(row)
+      print(
+        f"{name:18}{spread(row, 'step'):>23}{spread(row, 'floor'):>23}{row['ratio']:>7.2f}"
+        f"{row['step_ms_median'] / k:>10.2f}{row['memory_mb']:>8.1f}{row['memory_mb'] / k:>8.2f}"
+        f"{row['array_mb']:>8.2f}{row['memory_mb'] / row['array_mb']:>8.2f}",
+        flush=True,
+      )
+  return rows
 
 
 def spread(row: dict, name: str) -> str:
@@ -95,7 +168,7 @@ def spread(row: dict, name: str) -> str:
 STATS = {"median": statistics.median, "min": min, "max": max}
 
 
-def measure(workload: Workload) -> dict:
+def measure(workload: Workload, *, streamed: bool = True) -> dict:
   """Times step, streamed step and floor in turn."""
   model = mlp_vae(
     bernoulli(workload.data_dim),
@@ -103,28 +176,31 @@ def measure(workload: Workload) -> dict:
     latent_dim=workload.latent_dim,
     hidden_dim=workload.hidden_dim,
   )
-  algorithm = aevb(model, workload.estimator, adagrad(0.01), num_data=workload.num_data)
+  estimator = functools.partial(workload.estimator, num_samples=workload.num_samples)
+  algorithm = aevb(model, estimator, workload.optimizer, num_data=workload.num_data)
   products = matrix_products(algorithm, jnp.zeros((workload.batch_size, workload.data_dim)))
+  check_encoder(products, workload)
   with tempfile.TemporaryDirectory() as directory:
     pixels = random_pixels(workload, directory)
-    timed = {
-      "step": make_step(workload, algorithm, pixels),
-      "streamed": make_streamed_step(workload, algorithm, pixels),
-      "floor": make_floor(products, FLAGS.steps),
-    }
+    step, memory = make_step(workload, algorithm, pixels)
+    timed = {"step": step, "floor": make_floor(products, workload.num_steps)}
+    if streamed:
+      timed["streamed"] = make_streamed_step(workload, algorithm, pixels)
     times = {name: [] for name in timed}
     for run in timed.values():
-      run()  # compiles
+      run()  # the first call is slower, and some compile in it
     for _ in range(FLAGS.repeats):
       for name, run in timed.items():
         start = time.perf_counter()
         run()
-        times[name].append((time.perf_counter() - start) / FLAGS.steps)
+        times[name].append((time.perf_counter() - start) / workload.num_steps)
   row = {"workload": workload.name}
   for name, seconds in times.items():
     row |= {f"{name}_ms_{stat}": 1e3 * function(seconds) for stat, function in STATS.items()}
   row["ratio"] = statistics.median(s / f for s, f in zip(times["step"], times["floor"]))
-  row["kept"] = statistics.median(s / t for s, t in zip(times["step"], times["streamed"]))
+  if streamed:
+    row["kept"] = statistics.median(s / t for s, t in zip(times["step"], times["streamed"]))
+  row["memory_mb"] = memory / 1e6
   row["products"] = len(products)
   row["gflop"] = sum(map(flop, products)) / 1e9
   row["samples_per_second"] = workload.batch_size / statistics.median(times["step"])
@@ -138,25 +214,31 @@ def random_pixels(workload: Workload, directory: str) -> np.ndarray:
   return np.load(path, mmap_mode="r")
 
 
-def make_step(workload: Workload, algorithm: Algorithm, pixels: np.ndarray) -> Callable[[], None]:
-  """Trains for --steps steps with the data set on the device, and waits for them."""
+def make_step(
+  workload: Workload, algorithm: Algorithm, pixels: np.ndarray
+) -> tuple[Callable[[], None], int]:
+  """Trains with the data set on the device, and waits for it; and the bytes this takes.
+
+  The bytes are those of the compiled program's temporary arrays, at their peak.
+  """
   resident = jax.device_put(np.asarray(pixels))
-  state = algorithm.init(jax.random.key(0))
+  state, key = algorithm.init(jax.random.key(0)), jax.random.key(1)
+  program = fit.lower(
+    algorithm,
+    state,
+    key,
+    resident,
+    batch_size=workload.batch_size,
+    num_steps=workload.num_steps,
+    preprocess=binarize,
+  ).compile()
 
   def run() -> None:
     nonlocal state
-    state, metrics = fit(
-      algorithm,
-      state,
-      jax.random.key(1),
-      resident,
-      batch_size=workload.batch_size,
-      num_steps=FLAGS.steps,
-      preprocess=binarize,
-    )
+    state, metrics = program(state, key, resident)
     jax.block_until_ready(metrics)
 
-  return run
+  return run, program.memory_analysis().temp_size_in_bytes
 
 
 def make_streamed_step(
@@ -166,7 +248,8 @@ def make_streamed_step(
   calls = FLAGS.repeats + 2
   key = jax.random.key(1)
   data = map(
-    jax.device_put, stream(pixels, key, [FLAGS.steps] * calls, batch_size=workload.batch_size)
+    jax.device_put,
+    stream(pixels, key, [workload.num_steps] * calls, batch_size=workload.batch_size),
   )
   state, upcoming = algorithm.init(jax.random.key(0)), next(data)
 
@@ -188,10 +271,37 @@ def matrix_products(algorithm: Algorithm, batch: jax.Array) -> list:
   ]
 
 
+def check_encoder(products: list, workload: Workload) -> None:
+  """That the encoder sees an example once, however many samples are drawn of its z.
+
+  Its first layer multiplies x (M, D) by the weights, and backward by the cotangent;
+  what there is for every sample has another axis.
+  """
+  x = workload.batch_size, workload.data_dim
+  count = sum(x in [v.aval.shape for v in product.invars] for product in products)
+  if count != 2:
+    raise AssertionError(f"{workload.name}: x is in {count} products, expected 2")
+
+
 def equations(jaxpr) -> Iterator:
+  """Those of the program and of the calls in it, without those that repeat an earlier one.
+
+  An equation repeats another if it applies the same primitive, with the same
+  parameters, to operands that are the same or repeated: the compiler merges the
+  two. The random numbers are no exception: they are functions of their keys.
+  """
+  first = {}  # for a repeated variable, the variable that it repeats
+  seen = {}
   for equation in jaxpr.eqns:
     if equation.primitive.name in ("scan", "while", "cond"):
       raise NotImplementedError(f"counting the products inside a {equation.primitive.name}")
+    operands = [str(v) if isinstance(v, Literal) else first.get(v, v) for v in equation.invars]
+    # The parameters of a call are its program, which prints alike if it is alike.
+    key = equation.primitive, str(equation.params), *operands
+    if key in seen:
+      first.update(zip(equation.outvars, seen[key], strict=True))
+      continue
+    seen[key] = equation.outvars
     yield equation
     for value in equation.params.values():
       inner = getattr(value, "jaxpr", value)

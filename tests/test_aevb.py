@@ -75,6 +75,12 @@ def test_every_data_point_has_its_own_noise():
   assert len(seen) == 1  # traced once, for the whole minibatch
 
 
+def test_the_weight_prior_leaves_baselines_alone():
+  with_psi = WORLD.params._replace(psi={"kernel": jnp.ones((3, 3))})
+  log_prior = gaussian_weight_prior(1.0)
+  assert log_prior(with_psi) == log_prior(WORLD.params)
+
+
 def test_weight_prior_with_another_precision():
   matrices = [
     np.asarray(block["mean"]["kernel"]) for block in (WORLD.params.theta, WORLD.params.phi)

@@ -8,7 +8,14 @@ import scipy.integrate
 import scipy.stats
 from jax.test_util import check_grads
 
-from aevb_jax import bernoulli, diagonal_gaussian, kl_divergence, reparameterize, standard_normal
+from aevb_jax import (
+  bernoulli,
+  diagonal_gaussian,
+  kl_divergence,
+  kl_per_latent,
+  reparameterize,
+  standard_normal,
+)
 from aevb_jax.families import Bernoulli, DiagonalGaussian, distribution
 from aevb_jax.types import UnsupportedError
 from tests.statistical import FALSE_ALARM, assert_unbiased
@@ -139,6 +146,26 @@ def test_kl_gradients_and_zero():
 
   check_grads(kl, (gaussian_eta(0), gaussian_eta(1)), order=2, modes=["rev"])
   np.testing.assert_allclose(kl(gaussian_eta(0), gaussian_eta(0)), 0, atol=1e-14)
+
+
+def test_kl_of_bernoullis_by_hand():
+  q, p = (
+    distribution(bernoulli(3), Bernoulli(jnp.asarray(logits)))
+    for logits in ([-2.0, 0.0, 3.0], [0.5, 0.0, -1.0])
+  )
+  expected = 0.0
+  for on_q, on_p in zip(np.asarray(q.mean), np.asarray(p.mean)):
+    expected += on_q * np.log(on_q / on_p) + (1 - on_q) * np.log((1 - on_q) / (1 - on_p))
+  np.testing.assert_allclose(kl_divergence(q, p), expected, rtol=1e-12)
+  np.testing.assert_allclose(kl_divergence(q, q), 0, atol=1e-14)
+  np.testing.assert_allclose(kl_per_latent(q, p)[1], 0, atol=1e-14)
+
+
+def test_kl_per_latent_adds_up():
+  q, p = distribution(GAUSSIAN, gaussian_eta(0)), distribution(GAUSSIAN, gaussian_eta(1))
+  terms = kl_per_latent(q, p)
+  assert terms.shape == (3,)
+  np.testing.assert_allclose(terms.sum(), kl_divergence(q, p), rtol=1e-12)
 
 
 def test_kl_of_an_unknown_pair_is_refused():

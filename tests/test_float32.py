@@ -10,18 +10,19 @@ from aevb_jax import (
   aevb,
   bernoulli,
   diagonal_gaussian,
-  elbo_a,
   elbo_b,
   fit,
   importance_sampling,
   init_params,
   kl_divergence,
+  log_weights,
   mlp_vae,
   standard_normal,
 )
 from aevb_jax.families import Bernoulli, DiagonalGaussian, distribution
 from aevb_jax.optimizers import adagrad
 from aevb_jax.preprocess import binarize, dequantize
+from tests.estimator_table import ALL
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +84,7 @@ def test_a_floor_on_the_standard_deviation():
 
 
 @pytest.mark.parametrize("likelihood", [bernoulli, diagonal_gaussian])
-@pytest.mark.parametrize("estimator", [elbo_a, elbo_b])
+@pytest.mark.parametrize("estimator", ALL.values(), ids=ALL)
 def test_estimators(estimator, likelihood):
   model = mlp_vae(likelihood(9), data_dim=9, latent_dim=2, hidden_dim=4)
   params = init_params(jax.random.key(0), model)
@@ -93,9 +94,21 @@ def test_estimators(estimator, likelihood):
   @jax.jit
   @jax.value_and_grad
   def function(params):
-    return estimator(jax.random.key(1), model, params, jnp.ones(9), num_samples=3)
+    return estimator(jax.random.key(1), model, params, jnp.ones(9), num_samples=4)
 
   assert_finite(function(params))
+
+
+@pytest.mark.parametrize("estimator", ALL.values(), ids=ALL)
+def test_weights_hundreds_of_nats_apart(estimator):
+  # All but one of the normalized weights are 0 in single precision.
+  model = mlp_vae(bernoulli(784), data_dim=784, latent_dim=2, hidden_dim=4)
+  params = init_params(jax.random.key(0), model)
+  params = params._replace(theta=jax.tree.map(lambda w: 10 * w, params.theta))
+  function = lambda p: estimator(jax.random.key(1), model, p, jnp.ones(784), num_samples=4)
+  log_w = log_weights(jax.random.key(1), model, params, jnp.ones(784), num_samples=4)
+  assert np.ptp(log_w) > 200
+  assert_finite(jax.jit(jax.value_and_grad(function))(params))
 
 
 def test_importance_weights_far_below_the_smallest_float():

@@ -78,3 +78,13 @@ def test_state_beside_the_parameters_is_refused():
 
   with pytest.raises(ValueError, match="Normalized keeps state in batch_stats"):
     conditional(Normalized(), bernoulli(3), 3).init(jax.random.key(0))
+
+
+def test_several_layers_are_mirrored():
+  model = mlp_vae(bernoulli(6), data_dim=6, latent_dim=2, hidden_dim=(5, 4))
+  params = init_params(jax.random.key(0), model)
+  shapes = lambda tree: {name: layer["kernel"].shape for name, layer in tree.items()}
+  assert shapes(params.phi) == {
+    "hidden_0": (6, 5), "hidden_1": (5, 4), "head_0": (4, 2), "head_1": (4, 2)
+  }  # fmt: skip
+  assert shapes(params.theta) == {"hidden_0": (2, 4), "hidden_1": (4, 5), "head_0": (5, 6)}

@@ -46,17 +46,24 @@ def test_dreams_teach_nothing_to_an_exact_posterior():
   assert_unbiased(samples, np.zeros(samples.shape[1]), detects_shift=0.2)
 
 
-def test_sleep_leaves_theta_alone_and_wake_theta_leaves_phi_alone():
+@pytest.mark.parametrize("world", [BINARY, oracles.affine_world()], ids=["binary", "gaussian"])
+def test_sleep_leaves_theta_alone_and_wake_theta_leaves_phi_alone(world):
   only_wake_theta = P(reweighted_wake_sleep, wake=0.0)
   with_sleep = P(reweighted_wake_sleep, wake=0.0, sleep=1.0)
-  (value, awake), (same_value, asleep) = (
-    gradient(only_wake_theta, BINARY),
-    gradient(with_sleep, BINARY),
-  )
+  (value, awake), (same_value, asleep) = (gradient(e, world) for e in (only_wake_theta, with_sleep))
   assert value == same_value
   np.testing.assert_array_equal(oracles.flat(awake.theta), oracles.flat(asleep.theta))
   np.testing.assert_array_equal(oracles.flat(awake.phi), 0)
   assert np.abs(oracles.flat(asleep.phi)).max() > 1e-3
+
+
+def test_wake_sleep_moves_theta_by_log_p_and_phi_by_dreams_alone():
+  world = oracles.affine_world()
+  _, gradients = gradient(wake_sleep, world)
+  _, of_a = gradient(elbo_a, world)
+  np.testing.assert_allclose(oracles.flat(gradients.theta), oracles.flat(of_a.theta), rtol=1e-9)
+  _, dreaming = gradient(P(reweighted_wake_sleep, wake=0.0, sleep=1.0), world)
+  np.testing.assert_allclose(oracles.flat(gradients.phi), oracles.flat(dreaming.phi), rtol=1e-9)
 
 
 def test_phases_add_up():

@@ -42,13 +42,13 @@ from aevb_jax.model import (
   standard_normal,
 )
 from aevb_jax.networks import MLP, conditional
-from aevb_jax.objectives import beta_weighted, free_bits, kl_warmup
+from aevb_jax.objectives import beta_weighted, floored_kl, free_bits, kl_warmup
 from aevb_jax.preprocess import binarize, dequantize, scale, threshold
 from aevb_jax.score_function import (
   Baseline,
+  constant_baseline,
   learned_baseline,
   leave_one_out,
-  moving_average,
   score_function,
   score_function_optimal_scale,
   vimco,

@@ -48,8 +48,8 @@ def draw(key: Key, q: Distribution, num_samples: int) -> Array:
 def log_weights(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
   """log w_l = log p(x, z_l) − log q(z_l|x) with z_l ~ q(z|x), l = 1…L; shape (L,), in nats.
 
-  Any function of them, averaged over draws, is differentiated correctly with
-  respect to θ and φ, so that most estimators are one line on top of this one:
+  Any continuous function of them, averaged over draws, is differentiated correctly
+  with respect to θ and φ, so that most estimators are one line on top of this one:
   `elbo_a` is their mean, `iwae` the log of the mean of the weights.
 
   Costs one pass through the encoder and L through the decoder.
@@ -129,7 +129,7 @@ def sticking_the_landing(
   that of `elbo_a` still has the noise of the score. Away from it the score may
   also lower the variance.
 
-  Source: Roeder, Wu & Duvenaud (2017), equation 8.
+  Source: Roeder, Wu & Duvenaud (2017), section 3.
 
   Args and raises: those of `elbo_a`.
 

@@ -105,16 +105,16 @@ def variance(variances: Array, confidence: float = 0.95) -> Interval:
 def signal_to_noise(products: Array, variances: Array, confidence: float = 0.95) -> Interval:
   """‖E g‖ / √(tr Var g) of one gradient, from the batches' inner products and variances.
 
-  For a block of one coordinate it is the ratio of Rainforth et al. (2018), equation 9.
+  For a block of one coordinate it is the ratio of Rainforth et al. (2018), section 3.
   ‖E g‖² is estimated without bias by the products of different batches.
   """
 
-  def ratio(kept: Array) -> float:
+  def squared(kept: Array) -> float:
     signal = off_diagonal_mean(products[np.ix_(kept, kept)])
-    noise = np.mean(variances[kept])
-    return np.sqrt(max(signal, 0.0) / noise) if noise > 0 else np.inf
+    return signal / np.mean(variances[kept])
 
-  return _jackknife(ratio, len(variances), confidence)
+  with np.errstate(divide="ignore", invalid="ignore"):  # no noise is infinite, nothing at all NaN
+    return _root(_jackknife(squared, len(variances), confidence))
 
 
 def relative_bias(
@@ -134,8 +134,8 @@ def relative_bias(
     chosen = np.ix_(kept, kept)
     return off_diagonal_mean(differences[chosen]) / off_diagonal_mean(reference_products[chosen])
 
-  square = _jackknife(squared, len(differences), confidence)
-  return Interval(*(float(np.sqrt(max(value, 0.0))) for value in square))
+  with np.errstate(divide="ignore", invalid="ignore"):
+    return _root(_jackknife(squared, len(differences), confidence))
 
 
 def off_diagonal_mean(products: Array) -> float:
@@ -144,12 +144,17 @@ def off_diagonal_mean(products: Array) -> float:
   return (products.sum() - np.trace(products)) / (n * (n - 1))
 
 
+def _root(square: Interval) -> Interval:
+  """Of an interval for a square, whose unbiased estimates may be negative."""
+  return Interval(*(float(np.sqrt(np.maximum(value, 0.0))) for value in square))
+
+
 def _jackknife(statistic, num_batches: int, confidence: float) -> Interval:
   everything = np.arange(num_batches)
   value = statistic(everything)
   left_out = np.array([statistic(np.delete(everything, b)) for b in everything])
   if not np.isfinite(left_out).all():
-    return Interval(value, value, value)
+    return Interval(float(value), float(value), float(value))
   error = np.sqrt((num_batches - 1) * left_out.var())
   return _around(value, error, num_batches, confidence)
 

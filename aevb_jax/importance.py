@@ -49,6 +49,7 @@ def power_mean(alpha: float) -> Bound:
   def bound(log_w: Array) -> Array:
     scaled = (1 - alpha) * log_w
     largest = jax.lax.stop_gradient(jnp.max(scaled))
+    largest = jnp.where(jnp.isfinite(largest), largest, 0.0)  # a weight may be 0
     # With expm1 and log1p, small differences survive the division by a small 1 - alpha.
     return (largest + jnp.log1p(jnp.mean(jnp.expm1(scaled - largest)))) / (1 - alpha)
 
@@ -73,7 +74,13 @@ def in_groups(bound: Bound, num_groups: int) -> Bound:
 
 
 def mixture(beta: float, first: Bound, second: Bound) -> Bound:
-  """β first + (1 − β) second."""
+  """β first + (1 − β) second.
+
+  Raises:
+    ValueError: if beta is not a finite number.
+  """
+  if not math.isfinite(beta):
+    raise ValueError(f"beta is {beta}, expected a finite number")
   return lambda log_w: beta * first(log_w) + (1 - beta) * second(log_w)
 
 
@@ -143,7 +150,7 @@ def renyi(
   infinitely many samples lies above log p(x); its estimate from K does not
   exceed log p(x) in expectation by more than log K, at α = −∞.
 
-  Source: Li & Turner (2016), equations 4 and 14, and section 4.3 for VR-max.
+  Source: Li & Turner (2016), section 3 for the bound and 4 for its estimates and VR-max.
 
   Args, returns, cost and raises: `pathwise` with `power_mean(alpha)`. The value is
   biased for the bound of infinitely many samples.
@@ -237,32 +244,48 @@ def doubly_reparameterized(
   Source: Tucker, Lawson, Gu & Maddison (2019), equation 8, of which this is the same
   step for any bound.
 
-  Args: those of `pathwise`.
+  Args: those of `pathwise`. The first derivatives of `bound` must be continuous: the
+    largest and the smallest weight, `power_mean(±∞)`, are out.
 
   Returns:
     The value of `pathwise` on the same key in nats, shape (), with an unbiased
-    gradient of E[bound]. Costs what `pathwise` costs: one backward pass serves θ and
-    φ, scaled where it leaves the decoder; and O(K²) numbers for the second
+    gradient of E[bound]. Costs what `pathwise` costs, since one backward pass serves θ
+    and φ, scaled where it leaves the decoder; and O(K²) numbers for the second
     derivatives.
 
   Raises:
     UnsupportedError: if q(z|x) is not reparameterized.
     ValueError: if num_samples is not positive.
   """
-  return _doubly_reparameterized(key, model, params, x, num_samples, bound, lambda b, own: b - own)
+
+  def coefficients(log_w: Array) -> tuple[Array, Array]:
+    b, own = own_derivatives(bound, log_w)
+    # A weight that underflowed to b = 0 passes no gradient, whatever the factor.
+    return b, jnp.where(b == 0, 0, 1 - own / jnp.where(b == 0, 1, b))
+
+  return _doubly_reparameterized(key, model, params, x, num_samples, bound, coefficients)
 
 
-def _doubly_reparameterized(key, model, params, x, num_samples, bound, phi_factor) -> Array:
-  """Gradients Σ_k b_k ∇θ log w_k, and Σ_k phi_factor(b_k, ∂b_k) ∂log w_k/∂z_k · ∂z_k/∂φ."""
+def _doubly_reparameterized(
+  key: Key,
+  model: Model,
+  params: Params,
+  x: Array,
+  num_samples: int,
+  bound: Bound,
+  coefficients: Callable[[Array], tuple[Array, Array]],
+) -> Array:
+  """The value of `bound`, with gradients from log_w -> (b, factor), both of shape (K,).
+
+  θ follows Σ_k b_k ∇θ log w_k, φ Σ_k b_k factor_k ∂log w_k/∂z_k · ∂z_k/∂φ.
+  """
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)
   log_w_of = jax.vmap(lambda z: log_weight(model, params.theta, freeze(q), x, z))
   log_w = log_w_of(z)
-  b, own = own_derivatives(bound, jax.lax.stop_gradient(log_w))
-  # A weight that underflowed to b = 0 passes no gradient, whatever the factor.
-  factor = jnp.where(b == 0, 0, phi_factor(b, own) / jnp.where(b == 0, 1, b))
+  b, factor = coefficients(jax.lax.stop_gradient(log_w))
   # The same forward pass again, which the compiler merges with the first.
-  surrogate = jnp.sum(b * log_w_of(jax.vmap(scale_gradient)(z, factor)))
+  surrogate = jnp.vdot(b, log_w_of(jax.vmap(scale_gradient)(z, factor)))
   return replace_gradient(bound(log_w), surrogate)
 
 
@@ -274,9 +297,15 @@ def dreg(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) 
 
   Source: Tucker, Lawson, Gu & Maddison (2019), equation 8.
 
-  Args, returns, cost and raises: `doubly_reparameterized` with `log_mean_exp`.
+  Args, returns and raises: `doubly_reparameterized` with `log_mean_exp`; the cost is that
+  of `iwae`.
   """
-  return doubly_reparameterized(key, model, params, x, num_samples=num_samples)
+
+  def coefficients(log_w: Array) -> tuple[Array, Array]:
+    w = jax.nn.softmax(log_w)
+    return w, w
+
+  return _doubly_reparameterized(key, model, params, x, num_samples, log_mean_exp, coefficients)
 
 
 def dreg_wake(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
@@ -288,12 +317,15 @@ def dreg_wake(key: Key, model: Model, params: Params, x: Array, *, num_samples: 
 
   Source: Tucker, Lawson, Gu & Maddison (2019), section 5 (RWS-DReG).
 
-  Args, cost and raises: those of `doubly_reparameterized`.
+  Args, cost and raises: those of `dreg`.
 
   Returns:
     The value of `iwae` on the same key; its gradient with respect to φ is no gradient
     of that value's expectation. K = 1 leaves φ where it is.
   """
-  return _doubly_reparameterized(
-    key, model, params, x, num_samples, log_mean_exp, lambda b, own: own
-  )
+
+  def coefficients(log_w: Array) -> tuple[Array, Array]:
+    w = jax.nn.softmax(log_w)
+    return w, 1 - w
+
+  return _doubly_reparameterized(key, model, params, x, num_samples, log_mean_exp, coefficients)

@@ -47,7 +47,8 @@ def kl_warmup(
 ) -> Scheduled:
   """`beta_weighted` with a weight that grows linearly from 0 to β in the first `num_steps` updates.
 
-  Source: Bowman et al. (2016), section 3.1; Sønderby et al. (2016), section 2.3.
+  Source: Sønderby et al. (2016), section 2.3; Bowman et al. (2016) had a sigmoid of the
+  step in place of the line.
 
   Raises:
     ValueError: if num_steps is not positive.
@@ -70,6 +71,9 @@ def free_bits(estimator: Estimator, nats: float, *, kl: KL = kl_per_latent) -> E
 
   Source: Kingma et al. (2016), section 3 and appendix C.8.
 
+  To weigh the result by β, give `beta_weighted` or `kl_warmup` the same term:
+  `beta_weighted(free_bits(estimator, λ), β, kl=floored_kl(λ))`.
+
   Args:
     estimator: any.
     nats: λ, for each latent.
@@ -82,15 +86,26 @@ def free_bits(estimator: Estimator, nats: float, *, kl: KL = kl_per_latent) -> E
   Raises:
     ValueError: if λ is negative.
   """
-  if nats < 0:
-    raise ValueError(f"nats is {nats}, expected at least 0")
+  floored = floored_kl(nats, kl=kl)
 
   def with_free_bits(key: Key, model: Model, params: Params, x: Array, **kwargs) -> Array:
     q, model = _share_posterior(model, params, x)
     bound = estimator(key, model, params, x, **kwargs)
-    return bound - jnp.sum(jnp.maximum(nats - kl(q, model.prior(params.theta)), 0))
+    p = model.prior(params.theta)
+    return bound + jnp.sum(kl(q, p)) - floored(q, p)
 
   return with_free_bits
+
+
+def floored_kl(nats: float, *, kl: KL = kl_per_latent) -> KL:
+  """(q, p) -> Σ_j max(λ, KL_j) in nats, shape ().
+
+  Raises:
+    ValueError: if λ is negative.
+  """
+  if not nats >= 0:
+    raise ValueError(f"nats is {nats}, expected at least 0")
+  return lambda q, p: jnp.sum(jnp.maximum(nats, kl(q, p)))
 
 
 def _share_posterior(model: Model, params: Params, x: Array) -> tuple[Distribution, Model]:

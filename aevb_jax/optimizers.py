@@ -1,6 +1,7 @@
 """Optimizers whose step size is part of their state, so that it can be swept.
 
-In all of them it is `opt_state.hyperparams["step_size"]`. Like everything in
+It is `opt_state.hyperparams["step_size"]`, or for `with_psi` and `moving_average`, whose
+state is a pair, `opt_state[0].hyperparams["step_size"]`. Like everything in
 optax they descend; `aevb` hands them the gradient of minus the bound.
 """
 

@@ -20,6 +20,8 @@ from aevb_jax.networks import MLP
 from aevb_jax.surrogate import replace_gradient
 from aevb_jax.types import Array, Distribution, Key, Model, Params, PyTree
 
+NEEDS_OTHERS = "num_samples is 1, expected at least 2: each sample is held against the others"
+
 
 class Baseline(NamedTuple):
   """What is subtracted from the L learning signals f_l of one data point."""
@@ -41,9 +43,7 @@ def others(f: Array) -> Array:
     ValueError: if L is 1.
   """
   if len(f) < 2:
-    raise ValueError(
-      "num_samples is 1, expected at least 2: each sample is held against the others"
-    )
+    raise ValueError(NEEDS_OTHERS)
   indices = jnp.arange(len(f) - 1)
   return jax.vmap(lambda l: f[indices + (indices >= l)])(jnp.arange(len(f)))
 
@@ -53,16 +53,17 @@ no_baseline = Baseline(init=lambda key: (), predict=lambda psi, x, f: jnp.zeros(
 # The mean of the other samples' signals (Mnih & Rezende 2016; Kool, van Hoof & Welling 2019).
 leave_one_out = Baseline(init=lambda key: (), predict=_leave_one_out)
 
-# One number for all data points, ψ. With `optimizers.moving_average` on ψ it is the
-# moving average of the signals of past minibatches.
-moving_average = Baseline(init=lambda key: jnp.zeros(()), predict=lambda psi, x, f: psi)
+# One number for all data points, ψ, which follows the signal as the optimizer lets it: with
+# `optimizers.moving_average`, it is the moving average of past minibatches' signals.
+constant_baseline = Baseline(init=lambda key: jnp.zeros(()), predict=lambda psi, x, f: psi)
 
 
 def learned_baseline(data_dim: int, hidden_dim: int = 100) -> Baseline:
   """A network's prediction of the signal from x, learned beside the model.
 
   Its output is counted in units of D nats, in which f is a number of order one for
-  images, so that optimizers made for weights find it in some hundred steps.
+  images, so that Adam or Adagrad find it in some hundred steps. It is not for plain SGD:
+  give ψ an optimizer of its own by `optimizers.with_psi`.
 
   Source: Mnih & Gregor (2014), section 2.3.
   """
@@ -112,7 +113,7 @@ def score_function(
     params: θ, φ, and the baseline's ψ.
     x: one data point, shape (D,).
     num_samples: L.
-    baseline: `no_baseline`, `leave_one_out`, `moving_average`, `learned_baseline(D)`
+    baseline: `no_baseline`, `leave_one_out`, `constant_baseline`, `learned_baseline(D)`
       or your own. Give `aevb` its ψ to start from: `init=with_baseline(baseline)`.
 
   Returns:
@@ -143,27 +144,27 @@ def score_function_optimal_scale(
   keeps the gradient unbiased; estimated from all L, as in the sources, it would not
   be. The encoder's chain rule then carries it from η to φ.
 
-  Source: Paisley, Blei & Jordan (2012), equation 14; Ranganath, Gerrish & Blei (2014),
-  section 3.2.
+  Source: Paisley, Blei & Jordan (2012); Ranganath, Gerrish & Blei (2014), section 3.2.
 
   Args, returns and cost: those of `score_function`.
 
   Raises:
     ValueError: if num_samples is less than 2.
   """
+  if num_samples == 1:
+    raise ValueError(NEEDS_OTHERS)
   samples = _samples(key, model, params, x, num_samples)
   f = jax.lax.stop_gradient(samples.log_p - samples.log_q)
   eta = jax.lax.stop_gradient(samples.q.eta)
   scores = jax.vmap(lambda z: jax.grad(lambda eta: samples.q.at(eta).log_prob(z))(eta))(samples.z)
 
-  def gradient(h: Array) -> Array:  # (L,), of one coordinate of eta
-    weight = jnp.sum(others(h**2), axis=1)
-    scale = jnp.sum(others(f * h**2), axis=1) / jnp.where(weight == 0, 1, weight)
-    return jnp.mean((f - scale) * h)
+  without_own = 1 - jnp.eye(num_samples)  # row l sums over the other samples
 
   def surrogate_of(eta: Array, h: Array) -> Array:
-    gradients = jax.vmap(gradient, in_axes=1)(h.reshape(num_samples, -1))
-    return jnp.vdot(gradients, eta.ravel())
+    h = h.reshape(num_samples, -1)
+    weight = without_own @ h**2
+    scale = (without_own @ (f[:, None] * h**2)) / jnp.where(weight == 0, 1, weight)
+    return jnp.vdot(jnp.mean((f[:, None] - scale) * h, axis=0), eta.ravel())
 
   surrogate = sum(jax.tree.leaves(jax.tree.map(surrogate_of, samples.q.eta, scores)))
   return replace_gradient(jnp.mean(f), jnp.mean(samples.log_p) + surrogate)

@@ -11,6 +11,7 @@ import jax
 from aevb_jax.types import Array, Distribution
 
 
+@jax.custom_jvp
 def replace_gradient(value: Array, surrogate: Array) -> Array:
   """`value` itself, with the gradient of `surrogate` in place of its own; both of shape ().
 
@@ -18,8 +19,13 @@ def replace_gradient(value: Array, surrogate: Array) -> Array:
   ...   ...
   ...   return replace_gradient(jnp.mean(f), jnp.mean(stop_gradient(f) * log_q))
   """
-  # The difference is exactly 0, so that the value is not rounded.
-  return jax.lax.stop_gradient(value) + (surrogate - jax.lax.stop_gradient(surrogate))
+  del surrogate
+  return value
+
+
+@replace_gradient.defjvp
+def _replace_gradient_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  return primals[0], tangents[1]
 
 
 @jax.custom_jvp

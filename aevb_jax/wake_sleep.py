@@ -64,7 +64,7 @@ def reweighted_wake_sleep(
   Σ_k w̃_k ∇θ log p(x, z_k), and φ follows `wake` times Σ_k w̃_k ∇φ log q(z_k|x) and
   `sleep` times the sleep-φ gradient of `wake_sleep`.
 
-  Source: Bornschein & Bengio (2015), equations 4, 7 and 8.
+  Source: Bornschein & Bengio (2015), section 2.
 
   Args:
     key: consumed.
@@ -78,8 +78,9 @@ def reweighted_wake_sleep(
   Returns:
     The value of `iwae` on the same key in nats, shape (). The θ-gradient is unbiased for
     that of its expectation; the wake-φ gradient tends to that of −KL(p(z|x) ‖ q(z|x)) as
-    K grows, and is biased for it at any K. Costs K passes through the decoder; where z
-    can be reparameterized, `dreg_wake` has the same expectation and less variance.
+    K grows, and is biased for it at any K. Costs one pass through the encoder and K
+    through the decoder; with `sleep`, K more through each. Where z can be
+    reparameterized, `dreg_wake` has the expectation of wake-φ and usually less variance.
 
   Raises:
     ValueError: if num_samples is not positive.

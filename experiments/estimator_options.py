@@ -13,19 +13,20 @@ import numpy as np
 from absl import flags
 
 from aevb_jax import estimators, importance
-from aevb_jax.objectives import beta_weighted, free_bits, kl_warmup
+from aevb_jax.families import kl_divergence
+from aevb_jax.objectives import beta_weighted, floored_kl, free_bits, kl_warmup
 from aevb_jax.score_function import (
   Baseline,
+  constant_baseline,
   learned_baseline,
   leave_one_out,
-  moving_average,
   no_baseline,
   score_function,
   score_function_optimal_scale,
   vimco,
   with_baseline,
 )
-from aevb_jax.types import Array, Estimator, Key, Model, Scheduled, UnsupportedError
+from aevb_jax.types import Array, Estimator, Key, Model, Params, Scheduled, UnsupportedError
 from aevb_jax.wake_sleep import reweighted_wake_sleep, wake_sleep
 from experiments.command import UsageError
 
@@ -50,7 +51,7 @@ ESTIMATORS = {
 }
 BASELINES = {
   "leave_one_out": lambda data_dim: leave_one_out,
-  "moving_average": lambda data_dim: moving_average,
+  "moving_average": lambda data_dim: constant_baseline,
   "learned": learned_baseline,
 }
 
@@ -83,11 +84,12 @@ def make_estimation(model: Model, data_dim: int, batch_size: int) -> Estimation:
   try:
     bound, baseline = parse_estimator(FLAGS.estimator, data_dim, FLAGS.num_samples)
     objective = free_bits(bound, FLAGS.free_bits) if FLAGS.free_bits else bound
+    kl = floored_kl(FLAGS.free_bits) if FLAGS.free_bits else kl_divergence
     if FLAGS.kl_warmup:
       num_steps = -(-FLAGS.kl_warmup // batch_size)
-      objective = kl_warmup(objective, num_steps, beta=FLAGS.beta)
+      objective = kl_warmup(objective, num_steps, beta=FLAGS.beta, kl=kl)
     elif FLAGS.beta != 1:
-      objective = beta_weighted(objective, FLAGS.beta)
+      objective = beta_weighted(objective, FLAGS.beta, kl=kl)
     tried = objective.at(0) if isinstance(objective, Scheduled) else objective
     try_on_shapes(tried, baseline, model, data_dim)
   except ValueError as error:
@@ -136,13 +138,17 @@ def _parse_value(key: str, text: str, data_dim: int) -> int | float | Baseline:
 
 
 def try_on_shapes(estimator: Estimator, baseline: Baseline, model: Model, data_dim: int) -> None:
-  """Raises ValueError if the estimator fails on a data point or returns no scalar."""
+  """Raises ValueError if it fails on a data point, returns no scalar, or has no gradient."""
 
-  def once(key: Key, x: Array) -> Array:
-    return estimator(key, model, with_baseline(baseline)(key, model), x)
+  def once(params: Params, key: Key, x: Array) -> Array:
+    return estimator(key, model, params, x)
 
+  key, x = jax.random.key(0), jax.numpy.zeros(data_dim)
   try:
-    value = jax.eval_shape(once, jax.random.key(0), jax.numpy.zeros(data_dim))
+    params = jax.eval_shape(lambda key: with_baseline(baseline)(key, model), key)
+    value = jax.eval_shape(once, params, key, x)
+    if getattr(value, "shape", None) == () and np.issubdtype(value.dtype, np.floating):
+      jax.eval_shape(jax.grad(once), params, key, x)
   except UnsupportedError as error:
     raise ValueError(str(error)) from error
   except Exception as error:  # whatever a user's function raises

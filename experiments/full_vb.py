@@ -120,12 +120,12 @@ def main() -> None:
   model = options.make_model(images)
   estimation = estimator_options.make_estimation(model, images.train.shape[1], FLAGS.batch_size)
   methods = {name: make_method(name, model, estimation) for name in FLAGS.methods}
-  if FLAGS.workdir is None:
-    FLAGS.workdir = f"runs/full_vb-{data_options.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
-  workdir = rundir.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
   pixels = data_options.make_pixels(images)
   if pixels.streamed:
     raise UsageError("max_resident_mb", f"must hold {FLAGS.num_data} images of {FLAGS.dataset}")
+  if FLAGS.workdir is None:
+    FLAGS.workdir = f"runs/full_vb-{data_options.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
+  workdir = rundir.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
 
   rows, likelihoods = [], {}
   for name, method in methods.items():

@@ -18,6 +18,7 @@ gradient. All but the last come with 95 % intervals.
 
 import csv
 import io
+import math
 import statistics
 import sys
 import time
@@ -31,7 +32,7 @@ import optax
 from absl import flags
 from tqdm import tqdm
 
-from aevb_jax import figures, optimizers
+from aevb_jax import figures
 from aevb_jax.aevb import aevb
 from aevb_jax.exact import exact_elbo
 from aevb_jax.gradient_noise import (
@@ -45,7 +46,7 @@ from aevb_jax.gradient_noise import (
   variance,
 )
 from aevb_jax.minibatches import read_rows
-from aevb_jax.score_function import Baseline, moving_average, with_baseline
+from aevb_jax.score_function import Baseline, with_baseline
 from aevb_jax.train import evaluate, fit
 from aevb_jax.types import Array, Estimator, Key, Model, Params, TrainState
 from experiments import command, data_options, estimator_options, options, rundir
@@ -91,11 +92,9 @@ REFERENCES = {
   "sticking_the_landing": OF_THE_ELBO,
   "score_function": OF_THE_ELBO,
   "score_function_optimal_scale": OF_THE_ELBO,
-  "wake_sleep": OF_THE_ELBO,
   "iwae": OF_IWAE,
   "dreg": OF_IWAE,
   "vimco": OF_IWAE,
-  "reweighted_wake_sleep": ("reweighted_wake_sleep",),
   "dreg_wake": ("reweighted_wake_sleep",),
 }
 
@@ -122,6 +121,8 @@ def main() -> None:
   options.settle()
   stages = whole_numbers("at", 0)
   sample_numbers = whole_numbers("samples", 1)
+  if not FLAGS.estimators:
+    raise UsageError("estimators", "takes at least one")
   if FLAGS.num_repeats < 2 * FLAGS.num_batches:
     raise UsageError("num_repeats", f"takes at least two for each of {FLAGS.num_batches} batches")
   images = options.load_images()
@@ -134,12 +135,12 @@ def main() -> None:
     for num_samples in sample_numbers
     for name in FLAGS.estimators
   ]
-  if FLAGS.workdir is None:
-    FLAGS.workdir = f"runs/gradients-{data_options.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
-  workdir = rundir.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
   pixels = data_options.make_pixels(images)
   if pixels.streamed:
     raise UsageError("max_resident_mb", f"must hold the training images of {FLAGS.dataset}")
+  if FLAGS.workdir is None:
+    FLAGS.workdir = f"runs/gradients-{data_options.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
+  workdir = rundir.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
 
   init_key, fit_key, noise_key, baseline_key = jax.random.split(jax.random.key(FLAGS.seed), 4)
   state = algorithm.init(init_key)
@@ -155,9 +156,12 @@ def main() -> None:
     if steps > 0:
       how = dict(preprocess=pixels.preprocess, static_key=pixels.static_key)
       batch_size = FLAGS.batch_size
-      state, _ = fit(
+      state, metrics = fit(
         algorithm, state, fit_key, pixels.train, batch_size=batch_size, num_steps=steps, **how
       )
+      if not math.isfinite(bound := float(metrics["bound"][-1])):
+        what = f"the bound became {bound} by step {state.step}"
+        command.fail(f"{what}; a smaller --step_size may help", 1)
     params = state.params
     stage_rows = measure(
       noise_key, baseline_key, chosen, measured, programs, model, params, minibatch, pixels
@@ -189,7 +193,7 @@ def main() -> None:
 def whole_numbers(flag: str, least: int) -> list[int]:
   """A list of flags in increasing order."""
   values = FLAGS[flag].value
-  if not values or not all(text.isdigit() and int(text) >= least for text in values):
+  if not values or not all(text.isdecimal() and int(text) >= least for text in values):
     raise UsageError(flag, f"takes whole numbers of at least {least}, separated by commas")
   return sorted({int(text) for text in values})
 
@@ -295,12 +299,7 @@ def fit_baseline(key: Key, one: Measured, model: Model, params: Params, pixels: 
   if not jax.tree.leaves(psi):
     return params
   start = jax.tree.map(jnp.copy, params)  # `fit` takes over what it starts from
-  still = optax.set_to_zero()
-  optimizer = (
-    optimizers.moving_average(still)
-    if one.baseline is moving_average
-    else optimizers.with_psi(still, optimizers.adam(1e-3))
-  )
+  optimizer = options.for_baseline(optax.set_to_zero(), one.baseline)
   algorithm = aevb(
     model, one.estimator, optimizer, num_data=len(pixels.train), init=lambda key, model: start
   )

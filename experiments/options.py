@@ -6,13 +6,20 @@ import os
 import flax.linen as nn
 import jax
 import numpy as np
+import optax
 from absl import flags
 
 from aevb_jax import data, optimizers
 from aevb_jax.aevb import aevb, gaussian_weight_prior
 from aevb_jax.families import bernoulli, diagonal_gaussian
 from aevb_jax.model import fair_coins, mlp_vae, standard_normal
-from aevb_jax.score_function import moving_average, with_baseline
+from aevb_jax.score_function import (
+  Baseline,
+  constant_baseline,
+  leave_one_out,
+  no_baseline,
+  with_baseline,
+)
 from aevb_jax.types import Algorithm, Family, Model
 from experiments import data_options, estimator_options
 from experiments.command import CACHE, UsageError
@@ -120,13 +127,15 @@ def _check_step_size(value: float) -> bool:
 
 @flags.validator("weight_prior", "takes a finite number of at least 0")
 @flags.validator("min_std", "takes a finite number of at least 0")
+@flags.validator("beta", "takes a finite number of at least 0")
+@flags.validator("free_bits", "takes a finite number of at least 0")
 def _check_finite(value: float) -> bool:
   return math.isfinite(value)
 
 
 @flags.validator("hidden_dim", "takes positive whole numbers, separated by commas")
 def _check_hidden_dim(value: list[str]) -> bool:
-  return all(units.isdigit() and int(units) > 0 for units in value)
+  return all(units.isdecimal() and int(units) > 0 for units in value)
 
 
 @flags.validator("init", "takes flax or a positive standard deviation")
@@ -207,11 +216,20 @@ def _likelihood(data_dim: int) -> Family:
   return diagonal_gaussian(data_dim, mean_link=mean_link, min_std=FLAGS.min_std)
 
 
+def for_baseline(
+  optimizer: optax.GradientTransformation, baseline: Baseline
+) -> optax.GradientTransformation:
+  """`optimizer` for θ and φ, and for ψ what makes the baseline follow the signal."""
+  if baseline is constant_baseline:
+    return optimizers.moving_average(optimizer)
+  if baseline in (no_baseline, leave_one_out):
+    return optimizer
+  return optimizers.with_psi(optimizer, optimizers.adam(1e-3))
+
+
 def make_algorithm(model: Model, estimation: Estimation, num_data: int) -> Algorithm:
   """Algorithm 1 with the optimizer and the prior on the weights that the flags name."""
-  optimizer = OPTIMIZERS[FLAGS.optimizer](FLAGS.step_size)
-  if estimation.baseline is moving_average:
-    optimizer = optimizers.moving_average(optimizer)
+  optimizer = for_baseline(OPTIMIZERS[FLAGS.optimizer](FLAGS.step_size), estimation.baseline)
   return aevb(
     model,
     estimation.objective,

@@ -71,15 +71,15 @@ MUTATIONS = [
   Mutation(
     "replace_gradient: the surrogate reported",
     "surrogate",
-    "return jax.lax.stop_gradient(value) + (surrogate - jax.lax.stop_gradient(surrogate))",
-    "return surrogate",
+    "  del surrogate\n  return value",
+    "  return surrogate",
     "importance",
   ),
   Mutation(
     "replace_gradient: both gradients",
     "surrogate",
-    "return jax.lax.stop_gradient(value) +",
-    "return value +",
+    "return primals[0], tangents[1]",
+    "return primals[0], tangents[0] + tangents[1]",
     "score_function",
   ),
   Mutation(
@@ -135,7 +135,16 @@ MUTATIONS = [
     "params.theta, q, x, z",
     "importance",
   ),
-  Mutation("dreg: w for w²", "importance", "b, own: b - own", "b, own: b", "importance"),
+  Mutation(
+    "dreg: w for w²", "importance", "return w, w\n", "return w, jnp.ones_like(w)\n", "importance"
+  ),
+  Mutation(
+    "doubly reparameterized: b for b - own",
+    "importance",
+    "1 - own / jnp.where(b == 0, 1, b)",
+    "jnp.ones_like(b)",
+    "importance",
+  ),
   Mutation(
     "dreg: the score kept",
     "importance",
@@ -157,7 +166,7 @@ MUTATIONS = [
     "hessian",
     "importance",
   ),
-  Mutation("dreg_wake: sign", "importance", "b, own: own\n", "b, own: -own\n", "importance"),
+  Mutation("dreg_wake: sign", "importance", "return w, 1 - w", "return w, w - 1", "importance"),
   Mutation(
     "score function: gradient through z",
     "score_function",
@@ -201,13 +210,13 @@ MUTATIONS = [
     "score_function",
   ),
   Mutation(
-    "optimal scale: sign", "score_function", "(f - scale) * h", "(f + scale) * h", "score_function"
+    "optimal scale: sign", "score_function", "- scale) * h", "+ scale) * h", "score_function"
   ),
   Mutation(
     "optimal scale: from its own sample too",
     "score_function",
-    "jnp.sum(others(f * h**2), axis=1)",
-    "jnp.sum(f * h**2)",
+    "(without_own @ (f[:, None] * h**2))",
+    "jnp.sum(f[:, None] * h**2, axis=0)",
     "score_function",
   ),
   Mutation(
@@ -279,15 +288,22 @@ MUTATIONS = [
   Mutation(
     "free bits: sign",
     "objectives",
-    "bound - jnp.sum(jnp.maximum(nats",
-    "bound + jnp.sum(jnp.maximum(nats",
+    "bound + jnp.sum(kl(q, p)) - floored(q, p)",
+    "bound - jnp.sum(kl(q, p)) + floored(q, p)",
     "objectives",
   ),
   Mutation(
     "free bits: over the sum of latents",
     "objectives",
-    "jnp.sum(jnp.maximum(nats - kl(q, model.prior(params.theta)), 0))",
-    "jnp.maximum(nats - jnp.sum(kl(q, model.prior(params.theta))), 0)",
+    "jnp.sum(jnp.maximum(nats, kl(q, p)))",
+    "jnp.maximum(nats, jnp.sum(kl(q, p)))",
+    "objectives",
+  ),
+  Mutation(
+    "free bits: a ceiling",
+    "objectives",
+    "jnp.maximum(nats, kl",
+    "jnp.minimum(nats, kl",
     "objectives",
   ),
   Mutation(

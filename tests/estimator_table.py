@@ -5,6 +5,7 @@ import functools
 from aevb_jax import (
   beta_weighted,
   ciwae,
+  constant_baseline,
   doubly_reparameterized,
   dreg,
   dreg_wake,
@@ -14,7 +15,6 @@ from aevb_jax import (
   iwae,
   leave_one_out,
   miwae,
-  moving_average,
   piwae,
   power_mean,
   renyi,
@@ -62,4 +62,4 @@ WITHOUT_REPARAMETERIZATION = {
   name: estimator
   for name, estimator in ALL.items()
   if name.startswith(("score_function", "vimco", "wake_sleep", "reweighted"))
-} | {"score_function moving_average": P(score_function, baseline=moving_average)}
+} | {"score_function moving_average": P(score_function, baseline=constant_baseline)}

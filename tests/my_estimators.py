@@ -41,3 +41,8 @@ not_a_function = 3
 
 def broken(key, model, params, x, *, num_samples=1):
   return jnp.sum(x) * (1 / (num_samples - num_samples))
+
+
+def without_a_gradient(key, model, params, x, *, num_samples=1):
+  start = jnp.sum(params.phi["head_0"]["bias"])
+  return jax.lax.while_loop(lambda v: v < 1, lambda v: v + 1.0, start)

@@ -300,6 +300,18 @@ def assert_one_clear_line(result, *words):
       ["--estimator=tests.my_estimators:broken"],
       ["broken", "ZeroDivisionError", "my_estimators.py, line"],
     ),
+    (
+      ["--estimator=tests.my_estimators:without_a_gradient"],
+      ["fails on a data point", "while_loop"],
+    ),
+    (["--beta=nan"], ["--beta", "finite"]),
+    (["--free_bits=inf"], ["--free_bits", "finite"]),
+    (["--estimator=renyi"], ["--estimator=renyi", "alpha"]),
+    (["--estimator=miwae:num_groups=2"], ["num_groups is 2", "divisor"]),
+    (["--estimator=ciwae:beta"], ["name=value"]),
+    (["--estimator=vimco"], ["expected at least 2"]),
+    (["--latents=bernoulli"], ["--estimator=elbo_b", "no reparameterization"]),
+    (["--hidden_dim=20,x"], ["--hidden_dim", "whole numbers"]),
     (["--estimator=builtins:max"], ["builtins:max", "num_samples=L"]),
     (
       ["--optimizer=adagrad", "--num_examples=10000"],

@@ -48,6 +48,15 @@ def test_enumeration_is_log_p_less_the_divergence_from_the_posterior():
   np.testing.assert_allclose(exact_elbo(model, params, x), log_p_x - gap, rtol=1e-12)
 
 
+def test_log_marginal_far_below_the_smallest_float():
+  with jax.enable_x64(False):
+    model = mlp_vae(bernoulli(784), data_dim=784, latent_dim=1, hidden_dim=4)
+    params = init_params(jax.random.key(0), model)
+    log_p = exact_log_marginal(model, params, jnp.ones(784))
+    assert log_p.dtype == jnp.float32 and -700 < log_p < -400
+    assert exact_elbo(model, params, jnp.ones(784)) < log_p
+
+
 def test_all_binary_vectors():
   assert sorted(map(tuple, np.asarray(binary_vectors(3)))) == sorted(np.ndindex(2, 2, 2))
 

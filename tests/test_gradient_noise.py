@@ -98,11 +98,16 @@ def test_known_variance_and_signal_to_noise():
 
 def test_intervals_cover():
   # Of 200 intervals at 95 %, fewer than 175 cover with probability 1e-5.
-  estimator = noisy(0.5, 2.0)
+  strong, weak = noisy(0.5, 2.0), noisy(0.02, 2.0)
 
   def covers(seed):
-    spread, snr = statistics(estimator, seed)
-    return spread.low < 16 < spread.high, snr.low < 0.25 < snr.high
+    spread, snr = statistics(strong, seed)
+    _, weak_snr = statistics(weak, seed)
+    return (
+      spread.low < 16 < spread.high,
+      snr.low < 0.25 < snr.high,
+      weak_snr.low < 0.01 < weak_snr.high,
+    )
 
   covered = np.sum([covers(seed) for seed in range(200)], axis=0)
   assert (covered > 174).all()
@@ -116,6 +121,14 @@ def test_no_bias_where_there_is_none_and_a_planted_one_is_measured():
   assert bias.low < 0.1 + 1e-9 and 0.099 < bias.value < 0.101  # the same noise, paired
   bias = statistics(noisy(0.55, 0.5), 0, reference)
   assert 0 < bias.low < 0.1 < bias.high < 0.2
+
+
+def test_nothing_and_failure_are_not_a_perfect_signal():
+  batches = 5
+  ones, zeros = np.ones((batches, batches)), np.zeros(batches)
+  assert signal_to_noise(ones, zeros).value == np.inf
+  assert np.isnan(signal_to_noise(0 * ones, zeros).value)
+  assert np.isnan(signal_to_noise(ones, np.full(batches, np.nan)).value)
 
 
 def test_products_of_different_batches_alone():

@@ -87,6 +87,7 @@ def test_biases(measured):
   "flags, line",
   [
     (["--estimators=elbo_a,foo"], "--estimators=.*foo at 2 samples: unknown; takes elbo_a"),
+    (["--estimators="], "--estimators=.*takes at least one"),
     (["--samples=0"], "--samples=.*whole numbers of at least 1"),
     (["--at=soon"], "--at=.*whole numbers of at least 0"),
     (["--samples=1", "--estimators=vimco"], "expected at least 2"),

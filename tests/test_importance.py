@@ -87,6 +87,14 @@ def test_bounds_far_from_zero():
       np.testing.assert_allclose(shifted, bound(jnp.asarray(LOG_W)) + shift, rtol=1e-9)
 
 
+def test_a_weight_of_zero():
+  log_w = jnp.asarray([-1.0, -jnp.inf])
+  np.testing.assert_allclose(power_mean(0.5)(log_w), 2 * np.log(0.5 * np.exp(-0.5)), rtol=1e-12)
+  assert power_mean(2.0)(log_w) == -jnp.inf
+  for bound in (log_mean_exp, power_mean(0.5)):
+    assert bound(jnp.full(2, -jnp.inf)) == -jnp.inf
+
+
 def test_groups_and_mixtures_by_hand():
   log_w = jnp.asarray(LOG_W)
   pairs = [np.log(np.mean(np.exp(LOG_W[:2]))), np.log(np.mean(np.exp(LOG_W[2:])))]
@@ -167,6 +175,10 @@ def test_piwae_is_iwae_for_theta_and_miwae_for_phi():
 @pytest.mark.parametrize("estimator", [dreg, dreg_wake, vimco])
 def test_theta_follows_iwae(estimator):
   assert_same_draw(one_draw(estimator, 6)[1].theta, one_draw(iwae, 6)[1].theta)
+
+
+def test_dreg_is_the_general_case():
+  assert_same_draw(one_draw(doubly_reparameterized, 6), one_draw(dreg, 6))
 
 
 def test_vr_max_trains_on_the_best_sample_alone():
@@ -272,7 +284,7 @@ def test_the_signal_for_phi_drowns_with_samples_but_not_doubly_reparameterized()
     samples = oracles.rows(gradients.phi)
     return np.sqrt(np.sum(samples.mean(0) ** 2) / np.sum(samples.var(0)))
 
-  # Rainforth et al. (2018): like 1/√K, so that 64 times the samples cost a factor of 8.
+  # Rainforth et al. (2018): like 1/√K, so that 16 times the samples cost a factor of 4.
   assert snr(iwae, 64) < snr(iwae, 4) / 2
   assert snr(dreg, 64) > 0.8 * snr(dreg, 4)
 
@@ -282,5 +294,7 @@ def test_bad_arguments():
     one_draw(P(miwae, num_groups=4), 6)
   with pytest.raises(ValueError, match="num_groups is 0"):
     one_draw(P(piwae, num_groups=0), 6)
+  with pytest.raises(ValueError, match="beta is nan"):
+    one_draw(P(ciwae, beta=float("nan")), 6)
   with pytest.raises(ValueError, match="alpha is not a number"):
     one_draw(P(renyi, alpha=float("nan")), 6)

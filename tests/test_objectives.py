@@ -13,6 +13,7 @@ from aevb_jax import (
   beta_weighted,
   elbo_a,
   elbo_b,
+  floored_kl,
   free_bits,
   iwae,
   kl_divergence,
@@ -86,8 +87,23 @@ def test_free_bits_by_hand():
   np.testing.assert_allclose(difference, np.where(terms < nats, kl_gradient, 0), atol=1e-12)
 
 
+@pytest.mark.parametrize("beta", [0.25, 4.0])
+def test_weighted_free_bits_stay_free(beta):
+  terms = np.asarray(kl_per_latent(*q_and_p(WORLD, WORLD.params)))
+  nats = terms.max() + 1  # all are below
+  objective = beta_weighted(free_bits(elbo_b, nats), beta, kl=floored_kl(nats))
+  value, gradients = value_and_grad(objective)
+  reconstruction, of_reconstruction = value_and_grad(beta_weighted(elbo_b, 0.0))
+  np.testing.assert_allclose(value, reconstruction - beta * 3 * nats, rtol=1e-12)
+  np.testing.assert_allclose(
+    oracles.flat(gradients.phi), oracles.flat(of_reconstruction.phi), rtol=1e-9, atol=1e-12
+  )
+
+
 def test_no_free_bits_change_nothing():
-  assert value_and_grad(free_bits(iwae, 0.0))[0] == value_and_grad(iwae)[0]
+  np.testing.assert_allclose(
+    value_and_grad(free_bits(iwae, 0.0))[0], value_and_grad(iwae)[0], rtol=1e-12
+  )
 
 
 def test_warm_up():

@@ -11,10 +11,10 @@ import pytest
 from aevb_jax import (
   Baseline,
   aevb,
+  constant_baseline,
   elbo_a,
   learned_baseline,
   leave_one_out,
-  moving_average,
   optimizers,
   score_function,
   score_function_optimal_scale,
@@ -47,7 +47,7 @@ CASES = {
   "no baseline": (score_function, 3, GAUSSIAN),
   "leave one out": (P(score_function, baseline=leave_one_out), 3, GAUSSIAN),
   "moving average": (
-    P(score_function, baseline=moving_average),
+    P(score_function, baseline=constant_baseline),
     2,
     with_psi(GAUSSIAN, jnp.asarray(-4.0)),
   ),
@@ -179,7 +179,7 @@ def test_leaving_one_out_by_hand():
 def test_psi_follows_the_signal():
   world = with_psi(GAUSSIAN, jnp.asarray(-4.0))
   values, gradients = oracles.draws(
-    P(score_function, baseline=moving_average), world, 100, num_samples=2
+    P(score_function, baseline=constant_baseline), world, 100, num_samples=2
   )
   np.testing.assert_allclose(gradients.psi, values + 4.0, rtol=1e-12)
 
@@ -200,12 +200,12 @@ def test_the_moving_average_is_one():
     np.testing.assert_allclose(params.psi, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("baseline", [moving_average, LEARNED], ids=["moving average", "learned"])
+@pytest.mark.parametrize("baseline", [constant_baseline, LEARNED], ids=["constant", "learned"])
 def test_baselines_are_learned_beside_the_model(baseline):
   estimator = P(score_function, baseline=baseline)
   optimizer = (
     optimizers.moving_average(optax.set_to_zero())
-    if baseline is moving_average
+    if baseline is constant_baseline
     else optimizers.with_psi(optax.set_to_zero(), optax.adam(0.01))
   )
   algorithm = aevb(GAUSSIAN.model, estimator, optimizer, num_data=10, init=with_baseline(baseline))
@@ -219,7 +219,7 @@ def test_baselines_are_learned_beside_the_model(baseline):
   for x in batch[:2] if baseline is LEARNED else []:
     exact = exact_elbo(GAUSSIAN.model, state.params, x)
     np.testing.assert_allclose(baseline.predict(state.params.psi, x, None), exact, rtol=0.2)
-  if baseline is moving_average:
+  if baseline is constant_baseline:
     both = [exact_elbo(GAUSSIAN.model, state.params, x) for x in batch[:2]]
     np.testing.assert_allclose(state.params.psi, np.mean(both), rtol=0.2)
 

@@ -33,9 +33,7 @@ test images than their mean. With --step_size=0.001 and otherwise the same, ml e
 stopped early at the smaller step, has the best bound of all. Each is a single run.
 """
 
-import csv
 import functools
-import io
 import math
 import sys
 import time
@@ -134,7 +132,7 @@ def main() -> None:
 
     def report(new: list[dict], name: str = name) -> None:
       rows.extend({"method": name} | row for row in new)
-      rundir.write_text(workdir / "metrics.csv", as_csv(rows))
+      rundir.write_csv(workdir / "metrics.csv", COLUMNS, rows)
       for row in rows[-len(new) :]:
         print(describe(row), flush=True)
 
@@ -287,14 +285,6 @@ def as_table(results: list[dict]) -> str:
 def describe(row: dict) -> str:
   kl = "" if row["kl_theta"] is None else f"   KL(θ)/N {row['kl_theta']:8.2f}"
   return f"{row['method']:8} {row['theta']:6} {train.describe(row)}{kl}"
-
-
-def as_csv(rows: list[dict]) -> str:
-  text = io.StringIO()
-  table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-  table.writeheader()
-  table.writerows(rows)
-  return text.getvalue()
 
 
 if __name__ == "__main__":

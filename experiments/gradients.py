@@ -16,8 +16,6 @@ mean over the points (the block value is the estimate itself); snr is ‖E g‖ 
 gradient. All but the last come with 95 % intervals.
 """
 
-import csv
-import io
 import math
 import statistics
 import sys
@@ -171,7 +169,7 @@ def main() -> None:
       if row["block"] in ("theta", "phi", "value"):
         print(describe(row), flush=True)
     rows += stage_rows
-    rundir.write_text(workdir / "gradients.csv", as_csv(rows))
+    rundir.write_csv(workdir / "gradients.csv", COLUMNS, rows)
   title = f"{FLAGS.dataset}, {FLAGS.latent_dim} latents: gradient of the mean over {len(minibatch)}"
   rundir.write_figure(
     workdir, "gradients", figures.draw_gradient_noise(rows, f"{title} test points")
@@ -372,16 +370,6 @@ def describe(row: dict) -> str:
     f"{row['variance']:>11.3g} {row['snr']:>9.3g} {bias:>19} {row['milliseconds']:>8.2f} "
     f"{row['variance_x_milliseconds']:>14.3g}"
   )
-
-
-def as_csv(rows: list[dict]) -> str:
-  text = io.StringIO()
-  table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-  table.writeheader()
-  table.writerows(
-    {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()} for row in rows
-  )
-  return text.getvalue()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import math
 import os
@@ -79,6 +80,17 @@ def write_text(path: pathlib.Path, text: str) -> None:
   partial = path.with_name(path.name + ".partial")
   partial.write_text(text)
   os.replace(partial, path)
+
+
+def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Sequence[dict]) -> None:
+  """Writes a whole table or none; floats with six digits, what a row lacks left empty."""
+  text = io.StringIO()
+  table = csv.DictWriter(text, columns, lineterminator="\n")
+  table.writeheader()
+  table.writerows(
+    {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()} for row in rows
+  )
+  write_text(path, text.getvalue())
 
 
 def write_figure(workdir: pathlib.Path, name: str, figure) -> None:

@@ -73,7 +73,7 @@ MUTATIONS = [
     "surrogate",
     "  del surrogate\n  return value",
     "  return surrogate",
-    "importance",
+    "contract",
   ),
   Mutation(
     "replace_gradient: both gradients",

@@ -18,6 +18,10 @@ def test_a_scalar_the_same_jitted_and_eager(estimator):
   eager = estimator(jax.random.key(0), *world, num_samples=4)
   jitted = jax.jit(lambda key: estimator(key, *world, num_samples=4))(jax.random.key(0))
   assert eager.shape == () and eager.dtype == jnp.float64
+  differentiated, _ = jax.value_and_grad(
+    lambda p: estimator(jax.random.key(0), world.model, p, world.x, num_samples=4)
+  )(world.params)
+  np.testing.assert_allclose(eager, differentiated, rtol=1e-12)
   np.testing.assert_allclose(eager, jitted, rtol=1e-12)
 
 

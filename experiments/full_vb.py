@@ -15,15 +15,15 @@ with θ a point estimate (point), the mean of q(θ) (mean), or drawn from q(θ) 
 point (drawn). Bounds are of x given θ: the bound on the evidence of the training set, which
 full_vb climbs, is the train bound of drawn minus KL(θ)/N. log p(x) is at the mean of q(θ).
 
-The command above took 6 minutes on two CPU cores shared with other work, and printed, in
+The command above took 4 minutes on two CPU cores shared with other work, and printed, in
 nats per image (standard errors 0.4 to 0.5 on the test images, 0.8 to 1.1 on the training
 images; best is the highest of ten evaluations, chosen on the test images):
 
   method   theta      train   KL(θ)/N      test  best test    test log p(x)
-  ml       point    -103.34             -139.57    -131.67   -128.18 ± 0.46
-  map      point    -104.96             -133.92    -130.97   -124.11 ± 0.41
-  full_vb  mean     -117.88     36.12   -130.48    -130.40   -124.16 ± 0.39
-  full_vb  drawn    -128.34     36.12   -140.23    -140.23
+  ml       point    -103.40             -139.63    -131.67   -128.22 ± 0.46
+  map      point    -104.99             -133.94    -130.97   -124.13 ± 0.41
+  full_vb  mean     -117.90     36.12   -130.50    -130.43   -124.18 ± 0.39
+  full_vb  drawn    -128.35     36.12   -140.25    -140.25
 
 Training long, the bounds of ml and map overfit and that at the mean of q(θ) does not; but
 log p(x) is that of map within its error, so the two differ in the gap between them. As a

@@ -54,13 +54,12 @@ def test_many_samples_cost_one_pass_through_the_encoder(estimator):
   assert program.count("f64[4,7] = dot_general") >= 1
 
 
-@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("estimator", TIGHT_AT_THE_POSTERIOR.values(), ids=TIGHT_AT_THE_POSTERIOR)
-def test_every_bound_is_log_p_at_the_exact_posterior(estimator, seed):
+def test_every_bound_is_log_p_at_the_exact_posterior(estimator):
   world = oracles.exact_posterior_world()
-  for num_samples in (2, 6):
+  expected = oracles.affine_log_marginal(world.params, world.x)
+  for seed, num_samples in ((0, 2), (1, 6)):
     value = estimator(jax.random.key(seed), *world, num_samples=num_samples)
-    expected = oracles.affine_log_marginal(world.params, world.x)
     np.testing.assert_allclose(value, expected, rtol=1e-12)
 
 

@@ -84,8 +84,8 @@ def test_a_floor_on_the_standard_deviation():
 
 
 @pytest.mark.parametrize("likelihood", [bernoulli, diagonal_gaussian])
-@pytest.mark.parametrize("estimator", ALL.values(), ids=ALL)
-def test_estimators(estimator, likelihood):
+@pytest.mark.parametrize("name", ["elbo_a", "elbo_b", "dreg", "vimco"])
+def test_estimators(name, likelihood):
   model = mlp_vae(likelihood(9), data_dim=9, latent_dim=2, hidden_dim=4)
   params = init_params(jax.random.key(0), model)
   if likelihood is bernoulli:  # saturated hidden units, logits of about ±100
@@ -94,7 +94,7 @@ def test_estimators(estimator, likelihood):
   @jax.jit
   @jax.value_and_grad
   def function(params):
-    return estimator(jax.random.key(1), model, params, jnp.ones(9), num_samples=4)
+    return ALL[name](jax.random.key(1), model, params, jnp.ones(9), num_samples=4)
 
   assert_finite(function(params))
 

@@ -147,13 +147,14 @@ def try_on_shapes(estimator: Estimator, baseline: Baseline, model: Model, data_d
   try:
     params = jax.eval_shape(lambda key: with_baseline(baseline)(key, model), key)
     value = jax.eval_shape(once, params, key, x)
-    if getattr(value, "shape", None) == () and np.issubdtype(value.dtype, np.floating):
+    is_scalar = getattr(value, "shape", None) == () and np.issubdtype(value.dtype, np.floating)
+    if is_scalar:
       jax.eval_shape(jax.grad(once), params, key, x)
   except UnsupportedError as error:
     raise ValueError(str(error)) from error
   except Exception as error:  # whatever a user's function raises
     raise ValueError(f"fails on a data point: {_one_line(error)}") from error
-  if getattr(value, "shape", None) != () or not np.issubdtype(value.dtype, np.floating):
+  if not is_scalar:
     raise ValueError(f"must return a float scalar for one data point, not {value}")
 
 

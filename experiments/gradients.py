@@ -11,9 +11,9 @@ Writes gradients.csv, with a row for each estimator, number of samples and block
 parameters, and gradients.png into --workdir.
 
 variance is the sum over the block's coordinates of the variance of the gradient of the
-mean over the points (the block value is the estimate itself); snr is ‖E g‖ over its root; bias is
-‖E g − E r‖ / ‖E r‖ for a reference r on the same keys; milliseconds is the time of one
-gradient. All but the last come with 95 % intervals.
+mean over the points (the block value is the estimate itself); snr is ‖E g‖ over its root;
+bias is ‖E g − E r‖ / ‖E r‖ for a reference r on the same keys; milliseconds is the time of
+one gradient. All but the last come with 95 % intervals.
 """
 
 import math
@@ -44,7 +44,7 @@ from aevb_jax.gradient_noise import (
   variance,
 )
 from aevb_jax.minibatches import read_rows
-from aevb_jax.score_function import Baseline, with_baseline
+from aevb_jax.score_function import Baseline, no_baseline, with_baseline
 from aevb_jax.train import evaluate, fit
 from aevb_jax.types import Array, Estimator, Key, Model, Params, TrainState
 from experiments import command, data_options, estimator_options, options, rundir
@@ -221,7 +221,7 @@ def choose(name: str, num_samples: int, model: Model, data_dim: int) -> Measured
 def make_reference(name: str, data_dim: int, num_samples: int) -> tuple[Estimator, Baseline]:
   if name == "exact":
     exact = lambda key, model, params, x: exact_elbo(model, params, x)
-    return exact, parse_estimator("score_function", data_dim, 1)[1]
+    return exact, no_baseline
   return parse_estimator(name, data_dim, num_samples)
 
 

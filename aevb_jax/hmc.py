@@ -1,0 +1,135 @@
+"""Hamiltonian Monte Carlo over the latents of one data point, by blackjax.
+
+The step size is tuned first and then held: what is drawn after `warm_up` comes from one
+fixed kernel. Chains are written as a leading axis C; they share a step size.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from blackjax.adaptation.step_size import dual_averaging_adaptation
+from blackjax.mcmc import hmc
+from blackjax.mcmc.hmc import HMCInfo, HMCState
+
+from aevb_jax.types import Array, Distribution, Key, UnsupportedError
+
+LogDensity = Callable[[Array], Array]  # z (J,) -> (), in nats, up to a constant
+
+TARGET_ACCEPTANCE = 0.9  # appendix E
+_kernel = hmc.build_kernel()
+
+
+class Draws(NamedTuple):
+  """What C chains drew in S transitions each, and how they fared."""
+
+  z: Array  # (C, S, J)
+  acceptance: Array  # (), mean probability of acceptance
+  num_divergent: Array  # (), transitions whose energy grew by more than 1000
+
+
+def transition(
+  key: Key, state: HMCState, log_density: LogDensity, step_size: Array, *, num_leapfrogs: int
+) -> tuple[HMCState, HMCInfo]:
+  """One transition of one chain: a momentum from N(0, I), leapfrogs, accept or stay.
+
+  Costs `num_leapfrogs` gradients of `log_density`: that at the state itself is part of
+  the state, `blackjax.hmc.init(z, log_density)` at first.
+  """
+  unit_mass = jnp.ones_like(state.position)
+  return _kernel(key, state, log_density, step_size, unit_mass, num_leapfrogs)
+
+
+def transitions(
+  key: Key, states: HMCState, log_density: LogDensity, step_size: Array, *, num_leapfrogs: int
+) -> tuple[HMCState, HMCInfo]:
+  """A `transition` of each of C chains, all of the same target."""
+  return jax.vmap(
+    lambda key, state: transition(key, state, log_density, step_size, num_leapfrogs=num_leapfrogs)
+  )(jax.random.split(key, len(states.position)), states)
+
+
+def warm_up(
+  key: Key,
+  log_density: LogDensity,
+  z: Array,
+  *,
+  num_steps: int,
+  num_leapfrogs: int,
+  target_acceptance: float = TARGET_ACCEPTANCE,
+) -> tuple[HMCState, Array]:
+  """Moves C chains towards their target and finds the step size that they accept at.
+
+  Dual averaging (Hoffman & Gelman 2014, section 3.2) of the mean acceptance over the
+  chains, from 0.5 / J^¼.
+
+  Args:
+    key: consumed.
+    log_density: of the target.
+    z: where the chains start, shape (C, J).
+    num_steps: transitions of every chain, all of them to be thrown away.
+    num_leapfrogs: leapfrog steps in a transition.
+    target_acceptance: mean probability of acceptance to tune for.
+
+  Returns:
+    The states of the chains with a leading axis C, and the step size, shape ().
+  """
+  initial, update, final = dual_averaging_adaptation(target_acceptance)
+
+  def step(carry, t: Array):
+    states, tuning = carry
+    step_size = jnp.exp(tuning.log_step_size)
+    states, info = transitions(
+      jax.random.fold_in(key, t), states, log_density, step_size, num_leapfrogs=num_leapfrogs
+    )
+    return (states, update(tuning, jnp.mean(info.acceptance_rate))), None
+
+  states = init(log_density, z)
+  tuning = initial(jnp.asarray(0.5 * z.shape[1] ** -0.25, z.dtype))
+  (states, tuning), _ = jax.lax.scan(step, (states, tuning), jnp.arange(num_steps))
+  return states, final(tuning)
+
+
+def sample(
+  key: Key,
+  log_density: LogDensity,
+  states: HMCState,
+  step_size: Array,
+  *,
+  num_samples: int,
+  num_leapfrogs: int,
+) -> tuple[HMCState, Draws]:
+  """S transitions of each of C chains at a fixed step size, every one of them kept.
+
+  Args:
+    key: consumed.
+    log_density: of the target.
+    states: of the chains, with a leading axis C.
+    step_size: as `warm_up` found it.
+    num_samples: S.
+    num_leapfrogs: leapfrog steps in a transition.
+  """
+
+  def step(states: HMCState, t: Array):
+    states, info = transitions(
+      jax.random.fold_in(key, t), states, log_density, step_size, num_leapfrogs=num_leapfrogs
+    )
+    return states, (states.position, info.acceptance_rate, info.is_divergent)
+
+  states, (z, acceptance, divergent) = jax.lax.scan(step, states, jnp.arange(num_samples))
+  return states, Draws(jnp.swapaxes(z, 0, 1), jnp.mean(acceptance), jnp.sum(divergent))
+
+
+def init(log_density: LogDensity, z: Array) -> HMCState:
+  """The states of C chains at z, shape (C, J)."""
+  return jax.vmap(lambda z: hmc.init(z, log_density))(z)
+
+
+def check_continuous(what: str, prior: Distribution) -> None:
+  """Raises UnsupportedError where z is not continuous, so that HMC cannot move it."""
+  if not prior.reparameterized:
+    raise UnsupportedError(
+      f"{what} moves z by Hamiltonian Monte Carlo, which takes a continuous z; "
+      f"that of this model is {type(prior.eta).__name__}"
+    )

@@ -1,6 +1,10 @@
 """Auto-Encoding Variational Bayes (Kingma & Welling, arXiv 1312.6114) in JAX."""
 
 from aevb_jax.aevb import aevb, gaussian_weight_prior, minibatch_objective
+from aevb_jax.annealing import (
+  annealed_importance_sampling,
+  bidirectional_monte_carlo,
+)
 from aevb_jax.estimators import (
   draw,
   elbo_a,
@@ -32,6 +36,7 @@ from aevb_jax.importance import (
   renyi,
 )
 from aevb_jax.marginal import importance_sampling
+from aevb_jax.mcem import mcem
 from aevb_jax.minibatches import Minibatch, stream
 from aevb_jax.model import (
   fair_coins,
@@ -39,11 +44,13 @@ from aevb_jax.model import (
   log_joint,
   log_weight,
   mlp_vae,
+  simulate,
   standard_normal,
 )
 from aevb_jax.networks import MLP, conditional
 from aevb_jax.objectives import beta_weighted, floored_kl, free_bits, kl_warmup
 from aevb_jax.preprocess import binarize, dequantize, scale, threshold
+from aevb_jax.reciprocal import reciprocal_importance_sampling
 from aevb_jax.score_function import (
   Baseline,
   constant_baseline,

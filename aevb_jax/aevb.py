@@ -100,6 +100,7 @@ def aevb(
     `init(key)` makes a `TrainState`; `update(state, batch)` takes a minibatch
     (M, D) and returns the next state and {"bound": the estimate on that
     minibatch in nats per data point, before the update and without the prior}.
+    Where the examples are in the data set, which `fit` tells it, changes nothing.
   """
 
   def init_state(key: Key) -> TrainState:
@@ -107,7 +108,10 @@ def aevb(
     params = init(params_key, model)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), key)
 
-  def update(state: TrainState, batch: Array) -> tuple[TrainState, dict]:
+  def update(
+    state: TrainState, batch: Array, index: Array | None = None
+  ) -> tuple[TrainState, dict]:
+    del index  # nothing is kept per example
     key = jax.random.fold_in(state.key, state.step)
     scheduled = isinstance(estimator, Scheduled)
     estimator_now = estimator.at(state.step) if scheduled else estimator

@@ -1,19 +1,26 @@
-"""Estimators of the marginal log-likelihood log p(x), each with its error."""
+"""Estimates of the marginal log-likelihood log p(x), each with its error: importance sampling.
+
+`reciprocal.py` has appendix D's estimator and `annealing.py` those by annealing. All are
+for one x and return a `LogLikelihood`; `evaluate` maps them over many in bounded memory.
+"""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from blackjax.diagnostics import psis_weights
 
+from aevb_jax.importance import log_mean_exp
 from aevb_jax.model import log_weight
 from aevb_jax.types import Array, Key, Model, Params
 
 
 class LogLikelihood(NamedTuple):
-  """An estimate of log p(x) in nats, and the Monte Carlo standard error of it."""
+  """An estimate of log p(x) in nats, its Monte Carlo standard error, and what to judge it by."""
 
   value: Array
   standard_error: Array
+  diagnostics: dict[str, Array]
 
 
 def importance_sampling(
@@ -29,8 +36,7 @@ def importance_sampling(
 
   In expectation a lower bound that tightens with K (Burda, Grosse &
   Salakhutdinov 2015, theorem 1); for large K its gap is Var(w/p(x)) / 2K (Domke
-  & Sheldon 2018). The weights are accumulated in log space, `chunk_size` at a
-  time, so memory does not grow with K.
+  & Sheldon 2018).
 
   Args:
     key: consumed; chunk i draws from `fold_in(key, i)`.
@@ -38,44 +44,57 @@ def importance_sampling(
     params: θ and φ.
     x: one data point, shape (D,).
     num_samples: K.
-    chunk_size: samples held in memory at once; it does not change the result's
-      distribution, but which samples are drawn depends on it.
+    chunk_size: samples that go through the decoder at once. Memory grows with K by one
+      number a sample alone; the result's distribution does not depend on it, but which
+      samples are drawn does.
 
   Returns:
-    The estimate, shape (), and its standard error by the delta method,
-    sqrt(Var(w) / K) / mean(w), shape (): NaN for K = 1, an underestimate where
-    few samples carry the weight. Costs one pass through the encoder and K
-    through the decoder.
+    The estimate, shape (), and its standard error as `from_log_weights` has it.
+    Diagnostics: `ess`, the effective sample size, and `pareto_k`, the shape k̂ of the
+    generalized Pareto distribution fitted to the largest 3√K weights (Vehtari, Simpson,
+    Gelman, Yao & Gabry 2024): from about 0.7 neither the estimate nor its error can be
+    trusted; infinite for K < 25, too few to tell. Costs one pass through the encoder and
+    K through the decoder.
 
   Raises:
     ValueError: if num_samples or chunk_size is not positive.
   """
-  if num_samples < 1 or chunk_size < 1:
-    raise ValueError(
-      f"num_samples is {num_samples} and chunk_size {chunk_size}, expected at least 1 of each"
-    )
+  check_positive(num_samples=num_samples, chunk_size=chunk_size)
   chunk_size = min(chunk_size, num_samples)
   q = model.encoder.given(params.phi, x)
 
   def log_w_of(key: Key) -> Array:
     return log_weight(model, params.theta, q, x, q.sample(key))
 
-  def add_chunk(i: Array, log_sums: tuple[Array, Array]) -> tuple[Array, Array]:
-    log_w = jax.vmap(log_w_of)(jax.random.split(jax.random.fold_in(key, i), chunk_size))
-    drawn = i * chunk_size + jnp.arange(chunk_size)
-    log_w = jnp.where(drawn < num_samples, log_w, -jnp.inf)  # the last chunk may be partial
-    log_sum, log_sum_of_squares = log_sums
-    return (
-      jnp.logaddexp(log_sum, jax.nn.logsumexp(log_w)),
-      jnp.logaddexp(log_sum_of_squares, jax.nn.logsumexp(2 * log_w)),
-    )
+  def chunk(i: Array) -> Array:
+    return jax.vmap(log_w_of)(jax.random.split(jax.random.fold_in(key, i), chunk_size))
 
-  nothing = jnp.full((), -jnp.inf)
   num_chunks = -(-num_samples // chunk_size)
-  log_sum, log_sum_of_squares = jax.lax.fori_loop(0, num_chunks, add_chunk, (nothing, nothing))
-  # K Σw² / (Σw)² - 1 is the relative variance of the weights.
-  relative_variance = jnp.expm1(jnp.log(num_samples) + log_sum_of_squares - 2 * log_sum)
+  log_w = jax.lax.map(chunk, jnp.arange(num_chunks)).reshape(-1)[:num_samples]
+  estimate = from_log_weights(log_w)
+  pareto_k = psis_weights(log_w)[1]
+  return estimate._replace(diagnostics=estimate.diagnostics | {"pareto_k": pareto_k})
+
+
+def from_log_weights(log_w: Array) -> LogLikelihood:
+  """log (1/K) Σ_k w_k of independent log-weights (K,), with E[w_k] = p(x).
+
+  Returns:
+    The estimate, shape (), and its standard error by the delta method,
+    sqrt(Var(w) / K) / mean(w), shape (): NaN for K = 1, an underestimate where few
+    samples carry the weight. Diagnostics: `ess`, (Σw)² / Σw², between 1 and K.
+  """
+  largest = jnp.max(log_w)
+  w = jnp.exp(log_w - jnp.where(largest == -jnp.inf, 0, largest))
   return LogLikelihood(
-    value=log_sum - jnp.log(num_samples),
-    standard_error=jnp.sqrt(jnp.maximum(relative_variance, 0) / (num_samples - 1)),
+    value=log_mean_exp(log_w),
+    standard_error=jnp.std(w, ddof=1) / jnp.sqrt(len(w)) / jnp.mean(w),
+    diagnostics={"ess": jnp.sum(w) ** 2 / jnp.sum(w**2)},
   )
+
+
+def check_positive(**numbers: int) -> None:
+  """Raises ValueError where one of the numbers, all named, is below 1."""
+  for name, number in numbers.items():
+    if number < 1:
+      raise ValueError(f"{name} is {number}, expected at least 1")

@@ -90,3 +90,10 @@ def log_weight(model: Model, theta: PyTree, q: Distribution, x: Array, z: Array)
   p(x).
   """
   return log_joint(model, theta, x, z) - q.log_prob(z)
+
+
+def simulate(key: Key, model: Model, theta: PyTree) -> tuple[Array, Array]:
+  """A draw (z, x) of the model itself, shapes (J,) and (D,): z is an exact sample of p(z|x)."""
+  z_key, x_key = jax.random.split(key)
+  z = model.prior(theta).sample(z_key)
+  return z, model.decoder.given(theta, z).sample(x_key)

@@ -43,7 +43,7 @@ def fit(
   state.step).
 
   Args:
-    algorithm: such as `aevb(...)`.
+    algorithm: such as `aevb(...)` or `mcem(...)`.
     state: from `algorithm.init` or an earlier `fit`. Donated: use what is returned.
     key: of the order of the data and of `preprocess`; keep it for the whole run.
     pixels: the data set, shape (N, D).
@@ -106,7 +106,8 @@ def _update_from_pixels(
       keys = jax.random.split(jax.random.fold_in(pixel_key, state.step), len(minibatch.index))
     else:
       keys = jax.vmap(functools.partial(jax.random.fold_in, static_key))(minibatch.index)
-    return algorithm.update(state, jax.vmap(preprocess)(keys, minibatch.pixels))
+    batch = jax.vmap(preprocess)(keys, minibatch.pixels)
+    return algorithm.update(state, batch, minibatch.index)
 
   return update
 

@@ -97,10 +97,14 @@ class TrainState(NamedTuple):
 
 
 class Algorithm(NamedTuple):
-  """A way of learning: every curve of the paper is one of these under `fit`."""
+  """A way of learning: every curve of the paper is one of these under `fit`.
+
+  `index` (M,), int32, is where in the data set the examples of the minibatch are. It is for
+  what keeps something of every example, as `mcem` does; `aevb` ignores it.
+  """
 
   init: Callable[[Key], PyTree]  # key -> state, which has a field `step`
-  update: Callable[[PyTree, Array], tuple[PyTree, dict]]  # (state, batch) -> (state, metrics)
+  update: Callable[..., tuple[PyTree, dict]]  # (state, batch, index) -> (state, metrics)
 
 
 class UnsupportedError(TypeError):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from aevb_jax.estimators import draw
 from aevb_jax.importance import log_mean_exp
-from aevb_jax.model import log_joint
+from aevb_jax.model import log_joint, simulate
 from aevb_jax.surrogate import replace_gradient
 from aevb_jax.types import Array, Key, Model, Params
 
@@ -105,9 +105,7 @@ def log_q_of_dreams(key: Key, model: Model, params: Params, num_samples: int) ->
   theta = jax.lax.stop_gradient(params.theta)
 
   def log_q(key: Key) -> Array:
-    z_key, x_key = jax.random.split(key)
-    z = model.prior(theta).sample(z_key)
-    x = model.decoder.given(theta, z).sample(x_key)
+    z, x = simulate(key, model, theta)
     return model.encoder.given(params.phi, x).log_prob(z)
 
   return jnp.mean(jax.vmap(log_q)(jax.random.split(key, num_samples)))

@@ -185,6 +185,16 @@ def make_pixels(images: data.ImageData) -> Pixels:
   )
 
 
+def describe_pixels() -> str:
+  """The data set and how its pixels became x, for whoever compares numbers."""
+  kinds = {
+    "none": "dequantized pixels" if FLAGS.dequantization else "real-valued pixels",
+    "binarized_mnist": "binary pixels",
+  }
+  name = FLAGS.dataset if FLAGS.dataset in kinds else FLAGS.binarization
+  return f"{FLAGS.dataset}, {kinds.get(name, f'{name} binarization')}"
+
+
 def describe(images: data.ImageData) -> dict:
   """What summary.json says of the data."""
   return dict(

@@ -58,7 +58,7 @@ from aevb_jax.minibatches import read_rows
 from aevb_jax.model import standard_normal
 from aevb_jax.train import Mean
 from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params, Scheduled
-from experiments import command, data_options, estimator_options, options, rundir, train
+from experiments import command, data_options, estimator_options, learners, options, rundir, train
 from experiments.command import UsageError
 from experiments.data_options import Pixels
 from experiments.estimator_options import Estimation
@@ -140,7 +140,7 @@ def main() -> None:
       params = learn(train_key, method, pixels, report)
     except FloatingPointError as stop:
       command.fail(f"{name}: {stop}; the evaluations are in {workdir / 'metrics.csv'}", 1)
-    likelihoods[name] = train.estimate_log_likelihood(
+    likelihoods[name] = learners.estimate_log_likelihood(
       likelihood_key, model, method.point(params), pixels
     )
   title = f"{FLAGS.dataset}, {FLAGS.num_data} training images, {FLAGS.latent_dim} latents"
@@ -162,6 +162,8 @@ def main() -> None:
 
 
 def check_flags() -> None:
+  if FLAGS.algorithm != "aevb":
+    raise UsageError("algorithm", "is not for this main; it compares --methods")
   if not FLAGS.methods or len(set(FLAGS.methods)) < len(FLAGS.methods):
     raise UsageError("methods", f"takes some of {', '.join(METHODS)}, each once")
   if unknown := [name for name in FLAGS.methods if name not in METHODS]:
@@ -245,7 +247,7 @@ def learn(key: Key, method: Method, pixels: Pixels, report: Callable[[list[dict]
       report(
         [
           {"theta": theta}
-          | train.evaluate_bound(evaluation_key, bound, state.params, pixels)
+          | learners.evaluate_bound(evaluation_key, bound, state.params, pixels)
           | dict(kl_theta=kl_theta, **seen)
           for theta, bound in method.bounds.items()
         ]
@@ -284,7 +286,7 @@ def as_table(results: list[dict]) -> str:
 
 def describe(row: dict) -> str:
   kl = "" if row["kl_theta"] is None else f"   KL(θ)/N {row['kl_theta']:8.2f}"
-  return f"{row['method']:8} {row['theta']:6} {train.describe(row)}{kl}"
+  return f"{row['method']:8} {row['theta']:6} {learners.describe(row)}{kl}"
 
 
 if __name__ == "__main__":

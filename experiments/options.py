@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -12,6 +13,7 @@ from absl import flags
 from aevb_jax import data, optimizers
 from aevb_jax.aevb import aevb, gaussian_weight_prior
 from aevb_jax.families import bernoulli, diagonal_gaussian
+from aevb_jax.mcem import mcem
 from aevb_jax.model import fair_coins, mlp_vae, standard_normal
 from aevb_jax.score_function import (
   Baseline,
@@ -20,7 +22,7 @@ from aevb_jax.score_function import (
   no_baseline,
   with_baseline,
 )
-from aevb_jax.types import Algorithm, Family, Model
+from aevb_jax.types import Algorithm, Array, Family, Model, Params, UnsupportedError
 from experiments import data_options, estimator_options
 from experiments.command import CACHE, UsageError
 from experiments.estimator_options import Estimation
@@ -146,8 +148,12 @@ def _check_init(value: str) -> bool:
     return False
 
 
-def settle() -> None:
-  """Every main's first call: flags take the values that others imply, or do not go together."""
+def settle(*, updates_per_step: int = 1) -> None:
+  """Every main's first call: flags take the values that others imply, or do not go together.
+
+  Args:
+    updates_per_step: steps of the optimizer for every minibatch, where an algorithm makes more.
+  """
   for name, value in PRESETS.get(FLAGS.preset, {}).items():
     if not FLAGS[name].present:
       FLAGS[name].value = value
@@ -160,6 +166,7 @@ def settle() -> None:
   if FLAGS.dequantization and FLAGS.likelihood != "gaussian":
     raise UsageError("dequantization", "is for a density; it takes --likelihood=gaussian")
   warmup = optimizers.ADAGRAD_WARMUP_STEPS if FLAGS.optimizer == "adagrad" else 0
+  warmup = -(-warmup // updates_per_step)
   if FLAGS.num_examples <= warmup * FLAGS.batch_size or FLAGS.num_examples < FLAGS.batch_size:
     least = f"more than the {warmup} steps of warm-up" if warmup else "at least one step"
     raise UsageError("num_examples", f"takes {least}, at --batch_size={FLAGS.batch_size}")
@@ -235,6 +242,21 @@ def make_algorithm(model: Model, estimation: Estimation, num_data: int) -> Algor
     estimation.objective,
     optimizer,
     num_data=num_data,
-    log_prior=gaussian_weight_prior(FLAGS.weight_prior) if FLAGS.weight_prior else None,
+    log_prior=make_log_prior(),
     init=with_baseline(estimation.baseline),
   )
+
+
+def make_mcem(model: Model, num_data: int, *, num_leapfrogs: int, num_updates: int) -> Algorithm:
+  """Monte Carlo EM with the optimizer and the prior on the weights that the flags name."""
+  optimizer = OPTIMIZERS[FLAGS.optimizer](FLAGS.step_size)
+  how = dict(num_leapfrogs=num_leapfrogs, num_updates=num_updates, log_prior=make_log_prior())
+  try:
+    return mcem(model, optimizer, num_data=num_data, **how)
+  except UnsupportedError as error:
+    raise UsageError("latents", str(error)) from error
+
+
+def make_log_prior() -> Callable[[Params], Array] | None:
+  """The prior on the weights that the flags name."""
+  return gaussian_weight_prior(FLAGS.weight_prior) if FLAGS.weight_prior else None

@@ -7,7 +7,9 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
@@ -18,8 +20,18 @@ FLAGS = flags.FLAGS
 
 # These say where things are and how they are read, not what is computed.
 NOT_WRITTEN = ("workdir", "compilation_cache_dir", "array_cache_dir")
+CHECKPOINTS = "checkpoints"  # the directory of them in that of a run
 NOT_COMPARED = ("data_dir", "manual_dir", "mirror", "max_resident_mb")
-PICTURES = ("bound", "samples", "reconstructions", "manifold", "latents", "gradients", "full_vb")
+PICTURES = (
+  "bound",
+  "samples",
+  "reconstructions",
+  "manifold",
+  "latents",
+  "gradients",
+  "full_vb",
+  "linear_gaussian",
+)
 OUTPUTS = (
   "summary.json",
   "metrics.csv",
@@ -57,10 +69,19 @@ def open_workdir(key_flags: Sequence[flags.Flag]) -> pathlib.Path:
     workdir.mkdir(parents=True, exist_ok=True)
     for old in (path for pattern in OUTPUTS for path in workdir.glob(pattern)):
       old.unlink()
+    if (workdir / CHECKPOINTS).exists():
+      shutil.rmtree(workdir / CHECKPOINTS)
     write_text(file, text)
   except OSError as error:
     raise UsageError("workdir", f"cannot be used ({error.strerror}: {error.filename})") from error
   return workdir
+
+
+def load_flags(workdir: pathlib.Path) -> None:
+  """Gives the flags of the run in `workdir` their values, but for those on the command line."""
+  lines = (workdir / "flags.txt").read_text().splitlines()
+  FLAGS.unparse_flags()
+  FLAGS([sys.argv[0], *lines, *sys.argv[1:]], known_only=True)
 
 
 def _differences(there: str, here: str) -> str:

@@ -3,13 +3,16 @@
   python -m experiments.train --workdir=runs/digits
   python -m experiments.train --dataset=mnist --latent_dim=20 --optimizer=adagrad \
       --step_size=0.02 --workdir=runs/mnist
+  python -m experiments.train --algorithm=mcem --binarization=static --workdir=runs/mcem
 
-Writes into --workdir: flags.txt, metrics.csv, TensorBoard events, summary.json
-and pictures.
+The last is Monte Carlo EM, which has no encoder and so no bound: its rows tell the log joint
+density and how HMC fares, and experiments.evaluate estimates the likelihood afterwards.
+
+Writes into --workdir: flags.txt, metrics.csv, TensorBoard events, summary.json,
+pictures, and the state at the last evaluation, for experiments.evaluate.
 """
 
 import contextlib
-import functools
 import itertools
 import math
 import pathlib
@@ -23,51 +26,29 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from aevb_jax import figures
+from aevb_jax import checkpoint
 from aevb_jax.data import ImageData
-from aevb_jax.marginal import importance_sampling
-from aevb_jax.minibatches import Minibatch, read_rows, stream
-from aevb_jax.preprocess import bits_per_dim
+from aevb_jax.minibatches import Minibatch, stream
 from aevb_jax.train import (
-  Mean,
-  evaluate,
-  evaluate_in_blocks,
   fit,
   fit_streamed,
-  mean_and_standard_error,
 )
-from aevb_jax.types import Algorithm, Array, Key, Model, Params, TrainState
-from experiments import command, data_options, estimator_options, options, rundir
+from aevb_jax.types import Algorithm, Array, Key, PyTree
+from experiments import command, data_options, learners, options, pictures, rundir
 from experiments.data_options import Pixels
 
 FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(options)
+flags.adopt_module_key_flags(learners)
 
 flags.DEFINE_integer(
-  "eval_every", 100_000, "Training samples between evaluations of the bound.", lower_bound=1
-)
-flags.DEFINE_integer(
-  "num_importance_samples",
-  500,
-  "K, samples per test point for the log-likelihood at the end; 0 leaves it out.",
-  lower_bound=0,
+  "eval_every", 100_000, "Training samples between two rows of metrics.csv.", lower_bound=1
 )
 flags.DEFINE_string(
   "workdir", None, "Directory for what this run writes. Default: runs/DATASET-TIME."
 )
 
-COLUMNS = (
-  "step",
-  "examples_seen",
-  "train_bound",
-  "train_bound_se",
-  "test_bound",
-  "test_bound_se",
-  "seconds",
-)
 MAX_CHUNK_STEPS = 250  # training steps between two looks from the host
 MAX_CHUNK_BYTES = 32 * 2**20  # of pixels, where they are streamed; two chunks are read ahead
-BLOCK = 500  # test points between two looks from the host
 
 
 class Timing(NamedTuple):
@@ -78,58 +59,68 @@ class Timing(NamedTuple):
 def main() -> None:
   start = time.perf_counter()
   commit = rundir.git_commit()  # of the code that runs, whatever becomes of it meanwhile
-  options.settle()
+  learners.settle()
   images = options.load_images()
   model = options.make_model(images)
-  estimation = estimator_options.make_estimation(model, images.train.shape[1], FLAGS.batch_size)
-  algorithm = options.make_algorithm(model, estimation, num_data=len(images.train))
+  learning = learners.LEARNERS[FLAGS.algorithm](model, images)
   if FLAGS.workdir is None:
     FLAGS.workdir = f"runs/{data_options.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
-  workdir = rundir.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
+  workdir = rundir.open_workdir(flags_of_run())
   print(
-    f"{describe_data()}: {len(images.train)} training and {len(images.test)} test images, "
-    f"on {jax.devices()[0].device_kind}"
+    f"{data_options.describe_pixels()}: {len(images.train)} training and {len(images.test)} test "
+    f"images, on {jax.devices()[0].device_kind}"
   )
   pixels = data_options.make_pixels(images)
   train_key, likelihood_key, picture_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
 
-  def bound(key: Key, params: Params, x: Array) -> Array:
-    return estimation.bound(key, model, params, x)
-
-  with rundir.metrics_writer(workdir, COLUMNS) as write_row:
+  columns = ("step", "examples_seen", "evaluations", *learning.columns, "seconds")
+  with (
+    rundir.metrics_writer(workdir, columns) as write_row,
+    checkpoint.saver(workdir / rundir.CHECKPOINTS) as save,
+  ):
     try:
-      params, rows, timing = train(train_key, algorithm, bound, pixels, write_row)
+      state, rows, timing = train(train_key, learning, pixels, write_row, save)
     except (KeyboardInterrupt, FloatingPointError) as stop:
       what, status = (stop, 1) if isinstance(stop, FloatingPointError) else ("interrupted", 130)
       command.fail(f"{what}; the evaluations up to here are in {workdir / 'metrics.csv'}", status)
-  draw_pictures(workdir, picture_key, model, params, images, pixels, rows)
-  log_likelihood = estimate_log_likelihood(likelihood_key, model, params, pixels)
+  pictures.draw_pictures(workdir, picture_key, model, state.params, images, pixels, rows)
+  results, lines = learning.judge(likelihood_key, state.params, pixels, rows[-1])
   wall_seconds = time.perf_counter() - start
-  summarize(workdir, images, rows[-1], timing, log_likelihood, wall_seconds, commit)
+  summarize(workdir, images, rows[-1], timing, results, wall_seconds, commit)
+  print("\n".join(lines))
+
+
+def flags_of_run() -> list[flags.Flag]:
+  """What flags.txt repeats: the flags of this main that the algorithm has a use for."""
+  key_flags = FLAGS.get_key_flags_for_module(sys.modules[__name__])
+  return [flag for flag in key_flags if flag.name not in learners.FOREIGN_FLAGS[FLAGS.algorithm]]
 
 
 def train(
   key: Key,
-  algorithm: Algorithm,
-  bound: Callable[[Key, Params, Array], Array],
+  learning: learners.Learning,
   pixels: Pixels,
   write_row: Callable[[dict], None],
-) -> tuple[Params, list[dict], Timing]:
-  """Trains for --num_examples; every --eval_every, evaluates the bound and writes a row.
+  save: Callable[[int, PyTree], None],
+) -> tuple[PyTree, list[dict], Timing]:
+  """Trains for --num_examples; every --eval_every, evaluates, writes a row and saves the state.
+
+  Returns:
+    The state of the algorithm, the rows, and how long it took.
 
   Raises:
-    FloatingPointError: when the bound is no longer a finite number.
+    FloatingPointError: when what training climbs is no longer a finite number.
   """
   init_key, fit_key, evaluation_key = jax.random.split(key, 3)
-  state = algorithm.init(init_key)
+  state = learning.algorithm.init(init_key)
   num_steps = math.ceil(FLAGS.num_examples / FLAGS.batch_size)
   eval_steps = max(1, round(FLAGS.eval_every / FLAGS.batch_size))
   chunks = chunk_lengths(num_steps, eval_steps, max_chunk_steps(pixels))
   start = time.perf_counter()
-  fit_chunk = compile_fit(set(chunks), algorithm, state, fit_key, pixels)
+  fit_chunk = compile_fit(set(chunks), learning.algorithm, state, fit_key, pixels)
   compile_seconds = time.perf_counter() - start
 
-  seconds, step, rows = 0.0, 0, []
+  seconds, step, rows, recent = 0.0, 0, [], []
   samples = num_steps * FLAGS.batch_size
   with (
     tqdm(total=samples, unit=" samples", unit_scale=True, disable=None) as bar,
@@ -140,20 +131,30 @@ def train(
       start = time.perf_counter()
       state, metrics = fit_chunk[chunk](state, fit_key, upcoming, static_key=pixels.static_key)
       upcoming = next(data, None)  # read while the device trains
-      chunk_bound = float(metrics["bound"].mean())  # the host waits here, once per chunk
+      climbed = float(metrics[learning.objective].mean())  # the host waits here, once per chunk
       seconds += time.perf_counter() - start
       step += chunk
-      bar.set_postfix(bound=f"{chunk_bound:.2f}", refresh=False)
+      recent.append(metrics)
+      bar.set_postfix({learning.objective: f"{climbed:.2f}"}, refresh=False)
       bar.update(chunk * FLAGS.batch_size)
-      check_finite(chunk_bound, step)
+      check_finite(climbed, step, learning.objective)
       if step % eval_steps == 0 or step == num_steps:
-        row = evaluate_bound(evaluation_key, bound, state.params, pixels)
-        row |= dict(step=step, examples_seen=step * FLAGS.batch_size, seconds=round(seconds, 3))
+        metrics = jax.tree.map(lambda *parts: np.concatenate(parts), *recent)
+        row = learning.evaluate(evaluation_key, state.params, pixels, metrics)
+        row |= counts(step, learning.evaluations) | dict(seconds=round(seconds, 3))
         rows.append(row)
         write_row(row)
-        tqdm.write(describe(row))
-        check_finite(row["test_bound"], step)
-  return state.params, rows, Timing(compile_seconds, num_steps / seconds)
+        tqdm.write(learning.describe(row))
+        check_finite(row.get("test_bound", climbed), step, learning.objective)
+        save(step, state)
+        recent = []
+  return state, rows, Timing(compile_seconds, num_steps / seconds)
+
+
+def counts(step: int, evaluations_per_example: int) -> dict:
+  """How far training has come: the columns that every row begins with."""
+  examples = step * FLAGS.batch_size
+  return dict(step=step, examples_seen=examples, evaluations=examples * evaluations_per_example)
 
 
 def max_chunk_steps(pixels: Pixels) -> int:
@@ -173,7 +174,7 @@ def chunk_lengths(num_steps: int, eval_steps: int, max_steps: int) -> list[int]:
 
 
 def compile_fit(
-  lengths: set[int], algorithm: Algorithm, state: TrainState, key: Key, pixels: Pixels
+  lengths: set[int], algorithm: Algorithm, state: PyTree, key: Key, pixels: Pixels
 ) -> dict[int, Callable]:
   """(state, key, data, static_key) -> (state, metrics) for every length of chunk."""
   how = dict(preprocess=pixels.preprocess, static_key=pixels.static_key)
@@ -204,113 +205,11 @@ def feed(pixels: Pixels, key: Key, chunks: list[int]) -> Iterator[Array | Miniba
     yield from map(jax.device_put, minibatches)
 
 
-def check_finite(bound: float, step: int) -> None:
-  if not math.isfinite(bound):
+def check_finite(value: float, step: int, name: str = "bound") -> None:
+  if not math.isfinite(value):
     raise FloatingPointError(
-      f"the bound became {bound} by step {step}; a smaller --step_size may help"
+      f"the {name} became {value} by step {step}; a smaller --step_size may help"
     )
-
-
-def evaluate_bound(
-  key: Key, bound: Callable[[Key, Params, Array], Array], params: Params, pixels: Pixels
-) -> dict:
-  """The bound over the whole of both splits; the same key makes evaluations comparable."""
-  columns = {}
-  for split, source, draw in (
-    ("train", pixels.train, pixels.train_draw),
-    ("test", pixels.test, pixels.test_draw),
-  ):
-    how = dict(preprocess=pixels.preprocess, static_key=draw)
-    whole = isinstance(source, jax.Array)
-    values = (evaluate if whole else evaluate_in_blocks)(bound, key, params, source, **how)
-    mean = mean_and_standard_error(values)
-    columns[f"{split}_bound"] = mean.value
-    columns[f"{split}_bound_se"] = mean.standard_error
-  return columns
-
-
-def describe(row: dict) -> str:
-  return (
-    f"{row['examples_seen']:>12,} samples   "
-    f"train bound {row['train_bound']:9.2f} ± {row['train_bound_se']:.2f}   "
-    f"test bound {row['test_bound']:9.2f} ± {row['test_bound_se']:.2f}"
-  )
-
-
-def estimate_log_likelihood(key: Key, model: Model, params: Params, pixels: Pixels) -> Mean | None:
-  """The mean of log p(x) over the test points, by K importance samples each."""
-  if not FLAGS.num_importance_samples:
-    return None
-
-  def log_likelihood(key: Key, params: Params, x: Array) -> Array:
-    num_samples = FLAGS.num_importance_samples
-    return importance_sampling(key, model, params, x, num_samples=num_samples).value
-
-  with tqdm(total=len(pixels.test), unit=" points", desc="log-likelihood", disable=None) as bar:
-    values = evaluate_in_blocks(
-      log_likelihood,
-      key,
-      params,
-      pixels.test,
-      block_size=BLOCK,
-      batch_size=20,  # by 50 samples at a time: activations that stay in a CPU's cache
-      progress=bar.update,
-      preprocess=pixels.preprocess,
-      static_key=pixels.test_draw,
-    )
-  return mean_and_standard_error(values)
-
-
-def describe_data() -> str:
-  """The data set and how its pixels became x, for whoever compares numbers."""
-  kinds = {
-    "none": "dequantized pixels" if FLAGS.dequantization else "real-valued pixels",
-    "binarized_mnist": "binary pixels",
-  }
-  name = FLAGS.dataset if FLAGS.dataset in kinds else FLAGS.binarization
-  return f"{FLAGS.dataset}, {kinds.get(name, f'{name} binarization')}"
-
-
-def draw_pictures(
-  workdir: pathlib.Path,
-  key: Key,
-  model: Model,
-  params: Params,
-  images: ImageData,
-  pixels: Pixels,
-  rows: list[dict],
-) -> None:
-  shape = images.image_shape
-  latents = f"{FLAGS.latent_dim} latent{'s' if FLAGS.latent_dim > 1 else ''}"
-
-  save = functools.partial(rundir.write_figure, workdir)
-  title = f"{describe_data()}\n{latents}, {FLAGS.estimator}"
-  save("bound", figures.draw_bounds(rows, title))
-
-  z = figures.sample_prior(key, model, params, 100)
-  picture = figures.tile(figures.decode(model, params, z), shape, columns=10)
-  save("samples", figures.draw_images(picture, f"{FLAGS.dataset}, {latents}: E[x|z] for z ~ p(z)"))
-
-  how = dict(preprocess=pixels.preprocess, static_key=pixels.test_draw)
-  few = read_rows(pixels.test, np.arange(min(30, len(pixels.test))))
-  test = evaluate(lambda key, params, x: x, key, params, few, **how)
-  title = f"{FLAGS.dataset}, {latents}: test images and their reconstructions"
-  reconstructions = figures.decode(model, params, figures.encode(model, params, test))
-  save("reconstructions", figures.draw_pairs(test, reconstructions, shape, title))
-
-  if FLAGS.latent_dim == 2 and FLAGS.latents == "gaussian":
-    z = figures.manifold_latents(20)
-    picture = figures.tile(figures.decode(model, params, z), shape, columns=20, background=0.0)
-    save("manifold", figures.draw_images(picture, f"{FLAGS.dataset}: the learned manifold"))
-    posterior_means = evaluate_in_blocks(
-      lambda key, params, x: model.encoder.given(params.phi, x).mean,
-      key,
-      params,
-      pixels.test,
-      **how,
-    )
-    title = f"{FLAGS.dataset}: test points, mean of q(z|x)"
-    save("latents", figures.draw_latents(posterior_means, images.test_labels, title))
 
 
 def summarize(
@@ -318,29 +217,21 @@ def summarize(
   images: ImageData,
   row: dict,
   timing: Timing,
-  log_likelihood: Mean | None,
+  results: dict,
   wall_seconds: float,
   commit: str | None,
 ) -> None:
-  """Writes summary.json, last of all, and prints what a user looks for first."""
+  """Writes summary.json, last of all, and prints what there is to look at."""
   real = FLAGS.binarization == "none" and FLAGS.dataset != "binarized_mnist"
   no_density = FLAGS.likelihood == "bernoulli" and real
   note = "Bernoulli likelihood of real-valued pixels: not a log-density" if no_density else None
-  bits = None
-  if FLAGS.dequantization:
-    bits = bits_per_dim(row["test_bound"], images.train.shape[1])
   summary = dict(
-    test_bound=row["test_bound"],
-    test_bound_se=row["test_bound_se"],
-    test_log_likelihood=log_likelihood and log_likelihood.value,
-    test_log_likelihood_se=log_likelihood and log_likelihood.standard_error,
-    num_importance_samples=FLAGS.num_importance_samples,
-    test_bits_per_dim=bits,
+    **results,
     note=note,
-    estimator=FLAGS.estimator,
-    num_samples=FLAGS.num_samples,
+    algorithm=FLAGS.algorithm,
     **data_options.describe(images),
     examples_seen=row["examples_seen"],
+    evaluations=row["evaluations"],
     steps_per_second=timing.steps_per_second,
     compile_seconds=timing.compile_seconds,
     wall_seconds=wall_seconds,
@@ -354,13 +245,6 @@ def summarize(
     print(f"note                 {note}; do not compare with others")
   names = " ".join(sorted(path.name for path in workdir.glob("*.png")))
   print(f"pictures             {workdir.resolve()}: {names}")
-  print(f"test bound           {row['test_bound']:.2f} ± {row['test_bound_se']:.2f} nats")
-  if bits:
-    print(f"test bits per dim    {bits:.3f}, by the bound")
-  if log_likelihood:
-    value, error = log_likelihood
-    samples = f"({FLAGS.num_importance_samples} importance samples)"
-    print(f"test log-likelihood  {value:.2f} ± {error:.2f} nats {samples}")
 
 
 if __name__ == "__main__":

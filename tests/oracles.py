@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,37 +11,15 @@ from aevb_jax import (
   Model,
   Params,
   bernoulli,
-  conditional,
-  diagonal_gaussian,
   fair_coins,
   init_params,
   log_joint,
   log_weight,
   mlp_vae,
-  standard_normal,
 )
 from aevb_jax.exact import binary_vectors
-
-
-class AffineHeads(nn.Module):
-  """A mean affine in the input, and a log-variance that does not depend on it."""
-
-  size: int
-
-  @nn.compact
-  def __call__(self, x):
-    mean = nn.Dense(self.size, param_dtype=float, name="mean")(x)
-    log_var = self.param("log_var", nn.initializers.zeros_init(), (self.size,), float)
-    return mean, log_var
-
-
-def affine_model(data_dim, latent_dim):
-  """p(z) = N(0, I), p(x|z) and q(z|x) affine-Gaussian: factor analysis."""
-  return Model(
-    prior=lambda theta: standard_normal(latent_dim),
-    decoder=conditional(AffineHeads(data_dim), diagonal_gaussian(data_dim), latent_dim),
-    encoder=conditional(AffineHeads(latent_dim), diagonal_gaussian(latent_dim), data_dim),
-  )
+from aevb_jax.linear_gaussian import AffineHeads as AffineHeads
+from aevb_jax.linear_gaussian import linear_gaussian_vae as affine_model
 
 
 def affine_params(w, b, x_log_var, v, c, z_log_var):

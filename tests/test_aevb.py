@@ -81,6 +81,12 @@ def test_the_weight_prior_leaves_baselines_alone():
   assert log_prior(with_psi) == log_prior(WORLD.params)
 
 
+def test_the_weight_prior_of_a_model_without_an_encoder():
+  log_p = scipy.stats.norm.logpdf(WORLD.params.theta["mean"]["kernel"]).sum()
+  log_prior = gaussian_weight_prior(1.0)
+  np.testing.assert_allclose(log_prior(WORLD.params._replace(phi=())), log_p, rtol=1e-12)
+
+
 def test_weight_prior_with_another_precision():
   matrices = [
     np.asarray(block["mean"]["kernel"]) for block in (WORLD.params.theta, WORLD.params.phi)
@@ -118,6 +124,9 @@ def test_update_ascends_the_gradient():
   bounds = [oracles.affine_bound(WORLD.params, x) for x in DATA[:4]]
   np.testing.assert_allclose(metrics["bound"], np.mean(bounds), rtol=1e-12)
   assert algorithm.update(after, batch)[1]["bound"] > metrics["bound"]
+  told, _ = algorithm.update(state, batch, jnp.arange(4))
+  for got, want in zip(jax.tree.leaves(told.params), jax.tree.leaves(after.params)):
+    np.testing.assert_array_equal(got, want)  # where the examples are changes nothing
 
 
 def test_every_step_has_its_own_noise():

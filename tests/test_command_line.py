@@ -61,10 +61,11 @@ def contents(workdir):
 def test_metrics(run):
   table = rows(run[0])
   assert ",".join(table[0]) == (
-    "step,examples_seen,train_bound,train_bound_se,test_bound,test_bound_se,seconds"
+    "step,examples_seen,evaluations,train_bound,train_bound_se,test_bound,test_bound_se,seconds"
   )
   assert [int(row["examples_seen"]) for row in table] == [500, 1000, 1500, 2000]
   assert [int(row["step"]) for row in table] == [5, 10, 15, 20]
+  assert all(row["evaluations"] == row["examples_seen"] for row in table)  # one sample of z
   assert float(table[-1]["test_bound"]) > float(table[0]["test_bound"]) + 1
   assert 0.1 < float(table[-1]["test_bound_se"]) < 1
 
@@ -77,6 +78,7 @@ def test_summary(run):
   assert summary["test_log_likelihood"] > summary["test_bound"]
   assert 0 < summary["test_log_likelihood_se"] < 1
   assert summary["num_importance_samples"] == 20 and summary["examples_seen"] == 2000
+  assert (summary["algorithm"], summary["evaluations"]) == ("aevb", 2000)
   assert summary["steps_per_second"] > 0 and summary["compile_seconds"] > 0
   assert summary["wall_seconds"] > summary["compile_seconds"]
   assert summary["device"] and summary["jax_version"] and summary["seed"] == 0
@@ -185,6 +187,8 @@ def test_a_users_own_estimator(tmp_path):
   assert result.returncode == 0, result.stderr
   names = {path.name for path in (tmp_path / "run").iterdir()}
   assert "samples.png" in names and "manifold.png" not in names  # three latents
+  last = rows(tmp_path / "run")[-1]
+  assert int(last["evaluations"]) == 3 * int(last["examples_seen"])
 
 
 def test_gaussian_likelihood_of_float_images(float_images_dir, tmp_path):
@@ -311,6 +315,7 @@ def assert_one_clear_line(result, *words):
     (["--estimator=ciwae:beta"], ["name=value"]),
     (["--estimator=vimco"], ["expected at least 2"]),
     (["--latents=bernoulli"], ["--estimator=elbo_b", "no reparameterization"]),
+    (["--num_leapfrogs=5"], ["--num_leapfrogs=5", "--algorithm=aevb"]),
     (["--hidden_dim=20,x"], ["--hidden_dim", "whole numbers"]),
     (["--estimator=builtins:max"], ["builtins:max", "num_samples=L"]),
     (

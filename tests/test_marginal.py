@@ -1,11 +1,13 @@
 """The importance-sampled log-likelihood: exactness, bias, error and order."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from aevb_jax import elbo_a, importance_sampling
 from aevb_jax.exact import exact_elbo, exact_log_marginal
+from aevb_jax.marginal import from_log_weights
 from tests import oracles
 from tests.statistical import assert_greater, assert_unbiased
 
@@ -66,7 +68,7 @@ def test_the_standard_error_is_the_standard_deviation_of_the_estimate():
 
 def test_intervals_cover_the_truth():
   world = oracles.bernoulli_world()
-  value, error = repeated(world, 4000, 1000)
+  value, error, _ = repeated(world, 4000, 1000)
   covered = np.abs(value - exact_log_marginal(*world)) < 1.96 * error
   assert 0.93 < covered.mean() < 0.97
 
@@ -75,13 +77,13 @@ def test_weights_far_below_the_smallest_float():
   # log p(x) is far below -745, whose exponential is 0 even in double precision.
   world = oracles.affine_world()
   x = world.x + 300.0
-  value, error = importance_sampling(
+  value, error, _ = importance_sampling(
     jax.random.key(0), world.model, world.params, x, num_samples=100
   )
   assert np.isfinite(value) and value < -1000 and np.isfinite(error)
 
 
-def test_memory_does_not_grow_with_the_number_of_samples():
+def test_memory_grows_by_one_number_a_sample():
   world = oracles.bernoulli_world()
 
   def memory(num_samples):
@@ -89,7 +91,33 @@ def test_memory_does_not_grow_with_the_number_of_samples():
     compiled = jax.jit(function).lower(jax.random.key(0)).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
-  assert memory(100_000) == memory(100) > 0
+  # The log-weights, and their sorted and exponentiated copies.
+  assert (memory(101_000) - memory(1000)) / 100_000 <= 6 * 8
+
+
+def test_the_effective_sample_size_of_known_weights():
+  log_w = jnp.log(jnp.asarray([1.0, 1.0, 1.0, 0.0])) - 2000.0
+  estimate = from_log_weights(log_w)
+  np.testing.assert_allclose(estimate.diagnostics["ess"], 3, rtol=1e-12)
+  np.testing.assert_allclose(estimate.value, np.log(0.75) - 2000, rtol=1e-12)
+  np.testing.assert_allclose(estimate.standard_error, 0.5 / 2 / 0.75, rtol=1e-12)
+  assert from_log_weights(jnp.full(3, -jnp.inf)).value == -jnp.inf
+
+
+@pytest.mark.parametrize("variance_ratio", [0.2, 0.5, 0.8])
+def test_pareto_k_is_the_shape_of_the_tail(variance_ratio):
+  # q has this share of the posterior's variance σ²; then log w grows like
+  # (1/ratio - 1) z² / 2σ² while -log q grows like z² / 2 ratio σ²: k = 1 - ratio.
+  world = oracles.exact_posterior_world(latent_dim=1)
+  log_var = world.params.phi["log_var"] + np.log(variance_ratio)
+  world = world._replace(params=world.params._replace(phi=world.params.phi | {"log_var": log_var}))
+  k = repeated(world, 200, 20_000).diagnostics["pareto_k"].mean()
+  assert abs(k - (1 - variance_ratio)) < 0.12
+
+
+def test_a_weight_that_is_no_number_shows():
+  log_w = jnp.asarray([0.0, jnp.nan, 0.0])
+  assert np.isnan(from_log_weights(log_w).value)
 
 
 def test_refuses_no_samples():

@@ -23,6 +23,7 @@ from aevb_jax import (
 from aevb_jax.minibatches import minibatch_indices, order_key, stream
 from aevb_jax.optimizers import adam
 from aevb_jax.preprocess import binarize, scale
+from aevb_jax.types import Algorithm, TrainState
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(23, 6), dtype=np.uint8)
 MODEL = mlp_vae(bernoulli(6), data_dim=6, latent_dim=2, hidden_dim=5)
@@ -147,6 +148,26 @@ def test_a_member_of_a_sweep_is_the_single_run():
   keys = jax.random.split(jax.random.key(0), 2)
   for i, step_size in enumerate(step_sizes):
     np.testing.assert_allclose(swept[i], run(step_size, keys[i]), rtol=1e-10)
+
+
+def test_algorithms_are_told_which_examples_they_see():
+  spy = Algorithm(
+    init=lambda key: TrainState(jnp.int32(0), (), (), key),
+    update=lambda state, batch, index: (
+      state._replace(step=state.step + 1),
+      {"index": index, "batch": batch},
+    ),
+  )
+  state, key = spy.init(jax.random.key(0)), jax.random.key(1)
+  _, seen = fit(spy, state, key, PIXELS, batch_size=5, num_steps=6)
+  expected = minibatch_indices(order_key(key), jnp.int32(0), 6, num_data=23, batch_size=5)
+  np.testing.assert_array_equal(seen["index"], expected)
+  assert seen["index"].dtype == jnp.int32
+  np.testing.assert_allclose(seen["batch"], PIXELS[np.asarray(expected)] / 255, rtol=1e-12)
+  (minibatches,) = stream(PIXELS, key, [6], batch_size=5)
+  _, streamed = fit_streamed(spy, spy.init(jax.random.key(0)), key, minibatches)
+  np.testing.assert_array_equal(streamed["index"], expected)
+  np.testing.assert_allclose(streamed["batch"], seen["batch"], rtol=1e-12)
 
 
 def test_training_is_compiled_once():

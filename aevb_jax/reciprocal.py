@@ -1,0 +1,150 @@
+"""Appendix D: log p(x) from samples of the posterior and a density fitted to others of them."""
+
+import math
+import warnings
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from blackjax.diagnostics import effective_sample_size, rhat
+
+from aevb_jax import hmc
+from aevb_jax.families import DiagonalGaussian, diagonal_gaussian, distribution
+from aevb_jax.marginal import LogLikelihood, check_positive
+from aevb_jax.model import log_joint
+from aevb_jax.types import Array, Distribution, Key, Model, Params
+
+LogDensity = Callable[[Array], Array]  # z (J,) -> (), in nats
+Fit = Callable[[Array], LogDensity]  # samples (S, J) -> a normalized density near theirs
+
+MAX_LATENTS = 4  # beyond which the fitted density is not close enough: appendix D
+
+
+def fit_diagonal_gaussian(z: Array) -> LogDensity:
+  """N(mean, diag(variance)) of the samples z, shape (S, J)."""
+  eta = DiagonalGaussian(jnp.mean(z, axis=0), jnp.log(jnp.var(z, axis=0, ddof=1)))
+  return distribution(diagonal_gaussian(z.shape[1]), eta).log_prob
+
+
+def fit_gaussian(z: Array) -> LogDensity:
+  """N(mean, covariance) of the samples z, shape (S, J) with S > J."""
+  mean = jnp.mean(z, axis=0)
+  covariance = jnp.atleast_2d(jnp.cov(z, rowvar=False))
+  return lambda z: jax.scipy.stats.multivariate_normal.logpdf(z, mean, covariance)
+
+
+def fit_kernel_density(z: Array) -> LogDensity:
+  """Gaussian kernels at the samples z, shape (S, J) with S > J, each of covariance h²Σ̂.
+
+  Σ̂ is the covariance of the samples and h = S^(−1/(J+4)), Scott's rule.
+  """
+  num_samples, latent_dim = z.shape
+  factor = jnp.linalg.cholesky(jnp.atleast_2d(jnp.cov(z, rowvar=False)))
+  factor = factor * num_samples ** (-1 / (latent_dim + 4))
+  log_volume = jnp.sum(jnp.log(jnp.diagonal(factor)))
+  whiten = lambda z: jax.scipy.linalg.solve_triangular(factor, z, lower=True)
+  centres = jax.vmap(whiten)(z)
+  kernel = diagonal_gaussian(latent_dim)
+
+  def log_q(z: Array) -> Array:
+    at_z = lambda centre: kernel.log_prob(DiagonalGaussian(centre, jnp.zeros(latent_dim)), white)
+    white = whiten(z)
+    return jax.nn.logsumexp(jax.vmap(at_z)(centres)) - math.log(num_samples) - log_volume
+
+  return log_q
+
+
+def reciprocal_importance_sampling(
+  key: Key,
+  model: Model,
+  params: Params,
+  x: Array,
+  *,
+  fit: Fit = fit_gaussian,
+  num_samples: int = 100,
+  num_chains: int = 32,
+  num_leapfrogs: int = 4,
+  num_warmup: int = 200,
+  start: Distribution | None = None,
+) -> LogLikelihood:
+  """p(x) ≈ ((1/L) Σ_l q(z_l) / p(x, z_l))⁻¹, z_l ~ p(z|x): the estimator of appendix D.
+
+  Two sets of HMC chains draw from the posterior at a fixed step size. The density q is
+  fitted to the draws of one, the sum is over those of the other. 1/p(x) is unbiased, and so
+  log p(x) biased upwards. Where q has heavier tails than the posterior the variance may be
+  infinite, and the error too small.
+
+  Args:
+    key: consumed.
+    model: p(z) and p(x|z), with continuous z. Its encoder is not used.
+    params: θ.
+    x: one data point, shape (D,).
+    fit: `fit_diagonal_gaussian`, `fit_gaussian`, `fit_kernel_density` or any other
+      (S, J) -> log q, normalized.
+    num_samples: draws of each chain; L is this times num_chains.
+    num_chains: chains to estimate from, and as many more to fit to, all started apart.
+    num_leapfrogs: leapfrog steps in a transition; the paper's 4.
+    num_warmup: transitions of each chain thrown away, in which the step size is tuned
+      to 90 % acceptance.
+    start: the distribution that chains start from; the prior by default.
+
+  Returns:
+    The estimate, shape (), and its standard error by the delta method, from the spread of
+    the chains' own means: right for 30 chains or so whatever they mix like. Diagnostics:
+    `acceptance` of the kept draws, `r_hat` (of all chains, the largest over latents; above
+    about 1.05 they have not found the posterior), `ess` of the sum's terms, `num_divergent`
+    transitions. Costs 2 num_chains × num_leapfrogs × (num_warmup + num_samples) gradients
+    of log p(x, z).
+
+  Raises:
+    UnsupportedError: if z is not continuous.
+    ValueError: if a number is not positive, or there are too few samples for R̂ or for a
+      covariance.
+
+  Warns:
+    UserWarning: above four latents.
+  """
+  check_positive(
+    num_samples=num_samples,
+    num_chains=num_chains,
+    num_leapfrogs=num_leapfrogs,
+    num_warmup=num_warmup,
+  )
+  prior = model.prior(params.theta)
+  hmc.check_continuous("the reciprocal estimator", prior)
+  start = prior if start is None else start
+  latent_dim = prior.mean.size
+  if latent_dim > MAX_LATENTS:
+    warnings.warn(
+      f"the reciprocal estimator is for at most {MAX_LATENTS} latents (appendix D), and this "
+      f"model has {latent_dim}; annealed importance sampling has no such limit",
+      stacklevel=2,
+    )
+  if num_samples < 4 or num_samples * num_chains <= latent_dim + 1:
+    raise ValueError(
+      f"{num_chains} chains of {num_samples} samples are too few: expected at least 4 samples "
+      f"a chain, and more than {latent_dim + 1} in all to fit {latent_dim} latents"
+    )
+  log_p = lambda z: log_joint(model, params.theta, x, z)
+  start_key, warmup_key, key = jax.random.split(key, 3)
+  z = jax.vmap(start.sample)(jax.random.split(start_key, 2 * num_chains))
+  how = dict(num_leapfrogs=num_leapfrogs)
+  chains, step_size = hmc.warm_up(warmup_key, log_p, z, num_steps=num_warmup, **how)
+  _, draws = hmc.sample(key, log_p, chains, step_size, num_samples=num_samples, **how)
+  log_q = fit(draws.z[:num_chains].reshape(-1, latent_dim))
+
+  # The terms 1 / w with log w = log p(x, z) - log q(z), of every chain: shape (C, S).
+  log_terms = jax.vmap(jax.vmap(lambda z: log_q(z) - log_p(z)))(draws.z[num_chains:])
+  largest = jnp.max(log_terms)
+  terms = jnp.exp(log_terms - largest)
+  of_chains = jnp.mean(terms, axis=1)
+  return LogLikelihood(
+    value=-largest - jnp.log(jnp.mean(of_chains)),
+    standard_error=jnp.std(of_chains, ddof=1) / math.sqrt(num_chains) / jnp.mean(of_chains),
+    diagnostics={
+      "acceptance": draws.acceptance,
+      "r_hat": jnp.max(jax.vmap(rhat, in_axes=2)(draws.z)),
+      "ess": effective_sample_size(terms),
+      "num_divergent": draws.num_divergent,
+    },
+  )

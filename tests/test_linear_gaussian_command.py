@@ -1,0 +1,84 @@
+"""A linear VAE against PCA, as a user runs it."""
+
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aevb_jax import data
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def caches(tmp_path_factory):
+  """Keeps decoded arrays away from the user's own."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    yield
+
+
+def run(*arguments):
+  command = [sys.executable, "-m", "experiments.linear_gaussian", *arguments]
+  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_arrives_at_pca(tmp_path):
+  workdir = tmp_path / "linear_gaussian"
+  result = run("--latent_dim=2", "--num_examples=200000", f"--workdir={workdir}")
+  assert result.returncode == 0 and result.stderr == "", result.stderr
+  summary = json.loads((workdir / "summary.json").read_text())
+
+  # The maximum that PCA has, by the data's eigenvalues alone.
+  x = data.load("digits").train / 255
+  variances = np.linalg.eigvalsh(np.cov(x, rowvar=False, bias=True))
+  noise_var = variances[:-2].mean()
+  log_det = 62 * np.log(noise_var) + np.log(variances[-2:]).sum()
+  maximum = -0.5 * (64 * np.log(2 * np.pi) + log_det + 64)
+  assert summary["pca_train_log_likelihood"] == pytest.approx(maximum, abs=1e-3)
+  assert summary["pca_train_bound"] == pytest.approx(maximum, abs=1e-3)
+  assert summary["pca_noise_std"] == pytest.approx(noise_var**0.5, rel=1e-5)
+
+  bound, log_p = summary["difference_train_bound"], summary["difference_train_log_likelihood"]
+  assert -0.2 < bound < log_p < 0
+  assert bound == pytest.approx(summary["trained_train_bound"] - maximum, abs=2e-3)
+  assert summary["max_angle"] < 3
+  assert summary["trained_noise_std"] == pytest.approx(noise_var**0.5, rel=0.01)
+  # Of the difference image by image, and so far below that of either.
+  error = summary["difference_test_log_likelihood_se"]
+  assert abs(summary["difference_test_log_likelihood"]) < 6 * error + 0.05
+  assert 0 < error < 0.2 * summary["pca_test_log_likelihood_se"]
+
+  with open(workdir / "metrics.csv") as file:
+    rows = list(csv.DictReader(file))
+  examples = [int(row["examples_seen"]) for row in rows]
+  assert examples[0] == 100 and examples[-1] == 200_000 and examples == sorted(set(examples))
+  assert float(rows[0]["train_bound"]) < maximum - 50 and float(rows[0]["max_angle"]) > 45
+  for row in rows:
+    assert float(row["train_bound"]) < float(row["train_log_likelihood"]) < maximum
+    assert 0 < float(row["mean_angle"]) <= float(row["max_angle"]) <= 90
+  assert float(rows[-1]["train_bound"]) == pytest.approx(summary["trained_train_bound"], rel=1e-5)
+  picture = np.asarray(Image.open(workdir / "linear_gaussian.png").convert("L"))
+  assert min(picture.shape) > 400 and picture.std() > 10
+  assert "--binarization=none\n" in (workdir / "flags.txt").read_text()
+  assert f"{summary['max_angle']:.2f}° at most" in result.stdout
+
+
+@pytest.mark.parametrize(
+  "arguments, line",
+  [
+    (["--latent_dim=61"], "--latent_dim=61: 61 latents for 1437 data points that span 61"),
+    (["--binarization=dynamic"], "--binarization=dynamic: takes none here"),
+    (["--num_examples=99"], "--num_examples=99: takes at least one step, at --batch_size=100"),
+    (["--step_size=0"], "takes a positive number"),
+  ],
+)
+def test_a_mistake_is_one_line(arguments, line, tmp_path):
+  result = run(*arguments, f"--workdir={tmp_path / 'none'}")
+  assert result.returncode == 2 and line in result.stderr
+  assert result.stderr.count("\n") == 1 and not (tmp_path / "none").exists()

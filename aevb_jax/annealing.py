@@ -84,7 +84,10 @@ def annealed_importance_sampling(
     UnsupportedError: if z is not continuous.
     ValueError: if a number is not positive.
   """
-  path = _make_path(model, params, x, start, num_temperatures, num_leapfrogs, num_chains)
+  check_positive(
+    num_temperatures=num_temperatures, num_leapfrogs=num_leapfrogs, num_chains=num_chains
+  )
+  path = make_path(model, params, x, start, "annealed importance sampling")
   tune_key, key = jax.random.split(key)
   betas = sigmoid_temperatures(num_temperatures)
   step_sizes = _tune(tune_key, path, betas, num_leapfrogs, num_chains)
@@ -132,7 +135,10 @@ def bidirectional_monte_carlo(
     UnsupportedError: if z is not continuous.
     ValueError: if a number is not positive.
   """
-  path = _make_path(model, params, x, start, num_temperatures, num_leapfrogs, num_chains)
+  check_positive(
+    num_temperatures=num_temperatures, num_leapfrogs=num_leapfrogs, num_chains=num_chains
+  )
+  path = make_path(model, params, x, start, "annealed importance sampling")
   tune_key, forward_key, move_key, reverse_key = jax.random.split(key, 4)
   betas = sigmoid_temperatures(num_temperatures)
   step_sizes = _tune(tune_key, path, betas, num_leapfrogs, num_chains)
@@ -162,20 +168,16 @@ def describe_sandwich(lower: tuple[float, float], upper: tuple[float, float]) ->
   return f"{low} ≤ log p ≤ {high}"
 
 
-def _make_path(
-  model: Model,
-  params: Params,
-  x: Array,
-  start: Distribution | None,
-  num_temperatures: int,
-  num_leapfrogs: int,
-  num_chains: int,
+def make_path(
+  model: Model, params: Params, x: Array, start: Distribution | None, what: str
 ) -> Path:
-  check_positive(
-    num_temperatures=num_temperatures, num_leapfrogs=num_leapfrogs, num_chains=num_chains
-  )
+  """From `start`, or the prior, to p(z|x); `what` asks for it and is named in errors.
+
+  Raises:
+    UnsupportedError: if z is not continuous.
+  """
   prior = model.prior(params.theta)
-  hmc.check_continuous("annealed importance sampling", prior)
+  hmc.check_continuous(what, prior)
   start = prior if start is None else start
   return Path(start, lambda z: log_joint(model, params.theta, x, z) - start.log_prob(z))
 
@@ -219,13 +221,29 @@ def _anneal(
 
 def _tune(key: Key, path: Path, betas: np.ndarray, num_leapfrogs: int, num_chains: int) -> Array:
   """A step size for each of the temperatures, as chains of their own found them; (T + 1,)."""
-  num_chains = -(-num_chains // 4)
+  _, _, step_sizes = anneal_adaptively(key, path, betas, num_leapfrogs, -(-num_chains // 4))
+  return step_sizes
+
+
+def anneal_adaptively(
+  key: Key, path: Path, betas: np.ndarray, num_leapfrogs: int, num_chains: int
+) -> tuple[Array, Array, Array]:
+  """Anneals chains at step sizes that follow their own acceptance.
+
+  So their weights are only nearly those of annealed importance sampling, and no estimates
+  come from them: they are for finding step sizes, and the modes of the posterior.
+
+  Returns:
+    The ends of the chains (C, J), their log-weights (C,), and the step size at each of the
+    temperatures (T + 1,).
+  """
   betas = jnp.asarray(betas)
   start_key, key = jax.random.split(key)
   z = jax.vmap(path.start.sample)(jax.random.split(start_key, num_chains))
 
-  def step(carry: tuple[Array, Array], t: Array):
-    z, log_step_size = carry
+  def step(carry: tuple[Array, Array, Array], t: Array):
+    z, log_w, log_step_size = carry
+    log_w += (betas[t] - betas[jnp.maximum(t - 1, 0)]) * jax.vmap(path.log_w)(z)
     target = path.at(betas[t])
     step_size = jnp.exp(log_step_size)
     states, info = hmc.transitions(
@@ -236,7 +254,9 @@ def _tune(key: Key, path: Path, betas: np.ndarray, num_leapfrogs: int, num_chain
       num_leapfrogs=num_leapfrogs,
     )
     missed = jnp.mean(info.acceptance_rate) - hmc.TARGET_ACCEPTANCE
-    return (states.position, log_step_size + TUNING_RATE * missed), step_size
+    return (states.position, log_w, log_step_size + TUNING_RATE * missed), step_size
 
-  first = jnp.log(jnp.asarray(0.5 * z.shape[1] ** -0.25, z.dtype))
-  return jax.lax.scan(step, (z, first), jnp.arange(len(betas)))[1]
+  first = hmc.first_step_size(z)
+  carry = z, jnp.zeros(num_chains, z.dtype), jnp.log(first)
+  (z, log_w, _), step_sizes = jax.lax.scan(step, carry, jnp.arange(len(betas)))
+  return z, log_w, step_sizes

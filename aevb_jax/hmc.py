@@ -57,12 +57,13 @@ def warm_up(
   *,
   num_steps: int,
   num_leapfrogs: int,
+  step_size: Array | None = None,
   target_acceptance: float = TARGET_ACCEPTANCE,
 ) -> tuple[HMCState, Array]:
   """Moves C chains towards their target and finds the step size that they accept at.
 
   Dual averaging (Hoffman & Gelman 2014, section 3.2) of the mean acceptance over the
-  chains, from 0.5 / J^¼.
+  chains.
 
   Args:
     key: consumed.
@@ -70,6 +71,7 @@ def warm_up(
     z: where the chains start, shape (C, J).
     num_steps: transitions of every chain, all of them to be thrown away.
     num_leapfrogs: leapfrog steps in a transition.
+    step_size: to begin with; `first_step_size` by default.
     target_acceptance: mean probability of acceptance to tune for.
 
   Returns:
@@ -79,16 +81,21 @@ def warm_up(
 
   def step(carry, t: Array):
     states, tuning = carry
-    step_size = jnp.exp(tuning.log_step_size)
+    now = jnp.exp(tuning.log_step_size)
     states, info = transitions(
-      jax.random.fold_in(key, t), states, log_density, step_size, num_leapfrogs=num_leapfrogs
+      jax.random.fold_in(key, t), states, log_density, now, num_leapfrogs=num_leapfrogs
     )
     return (states, update(tuning, jnp.mean(info.acceptance_rate))), None
 
   states = init(log_density, z)
-  tuning = initial(jnp.asarray(0.5 * z.shape[1] ** -0.25, z.dtype))
+  tuning = initial(first_step_size(z) if step_size is None else step_size)
   (states, tuning), _ = jax.lax.scan(step, (states, tuning), jnp.arange(num_steps))
   return states, final(tuning)
+
+
+def first_step_size(z: Array) -> Array:
+  """0.5 / J^¼ for chains z (C, J), shape (): too small for N(0, I), which tuning finds."""
+  return jnp.asarray(0.5 * z.shape[-1] ** -0.25, z.dtype)
 
 
 def sample(

@@ -94,7 +94,7 @@ def mcem(
     theta_key, _ = jax.random.split(params_key)  # as `init_params` does
     params = Params(theta=model.decoder.init(theta_key), phi=())
     z = jax.vmap(model.prior(params.theta).sample)(jax.random.split(z_key, num_data))
-    log_step_size = jnp.log(jnp.asarray(0.5 * z.shape[1] ** -0.25, z.dtype))
+    log_step_size = jnp.log(hmc.first_step_size(z))
     zero = jnp.zeros((), jnp.int32)
     return MCEMState(zero, params, optimizer.init(params), key, z, log_step_size)
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from blackjax.diagnostics import effective_sample_size, rhat
 
 from aevb_jax import hmc
+from aevb_jax.annealing import anneal_adaptively, make_path, sigmoid_temperatures
 from aevb_jax.families import DiagonalGaussian, diagonal_gaussian, distribution
 from aevb_jax.marginal import LogLikelihood, check_positive
-from aevb_jax.model import log_joint
 from aevb_jax.types import Array, Distribution, Key, Model, Params
 
 LogDensity = Callable[[Array], Array]  # z (J,) -> (), in nats
@@ -64,7 +64,7 @@ def reciprocal_importance_sampling(
   num_samples: int = 100,
   num_chains: int = 32,
   num_leapfrogs: int = 4,
-  num_warmup: int = 200,
+  num_warmup: int = 100,
   start: Distribution | None = None,
 ) -> LogLikelihood:
   """p(x) ≈ ((1/L) Σ_l q(z_l) / p(x, z_l))⁻¹, z_l ~ p(z|x): the estimator of appendix D.
@@ -82,18 +82,18 @@ def reciprocal_importance_sampling(
     fit: `fit_diagonal_gaussian`, `fit_gaussian`, `fit_kernel_density` or any other
       (S, J) -> log q, normalized.
     num_samples: draws of each chain; L is this times num_chains.
-    num_chains: chains to estimate from, and as many more to fit to, all started apart.
+    num_chains: chains to estimate from, and as many more to fit to.
     num_leapfrogs: leapfrog steps in a transition; the paper's 4.
-    num_warmup: transitions of each chain thrown away, in which the step size is tuned
-      to 90 % acceptance.
-    start: the distribution that chains start from; the prior by default.
+    num_warmup: temperatures by which the chains are annealed to the posterior, and then
+      transitions in which their step size is tuned to 90 % acceptance; all thrown away.
+    start: the distribution that they are annealed from; the prior by default.
 
   Returns:
     The estimate, shape (), and its standard error by the delta method, from the spread of
     the chains' own means: right for 30 chains or so whatever they mix like. Diagnostics:
     `acceptance` of the kept draws, `r_hat` (of all chains, the largest over latents; above
-    about 1.05 they have not found the posterior), `ess` of the sum's terms, `num_divergent`
-    transitions. Costs 2 num_chains × num_leapfrogs × (num_warmup + num_samples) gradients
+    about 1.1 they have not found the posterior), `ess` of the sum's terms, `num_divergent`
+    transitions. Costs 2 num_chains × num_leapfrogs × (2 num_warmup + num_samples) gradients
     of log p(x, z).
 
   Raises:
@@ -110,10 +110,8 @@ def reciprocal_importance_sampling(
     num_leapfrogs=num_leapfrogs,
     num_warmup=num_warmup,
   )
-  prior = model.prior(params.theta)
-  hmc.check_continuous("the reciprocal estimator", prior)
-  start = prior if start is None else start
-  latent_dim = prior.mean.size
+  path = make_path(model, params, x, start, "the reciprocal estimator")
+  latent_dim = path.start.mean.size
   if latent_dim > MAX_LATENTS:
     warnings.warn(
       f"the reciprocal estimator is for at most {MAX_LATENTS} latents (appendix D), and this "
@@ -125,11 +123,18 @@ def reciprocal_importance_sampling(
       f"{num_chains} chains of {num_samples} samples are too few: expected at least 4 samples "
       f"a chain, and more than {latent_dim + 1} in all to fit {latent_dim} latents"
     )
-  log_p = lambda z: log_joint(model, params.theta, x, z)
-  start_key, warmup_key, key = jax.random.split(key, 3)
-  z = jax.vmap(start.sample)(jax.random.split(start_key, 2 * num_chains))
+  log_p = path.at(1.0)
+  anneal_key, choose_key, warmup_key, key = jax.random.split(key, 4)
+  # Chains that started apart stay in the modes they find first, however poor. Annealed ones
+  # find the good ones, and choosing among them by weight gives each mode its share.
+  z, log_w, step_sizes = anneal_adaptively(
+    anneal_key, path, sigmoid_temperatures(num_warmup), num_leapfrogs, 2 * num_chains
+  )
+  z = z[jax.random.categorical(choose_key, log_w, shape=(2 * num_chains,))]
   how = dict(num_leapfrogs=num_leapfrogs)
-  chains, step_size = hmc.warm_up(warmup_key, log_p, z, num_steps=num_warmup, **how)
+  chains, step_size = hmc.warm_up(
+    warmup_key, log_p, z, num_steps=num_warmup, step_size=step_sizes[-1], **how
+  )
   _, draws = hmc.sample(key, log_p, chains, step_size, num_samples=num_samples, **how)
   log_q = fit(draws.z[:num_chains].reshape(-1, latent_dim))
 

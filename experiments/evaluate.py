@@ -45,7 +45,6 @@ from experiments.command import UsageError
 from experiments.data_options import Pixels
 
 FLAGS = flags.FLAGS
-flags.declare_key_flag("workdir")
 
 FITS = {
   "diagonal_gaussian": reciprocal.fit_diagonal_gaussian,
@@ -54,6 +53,7 @@ FITS = {
 }
 METHODS = ("importance", "reciprocal", "ais", "bdmc")
 
+flags.DEFINE_string("workdir", None, "Directory of a run of experiments.train.")
 flags.DEFINE_enum("method", "importance", METHODS, "How log p(x) is estimated.")
 flags.DEFINE_enum("split", "test", ["test", "train"], "The points; bdmc draws its own.")
 flags.DEFINE_integer("num_points", 1000, "The first so many points; 0 for all.", lower_bound=0)
@@ -100,7 +100,7 @@ FLAGS_OF = {
 }
 AT_ONCE = {"importance": 20, "reciprocal": 20, "ais": 10, "bdmc": 10}  # points in memory
 BLOCK = 20  # points between two looks from the host
-MAX_PARETO_K, MAX_R_HAT = 0.7, 1.05  # beyond which an estimate is not to be trusted
+MAX_PARETO_K, MAX_R_HAT = 0.7, 1.1  # beyond which an estimate is not to be trusted
 
 # (key, params, x) -> what is known of one point; bdmc has a lower and an upper estimate.
 PointEstimator = Callable[[Key, Params, Array], dict[str, LogLikelihood]]

@@ -3,6 +3,7 @@
   python scripts/benchmark.py                  # prints a table
   python scripts/benchmark.py --csv=bench.csv  # and writes it
   python scripts/benchmark.py --only=iwae --scaling_k=1,10,100  # time and memory against K
+  python scripts/benchmark.py --only=likelihood  # estimating log p(x), see below
 
 The floor of a workload is found by tracing its update and keeping nothing but
 the matrix products, with their shapes and layouts. A product that is traced twice
@@ -21,6 +22,10 @@ whose input needs no gradient: 2.05 million multiply-adds, 0.41 GFLOP a step. Th
 of the importance weighted bound (784-200-200-50, K = 50) multiplies 216,800 weights
 of the encoder and 50 times 206,800 of the decoder forward, and again twice that
 backward, less 156,800: 31.5 million, 6.30 GFLOP a step, in 20 products for any K.
+
+The last row is no training step but log p(x) of 100 data points by K = 5000 importance
+samples each, as experiments.evaluate has it; its milliseconds are per data point, and its
+floor is the products of the decoder.
 
 With --scaling_k, `MB` is what the compiled step holds at its peak beside its
 arguments and results, and `array` is one float32 array of K x M x D numbers, such as
@@ -44,12 +49,24 @@ import optax
 from absl import app, flags, logging
 from jax.extend.core import Literal
 
-from aevb_jax import aevb, bernoulli, elbo_a, elbo_b, fit, fit_streamed, mlp_vae
+from aevb_jax import (
+  aevb,
+  bernoulli,
+  elbo_a,
+  elbo_b,
+  evaluate,
+  fit,
+  fit_streamed,
+  importance_sampling,
+  init_params,
+  mlp_vae,
+)
 from aevb_jax.importance import dreg, iwae
+from aevb_jax.marginal import LogLikelihood
 from aevb_jax.minibatches import stream
 from aevb_jax.optimizers import adagrad, adam
 from aevb_jax.preprocess import binarize
-from aevb_jax.types import Algorithm, Estimator
+from aevb_jax.types import Algorithm, Estimator, Params
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer(
@@ -110,10 +127,10 @@ def main(argv: list[str]) -> None:
   logging.set_verbosity(logging.WARNING)
   device = jax.devices()[0].device_kind
   print(f"{device}, jax {jax.__version__}; milliseconds per step: median (min-max)")
-  rows = scaling_table() if FLAGS.scaling_k else table()
+  rows = scaling_table() if FLAGS.scaling_k else table() + likelihood_table()
   if FLAGS.csv and rows:
     with open(FLAGS.csv, "w", newline="") as file:
-      writer = csv.DictWriter(file, list(rows[0]))
+      writer = csv.DictWriter(file, list(rows[0] | rows[-1]))
       writer.writeheader()
       writer.writerows(rows)
 
@@ -136,6 +153,47 @@ def table() -> list[dict]:
       flush=True,
     )
   return rows
+
+
+def likelihood_table() -> list[dict]:
+  """Importance sampling of log p(x) by the paper's model of MNIST, against the decoder's products.
+
+  As experiments.evaluate does it: 20 points at once, by 50 samples at a time.
+  """
+  num_points, at_once, chunk_size, num_samples, data_dim, latent_dim = 100, 20, 50, 5000, 784, 20
+  name = f"likelihood K={num_samples}"
+  if FLAGS.only not in name:
+    return []
+  model = mlp_vae(bernoulli(data_dim), data_dim=data_dim, latent_dim=latent_dim, hidden_dim=500)
+  params = init_params(jax.random.key(0), model)
+  pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, (num_points, data_dim)), jnp.uint8)
+
+  def log_p(key: jax.Array, params: Params, x: jax.Array) -> LogLikelihood:
+    how = dict(num_samples=num_samples, chunk_size=chunk_size)
+    return importance_sampling(key, model, params, x, **how)
+
+  def log_likelihoods(x: jax.Array, z: jax.Array) -> jax.Array:  # of a chunk of samples each
+    of_one = lambda x, z: model.decoder.given(params.theta, z).log_prob(x)
+    return jax.vmap(jax.vmap(of_one, (None, 0)))(x, z)
+
+  how = dict(batch_size=at_once, preprocess=binarize)
+  program = evaluate.lower(log_p, jax.random.key(0), params, pixels, **how).compile()
+  x, z = jnp.zeros((at_once, data_dim)), jnp.zeros((at_once, chunk_size, latent_dim))
+  products = products_of(jax.make_jaxpr(log_likelihoods)(x, z))
+  repetitions = num_points // at_once * (num_samples // chunk_size)
+  timed = {
+    "step": lambda: jax.block_until_ready(program(jax.random.key(0), params, pixels)),
+    "floor": make_floor(products, repetitions),
+  }
+  row = time_in_turn(name, timed, num_points)
+  row["memory_mb"] = program.memory_analysis().temp_size_in_bytes / 1e6
+  row["products"] = repetitions * len(products)
+  row["gflop"] = repetitions * sum(map(flop, products)) / num_points / 1e9
+  print(
+    f"{name:18}{spread(row, 'step'):>23}{spread(row, 'floor'):>23}{row['ratio']:>7.2f}"
+    f"   {row['gflop']:.2f} GFLOP a point, {row['memory_mb']:.0f} MB"
+  )
+  return [row]
 
 
 def scaling_table() -> list[dict]:
@@ -186,24 +244,30 @@ def measure(workload: Workload, *, streamed: bool = True) -> dict:
     timed = {"step": step, "floor": make_floor(products, workload.num_steps)}
     if streamed:
       timed["streamed"] = make_streamed_step(workload, algorithm, pixels)
-    times = {name: [] for name in timed}
-    for run in timed.values():
-      run()  # the first call is slower, and some compile in it
-    for _ in range(FLAGS.repeats):
-      for name, run in timed.items():
-        start = time.perf_counter()
-        run()
-        times[name].append((time.perf_counter() - start) / workload.num_steps)
-  row = {"workload": workload.name}
-  for name, seconds in times.items():
-    row |= {f"{name}_ms_{stat}": 1e3 * function(seconds) for stat, function in STATS.items()}
-  row["ratio"] = statistics.median(s / f for s, f in zip(times["step"], times["floor"]))
-  if streamed:
-    row["kept"] = statistics.median(s / t for s, t in zip(times["step"], times["streamed"]))
+    row = time_in_turn(workload.name, timed, workload.num_steps)
   row["memory_mb"] = memory / 1e6
   row["products"] = len(products)
   row["gflop"] = sum(map(flop, products)) / 1e9
-  row["samples_per_second"] = workload.batch_size / statistics.median(times["step"])
+  row["samples_per_second"] = workload.batch_size / (row["step_ms_median"] / 1e3)
+  return row
+
+
+def time_in_turn(name: str, timed: dict[str, Callable[[], object]], num_steps: int) -> dict:
+  """Milliseconds per step of what is timed, and its ratios: medians over the repetitions."""
+  times = {name: [] for name in timed}
+  for run in timed.values():
+    run()  # the first call is slower, and some compile in it
+  for _ in range(FLAGS.repeats):
+    for what, run in timed.items():
+      start = time.perf_counter()
+      run()
+      times[what].append((time.perf_counter() - start) / num_steps)
+  row = {"workload": name}
+  for what, seconds in times.items():
+    row |= {f"{what}_ms_{stat}": 1e3 * function(seconds) for stat, function in STATS.items()}
+  row["ratio"] = statistics.median(s / f for s, f in zip(times["step"], times["floor"]))
+  if "streamed" in timed:
+    row["kept"] = statistics.median(s / t for s, t in zip(times["step"], times["streamed"]))
   return row
 
 
@@ -265,9 +329,12 @@ def make_streamed_step(
 def matrix_products(algorithm: Algorithm, batch: jax.Array) -> list:
   """The dot_general equations of one update, as the gradient leaves them."""
   state = jax.eval_shape(algorithm.init, jax.random.key(0))
-  jaxpr = jax.make_jaxpr(algorithm.update)(state, batch)
+  return products_of(jax.make_jaxpr(algorithm.update)(state, batch))
+
+
+def products_of(program) -> list:
   return [
-    equation for equation in equations(jaxpr.jaxpr) if equation.primitive.name == "dot_general"
+    equation for equation in equations(program.jaxpr) if equation.primitive.name == "dot_general"
   ]
 
 

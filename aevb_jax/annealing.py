@@ -209,7 +209,7 @@ def _anneal(
       step_sizes[t],
       num_leapfrogs=num_leapfrogs,
     )
-    return (states.position, log_w), (info.acceptance_rate, info.is_divergent)
+    return (states.position, log_w), (jnp.mean(info.acceptance_rate), jnp.sum(info.is_divergent))
 
   last = len(betas) - 1
   (z, log_w), (acceptance, divergent) = jax.lax.scan(

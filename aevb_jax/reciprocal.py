@@ -18,6 +18,7 @@ LogDensity = Callable[[Array], Array]  # z (J,) -> (), in nats
 Fit = Callable[[Array], LogDensity]  # samples (S, J) -> a normalized density near theirs
 
 MAX_LATENTS = 4  # beyond which the fitted density is not close enough: appendix D
+AT_ONCE = 50  # draws whose fitted density is computed at once, from that of every kernel
 
 
 def fit_diagonal_gaussian(z: Array) -> LogDensity:
@@ -139,7 +140,9 @@ def reciprocal_importance_sampling(
   log_q = fit(draws.z[:num_chains].reshape(-1, latent_dim))
 
   # The terms 1 / w with log w = log p(x, z) - log q(z), of every chain: shape (C, S).
-  log_terms = jax.vmap(jax.vmap(lambda z: log_q(z) - log_p(z)))(draws.z[num_chains:])
+  log_term = lambda z: log_q(z) - log_p(z)
+  z = draws.z[num_chains:].reshape(-1, latent_dim)
+  log_terms = jax.lax.map(log_term, z, batch_size=AT_ONCE).reshape(num_chains, num_samples)
   largest = jnp.max(log_terms)
   terms = jnp.exp(log_terms - largest)
   of_chains = jnp.mean(terms, axis=1)

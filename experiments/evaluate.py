@@ -56,7 +56,9 @@ METHODS = ("importance", "reciprocal", "ais", "bdmc")
 flags.DEFINE_string("workdir", None, "Directory of a run of experiments.train.")
 flags.DEFINE_enum("method", "importance", METHODS, "How log p(x) is estimated.")
 flags.DEFINE_enum("split", "test", ["test", "train"], "The points; bdmc draws its own.")
-flags.DEFINE_integer("num_points", 1000, "The first so many points; 0 for all.", lower_bound=0)
+flags.DEFINE_integer(
+  "num_points", None, "The first so many points; 0 for all. Default: 1000, or all.", lower_bound=0
+)
 flags.DEFINE_integer("importance_samples", 5000, "importance: K for each point.", lower_bound=1)
 flags.DEFINE_integer(
   "temperatures",
@@ -102,6 +104,8 @@ AT_ONCE = {"importance": 20, "reciprocal": 20, "ais": 10, "bdmc": 10}  # points 
 BLOCK = 20  # points between two looks from the host
 MAX_PARETO_K, MAX_R_HAT = 0.7, 1.1  # beyond which an estimate is not to be trusted
 
+SIDES = {"log_p": "", "lower": ", from below", "upper": ", from above"}
+
 # (key, params, x) -> what is known of one point; bdmc has a lower and an upper estimate.
 PointEstimator = Callable[[Key, Params, Array], dict[str, LogLikelihood]]
 
@@ -120,7 +124,8 @@ def main() -> None:
   run = load_run()
   estimate = make_estimator(run.model)
   source = run.images.train if FLAGS.split == "train" else run.images.test
-  num_points = FLAGS.num_points or len(source)
+  num_points = min(1000, len(source)) if FLAGS.num_points is None else FLAGS.num_points
+  num_points = num_points or len(source)
   if FLAGS.method != "bdmc" and num_points > len(source):
     raise UsageError("num_points", f"takes at most the {len(source)} {FLAGS.split} points")
   check_estimator(estimate, run)
@@ -129,6 +134,7 @@ def main() -> None:
   print(f"{data_options.describe_pixels()}: {num_points} {kind} points by {describe_method()}")
   rows = estimate_points(directory / "points.csv", estimate, run, source, num_points)
   summary, lines = summarize(rows, run.images.train.shape[1])
+  lines += compare(directory, kind, rows)
   if has_encoder(run.params):
     latents, line = describe_latents(run, source)
     rundir.write_csv(directory / "latents.csv", list(latents[0]), latents)
@@ -246,7 +252,7 @@ def open_directory(directory: pathlib.Path, params: Params) -> pathlib.Path:
   )
   file = directory / "settings.json"
   if file.exists():
-    there = json.loads(file.read_text())
+    there = read_settings(directory)
     differences = [
       f"{name} is {there.get(name)} there and {value} here"
       for name, value in settings.items()
@@ -265,6 +271,11 @@ def open_directory(directory: pathlib.Path, params: Params) -> pathlib.Path:
   except OSError as error:
     raise UsageError("workdir", f"cannot be used ({error.strerror}: {error.filename})") from error
   return directory
+
+
+def read_settings(directory: pathlib.Path) -> dict:
+  file = directory / "settings.json"
+  return json.loads(file.read_text()) if file.exists() else {}
 
 
 def estimate_points(
@@ -339,14 +350,14 @@ def summarize(rows: list[dict], data_dim: int) -> tuple[dict, list[str]]:
   for side in sides:
     if (bits := to_bits(means[side].value, data_dim)) is not None:
       summary[f"{side}_bits_per_dim"] = bits
-      lines.append(f"{'bits per dimension':22}{bits:.4f}")
+      lines.append(f"{'bits per dimension':22}{bits:.4f}{SIDES[side]}")
   diagnosed, more = diagnose(columns)
   return summary | diagnosed, lines + more
 
 
 def average(side: str, values: np.ndarray, errors: np.ndarray) -> tuple[Mean, dict, str]:
   """The mean over points; of values that are not finite the number, and no mean at all."""
-  name = {"log_p": "log p(x)", "lower": "log p(x), from below", "upper": "log p(x), from above"}
+  name = f"log p(x){SIDES[side]}"
   finite = np.isfinite(values)
   mean = mean_and_standard_error(values)
   error = monte_carlo_error(errors)
@@ -356,11 +367,12 @@ def average(side: str, values: np.ndarray, errors: np.ndarray) -> tuple[Mean, di
     f"{side}_monte_carlo_se": error,
     f"{side}_num_not_finite": int((~finite).sum()),
   }
-  line = f"{name[side]:22}{mean.value:.2f} ± {mean.standard_error:.2f} nats over {len(values)} "
+  line = f"{name:22}{mean.value:.2f} ± {mean.standard_error:.2f} nats over {len(values)} "
   line += f"points, of it ± {error:.3f} from sampling"
   if not finite.all():
     where = ", ".join(map(str, np.flatnonzero(~finite)[:5]))
-    line = f"{name[side]:22}not finite at {(~finite).sum()} of {len(values)} points ({where}, …), "
+    more = ", …" if (~finite).sum() > 5 else ""
+    line = f"{name:22}not finite at {(~finite).sum()} of {len(values)} points ({where}{more}), "
     line += "so there is no mean"
     if finite.any():
       rest = mean_and_standard_error(values[finite])
@@ -391,12 +403,13 @@ def diagnose(columns: dict[str, np.ndarray]) -> tuple[dict, list[str]]:
   summary, lines = {}, []
   for name, values in columns.items():
     kind = name.removeprefix("lower_").removeprefix("upper_")
+    side = SIDES.get(name.removesuffix(f"_{kind}"), "")
     if kind == "ess":
       summary[f"median_{name}"] = float(np.median(values))
-      lines.append(f"{'effective samples':22}{np.median(values):.1f} at the median point")
+      lines.append(f"{'effective samples':22}{np.median(values):.1f} at the median point{side}")
     elif kind == "acceptance":
       summary[name] = float(values.mean())
-      lines.append(f"{'HMC acceptance':22}{values.mean():.3f}")
+      lines.append(f"{'HMC acceptance':22}{values.mean():.3f}{side}")
     elif kind == "num_divergent" and (total := int(values.sum())):
       summary[name] = total
       points = (values > 0).sum()
@@ -416,6 +429,35 @@ def diagnose(columns: dict[str, np.ndarray]) -> tuple[dict, list[str]]:
           "their chains disagree about the posterior; a longer --warmup may help"
         )
   return summary, lines
+
+
+def compare(directory: pathlib.Path, kind: str, rows: list[dict]) -> list[str]:
+  """Against what other methods said of the same points of the same run."""
+  mine, lines = read_settings(directory), []
+  for other in sorted(directory.parent.glob(f"*-{kind}")):
+    theirs = read_settings(other)
+    same = all(mine[name] == theirs.get(name) for name in ("parameters", "binarization"))
+    pairs = list(zip(rows, read_points(other / "points.csv")))
+    if other == directory or not same or not pairs:
+      continue
+    values, errors = (
+      np.array([[row[name] for row in pair] for pair in pairs]) for name in ("log_p", "log_p_se")
+    )
+    finite = np.isfinite(values).all(axis=1)
+    if finite.sum() < 2:
+      continue
+    values, errors = values[finite], errors[finite]
+    mean = mean_and_standard_error(values[:, 0] - values[:, 1])
+    sampling = monte_carlo_error(np.hypot(*errors.T))
+    name = f"minus {other.name.removesuffix(f'-{kind}')}"
+    line = f"{name:22}{mean.value:+.2f} ± {mean.standard_error:.2f} nats, {len(values)} points"
+    if abs(mean.value) > 3 * sampling:
+      line += (
+        f"; sampling explains ± {sampling:.2f}. importance and ais err downwards and reciprocal "
+        "upwards, the more the fewer samples carry the weight"
+      )
+    lines.append(line)
+  return lines
 
 
 def describe_latents(run: Run, source) -> tuple[list[dict], str]:

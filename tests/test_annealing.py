@@ -103,7 +103,7 @@ def test_more_temperatures_tighten_the_bound():
 
 
 def test_the_standard_error_is_right():
-  (lower, upper), x = sandwiches(AFFINE, 400, num_temperatures=200, num_leapfrogs=5)
+  (lower, upper), x = sandwiches(AFFINE, 400, num_temperatures=100, num_leapfrogs=5)
   log_p = jax.vmap(lambda x: lg.log_marginal(AFFINE.params.theta, x))(x)
   for side in (lower, upper):
     covered = np.mean(np.abs(side.value - log_p) < 1.96 * side.standard_error)
@@ -119,7 +119,7 @@ def test_many_latents():
   )
   params = jax.tree.map(jnp.asarray, params)
   world = oracles.World(model, params, None)
-  (lower, upper), x = sandwiches(world, 20, num_temperatures=1000, num_chains=16)
+  (lower, upper), x = sandwiches(world, 10, num_temperatures=1000, num_chains=16)
   log_p = jax.vmap(lambda x: lg.log_marginal(params.theta, x))(x)
   for side in (lower, upper):
     assert abs(np.mean(side.value - log_p)) < 0.05
@@ -142,7 +142,7 @@ def test_memory_does_not_grow_with_the_temperatures():
     return jax.jit(function).lower(jax.random.key(0)).compile().memory_analysis()
 
   more = memory(2000).temp_size_in_bytes - memory(1000).temp_size_in_bytes
-  assert 0 <= more < 1000 * 64  # a few numbers for each
+  assert 0 <= more <= 1000 * 6 * 8  # a few numbers for each
 
 
 @pytest.mark.parametrize("what", ["num_temperatures", "num_leapfrogs", "num_chains"])

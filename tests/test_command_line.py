@@ -55,7 +55,8 @@ def rows(workdir):
 
 
 def contents(workdir):
-  return {path.name: path.read_bytes() for path in pathlib.Path(workdir).iterdir()}
+  files = (path for path in pathlib.Path(workdir).iterdir() if path.is_file())
+  return {path.name: path.read_bytes() for path in files}
 
 
 def test_metrics(run):

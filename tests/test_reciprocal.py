@@ -73,7 +73,7 @@ def test_the_log_likelihood_is_biased_upwards():
 
 def test_the_standard_error_is_right_and_chains_accept_as_tuned():
   world = oracles.affine_world(4, 2)
-  estimates = repeated(world, 400)
+  estimates = repeated(world, 400, num_warmup=50)
   error = estimates.value - lg.log_marginal(world.params.theta, world.x)
   assert 0.92 < np.mean(np.abs(error) < 1.96 * estimates.standard_error) < 0.98
   assert np.max(np.abs(error)) < 0.1
@@ -97,7 +97,7 @@ def test_chains_that_disagree_are_noticed():
   estimate = reciprocal_importance_sampling(
     jax.random.key(0), model, Params(theta, ()), jnp.asarray([4.0])
   )
-  assert estimate.diagnostics["r_hat"] > 1.5
+  assert estimate.diagnostics["r_hat"] > 1.2
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2])

@@ -1,0 +1,207 @@
+"""The evaluation of a trained run as a user runs it: methods agree, and nothing is lost."""
+
+import csv
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.test_command_line import ROOT, assert_one_clear_line, caches, train
+
+__all__ = ["caches"]  # a fixture: compiled programs stay away from the user's own
+
+SHORT = ["--hidden_dim=20", "--eval_every=20000"]
+CHAINS = ["--chains=8", "--leapfrogs=4"]
+METHODS = {
+  "importance": ["--importance_samples=1000"],
+  "reciprocal": ["--method=reciprocal", *CHAINS, "--warmup=60", "--posterior_samples=50"],
+  "ais": ["--method=ais", *CHAINS, "--temperatures=100"],
+  "bdmc": ["--method=bdmc", *CHAINS, "--temperatures=100"],
+}
+
+
+def command(workdir, *arguments):
+  return [sys.executable, "-m", "experiments.evaluate", f"--workdir={workdir}", *arguments]
+
+
+def evaluate(workdir, *arguments):
+  return subprocess.run(
+    command(workdir, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=300
+  )
+
+
+def table(path):
+  with open(path / "points.csv") as file:
+    return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def trained(directory, *arguments):
+  result = train(*SHORT, *arguments, f"--workdir={directory}")
+  assert result.returncode == 0, result.stderr
+  return directory
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  directory = tmp_path_factory.mktemp("runs") / "aevb"
+  return trained(directory, "--num_examples=20000", "--num_importance_samples=0")
+
+
+@pytest.fixture(scope="module")
+def mcem_run(tmp_path_factory):
+  directory = tmp_path_factory.mktemp("runs") / "mcem"
+  arguments = ["--algorithm=mcem", "--binarization=static", "--num_examples=500"]
+  return trained(directory, *arguments, "--num_updates=1")
+
+
+@pytest.fixture(scope="module")
+def evaluated(run):
+  num_points = {"importance": 25}
+  results = {
+    name: evaluate(run, f"--num_points={num_points.get(name, 8)}", *how)
+    for name, how in METHODS.items()
+  }
+  for result in results.values():
+    assert result.returncode == 0, result.stderr
+  return results
+
+
+def test_methods_agree(run, evaluated):
+  points = {name: table(run / f"{name}-test") for name in ("importance", "reciprocal", "ais")}
+  assert [row["point"] for row in points["importance"]] == list(range(25))
+  assert [row["point"] for row in points["ais"]] == list(range(8))
+  values, errors = (
+    {name: np.array([row[column] for row in rows[:8]]) for name, rows in points.items()}
+    for column in ("log_p", "log_p_se")
+  )
+  for name in ("reciprocal", "ais"):
+    difference = np.mean(values[name] - values["importance"])
+    sampling = np.sqrt(np.sum(errors[name] ** 2 + errors["importance"] ** 2)) / 8
+    assert abs(difference) < 5 * sampling and sampling < 0.1
+
+
+def test_what_is_printed_is_what_is_written(run, evaluated):
+  values = np.array([row["log_p"] for row in table(run / "importance-test")])
+  summary = json.loads((run / "importance-test" / "summary.json").read_text())
+  np.testing.assert_allclose(summary["log_p"], values.mean(), rtol=1e-6)
+  np.testing.assert_allclose(summary["log_p_se"], values.std(ddof=1) / 5, rtol=1e-5)
+  np.testing.assert_allclose(
+    summary["log_p_bits_per_dim"], -values.mean() / 64 / np.log(2), rtol=1e-6
+  )
+  assert f"log p(x)              {values.mean():.2f} ±" in evaluated["importance"].stdout
+  assert "active latents        2 of 2" in evaluated["importance"].stdout
+  assert "minus importance" in evaluated["ais"].stdout
+  with open(run / "importance-test" / "latents.csv") as file:
+    assert len(list(csv.DictReader(file))) == 2
+
+
+def test_the_sandwich_is_printed(run, evaluated):
+  rows = table(run / "bdmc-simulated")
+  lower, upper = (np.mean([row[side] for row in rows]) for side in ("lower", "upper"))
+  assert re.search(
+    r"−\d+\.\d\d ± \d\.\d\d ≤ log p ≤ −\d+\.\d\d ± \d\.\d\d", evaluated["bdmc"].stdout
+  )
+  assert abs(upper - lower) < 0.5
+  assert lower != upper
+
+
+def test_goes_on_where_it_was(run, evaluated, tmp_path):
+  # The 25 points from a part of them, cut in the middle of a row.
+  shutil.copytree(run, tmp_path / "run")
+  path = tmp_path / "run" / "importance-test" / "points.csv"
+  whole = path.read_text()
+  path.write_text(whole[: len(whole) // 2])
+  result = evaluate(tmp_path / "run", "--num_points=25", *METHODS["importance"])
+  assert result.returncode == 0 and path.read_text() == whole
+  lines = [line for line in result.stdout.splitlines() if not line.startswith("minus")]
+  assert lines == evaluated["importance"].stdout.splitlines()
+  # More points than before are estimated in addition.
+  result = evaluate(tmp_path / "run", "--num_points=30", *METHODS["importance"])
+  assert result.returncode == 0 and path.read_text().startswith(whole)
+  assert len(table(path.parent)) == 30
+
+
+def test_an_interrupt_keeps_what_is_known(run):
+  arguments = ["--method=ais", "--split=train", "--temperatures=200", "--num_points=1400"]
+  process = subprocess.Popen(
+    command(run, *arguments),
+    cwd=ROOT,
+    stderr=subprocess.PIPE,
+    text=True,
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+  )
+  path = run / "ais-train" / "points.csv"
+  deadline = time.monotonic() + 120
+  while not path.exists() and time.monotonic() < deadline:
+    time.sleep(0.1)
+  process.send_signal(signal.SIGINT)
+  error = process.communicate(timeout=60)[1]
+  assert process.returncode == 130
+  assert error.strip().splitlines()[-1].startswith("error: interrupted; the same command goes on")
+  rows = table(path.parent)
+  assert 20 <= len(rows) < 1400 and len(rows) % 20 == 0
+
+
+def test_what_is_not_finite_is_counted_and_not_averaged(run, evaluated, tmp_path):
+  shutil.copytree(run, tmp_path / "run")
+  directory = tmp_path / "run" / "importance-test"
+  lines = (directory / "points.csv").read_text().splitlines(keepends=True)
+  for i, value in ((4, "nan"), (8, "-inf")):
+    cells = lines[i].split(",")
+    lines[i] = ",".join([cells[0], value, *cells[2:]])
+  (directory / "points.csv").write_text("".join(lines))
+  result = evaluate(tmp_path / "run", "--num_points=25", *METHODS["importance"])
+  assert "not finite at 2 of 25 points (3, 7), so there is no mean" in result.stdout
+  summary = json.loads((directory / "summary.json").read_text())
+  assert summary["log_p"] is None and summary["log_p_num_not_finite"] == 2
+
+
+def test_monte_carlo_em_is_evaluated_without_an_encoder(mcem_run):
+  result = evaluate(mcem_run, "--num_points=5", *METHODS["ais"])
+  assert result.returncode == 0, result.stderr
+  assert "log p(x)" in result.stdout and "active latents" not in result.stdout
+  assert_one_clear_line(evaluate(mcem_run), "method", "takes an encoder")
+  refused = evaluate(mcem_run, "--method=ais", "--start=encoder")
+  assert_one_clear_line(refused, "start", "takes an encoder")
+
+
+def test_appendix_d_warns_above_four_latents(tmp_path):
+  workdir = trained(tmp_path / "run", "--num_examples=500", "--latent_dim=5")
+  result = evaluate(workdir, "--num_points=2", *METHODS["reciprocal"])
+  assert result.returncode == 0
+  assert "warning: the reciprocal estimator is for at most 4 latents" in result.stderr
+
+
+def test_binary_latents_are_refused_where_hmc_would_move_them(tmp_path):
+  arguments = ["--latents=bernoulli", "--estimator=vimco", "--num_samples=2"]
+  workdir = trained(tmp_path / "run", "--num_examples=500", *arguments)
+  assert_one_clear_line(evaluate(workdir, "--method=ais"), "method", "takes a continuous z")
+  assert evaluate(workdir, "--importance_samples=10", "--num_points=3").returncode == 0
+
+
+@pytest.mark.parametrize(
+  "arguments, flag, message",
+  [
+    (["--importance_samples=0"], "importance_samples", "not a positive integer"),
+    (["--method=ais", "--temperatures=-5"], "temperatures", "not a positive integer"),
+    (["--method=bdmc", "--chains=1"], "chains", "integer >= 2"),
+    (["--num_points=361"], "num_points", "takes at most the 360 test points"),
+    (["--importance_samples=7"], "workdir", "has an evaluation with other settings"),
+    (["--method=guess"], "method", "should be one of"),
+  ],
+)
+def test_mistakes_have_a_clear_line(run, evaluated, arguments, flag, message):
+  assert_one_clear_line(evaluate(run, *arguments), flag, message)
+
+
+def test_a_directory_that_holds_no_parameters(tmp_path, run):
+  assert_one_clear_line(evaluate(tmp_path), "workdir", "holds no run of experiments.train")
+  shutil.copy(run / "flags.txt", tmp_path)
+  assert_one_clear_line(evaluate(tmp_path), "workdir", "has no parameters to evaluate")
+  assert not (tmp_path / "checkpoints").exists()

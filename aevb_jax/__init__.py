@@ -2,6 +2,7 @@
 
 from aevb_jax.aevb import aevb, gaussian_weight_prior, minibatch_objective
 from aevb_jax.annealing import (
+  Sandwich,
   annealed_importance_sampling,
   bidirectional_monte_carlo,
 )
@@ -35,7 +36,8 @@ from aevb_jax.importance import (
   power_mean,
   renyi,
 )
-from aevb_jax.marginal import importance_sampling
+from aevb_jax.linear_gaussian import linear_gaussian_vae
+from aevb_jax.marginal import LogLikelihood, importance_sampling
 from aevb_jax.mcem import mcem
 from aevb_jax.minibatches import Minibatch, stream
 from aevb_jax.model import (
@@ -50,7 +52,12 @@ from aevb_jax.model import (
 from aevb_jax.networks import MLP, conditional
 from aevb_jax.objectives import beta_weighted, floored_kl, free_bits, kl_warmup
 from aevb_jax.preprocess import binarize, dequantize, scale, threshold
-from aevb_jax.reciprocal import reciprocal_importance_sampling
+from aevb_jax.reciprocal import (
+  fit_diagonal_gaussian,
+  fit_gaussian,
+  fit_kernel_density,
+  reciprocal_importance_sampling,
+)
 from aevb_jax.score_function import (
   Baseline,
   constant_baseline,

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from aevb_jax import hmc
-from aevb_jax.marginal import LogLikelihood, check_positive, from_log_weights
+from aevb_jax.checks import check_continuous, check_positive
+from aevb_jax.marginal import LogLikelihood, from_log_weights
 from aevb_jax.model import log_joint
 from aevb_jax.types import Array, Distribution, Key, Model, Params
 
@@ -31,6 +32,16 @@ class Path(NamedTuple):
 
   def at(self, beta: Array) -> Callable[[Array], Array]:
     return lambda z: self.start.log_prob(z) + beta * self.log_w(z)
+
+
+class Annealed(NamedTuple):
+  """C chains that have visited all temperatures."""
+
+  z: Array  # (C, J), their ends
+  log_w: Array  # (C,)
+  step_sizes: Array  # (T,), at β_1 … β_T
+  acceptance: Array  # (), mean probability
+  num_divergent: Array  # (), of the transitions
 
 
 def sigmoid_temperatures(num_temperatures: int, steepness: float = 4.0) -> np.ndarray:
@@ -60,8 +71,9 @@ def annealed_importance_sampling(
   f_{β_t}(z) / f_{β_{t−1}}(z), then moves z by one HMC transition that leaves f_{β_t}
   unchanged. The mean of the weights is unbiased for p(x), so that its logarithm is in
   expectation a lower bound on log p(x), tightening with T and C. Step sizes, one for
-  each temperature, are tuned to 90 % acceptance by other chains, a quarter as many, which
-  go the same way first and are thrown away.
+  each temperature, are tuned towards 90 % acceptance by other chains, a quarter as many,
+  which go the same way first and are thrown away; they follow a posterior that narrows by
+  no more than a sixth from one temperature to the next.
 
   Args:
     key: consumed.
@@ -76,9 +88,9 @@ def annealed_importance_sampling(
 
   Returns:
     The estimate, shape (), and its standard error by the delta method as
-    `from_log_weights` has it. Diagnostics: `ess` of the weights, `acceptance`,
-    `num_divergent` transitions. Costs 1.25 C T (num_leapfrogs + 1) gradients of
-    log p(x, z), whatever J.
+    `from_log_weights` has it, NaN for one chain. Diagnostics: `ess` of the weights,
+    `acceptance`, `num_divergent` transitions. Costs 1.25 C T (num_leapfrogs + 1) gradients
+    of log p(x, z) and 1.25 C T of its values.
 
   Raises:
     UnsupportedError: if z is not continuous.
@@ -127,9 +139,10 @@ def bidirectional_monte_carlo(
 
   Returns:
     The lower and the upper estimate, each with the error and the diagnostics of
-    `annealed_importance_sampling`. The reverse chains of one x come from one z: where
-    the posterior has modes that HMC does not move between, the upper error is too small
-    for that x, though not over many.
+    `annealed_importance_sampling`. The reverse chains of one x come from one z: where the
+    posterior has modes that HMC does not move between, the upper error is too small; the
+    spread of upper minus lower over many x tells. Costs 2.25 C T (num_leapfrogs + 1)
+    gradients of log p(x, z).
 
   Raises:
     UnsupportedError: if z is not continuous.
@@ -138,7 +151,7 @@ def bidirectional_monte_carlo(
   check_positive(
     num_temperatures=num_temperatures, num_leapfrogs=num_leapfrogs, num_chains=num_chains
   )
-  path = make_path(model, params, x, start, "annealed importance sampling")
+  path = make_path(model, params, x, start, "bidirectional Monte Carlo")
   tune_key, forward_key, move_key, reverse_key = jax.random.split(key, 4)
   betas = sigmoid_temperatures(num_temperatures)
   step_sizes = _tune(tune_key, path, betas, num_leapfrogs, num_chains)
@@ -154,12 +167,11 @@ def bidirectional_monte_carlo(
     num_samples=DECORRELATION,
     num_leapfrogs=num_leapfrogs,
   )
-  log_w, diagnostics = _anneal(
-    reverse_key, path, chains.position, betas[::-1], step_sizes[::-1], num_leapfrogs
-  )
-  reverse = from_log_weights(log_w)  # of 1 / p(x)
-  diagnostics |= reverse.diagnostics
-  return Sandwich(lower, LogLikelihood(-reverse.value, reverse.standard_error, diagnostics))
+  # Back through β_{T−1} … β_1 with their own step sizes; at β_0 nothing is left to weigh.
+  back = jnp.concatenate([step_sizes[-2::-1], step_sizes[:1]])
+  reverse = anneal(reverse_key, path, chains.position, betas[::-1], num_leapfrogs, back)
+  inverse = _estimate(reverse)  # of 1 / p(x)
+  return Sandwich(lower, inverse._replace(value=-inverse.value))
 
 
 def describe_sandwich(lower: tuple[float, float], upper: tuple[float, float]) -> str:
@@ -177,75 +189,38 @@ def make_path(
     UnsupportedError: if z is not continuous.
   """
   prior = model.prior(params.theta)
-  hmc.check_continuous(what, prior)
+  check_continuous(what, prior)
   start = prior if start is None else start
   return Path(start, lambda z: log_joint(model, params.theta, x, z) - start.log_prob(z))
 
 
-def _forward(
-  key: Key, path: Path, betas: np.ndarray, step_sizes: Array, num_leapfrogs: int, num_chains: int
-) -> LogLikelihood:
-  start_key, key = jax.random.split(key)
-  z = jax.vmap(path.start.sample)(jax.random.split(start_key, num_chains))
-  log_w, diagnostics = _anneal(key, path, z, betas, step_sizes, num_leapfrogs)
-  estimate = from_log_weights(log_w)
-  return estimate._replace(diagnostics=diagnostics | estimate.diagnostics)
+def anneal(
+  key: Key,
+  path: Path,
+  z: Array,
+  betas: np.ndarray,
+  num_leapfrogs: int,
+  step_sizes: Array | None = None,
+) -> Annealed:
+  """Chains z (C, J) that visit the temperatures in the order of `betas`, (T + 1,).
 
-
-def _anneal(
-  key: Key, path: Path, z: Array, betas: np.ndarray, step_sizes: Array, num_leapfrogs: int
-) -> tuple[Array, dict[str, Array]]:
-  """Log-weights (C,) of chains z (C, J) that visit the temperatures in the order of `betas`."""
-  betas = jnp.asarray(betas, z.dtype)
-
-  def step(carry: tuple[Array, Array], t: Array):
-    z, log_w = carry
-    log_w += (betas[t] - betas[t - 1]) * jax.vmap(path.log_w)(z)
-    target = path.at(betas[t])
-    states, info = hmc.transitions(
-      jax.random.fold_in(key, t),
-      hmc.init(target, z),
-      target,
-      step_sizes[t],
-      num_leapfrogs=num_leapfrogs,
-    )
-    return (states.position, log_w), (jnp.mean(info.acceptance_rate), jnp.sum(info.is_divergent))
-
-  last = len(betas) - 1
-  (z, log_w), (acceptance, divergent) = jax.lax.scan(
-    step, (z, jnp.zeros(len(z), z.dtype)), jnp.arange(1, last)
-  )
-  log_w += (betas[last] - betas[last - 1]) * jax.vmap(path.log_w)(z)
-  return log_w, {"acceptance": jnp.mean(acceptance), "num_divergent": jnp.sum(divergent)}
-
-
-def _tune(key: Key, path: Path, betas: np.ndarray, num_leapfrogs: int, num_chains: int) -> Array:
-  """A step size for each of the temperatures, as chains of their own found them; (T + 1,)."""
-  _, _, step_sizes = anneal_adaptively(key, path, betas, num_leapfrogs, -(-num_chains // 4))
-  return step_sizes
-
-
-def anneal_adaptively(
-  key: Key, path: Path, betas: np.ndarray, num_leapfrogs: int, num_chains: int
-) -> tuple[Array, Array, Array]:
-  """Anneals chains at step sizes that follow their own acceptance.
-
-  So their weights are only nearly those of annealed importance sampling, and no estimates
-  come from them: they are for finding step sizes, and the modes of the posterior.
-
-  Returns:
-    The ends of the chains (C, J), their log-weights (C,), and the step size at each of the
-    temperatures (T + 1,).
+  Args:
+    key: consumed; the move at betas[t] draws from `fold_in(key, t)`.
+    path: between the start and the posterior.
+    z: samples of the distribution at betas[0].
+    betas: from 0 to 1, or from 1 to 0.
+    num_leapfrogs: leapfrog steps in a transition.
+    step_sizes: at betas[1:], shape (T,). None lets them follow the chains' own acceptance,
+      and then the weights are only nearly those of annealed importance sampling: for finding
+      step sizes, and the modes of the posterior.
   """
-  betas = jnp.asarray(betas)
-  start_key, key = jax.random.split(key)
-  z = jax.vmap(path.start.sample)(jax.random.split(start_key, num_chains))
+  betas = jnp.asarray(betas, z.dtype)
 
   def step(carry: tuple[Array, Array, Array], t: Array):
     z, log_w, log_step_size = carry
-    log_w += (betas[t] - betas[jnp.maximum(t - 1, 0)]) * jax.vmap(path.log_w)(z)
+    log_w += (betas[t] - betas[t - 1]) * jax.vmap(path.log_w)(z)
     target = path.at(betas[t])
-    step_size = jnp.exp(log_step_size)
+    step_size = jnp.exp(log_step_size) if step_sizes is None else step_sizes[t - 1]
     states, info = hmc.transitions(
       jax.random.fold_in(key, t),
       hmc.init(target, z),
@@ -253,10 +228,39 @@ def anneal_adaptively(
       step_size,
       num_leapfrogs=num_leapfrogs,
     )
-    missed = jnp.mean(info.acceptance_rate) - hmc.TARGET_ACCEPTANCE
-    return (states.position, log_w, log_step_size + TUNING_RATE * missed), step_size
+    acceptance = jnp.mean(info.acceptance_rate)
+    log_step_size += TUNING_RATE * (acceptance - hmc.TARGET_ACCEPTANCE)
+    told = step_size, acceptance, jnp.sum(info.is_divergent)
+    return (states.position, log_w, log_step_size), told
 
-  first = hmc.first_step_size(z)
-  carry = z, jnp.zeros(num_chains, z.dtype), jnp.log(first)
-  (z, log_w, _), step_sizes = jax.lax.scan(step, carry, jnp.arange(len(betas)))
-  return z, log_w, step_sizes
+  carry = z, jnp.zeros(len(z), z.dtype), jnp.log(hmc.first_step_size(z))
+  (z, log_w, _), told = jax.lax.scan(step, carry, jnp.arange(1, len(betas)))
+  step_sizes, acceptance, num_divergent = told
+  return Annealed(z, log_w, step_sizes, jnp.mean(acceptance), jnp.sum(num_divergent))
+
+
+def draw_start(key: Key, path: Path, num_chains: int) -> Array:
+  """z ~ f_0, shape (C, J)."""
+  return jax.vmap(path.start.sample)(jax.random.split(key, num_chains))
+
+
+def _tune(key: Key, path: Path, betas: np.ndarray, num_leapfrogs: int, num_chains: int) -> Array:
+  """A step size for each of β_1 … β_T, as chains of their own found them; shape (T,)."""
+  start_key, key = jax.random.split(key)
+  z = draw_start(start_key, path, -(-num_chains // 4))
+  return anneal(key, path, z, betas, num_leapfrogs).step_sizes
+
+
+def _forward(
+  key: Key, path: Path, betas: np.ndarray, step_sizes: Array, num_leapfrogs: int, num_chains: int
+) -> LogLikelihood:
+  """The estimate from below, by chains from f_0 to the posterior."""
+  start_key, key = jax.random.split(key)
+  z = draw_start(start_key, path, num_chains)
+  return _estimate(anneal(key, path, z, betas, num_leapfrogs, step_sizes))
+
+
+def _estimate(annealed: Annealed) -> LogLikelihood:
+  estimate = from_log_weights(annealed.log_w)
+  fared = dict(acceptance=annealed.acceptance, num_divergent=annealed.num_divergent)
+  return estimate._replace(diagnostics=estimate.diagnostics | fared)

@@ -32,7 +32,7 @@ def saver(directory: pathlib.Path) -> Iterator[Callable[[int, PyTree], None]]:
 
 
 def restore(directory: pathlib.Path, like: PyTree) -> PyTree:
-  """The last state saved in `directory`.
+  """The last state saved in `directory`, on this process's first device.
 
   Args:
     directory: as given to `saver`.
@@ -40,25 +40,44 @@ def restore(directory: pathlib.Path, like: PyTree) -> PyTree:
       `jax.eval_shape(algorithm.init, key)`.
 
   Raises:
-    CheckpointError: if there is none, or it is of another structure or other shapes.
+    CheckpointError: if there is none, it cannot be read, or it is not of this structure
+      and these shapes.
   """
   import orbax.checkpoint as ocp
 
   directory = directory.absolute()
-  if not directory.is_dir():  # orbax would make it
+  if not directory.is_dir():
     raise CheckpointError(f"{directory} does not exist")
-  with ocp.CheckpointManager(directory, item_handlers=ocp.StandardCheckpointHandler()) as manager:
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whichever it was saved from
+  here = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), like)
+  handler = ocp.StandardCheckpointHandler()
+  with ocp.CheckpointManager(directory, item_handlers=handler) as manager:
     step = manager.latest_step()
     if step is None:
       raise CheckpointError(f"{directory} holds no checkpoint")
-    # Compared here, since orbax's own comparison comes in many lines.
-    if _shapes(manager.item_metadata(step)) != _shapes(_without_keys(like)):
-      raise CheckpointError(f"the checkpoint in {directory} is not of this model")
-    return manager.restore(step, args=ocp.args.StandardRestore(like))
+    try:
+      # Compared here, since orbax's own comparison comes in many lines.
+      same = _arrays(manager.item_metadata(step)) == _arrays(_without_keys(like))
+      state = manager.restore(step, args=ocp.args.StandardRestore(here)) if same else None
+    except Exception as error:  # of many kinds, by what is broken in which file
+      raise CheckpointError(
+        f"the checkpoint {directory / str(step)} cannot be read ({type(error).__name__})"
+      ) from error
+  if not same:
+    raise CheckpointError(f"the checkpoint in {directory} is not of this model")
+  return state
 
 
-def _shapes(tree: PyTree) -> list[tuple[int, ...]]:
-  return sorted(tuple(leaf.shape) for leaf in jax.tree.leaves(tree))
+def _arrays(tree: PyTree) -> list[tuple]:
+  """The path, shape and type of every array; fields of tuples and keys of dicts look alike."""
+
+  def name(entry) -> str:
+    return str(getattr(entry, "name", getattr(entry, "key", getattr(entry, "idx", entry))))
+
+  return sorted(
+    ([name(entry) for entry in path], tuple(leaf.shape), str(leaf.dtype))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  )
 
 
 def _without_keys(tree: PyTree) -> PyTree:

@@ -13,11 +13,12 @@ from blackjax.adaptation.step_size import dual_averaging_adaptation
 from blackjax.mcmc import hmc
 from blackjax.mcmc.hmc import HMCInfo, HMCState
 
-from aevb_jax.types import Array, Distribution, Key, UnsupportedError
+from aevb_jax.types import Array, Key
 
 LogDensity = Callable[[Array], Array]  # z (J,) -> (), in nats, up to a constant
 
 TARGET_ACCEPTANCE = 0.9  # appendix E
+JITTER = 0.2  # of the step size, relative
 _kernel = hmc.build_kernel()
 
 
@@ -29,25 +30,45 @@ class Draws(NamedTuple):
   num_divergent: Array  # (), transitions whose energy grew by more than 1000
 
 
+def init(log_density: LogDensity, z: Array) -> HMCState:
+  """The states of C chains at z, shape (C, J)."""
+  return jax.vmap(lambda z: hmc.init(z, log_density))(z)
+
+
 def transition(
   key: Key, state: HMCState, log_density: LogDensity, step_size: Array, *, num_leapfrogs: int
 ) -> tuple[HMCState, HMCInfo]:
   """One transition of one chain: a momentum from N(0, I), leapfrogs, accept or stay.
 
-  Costs `num_leapfrogs` gradients of `log_density`: that at the state itself is part of
+  A proposal whose density is no finite number is rejected and counts as divergent. Costs
+  `num_leapfrogs` gradients of `log_density`: that at the state itself is part of
   the state, `blackjax.hmc.init(z, log_density)` at first.
   """
+
+  def proper(z: Array) -> Array:  # blackjax rejects NaN and -inf, and would go to +inf
+    value = log_density(z)
+    return jnp.where(value == jnp.inf, jnp.nan, value)
+
   unit_mass = jnp.ones_like(state.position)
-  return _kernel(key, state, log_density, step_size, unit_mass, num_leapfrogs)
+  return _kernel(key, state, proper, step_size, unit_mass, num_leapfrogs)
 
 
 def transitions(
   key: Key, states: HMCState, log_density: LogDensity, step_size: Array, *, num_leapfrogs: int
 ) -> tuple[HMCState, HMCInfo]:
-  """A `transition` of each of C chains, all of the same target."""
-  return jax.vmap(
-    lambda key, state: transition(key, state, log_density, step_size, num_leapfrogs=num_leapfrogs)
-  )(jax.random.split(key, len(states.position)), states)
+  """A `transition` of each of C chains, all of the same target.
+
+  Each takes a step size of its own, up to a fifth smaller or larger: where leapfrogs take a
+  fixed time, those of a Gaussian target may end near where they began.
+  """
+  jitter_key, key = jax.random.split(key)
+  num_chains = len(states.position)
+  jitter = jax.random.uniform(jitter_key, (num_chains,), step_size.dtype, 1 - JITTER, 1 + JITTER)
+
+  def one(key: Key, state: HMCState, jitter: Array) -> tuple[HMCState, HMCInfo]:
+    return transition(key, state, log_density, jitter * step_size, num_leapfrogs=num_leapfrogs)
+
+  return jax.vmap(one)(jax.random.split(key, num_chains), states, jitter)
 
 
 def warm_up(
@@ -126,17 +147,3 @@ def sample(
 
   states, (z, acceptance, divergent) = jax.lax.scan(step, states, jnp.arange(num_samples))
   return states, Draws(jnp.swapaxes(z, 0, 1), jnp.mean(acceptance), jnp.sum(divergent))
-
-
-def init(log_density: LogDensity, z: Array) -> HMCState:
-  """The states of C chains at z, shape (C, J)."""
-  return jax.vmap(lambda z: hmc.init(z, log_density))(z)
-
-
-def check_continuous(what: str, prior: Distribution) -> None:
-  """Raises UnsupportedError where z is not continuous, so that HMC cannot move it."""
-  if not prior.reparameterized:
-    raise UnsupportedError(
-      f"{what} moves z by Hamiltonian Monte Carlo, which takes a continuous z; "
-      f"that of this model is {type(prior.eta).__name__}"
-    )

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from blackjax.diagnostics import psis_weights
 
+from aevb_jax.checks import check_positive
 from aevb_jax.importance import log_mean_exp
 from aevb_jax.model import log_weight
 from aevb_jax.types import Array, Key, Model, Params
@@ -51,10 +52,10 @@ def importance_sampling(
   Returns:
     The estimate, shape (), and its standard error as `from_log_weights` has it.
     Diagnostics: `ess`, the effective sample size, and `pareto_k`, the shape k̂ of the
-    generalized Pareto distribution fitted to the largest 3√K weights (Vehtari, Simpson,
-    Gelman, Yao & Gabry 2024): from about 0.7 neither the estimate nor its error can be
-    trusted; infinite for K < 25, too few to tell. Costs one pass through the encoder and
-    K through the decoder.
+    generalized Pareto distribution fitted to the largest weights, 3√K of them or a fifth
+    (Vehtari, Simpson, Gelman, Yao & Gabry 2024): from about 0.7 neither the estimate nor
+    its error can be trusted; infinite for K < 25, too few to tell. Costs one pass through
+    the encoder and K through the decoder.
 
   Raises:
     ValueError: if num_samples or chunk_size is not positive.
@@ -91,10 +92,3 @@ def from_log_weights(log_w: Array) -> LogLikelihood:
     standard_error=jnp.std(w, ddof=1) / jnp.sqrt(len(w)) / jnp.mean(w),
     diagnostics={"ess": jnp.sum(w) ** 2 / jnp.sum(w**2)},
   )
-
-
-def check_positive(**numbers: int) -> None:
-  """Raises ValueError where one of the numbers, all named, is below 1."""
-  for name, number in numbers.items():
-    if number < 1:
-      raise ValueError(f"{name} is {number}, expected at least 1")

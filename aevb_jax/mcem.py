@@ -10,7 +10,7 @@ import optax
 from blackjax.mcmc.hmc import HMCInfo, HMCState
 
 from aevb_jax import hmc
-from aevb_jax.marginal import check_positive
+from aevb_jax.checks import check_continuous, check_positive
 from aevb_jax.model import log_joint
 from aevb_jax.types import Algorithm, Array, Key, Model, Params, PyTree
 
@@ -85,7 +85,7 @@ def mcem(
   if not 0 < target_acceptance < 1:
     raise ValueError(f"target_acceptance is {target_acceptance}, expected between 0 and 1")
   jax.eval_shape(
-    lambda key: hmc.check_continuous("mcem", model.prior(model.decoder.init(key))),
+    lambda key: check_continuous("mcem", model.prior(model.decoder.init(key))),
     jax.random.key(0),
   )
 

@@ -6,15 +6,17 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from blackjax.diagnostics import effective_sample_size, rhat
 
 from aevb_jax import hmc
-from aevb_jax.annealing import anneal_adaptively, make_path, sigmoid_temperatures
+from aevb_jax.annealing import Path, anneal, draw_start, make_path, sigmoid_temperatures
+from aevb_jax.checks import check_positive
 from aevb_jax.families import DiagonalGaussian, diagonal_gaussian, distribution
-from aevb_jax.marginal import LogLikelihood, check_positive
+from aevb_jax.hmc import LogDensity
+from aevb_jax.marginal import LogLikelihood, from_log_weights
 from aevb_jax.types import Array, Distribution, Key, Model, Params
 
-LogDensity = Callable[[Array], Array]  # z (J,) -> (), in nats
 Fit = Callable[[Array], LogDensity]  # samples (S, J) -> a normalized density near theirs
 
 MAX_LATENTS = 4  # beyond which the fitted density is not close enough: appendix D
@@ -65,15 +67,16 @@ def reciprocal_importance_sampling(
   num_samples: int = 100,
   num_chains: int = 32,
   num_leapfrogs: int = 4,
+  num_temperatures: int = 100,
   num_warmup: int = 100,
   start: Distribution | None = None,
 ) -> LogLikelihood:
   """p(x) ≈ ((1/L) Σ_l q(z_l) / p(x, z_l))⁻¹, z_l ~ p(z|x): the estimator of appendix D.
 
   Two sets of HMC chains draw from the posterior at a fixed step size. The density q is
-  fitted to the draws of one, the sum is over those of the other. 1/p(x) is unbiased, and so
-  log p(x) biased upwards. Where q has heavier tails than the posterior the variance may be
-  infinite, and the error too small.
+  fitted to the draws of one, the sum is over those of the other. As far as the chains have
+  found the posterior, 1/p(x) is unbiased, and so log p(x) biased upwards. Where q has heavier
+  tails than the posterior the variance may be infinite, and the error too small.
 
   Args:
     key: consumed.
@@ -85,17 +88,21 @@ def reciprocal_importance_sampling(
     num_samples: draws of each chain; L is this times num_chains.
     num_chains: chains to estimate from, and as many more to fit to.
     num_leapfrogs: leapfrog steps in a transition; the paper's 4.
-    num_warmup: temperatures by which the chains are annealed to the posterior, and then
-      transitions in which their step size is tuned to 90 % acceptance; all thrown away.
+    num_temperatures: by which each set is annealed to the posterior. Chains that started
+      apart would stay in the modes they find first, however poor; of annealed ones those
+      that found the good ones are chosen, with replacement, by their weights.
+    num_warmup: transitions after that, in which the step size is tuned to 90 % acceptance.
     start: the distribution that they are annealed from; the prior by default.
 
   Returns:
     The estimate, shape (), and its standard error by the delta method, from the spread of
-    the chains' own means: right for 30 chains or so whatever they mix like. Diagnostics:
-    `acceptance` of the kept draws, `r_hat` (of all chains, the largest over latents; above
-    about 1.1 they have not found the posterior), `ess` of the sum's terms, `num_divergent`
-    transitions. Costs 2 num_chains × num_leapfrogs × (2 num_warmup + num_samples) gradients
-    of log p(x, z).
+    the chains' own means: for 30 chains or so, and as far as they are independent.
+    Diagnostics: `acceptance` of the kept draws; `r_hat` of all chains, the largest over
+    latents: above about 1.1 they disagree about the posterior; `annealing_ess`, the smaller
+    effective number of chains that the two sets were chosen from: of a few, the chains have
+    common ancestors, which R̂ and the error do not see; `ess` of the sum's terms;
+    `num_divergent` of the kept transitions. Costs 2 num_chains × (num_leapfrogs + 1) ×
+    (num_temperatures + num_warmup + num_samples) gradients of log p(x, z), at most.
 
   Raises:
     UnsupportedError: if z is not continuous.
@@ -109,32 +116,26 @@ def reciprocal_importance_sampling(
     num_samples=num_samples,
     num_chains=num_chains,
     num_leapfrogs=num_leapfrogs,
+    num_temperatures=num_temperatures,
     num_warmup=num_warmup,
   )
   path = make_path(model, params, x, start, "the reciprocal estimator")
   latent_dim = path.start.mean.size
-  if latent_dim > MAX_LATENTS:
-    warnings.warn(
-      f"the reciprocal estimator is for at most {MAX_LATENTS} latents (appendix D), and this "
-      f"model has {latent_dim}; annealed importance sampling has no such limit",
-      stacklevel=2,
-    )
-  if num_samples < 4 or num_samples * num_chains <= latent_dim + 1:
-    raise ValueError(
-      f"{num_chains} chains of {num_samples} samples are too few: expected at least 4 samples "
-      f"a chain, and more than {latent_dim + 1} in all to fit {latent_dim} latents"
-    )
+  _check_size(latent_dim, num_samples, num_chains)
   log_p = path.at(1.0)
-  anneal_key, choose_key, warmup_key, key = jax.random.split(key, 4)
-  # Chains that started apart stay in the modes they find first, however poor. Annealed ones
-  # find the good ones, and choosing among them by weight gives each mode its share.
-  z, log_w, step_sizes = anneal_adaptively(
-    anneal_key, path, sigmoid_temperatures(num_warmup), num_leapfrogs, 2 * num_chains
-  )
-  z = z[jax.random.categorical(choose_key, log_w, shape=(2 * num_chains,))]
+  anneal_key, warmup_key, key = jax.random.split(key, 3)
+  betas = sigmoid_temperatures(num_temperatures)
+  z, step_sizes, annealing_ess = jax.vmap(
+    lambda key: _chosen_by_annealing(key, path, betas, num_leapfrogs, num_chains)
+  )(jax.random.split(anneal_key))  # of two sets, which have nothing in common
   how = dict(num_leapfrogs=num_leapfrogs)
   chains, step_size = hmc.warm_up(
-    warmup_key, log_p, z, num_steps=num_warmup, step_size=step_sizes[-1], **how
+    warmup_key,
+    log_p,
+    z.reshape(2 * num_chains, latent_dim),
+    num_steps=num_warmup,
+    step_size=jnp.min(step_sizes),
+    **how,
   )
   _, draws = hmc.sample(key, log_p, chains, step_size, num_samples=num_samples, **how)
   log_q = fit(draws.z[:num_chains].reshape(-1, latent_dim))
@@ -152,7 +153,38 @@ def reciprocal_importance_sampling(
     diagnostics={
       "acceptance": draws.acceptance,
       "r_hat": jnp.max(jax.vmap(rhat, in_axes=2)(draws.z)),
+      "annealing_ess": jnp.min(annealing_ess),
       "ess": effective_sample_size(terms),
       "num_divergent": draws.num_divergent,
     },
   )
+
+
+def _chosen_by_annealing(
+  key: Key, path: Path, betas: np.ndarray, num_leapfrogs: int, num_chains: int
+) -> tuple[Array, Array, Array]:
+  """C nearly independent draws of the posterior (C, J), a step size for it, and their ESS."""
+  start_key, anneal_key, choose_key = jax.random.split(key, 3)
+  z = draw_start(start_key, path, num_chains)
+  annealed = anneal(anneal_key, path, z, betas, num_leapfrogs)
+  log_w = jnp.where(jnp.isnan(annealed.log_w), -jnp.inf, annealed.log_w)
+  # Systematic resampling: each chain as often as its share of the weight, up to rounding.
+  shares = jnp.cumsum(jax.nn.softmax(log_w))
+  places = (jnp.arange(num_chains) + jax.random.uniform(choose_key)) / num_chains
+  chosen = jnp.searchsorted(shares, places * shares[-1])
+  ess = from_log_weights(log_w).diagnostics["ess"]
+  return annealed.z[chosen], annealed.step_sizes[-1], ess
+
+
+def _check_size(latent_dim: int, num_samples: int, num_chains: int) -> None:
+  if latent_dim > MAX_LATENTS:
+    warnings.warn(
+      f"the reciprocal estimator is for at most {MAX_LATENTS} latents (appendix D), and this "
+      f"model has {latent_dim}; annealed importance sampling has no such limit",
+      stacklevel=3,
+    )
+  if num_samples < 4 or num_samples * num_chains <= latent_dim + 1:
+    raise ValueError(
+      f"{num_chains} chains of {num_samples} samples are too few: expected at least 4 samples "
+      f"a chain, and more than {latent_dim + 1} in all to fit {latent_dim} latents"
+    )

@@ -15,7 +15,6 @@ summary.json into WORKDIR/METHOD-SPLIT. Interrupted, the same command goes on wh
 
 import csv
 import json
-import math
 import pathlib
 import sys
 import warnings
@@ -28,7 +27,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from aevb_jax import annealing, checkpoint, reciprocal
+from aevb_jax import checkpoint, reciprocal
 from aevb_jax.annealing import annealed_importance_sampling, bidirectional_monte_carlo
 from aevb_jax.data import ImageData
 from aevb_jax.families import kl_per_latent
@@ -36,11 +35,10 @@ from aevb_jax.latents import active_units
 from aevb_jax.marginal import LogLikelihood, importance_sampling
 from aevb_jax.minibatches import read_rows
 from aevb_jax.model import simulate
-from aevb_jax.preprocess import bits_per_dim
 from aevb_jax.reciprocal import reciprocal_importance_sampling
-from aevb_jax.train import Mean, evaluate, evaluate_in_blocks, mean_and_standard_error
-from aevb_jax.types import Array, Key, Model, Params, UnsupportedError
-from experiments import command, data_options, learners, options, rundir
+from aevb_jax.train import evaluate, evaluate_in_blocks, mean_and_standard_error
+from aevb_jax.types import Array, Distribution, Key, Model, Params, UnsupportedError
+from experiments import command, data_options, evaluation_report, learners, options, rundir
 from experiments.command import UsageError
 from experiments.data_options import Pixels
 
@@ -59,17 +57,19 @@ flags.DEFINE_enum("split", "test", ["test", "train"], "The points; bdmc draws it
 flags.DEFINE_integer(
   "num_points", None, "The first so many points; 0 for all. Default: 1000, or all.", lower_bound=0
 )
-flags.DEFINE_integer("importance_samples", 5000, "importance: K for each point.", lower_bound=1)
+flags.DEFINE_integer("importance_samples", 5000, "importance: K for each point.", lower_bound=2)
 flags.DEFINE_integer(
   "temperatures",
-  500,
-  "ais, bdmc: T, distributions between the start and the posterior.",
+  None,
+  "ais, bdmc, reciprocal: T, distributions between the start and the posterior. Default: 500, "
+  "of reciprocal 100.",
   lower_bound=1,
 )
 flags.DEFINE_integer(
   "leapfrogs",
   None,
-  "Leapfrog steps in a transition of HMC. Default: 10, of reciprocal the paper's 4.",
+  "ais, bdmc, reciprocal: leapfrog steps in a transition of HMC. Default: 10, of reciprocal the "
+  "paper's 4.",
   lower_bound=1,
 )
 flags.DEFINE_integer("chains", 32, "ais, bdmc, reciprocal: chains for each point.", lower_bound=2)
@@ -84,27 +84,26 @@ flags.DEFINE_enum("fit", "gaussian", list(FITS), "reciprocal: the density that i
 flags.DEFINE_integer(
   "posterior_samples",
   100,
-  "reciprocal: draws of each chain to fit to, and as many to estimate from.",
+  "reciprocal: draws of each chain to estimate from; as many chains are fitted to.",
   lower_bound=4,
 )
 flags.DEFINE_integer(
-  "warmup",
-  100,
-  "reciprocal: transitions of each chain to find the posterior and the step size.",
-  lower_bound=1,
+  "warmup", 100, "reciprocal: transitions in which the step size is tuned.", lower_bound=1
 )
 
+ANNEALING = ("temperatures", "leapfrogs", "chains", "start")
 FLAGS_OF = {
-  "importance": ("importance_samples",),
-  "reciprocal": ("fit", "posterior_samples", "chains", "leapfrogs", "warmup", "start"),
-  "ais": ("temperatures", "leapfrogs", "chains", "start"),
-  "bdmc": ("temperatures", "leapfrogs", "chains", "start"),
+  "importance": ("split", "importance_samples"),
+  "reciprocal": ("split", "fit", "posterior_samples", "warmup", *ANNEALING),
+  "ais": ("split", *ANNEALING),
+  "bdmc": ANNEALING,
 }
+DEFAULTS = {"reciprocal": dict(temperatures=100, leapfrogs=4)}
+OTHER_DEFAULTS = dict(temperatures=500, leapfrogs=10)
+# Of the flags of the run, those that say where things are and not what was trained.
+NOT_SETTLED = (*rundir.NOT_WRITTEN, *rundir.NOT_COMPARED, "seed")
 AT_ONCE = {"importance": 20, "reciprocal": 20, "ais": 10, "bdmc": 10}  # points in memory
-BLOCK = 20  # points between two looks from the host
-MAX_PARETO_K, MAX_R_HAT = 0.7, 1.1  # beyond which an estimate is not to be trusted
 
-SIDES = {"log_p": "", "lower": ", from below", "upper": ", from above"}
 
 # (key, params, x) -> what is known of one point; bdmc has a lower and an upper estimate.
 PointEstimator = Callable[[Key, Params, Array], dict[str, LogLikelihood]]
@@ -121,6 +120,7 @@ class Run(NamedTuple):
 
 
 def main() -> None:
+  check_flags()
   run = load_run()
   estimate = make_estimator(run.model)
   source = run.images.train if FLAGS.split == "train" else run.images.test
@@ -133,15 +133,31 @@ def main() -> None:
   directory = open_directory(run.workdir / f"{FLAGS.method}-{kind}", run.params)
   print(f"{data_options.describe_pixels()}: {num_points} {kind} points by {describe_method()}")
   rows = estimate_points(directory / "points.csv", estimate, run, source, num_points)
-  summary, lines = summarize(rows, run.images.train.shape[1])
+  summary, lines = evaluation_report.summarize(rows, run.images.train.shape[1])
   lines += compare(directory, kind, rows)
-  if has_encoder(run.params):
+  if has_encoder(run.params) and kind != "simulated":
     latents, line = describe_latents(run, source)
     rundir.write_csv(directory / "latents.csv", list(latents[0]), latents)
     lines.append(line)
-  how = {name: FLAGS[name].value for name in ("method", *FLAGS_OF[FLAGS.method])}
-  rundir.write_summary(directory / "summary.json", summary | how | dict(points=kind))
+  how = dict(method=FLAGS.method, points=kind) | settings_of_method()
+  if note := options.density_note():
+    lines.append(f"{'note':22}{note}; do not compare with others")
+  rundir.write_summary(directory / "summary.json", summary | how | about_run(run, note))
   print("\n".join(lines))
+
+
+def check_flags() -> None:
+  """Refuses flags that would be ignored, before those of the run are read.
+
+  Raises:
+    UsageError: if there is one.
+  """
+  for name in {name for names in FLAGS_OF.values() for name in names} - set(FLAGS_OF[FLAGS.method]):
+    if FLAGS[name].present:
+      raise UsageError(name, f"has no meaning for --method={FLAGS.method}")
+  for flag in FLAGS.get_key_flags_for_module("experiments.learners"):
+    if flag.present and flag.name not in NOT_SETTLED:
+      raise UsageError(flag.name, "is settled by the run in --workdir")
 
 
 def load_run() -> Run:
@@ -169,17 +185,33 @@ def load_run() -> Run:
   return Run(workdir, model, state.params, images, data_options.make_pixels(images))
 
 
+def about_run(run: Run, note: str | None) -> dict:
+  """What summary.json says of the data and of the program."""
+  return dict(
+    note=note,
+    **data_options.describe(run.images),
+    device=jax.devices()[0].device_kind,
+    jax_version=jax.__version__,
+    git_commit=rundir.git_commit(),
+    seed=FLAGS.seed,
+  )
+
+
 def has_encoder(params: Params) -> bool:
   return bool(jax.tree.leaves(params.phi))
 
 
 def make_estimator(model: Model) -> PointEstimator:
   """What --method and its flags stand for."""
-  chains = dict(num_chains=FLAGS.chains, num_leapfrogs=FLAGS.leapfrogs or default_leapfrogs())
+  given = settings_of_method()
+  annealing = dict(
+    num_temperatures=given.get("temperatures"),
+    num_leapfrogs=given.get("leapfrogs"),
+    num_chains=given.get("chains"),
+  )
 
-  def start(params: Params, x: Array):
-    encoder = FLAGS.start == "encoder"
-    return model.encoder.given(params.phi, x) if encoder else model.prior(params.theta)
+  def start(params: Params, x: Array) -> Distribution | None:
+    return model.encoder.given(params.phi, x) if FLAGS.start == "encoder" else None
 
   def importance(key: Key, params: Params, x: Array) -> dict[str, LogLikelihood]:
     num_samples = FLAGS.importance_samples
@@ -187,25 +219,28 @@ def make_estimator(model: Model) -> PointEstimator:
 
   def by_reciprocal(key: Key, params: Params, x: Array) -> dict[str, LogLikelihood]:
     how = dict(num_samples=FLAGS.posterior_samples, num_warmup=FLAGS.warmup, fit=FITS[FLAGS.fit])
-    how |= chains | dict(start=start(params, x))
+    how |= annealing | dict(start=start(params, x))
     return {"log_p": reciprocal_importance_sampling(key, model, params, x, **how)}
 
   def ais(key: Key, params: Params, x: Array) -> dict[str, LogLikelihood]:
-    how = chains | dict(num_temperatures=FLAGS.temperatures, start=start(params, x))
+    how = annealing | dict(start=start(params, x))
     return {"log_p": annealed_importance_sampling(key, model, params, x, **how)}
 
   def bdmc(key: Key, params: Params, x: Array) -> dict[str, LogLikelihood]:
     # Another x, from the model, takes the place of this one.
     simulate_key, key = jax.random.split(key)
     z, x = simulate(simulate_key, model, params.theta)
-    how = chains | dict(num_temperatures=FLAGS.temperatures, start=start(params, x))
+    how = annealing | dict(start=start(params, x))
     return bidirectional_monte_carlo(key, model, params, x, z, **how)._asdict()
 
   return dict(importance=importance, reciprocal=by_reciprocal, ais=ais, bdmc=bdmc)[FLAGS.method]
 
 
-def default_leapfrogs() -> int:
-  return 4 if FLAGS.method == "reciprocal" else 10
+def settings_of_method() -> dict:
+  """The flags that the method has a use for, with its own defaults."""
+  defaults = DEFAULTS.get(FLAGS.method, OTHER_DEFAULTS)
+  given = {name: FLAGS[name].value for name in FLAGS_OF[FLAGS.method]}
+  return {n: defaults.get(n) if value is None else value for n, value in given.items()}
 
 
 def check_estimator(estimate: PointEstimator, run: Run) -> None:
@@ -232,9 +267,8 @@ def check_estimator(estimate: PointEstimator, run: Run) -> None:
 
 
 def describe_method() -> str:
-  given = {name: FLAGS[name].value for name in FLAGS_OF[FLAGS.method]}
-  if "leapfrogs" in given:
-    given["leapfrogs"] = FLAGS.leapfrogs or default_leapfrogs()
+  given = settings_of_method()
+  given.pop("split", None)
   return f"{FLAGS.method} ({', '.join(f'{name} {value}' for name, value in given.items())})"
 
 
@@ -248,7 +282,11 @@ def open_directory(directory: pathlib.Path, params: Params) -> pathlib.Path:
   for leaf in jax.tree.leaves(params):
     checksum = zlib.crc32(np.asarray(leaf).tobytes(), checksum)
   settings = dict(
-    how=describe_method(), seed=FLAGS.seed, binarization=FLAGS.binarization, parameters=checksum
+    method=FLAGS.method,
+    how=describe_method(),
+    seed=FLAGS.seed,
+    binarization=FLAGS.binarization,
+    parameters=checksum,
   )
   file = directory / "settings.json"
   if file.exists():
@@ -267,6 +305,7 @@ def open_directory(directory: pathlib.Path, params: Params) -> pathlib.Path:
     return directory
   try:
     directory.mkdir(exist_ok=True)
+    (directory / "points.csv").unlink(missing_ok=True)  # of nobody knows what settings
     rundir.write_text(file, json.dumps(settings, indent=2) + "\n")
   except OSError as error:
     raise UsageError("workdir", f"cannot be used ({error.strerror}: {error.filename})") from error
@@ -282,19 +321,25 @@ def estimate_points(
   path: pathlib.Path, estimate: PointEstimator, run: Run, source, num_points: int
 ) -> list[dict]:
   """The first points' rows: those already in `path`, and the rest, each added to it in turn."""
-  rows = read_points(path)[:num_points]
+  rows = read_points(path)
+  write_points(path, rows, "w")
+  rows = rows[:num_points]
+  at_once = AT_ONCE[FLAGS.method]
   drawn = run.pixels.train_draw if FLAGS.split == "train" else run.pixels.test_draw
-  how = dict(preprocess=run.pixels.preprocess, static_key=drawn, batch_size=AT_ONCE[FLAGS.method])
-  key = jax.random.fold_in(jax.random.key(FLAGS.seed), 1)
-  simulated = FLAGS.method == "bdmc"
+  how = dict(preprocess=run.pixels.preprocess, static_key=drawn, batch_size=at_once)
+  key = jax.random.fold_in(jax.random.key(FLAGS.seed), 2**20)  # away from what training splits
   try:
-    with tqdm(total=num_points, initial=len(rows), unit=" points", disable=None) as bar:
-      for first in range(len(rows), num_points, BLOCK):
-        index = np.arange(first, min(first + BLOCK, num_points))
-        block = read_rows(source, index % len(source) if simulated else index)
+    with (
+      tqdm(total=num_points, initial=len(rows), unit=" points", disable=None) as bar,
+      warnings.catch_warnings(),
+    ):
+      warnings.simplefilter("ignore", UserWarning)  # told already, by check_estimator
+      for first in range(len(rows), num_points, at_once):
+        index = np.arange(first, min(first + at_once, num_points))
+        block = read_rows(source, index % len(source))  # bdmc draws more than there are
         estimates = evaluate(estimate, key, run.params, block, first=first, **how)
         new = list(to_rows(jax.device_get(estimates), first))
-        append_points(path, new, first)
+        write_points(path, new, "a")
         rows += new
         bar.update(len(new))
   except KeyboardInterrupt:
@@ -327,108 +372,12 @@ def read_points(path: pathlib.Path) -> list[dict]:
   ]
 
 
-def append_points(path: pathlib.Path, rows: list[dict], first: int) -> None:
-  """Puts rows behind the first `first` ones of points.csv, on disk before it returns."""
-  kept = path.read_text().splitlines(keepends=True)[: first + 1] if first else []
-  header = [] if first else [",".join(rows[0]) + "\n"]
-  lines = [",".join(f"{value:.9g}" for value in row.values()) + "\n" for row in rows]
-  rundir.write_text(path, "".join(kept + header + lines))
-
-
-def summarize(rows: list[dict], data_dim: int) -> tuple[dict, list[str]]:
-  """summary.json, and the lines that a user looks for."""
-  columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-  summary, lines = dict(num_points=len(rows)), []
-  sides = [name for name in ("log_p", "lower", "upper") if name in columns]
-  means = {}
-  for side in sides:
-    means[side], counted, line = average(side, columns[side], columns[f"{side}_se"])
-    summary |= counted
-    lines.append(line)
-  if "lower" in means:
-    lines.append(annealing.describe_sandwich(*(monte_carlo(columns, side) for side in sides)))
-  for side in sides:
-    if (bits := to_bits(means[side].value, data_dim)) is not None:
-      summary[f"{side}_bits_per_dim"] = bits
-      lines.append(f"{'bits per dimension':22}{bits:.4f}{SIDES[side]}")
-  diagnosed, more = diagnose(columns)
-  return summary | diagnosed, lines + more
-
-
-def average(side: str, values: np.ndarray, errors: np.ndarray) -> tuple[Mean, dict, str]:
-  """The mean over points; of values that are not finite the number, and no mean at all."""
-  name = f"log p(x){SIDES[side]}"
-  finite = np.isfinite(values)
-  mean = mean_and_standard_error(values)
-  error = monte_carlo_error(errors)
-  summary = {
-    side: mean.value,
-    f"{side}_se": mean.standard_error,
-    f"{side}_monte_carlo_se": error,
-    f"{side}_num_not_finite": int((~finite).sum()),
-  }
-  line = f"{name:22}{mean.value:.2f} ± {mean.standard_error:.2f} nats over {len(values)} "
-  line += f"points, of it ± {error:.3f} from sampling"
-  if not finite.all():
-    where = ", ".join(map(str, np.flatnonzero(~finite)[:5]))
-    more = ", …" if (~finite).sum() > 5 else ""
-    line = f"{name:22}not finite at {(~finite).sum()} of {len(values)} points ({where}{more}), "
-    line += "so there is no mean"
-    if finite.any():
-      rest = mean_and_standard_error(values[finite])
-      line += f"; that of the others alone is {rest.value:.2f} ± {rest.standard_error:.2f}"
-  return mean, summary, line
-
-
-def monte_carlo_error(errors: np.ndarray) -> float:
-  """The standard error, from sampling alone, of a mean over independently estimated points."""
-  return float(np.sqrt(np.sum(errors**2)) / len(errors))
-
-
-def monte_carlo(columns: dict[str, np.ndarray], side: str) -> tuple[float, float]:
-  return float(columns[side].mean()), monte_carlo_error(columns[f"{side}_se"])
-
-
-def to_bits(log_p: float, data_dim: int) -> float | None:
-  """Bits per dimension of a probability of discrete data; None of a density or of neither."""
-  if FLAGS.dequantization:
-    return bits_per_dim(log_p, data_dim)
-  if FLAGS.binarization != "none" or FLAGS.dataset == "binarized_mnist":
-    return -log_p / (data_dim * math.log(2))
-  return None
-
-
-def diagnose(columns: dict[str, np.ndarray]) -> tuple[dict, list[str]]:
-  """The diagnostics over all points, and a warning for each that makes estimates doubtful."""
-  summary, lines = {}, []
-  for name, values in columns.items():
-    kind = name.removeprefix("lower_").removeprefix("upper_")
-    side = SIDES.get(name.removesuffix(f"_{kind}"), "")
-    if kind == "ess":
-      summary[f"median_{name}"] = float(np.median(values))
-      lines.append(f"{'effective samples':22}{np.median(values):.1f} at the median point{side}")
-    elif kind == "acceptance":
-      summary[name] = float(values.mean())
-      lines.append(f"{'HMC acceptance':22}{values.mean():.3f}{side}")
-    elif kind == "num_divergent" and (total := int(values.sum())):
-      summary[name] = total
-      points = (values > 0).sum()
-      lines.append(f"warning: {total} transitions diverged, at {points} points")
-    elif kind == "pareto_k":
-      summary[f"share_{name}_above_{MAX_PARETO_K}"] = float((values > MAX_PARETO_K).mean())
-      if doubtful := int((values > MAX_PARETO_K).sum()):
-        lines.append(
-          f"warning: Pareto k̂ is above {MAX_PARETO_K} at {doubtful} of {len(values)} points: "
-          "few samples carry their weight, and their errors are too small"
-        )
-    elif kind == "r_hat":
-      summary[f"share_{name}_above_{MAX_R_HAT}"] = float((values > MAX_R_HAT).mean())
-      if doubtful := int((values > MAX_R_HAT).sum()):
-        lines.append(
-          f"warning: R̂ is above {MAX_R_HAT} at {doubtful} of {len(values)} points: "
-          "their chains disagree about the posterior; a longer --warmup may help"
-        )
-  return summary, lines
+def write_points(path: pathlib.Path, rows: list[dict], mode: str) -> None:
+  """Writes points.csv ("w"), or adds rows to it ("a"), with a header where it has none."""
+  with open(path, mode) as file:
+    if rows and file.tell() == 0:
+      file.write(",".join(rows[0]) + "\n")
+    file.writelines(",".join(f"{value:.9g}" for value in row.values()) + "\n" for row in rows)
 
 
 def compare(directory: pathlib.Path, kind: str, rows: list[dict]) -> list[str]:
@@ -446,18 +395,26 @@ def compare(directory: pathlib.Path, kind: str, rows: list[dict]) -> list[str]:
     finite = np.isfinite(values).all(axis=1)
     if finite.sum() < 2:
       continue
+    left_out = f" ({(~finite).sum()} not finite are left out)" if not finite.all() else ""
     values, errors = values[finite], errors[finite]
     mean = mean_and_standard_error(values[:, 0] - values[:, 1])
-    sampling = monte_carlo_error(np.hypot(*errors.T))
+    sampling = evaluation_report.monte_carlo_error(np.hypot(*errors.T))
     name = f"minus {other.name.removesuffix(f'-{kind}')}"
-    line = f"{name:22}{mean.value:+.2f} ± {mean.standard_error:.2f} nats, {len(values)} points"
+    line = (
+      f"{name:22}{mean.value:+.2f} ± {mean.standard_error:.2f} nats, {len(values)} points{left_out}"
+    )
     if abs(mean.value) > 3 * sampling:
-      line += (
-        f"; sampling explains ± {sampling:.2f}. importance and ais err downwards and reciprocal "
-        "upwards, the more the fewer samples carry the weight"
-      )
+      line += f"; sampling explains ± {sampling:.2f}. {explain(FLAGS.method, theirs['method'])}"
     lines.append(line)
   return lines
+
+
+def explain(method: str, other: str) -> str:
+  """Why estimates may differ by more than their errors, which few heavy weights make too small."""
+  if "reciprocal" not in (method, other):
+    return "Both err downwards, the more the fewer samples carry the weight: the higher is nearer"
+  rest = next(name for name in (method, other) if name != "reciprocal")
+  return f"{rest} errs downwards, and reciprocal upwards as far as its chains found the posterior"
 
 
 def describe_latents(run: Run, source) -> tuple[list[dict], str]:
@@ -483,7 +440,8 @@ def describe_latents(run: Run, source) -> tuple[list[dict], str]:
     for j in range(len(kl))
   ]
   total = f"KL(q ‖ p) {kl.sum():.2f} nats, from {kl.min():.2f} to {kl.max():.2f} a latent"
-  return rows, f"{'active latents':22}{active.sum()} of {len(kl)}; {total}"
+  where = f"over all {len(source)} {FLAGS.split} points"
+  return rows, f"{'active latents':22}{active.sum()} of {len(kl)}; {total}, {where}"
 
 
 if __name__ == "__main__":

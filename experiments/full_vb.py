@@ -104,7 +104,7 @@ class Method(NamedTuple):
 def main() -> None:
   start = time.perf_counter()
   commit = rundir.git_commit()
-  options.settle()
+  learners.settle()
   check_flags()
   images = options.load_images()
   if not FLAGS.batch_size <= FLAGS.num_data <= len(images.train):

@@ -53,7 +53,7 @@ FOREIGN_FLAGS = {
   ),
 }
 BOUND_COLUMNS = ("train_bound", "train_bound_se", "test_bound", "test_bound_se")
-MCEM_COLUMNS = ("train_log_joint", "acceptance", "num_divergent", "hmc_step_size")
+MCEM_COLUMNS = ("recent_log_joint", "acceptance", "num_divergent", "hmc_step_size")
 BLOCK = 500  # test points between two looks from the host
 
 
@@ -160,7 +160,7 @@ def average_mcem(metrics: dict) -> dict:
   """The means of what `mcem` tells of every update; of divergent transitions, the number."""
   mean = {name: float(np.mean(values, dtype=np.float64)) for name, values in metrics.items()}
   return dict(
-    train_log_joint=mean["log_joint"],
+    recent_log_joint=mean["log_joint"],
     acceptance=mean["acceptance"],
     num_divergent=int(metrics["num_divergent"].sum()),
     hmc_step_size=mean["step_size"],
@@ -170,7 +170,7 @@ def average_mcem(metrics: dict) -> dict:
 def describe_mcem(row: dict) -> str:
   return (
     f"{row['examples_seen']:>12,} samples   "
-    f"train log p(x, z) {row['train_log_joint']:9.2f}   "
+    f"recent log p(x, z) {row['recent_log_joint']:9.2f}   "
     f"acceptance {row['acceptance']:.3f} at step size {row['hmc_step_size']:.3g}"
   )
 
@@ -203,7 +203,7 @@ def judge_mcem(row: dict) -> tuple[dict, list[str]]:
   results = {name: row[name] for name in MCEM_COLUMNS}
   results |= dict(num_leapfrogs=FLAGS.num_leapfrogs, num_updates=FLAGS.num_updates)
   return results, [
-    f"train log p(x, z)    {row['train_log_joint']:.2f} nats, at the z of HMC",
+    f"recent log p(x, z)   {row['recent_log_joint']:.2f} nats, at the z of HMC",
     f"log-likelihood       python -m experiments.evaluate --workdir={FLAGS.workdir}",
   ]
 

@@ -81,7 +81,9 @@ def load_flags(workdir: pathlib.Path) -> None:
   """Gives the flags of the run in `workdir` their values, but for those on the command line."""
   lines = (workdir / "flags.txt").read_text().splitlines()
   FLAGS.unparse_flags()
-  FLAGS([sys.argv[0], *lines, *sys.argv[1:]], known_only=True)
+  unknown = FLAGS([sys.argv[0], *lines, *sys.argv[1:]], known_only=True)[1:]
+  if unknown := [line for line in unknown if not line.startswith("--eval_every=")]:
+    raise UsageError("workdir", f"is of a run with flags unknown here: {' '.join(unknown)}")
 
 
 def _differences(there: str, here: str) -> str:

@@ -29,10 +29,7 @@ from tqdm import tqdm
 from aevb_jax import checkpoint
 from aevb_jax.data import ImageData
 from aevb_jax.minibatches import Minibatch, stream
-from aevb_jax.train import (
-  fit,
-  fit_streamed,
-)
+from aevb_jax.train import fit, fit_streamed
 from aevb_jax.types import Algorithm, Array, Key, PyTree
 from experiments import command, data_options, learners, options, pictures, rundir
 from experiments.data_options import Pixels
@@ -222,9 +219,7 @@ def summarize(
   commit: str | None,
 ) -> None:
   """Writes summary.json, last of all, and prints what there is to look at."""
-  real = FLAGS.binarization == "none" and FLAGS.dataset != "binarized_mnist"
-  no_density = FLAGS.likelihood == "bernoulli" and real
-  note = "Bernoulli likelihood of real-valued pixels: not a log-density" if no_density else None
+  note = options.density_note()
   summary = dict(
     **results,
     note=note,

@@ -30,6 +30,7 @@ from aevb_jax import (
   simulate,
 )
 from aevb_jax import linear_gaussian as lg
+from aevb_jax.annealing import Sandwich
 from aevb_jax.reciprocal import fit_diagonal_gaussian, fit_gaussian, fit_kernel_density
 from aevb_jax.types import Array, Key, Model, Params
 
@@ -112,7 +113,7 @@ def measure(case: Case) -> list[dict]:
   start = time.perf_counter()
   exact, estimate = jax.device_get(jax.jit(lambda k: jax.lax.map(one, k, batch_size=20))(keys))
   seconds = time.perf_counter() - start
-  sides = estimate._asdict() if hasattr(estimate, "lower") else {"": estimate}
+  sides = estimate._asdict() if isinstance(estimate, Sandwich) else {"": estimate}
   return [report(f"{case.name} {side}", case, exact, e, seconds) for side, e in sides.items()]
 
 

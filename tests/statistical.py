@@ -49,3 +49,17 @@ def assert_greater(larger, smaller, *, false_alarm=FALSE_ALARM):
   difference = np.asarray(larger, np.float64) - np.asarray(smaller, np.float64)
   z = difference.mean() / (difference.std(ddof=1) / np.sqrt(difference.size))
   assert z > scipy.stats.norm.isf(false_alarm), f"z is {z:.2f}"
+
+
+def assert_errors_are_right(errors, standard_errors, *, false_alarm=FALSE_ALARM):
+  """That standard errors say how large the errors are, of n independent estimates.
+
+  Their root mean squares agree within a fifth, and as many 95 % intervals cover the truth
+  as a binomial of 93 to 96 % would. With n = 400 a claim a third too small is rejected.
+  """
+  errors, standard_errors = np.asarray(errors), np.asarray(standard_errors)
+  claimed, actual = (np.sqrt(np.mean(e**2)) for e in (standard_errors, errors))
+  assert 0.8 < claimed / actual < 1.25, f"claimed {claimed:.4g}, actual {actual:.4g}"
+  covered = np.sum(np.abs(errors) < 1.96 * standard_errors)
+  assert scipy.stats.binom.cdf(covered, len(errors), 0.93) > false_alarm, covered
+  assert scipy.stats.binom.sf(covered - 1, len(errors), 0.96) > false_alarm, covered

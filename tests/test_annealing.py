@@ -5,18 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from aevb_jax import hmc, log_mean_exp, log_weight, simulate
 from aevb_jax import linear_gaussian as lg
-from aevb_jax import simulate
 from aevb_jax.annealing import (
+  anneal,
   annealed_importance_sampling,
   bidirectional_monte_carlo,
   describe_sandwich,
+  make_path,
   sigmoid_temperatures,
 )
 from aevb_jax.exact import exact_log_marginal
 from aevb_jax.types import UnsupportedError
 from tests import oracles
-from tests.statistical import assert_greater, assert_unbiased
+from tests.statistical import assert_errors_are_right, assert_greater, assert_unbiased
 
 AFFINE = oracles.affine_world()
 LOG_P = lg.log_marginal(AFFINE.params.theta, AFFINE.x)
@@ -54,15 +56,19 @@ def sandwiches(world, n, **kwargs):
 def test_the_likelihood_itself_is_unbiased(world, log_p, num_temperatures):
   num_chains = 40 if num_temperatures == 1 else 10
   how = dict(num_temperatures=num_temperatures, num_leapfrogs=3, num_chains=num_chains)
-  estimates = repeated(world, 4000, **how)
-  assert_unbiased(np.exp(estimates.value - log_p), 1.0, detects=0.15)
+  estimates = repeated(world, 2000, **how)
+  assert_unbiased(np.exp(estimates.value - log_p), 1.0, detects=0.2)
 
 
 def test_one_temperature_is_importance_sampling_from_the_start():
   how = dict(num_temperatures=1, num_chains=3, start=oracles_encoder(AFFINE))
   estimate = annealed_importance_sampling(jax.random.key(0), *AFFINE, **how)
-  assert np.isfinite(estimate.value) and np.isnan(estimate.diagnostics["acceptance"])
-  assert estimate.diagnostics["num_divergent"] == 0
+  log_w = lambda z: log_weight(
+    *AFFINE[:1], AFFINE.params.theta, oracles_encoder(AFFINE), AFFINE.x, z
+  )
+  start_key = jax.random.split(jax.random.split(jax.random.key(0))[1])[0]
+  z = jax.vmap(oracles_encoder(AFFINE).sample)(jax.random.split(start_key, 3))
+  np.testing.assert_allclose(estimate.value, log_mean_exp(jax.vmap(log_w)(z)), rtol=1e-9)
 
 
 def oracles_encoder(world):
@@ -73,15 +79,15 @@ def oracles_encoder(world):
 def test_exact_from_the_posterior(num_temperatures):
   world = oracles.exact_posterior_world()
   how = dict(num_temperatures=num_temperatures, num_chains=3, num_leapfrogs=3)
-  estimate = annealed_importance_sampling(
-    jax.random.key(0), *world, start=oracles_encoder(world), **how
-  )
+  ais = lambda key: annealed_importance_sampling(key, *world, start=oracles_encoder(world), **how)
+  estimate = jax.jit(ais)(jax.random.key(0))
   expected = oracles.affine_log_marginal(world.params, world.x)
   np.testing.assert_allclose(estimate.value, expected, rtol=1e-12)
   np.testing.assert_allclose(estimate.standard_error, 0, atol=1e-12)
   (z, x), key = simulate(jax.random.key(1), world.model, world.params.theta), jax.random.key(2)
   q = world.model.encoder.given(world.params.phi, x)
-  both = bidirectional_monte_carlo(key, world.model, world.params, x, z, start=q, **how)
+  bdmc = lambda key: bidirectional_monte_carlo(key, world.model, world.params, x, z, start=q, **how)
+  both = jax.jit(bdmc)(key)
   expected = oracles.affine_log_marginal(world.params, x)
   np.testing.assert_allclose([both.lower.value, both.upper.value], expected, rtol=1e-12)
 
@@ -106,8 +112,7 @@ def test_the_standard_error_is_right():
   (lower, upper), x = sandwiches(AFFINE, 400, num_temperatures=100, num_leapfrogs=5)
   log_p = jax.vmap(lambda x: lg.log_marginal(AFFINE.params.theta, x))(x)
   for side in (lower, upper):
-    covered = np.mean(np.abs(side.value - log_p) < 1.96 * side.standard_error)
-    assert 0.91 < covered < 0.98
+    assert_errors_are_right(side.value - log_p, side.standard_error)
     assert 0.88 < np.mean(side.diagnostics["acceptance"]) < 0.93
 
 
@@ -121,9 +126,54 @@ def test_many_latents():
   world = oracles.World(model, params, None)
   (lower, upper), x = sandwiches(world, 10, num_temperatures=1000, num_chains=16)
   log_p = jax.vmap(lambda x: lg.log_marginal(params.theta, x))(x)
-  for side in (lower, upper):
-    assert abs(np.mean(side.value - log_p)) < 0.05
-    assert np.max(np.abs(side.value - log_p)) < 0.4
+  for side in (lower, upper):  # scripts/calibrate.py has the small errors of many
+    error = np.asarray(side.value - log_p)
+    assert abs(error.mean()) < 5 * error.std() / np.sqrt(10) and error.std() < 0.3
+
+
+@pytest.mark.parametrize("forward", [True, False])
+def test_weighs_at_the_old_temperature_and_moves_at_the_new_at_its_own_step_size(forward):
+  theta, num_chains = AFFINE.params.theta, 3
+  prior = AFFINE.model.prior(theta)
+  path = make_path(AFFINE.model, AFFINE.params, AFFINE.x, None, "this")
+  betas = sigmoid_temperatures(4)[:: 1 if forward else -1]
+  step_sizes = jnp.asarray([0.1, 0.3, 0.2, 0.25])
+  z = jax.random.normal(jax.random.key(1), (num_chains, 3))
+  annealed = anneal(jax.random.key(0), path, z, betas, 2, step_sizes)
+  np.testing.assert_array_equal(annealed.step_sizes, step_sizes)
+
+  def log_f(beta):
+    return lambda z: (
+      prior.log_prob(z) + beta * AFFINE.model.decoder.given(theta, z).log_prob(AFFINE.x)
+    )
+
+  log_w = jnp.zeros(num_chains)
+  for t in range(1, 5):
+    log_w += jax.vmap(log_f(betas[t]))(z) - jax.vmap(log_f(betas[t - 1]))(z)
+    key, target = jax.random.fold_in(jax.random.key(0), t), log_f(betas[t])
+    states, _ = hmc.transitions(
+      key, hmc.init(target, z), target, step_sizes[t - 1], num_leapfrogs=2
+    )
+    z = states.position
+  np.testing.assert_allclose(annealed.log_w, log_w, rtol=1e-9)
+  np.testing.assert_allclose(annealed.z, z, rtol=1e-9)
+
+
+@pytest.mark.parametrize("outside", [-np.inf, np.nan])
+def test_chains_without_a_density_weigh_nothing_or_show(outside):
+  given = AFFINE.model.decoder.given
+
+  def with_a_wall(theta, z):
+    p = given(theta, z)
+    return p._replace(log_prob=lambda x: jnp.where(z[0] > 1.5, outside, p.log_prob(x)))
+
+  model = AFFINE.model._replace(decoder=AFFINE.model.decoder._replace(given=with_a_wall))
+  how = dict(num_temperatures=5, num_leapfrogs=2, num_chains=50)
+  estimate = annealed_importance_sampling(jax.random.key(0), model, AFFINE.params, AFFINE.x, **how)
+  if np.isnan(outside):
+    assert np.isnan(estimate.value)
+  else:
+    assert LOG_P - 1 < estimate.value < LOG_P + 0.5
 
 
 def test_temperatures_run_from_nought_to_one():

@@ -56,6 +56,20 @@ def test_says_what_is_missing(tmp_path):
     checkpoint.restore(tmp_path, shapes(algorithm()))
 
 
+def test_a_state_of_another_device_and_a_broken_one(tmp_path):
+  state = jax.device_put(algorithm().init(jax.random.key(0)), jax.devices()[3])
+  with checkpoint.saver(tmp_path) as save:
+    save(1, state)
+  restored = checkpoint.restore(tmp_path, shapes(algorithm()))
+  assert_same(restored, state)
+  assert all(leaf.devices() == {jax.devices()[0]} for leaf in jax.tree.leaves(restored.params))
+  for file in (tmp_path / "1").rglob("*"):
+    if file.is_file():
+      file.write_bytes(b"nothing")
+  with pytest.raises(checkpoint.CheckpointError, match="cannot be read"):
+    checkpoint.restore(tmp_path, shapes(algorithm()))
+
+
 def test_refuses_the_state_of_another_model(tmp_path):
   with checkpoint.saver(tmp_path) as save:
     save(1, algorithm().init(jax.random.key(0)))

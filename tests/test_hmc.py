@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 
 from aevb_jax import hmc, log_joint
+from aevb_jax.checks import check_continuous
 from aevb_jax.model import fair_coins, standard_normal
 from aevb_jax.types import UnsupportedError
 from tests import oracles
@@ -158,7 +159,7 @@ def test_acceptance_is_near_its_target(num_latents, num_chains, target, toleranc
   assert draws.z.shape == (num_chains, 400, num_latents) and draws.num_divergent == 0
 
 
-@pytest.mark.parametrize("outside", [np.nan, -np.inf])
+@pytest.mark.parametrize("outside", [np.nan, -np.inf, np.inf])
 def test_what_has_no_density_is_never_drawn(outside):
   # So that of a Gaussian there remains the part below 1.
   log_density = lambda z: jnp.where(z[0] > 1, outside, -0.5 * jnp.sum(z**2))
@@ -176,6 +177,6 @@ def test_what_has_no_density_is_never_drawn(outside):
 
 
 def test_binary_latents_are_refused():
-  hmc.check_continuous("this", standard_normal(3))
+  check_continuous("this", standard_normal(3))
   with pytest.raises(UnsupportedError, match="this moves z .* continuous z; .* is Bernoulli"):
-    hmc.check_continuous("this", fair_coins(3))
+    check_continuous("this", fair_coins(3))

@@ -313,7 +313,7 @@ def test_learns_factor_analysis():
   assert 0.88 < metrics["acceptance"][-500:].mean() < 0.92
 
 
-@pytest.mark.parametrize("outside", [np.nan, -np.inf])
+@pytest.mark.parametrize("outside", [np.nan, -np.inf, np.inf])
 def test_where_there_is_no_density_no_chain_goes(outside):
   given = WORLD.model.decoder.given
 

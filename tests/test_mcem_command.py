@@ -26,12 +26,12 @@ def run(tmp_path_factory):
 def test_metrics(run):
   table = rows(run[0])
   assert ",".join(table[0]) == (
-    "step,examples_seen,evaluations,train_log_joint,acceptance,num_divergent,hmc_step_size,seconds"
+    "step,examples_seen,evaluations,recent_log_joint,acceptance,num_divergent,hmc_step_size,seconds"
   )
   assert [int(row["examples_seen"]) for row in table] == [500, 1000, 1500, 2000]
   # Of every example one at the chain's place, four by leapfrogs and three by updates.
   assert [int(row["evaluations"]) for row in table] == [4000, 8000, 12000, 16000]
-  assert float(table[-1]["train_log_joint"]) > float(table[0]["train_log_joint"]) + 1
+  assert float(table[-1]["recent_log_joint"]) > float(table[0]["recent_log_joint"]) + 1
   assert all(0.5 < float(row["acceptance"]) <= 1 for row in table)
   assert all(int(row["num_divergent"]) == 0 < float(row["hmc_step_size"]) for row in table)
 
@@ -39,7 +39,7 @@ def test_metrics(run):
 def test_summary(run):
   summary = json.loads((run[0] / "summary.json").read_text())
   last = rows(run[0])[-1]
-  for column in ("train_log_joint", "acceptance", "hmc_step_size"):
+  for column in ("recent_log_joint", "acceptance", "hmc_step_size"):
     assert summary[column] == float(last[column])
   assert (summary["algorithm"], summary["num_leapfrogs"], summary["num_updates"]) == ("mcem", 4, 3)
   assert (summary["examples_seen"], summary["evaluations"]) == (2000, 16000)
@@ -57,7 +57,7 @@ def test_pictures(run):
 
 def test_last_lines_and_silence(run):
   lines = run[1].stdout.strip().splitlines()
-  assert "manifold.png" in lines[-3] and "train log p(x, z)" in lines[-2]
+  assert "manifold.png" in lines[-3] and "recent log p(x, z)" in lines[-2]
   assert lines[-1].endswith(f"python -m experiments.evaluate --workdir={run[0]}")
   assert run[1].stderr == ""
 

@@ -7,8 +7,10 @@ import pytest
 import scipy.stats
 
 from aevb_jax import (
+  Params,
   aevb,
   bernoulli,
+  bidirectional_monte_carlo,
   diagonal_gaussian,
   elbo_b,
   fit,
@@ -17,8 +19,11 @@ from aevb_jax import (
   kl_divergence,
   log_weights,
   mlp_vae,
+  reciprocal_importance_sampling,
+  simulate,
   standard_normal,
 )
+from aevb_jax import linear_gaussian as lg
 from aevb_jax.families import Bernoulli, DiagonalGaussian, distribution
 from aevb_jax.optimizers import adagrad
 from aevb_jax.preprocess import binarize, dequantize
@@ -141,3 +146,26 @@ def test_dequantized_white_stays_below_one():
   white = jnp.full(1_000_000, 255, jnp.uint8)
   x = dequantize(jax.random.key(0), white)
   assert x.dtype == jnp.float32 and x.max() < 1 and x.min() >= 255 / 256
+
+
+def test_estimates_of_a_likelihood_of_many_dimensions():
+  # log p(x) of some -1000 nats, by every estimator within its error of the exact value.
+  model = lg.linear_gaussian_vae(784, 3)
+  w_key, x_key, *keys = jax.random.split(jax.random.key(0), 5)
+  kernel = 0.05 * jax.random.normal(w_key, (3, 784))
+  theta = {"mean": {"kernel": kernel, "bias": jnp.zeros(784)}, "log_var": jnp.zeros(784)}
+  params = Params(theta, lg.optimal_phi(theta))
+  z, x = simulate(x_key, model, theta)
+  how = dict(num_chains=16, num_temperatures=100, num_leapfrogs=4)
+  both = jax.jit(lambda key: bidirectional_monte_carlo(key, model, params, x, z, **how))(keys[0])
+  others = [
+    jax.jit(lambda key: importance_sampling(key, model, params, x, num_samples=1000))(keys[1]),
+    jax.jit(lambda key: reciprocal_importance_sampling(key, model, params, x, **how))(keys[2]),
+  ]
+  with jax.enable_x64(True):
+    exact = lg.log_marginal(jax.tree.map(lambda a: a.astype(float), theta), x.astype(float))
+  assert -1300 < exact < -1000
+  for estimate in (*both, *others):
+    assert_finite((estimate.value, estimate.standard_error))
+    assert abs(estimate.value - exact) < 5 * estimate.standard_error + 0.01
+    assert estimate.standard_error < 0.3

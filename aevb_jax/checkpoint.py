@@ -2,6 +2,8 @@
 
 import contextlib
 import pathlib
+import signal
+import threading
 from collections.abc import Callable, Iterator
 
 import jax
@@ -23,12 +25,33 @@ def saver(directory: pathlib.Path) -> Iterator[Callable[[int, PyTree], None]]:
   import orbax.checkpoint as ocp
 
   options = ocp.CheckpointManagerOptions(max_to_keep=1)
-  with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
+  manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
-    def save(step: int, state: PyTree) -> None:
+  def save(step: int, state: PyTree) -> None:
+    with _uninterrupted():
       manager.save(step, args=ocp.args.StandardSave(state))
 
+  try:
     yield save
+  finally:
+    with _uninterrupted():
+      manager.close()
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+  """Lets an interrupt wait until what is being written is written."""
+  if threading.current_thread() is not threading.main_thread():  # where none arrive
+    yield
+    return
+  received = []
+  previous = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGINT, previous)
+  if received:
+    signal.raise_signal(signal.SIGINT)
 
 
 def restore(directory: pathlib.Path, like: PyTree) -> PyTree:

@@ -1,5 +1,7 @@
 """States on disk: what comes back is what was saved, or a sentence."""
 
+import signal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,16 @@ def test_the_last_state_comes_back_whole(tmp_path, algorithm):
       save(step, state)
   assert_same(checkpoint.restore(tmp_path / "checkpoints", shapes(algorithm)), state)
   assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["5"]
+
+
+def test_an_interrupt_waits_until_the_state_is_saved(tmp_path):
+  state = algorithm().init(jax.random.key(0))
+  with pytest.raises(KeyboardInterrupt):
+    with checkpoint.saver(tmp_path) as save:
+      with checkpoint._uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        save(1, state)  # inside, it neither breaks off nor forgets the interrupt
+  assert_same(checkpoint.restore(tmp_path, shapes(algorithm())), state)
 
 
 def test_says_what_is_missing(tmp_path):

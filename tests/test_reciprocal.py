@@ -52,7 +52,7 @@ def test_estimates_from_new_samples():
   np.testing.assert_allclose(estimates.value, LOG_P, rtol=1e-10)
 
 
-@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("fit", FITS[1:])
 def test_one_over_the_likelihood_is_unbiased(fit):
   estimates = repeated(AFFINE, 600, fit=fit, **SMALL)
   assert_unbiased(np.exp(LOG_P - estimates.value), 1.0, detects=0.1)

@@ -50,6 +50,15 @@ def test_the_last_state_comes_back_whole(tmp_path, algorithm):
   assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["5"]
 
 
+@pytest.fixture
+def heard_interrupts():
+  """Where the tests run in the background, they would ignore interrupts."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard_interrupts")
 def test_an_interrupt_waits_until_the_state_is_saved(tmp_path):
   state = algorithm().init(jax.random.key(0))
   with pytest.raises(KeyboardInterrupt):

@@ -204,7 +204,7 @@ def judge_mcem(row: dict) -> tuple[dict, list[str]]:
   results |= dict(num_leapfrogs=FLAGS.num_leapfrogs, num_updates=FLAGS.num_updates)
   return results, [
     f"recent log p(x, z)   {row['recent_log_joint']:.2f} nats, at the z of HMC",
-    f"log-likelihood       python -m experiments.evaluate --workdir={FLAGS.workdir}",
+    f"log-likelihood       python -m experiments.evaluate --method=ais --workdir={FLAGS.workdir}",
   ]
 
 

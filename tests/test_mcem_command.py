@@ -60,7 +60,7 @@ def test_pictures(run):
 def test_last_lines_and_silence(run):
   lines = run[1].stdout.strip().splitlines()
   assert "manifold.png" in lines[-3] and "recent log p(x, z)" in lines[-2]
-  assert lines[-1].endswith(f"python -m experiments.evaluate --workdir={run[0]}")
+  assert lines[-1].endswith(f"python -m experiments.evaluate --method=ais --workdir={run[0]}")
   assert run[1].stderr == ""
 
 

@@ -102,8 +102,8 @@ def annealed_importance_sampling(
   path = make_path(model, params, x, start, "annealed importance sampling")
   tune_key, key = jax.random.split(key)
   betas = sigmoid_temperatures(num_temperatures)
-  step_sizes = _tune(tune_key, path, betas, num_leapfrogs, num_chains)
-  return _forward(key, path, betas, step_sizes, num_leapfrogs, num_chains)
+  step_sizes = _tuned_steps(tune_key, path, betas, num_leapfrogs, num_chains)
+  return _estimate(anneal_from_start(key, path, betas, num_leapfrogs, num_chains, step_sizes))
 
 
 def bidirectional_monte_carlo(
@@ -154,8 +154,8 @@ def bidirectional_monte_carlo(
   path = make_path(model, params, x, start, "bidirectional Monte Carlo")
   tune_key, forward_key, move_key, reverse_key = jax.random.split(key, 4)
   betas = sigmoid_temperatures(num_temperatures)
-  step_sizes = _tune(tune_key, path, betas, num_leapfrogs, num_chains)
-  lower = _forward(forward_key, path, betas, step_sizes, num_leapfrogs, num_chains)
+  step_sizes = _tuned_steps(tune_key, path, betas, num_leapfrogs, num_chains)
+  forward = anneal_from_start(forward_key, path, betas, num_leapfrogs, num_chains, step_sizes)
 
   posterior = path.at(1.0)
   chains = hmc.init(posterior, jnp.broadcast_to(z, (num_chains, z.size)))
@@ -171,11 +171,11 @@ def bidirectional_monte_carlo(
   back = jnp.concatenate([step_sizes[-2::-1], step_sizes[:1]])
   reverse = anneal(reverse_key, path, chains.position, betas[::-1], num_leapfrogs, back)
   inverse = _estimate(reverse)  # of 1 / p(x)
-  return Sandwich(lower, inverse._replace(value=-inverse.value))
+  return Sandwich(_estimate(forward), inverse._replace(value=-inverse.value))
 
 
 def describe_sandwich(lower: tuple[float, float], upper: tuple[float, float]) -> str:
-  """ "−97.31 ± 0.04 ≤ log p ≤ −97.18 ± 0.05", from two values with their standard errors."""
+  """Such as "−97.31 ± 0.04 ≤ log p ≤ −97.18 ± 0.05", from two values and their errors."""
   low, high = (f"{value:.2f} ± {error:.2f}".replace("-", "−") for value, error in (lower, upper))
   return f"{low} ≤ log p ≤ {high}"
 
@@ -239,25 +239,25 @@ def anneal(
   return Annealed(z, log_w, step_sizes, jnp.mean(acceptance), jnp.sum(num_divergent))
 
 
-def draw_start(key: Key, path: Path, num_chains: int) -> Array:
-  """z ~ f_0, shape (C, J)."""
-  return jax.vmap(path.start.sample)(jax.random.split(key, num_chains))
-
-
-def _tune(key: Key, path: Path, betas: np.ndarray, num_leapfrogs: int, num_chains: int) -> Array:
-  """A step size for each of β_1 … β_T, as chains of their own found them; shape (T,)."""
+def anneal_from_start(
+  key: Key,
+  path: Path,
+  betas: np.ndarray,
+  num_leapfrogs: int,
+  num_chains: int,
+  step_sizes: Array | None = None,
+) -> Annealed:
+  """`anneal` of C chains that start at z ~ f_0."""
   start_key, key = jax.random.split(key)
-  z = draw_start(start_key, path, -(-num_chains // 4))
-  return anneal(key, path, z, betas, num_leapfrogs).step_sizes
+  z = jax.vmap(path.start.sample)(jax.random.split(start_key, num_chains))
+  return anneal(key, path, z, betas, num_leapfrogs, step_sizes)
 
 
-def _forward(
-  key: Key, path: Path, betas: np.ndarray, step_sizes: Array, num_leapfrogs: int, num_chains: int
-) -> LogLikelihood:
-  """The estimate from below, by chains from f_0 to the posterior."""
-  start_key, key = jax.random.split(key)
-  z = draw_start(start_key, path, num_chains)
-  return _estimate(anneal(key, path, z, betas, num_leapfrogs, step_sizes))
+def _tuned_steps(
+  key: Key, path: Path, betas: np.ndarray, num_leapfrogs: int, num_chains: int
+) -> Array:
+  """A step size for each of β_1 … β_T, as a quarter of C other chains found them; shape (T,)."""
+  return anneal_from_start(key, path, betas, num_leapfrogs, -(-num_chains // 4)).step_sizes
 
 
 def _estimate(annealed: Annealed) -> LogLikelihood:

@@ -10,7 +10,7 @@ import numpy as np
 from blackjax.diagnostics import effective_sample_size, rhat
 
 from aevb_jax import hmc
-from aevb_jax.annealing import Path, anneal, draw_start, make_path, sigmoid_temperatures
+from aevb_jax.annealing import Path, anneal_from_start, make_path, sigmoid_temperatures
 from aevb_jax.checks import check_positive
 from aevb_jax.families import DiagonalGaussian, diagonal_gaussian, distribution
 from aevb_jax.hmc import LogDensity
@@ -164,9 +164,8 @@ def _chosen_by_annealing(
   key: Key, path: Path, betas: np.ndarray, num_leapfrogs: int, num_chains: int
 ) -> tuple[Array, Array, Array]:
   """C nearly independent draws of the posterior (C, J), a step size for it, and their ESS."""
-  start_key, anneal_key, choose_key = jax.random.split(key, 3)
-  z = draw_start(start_key, path, num_chains)
-  annealed = anneal(anneal_key, path, z, betas, num_leapfrogs)
+  anneal_key, choose_key = jax.random.split(key)
+  annealed = anneal_from_start(anneal_key, path, betas, num_leapfrogs, num_chains)
   log_w = jnp.where(jnp.isnan(annealed.log_w), -jnp.inf, annealed.log_w)
   # Systematic resampling: each chain as often as its share of the weight, up to rounding.
   shares = jnp.cumsum(jax.nn.softmax(log_w))

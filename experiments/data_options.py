@@ -185,6 +185,11 @@ def make_pixels(images: data.ImageData) -> Pixels:
   )
 
 
+def real_valued() -> bool:
+  """Whether x are real values, and not draws or thresholds that are 0 or 1."""
+  return FLAGS.binarization == "none" and FLAGS.dataset != "binarized_mnist"
+
+
 def describe_pixels() -> str:
   """The data set and how its pixels became x, for whoever compares numbers."""
   kinds = {

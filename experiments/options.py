@@ -202,8 +202,7 @@ def load_images() -> data.ImageData:
 
 def density_note() -> str | None:
   """What is to be said of the log-likelihoods of a model that is no model of its data."""
-  real = FLAGS.binarization == "none" and FLAGS.dataset != "binarized_mnist"
-  if FLAGS.likelihood == "bernoulli" and real:
+  if FLAGS.likelihood == "bernoulli" and data_options.real_valued():
     return "Bernoulli likelihood of real-valued pixels: not a log-density"
   return None
 

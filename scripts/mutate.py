@@ -674,8 +674,8 @@ MUTATIONS = [
   Mutation(
     "reciprocal: modes not by weight",
     "reciprocal",
-    "choose_key, log_w,",
-    "choose_key, jnp.zeros_like(log_w),",
+    "jax.nn.softmax(log_w)",
+    "jax.nn.softmax(jnp.zeros_like(log_w))",
     "reciprocal",
   ),
   Mutation(
@@ -688,17 +688,15 @@ MUTATIONS = [
   Mutation(
     "annealing: moved at the temperature before",
     "annealing",
-    "    target = path.at(betas[t])\n    states, info = hmc.transitions(\n      "
-    "jax.random.fold_in(key, t),\n      hmc.init(target, z),\n      target,\n      step_sizes[t]",
-    "    target = path.at(betas[t - 1])\n    states, info = hmc.transitions(\n      "
-    "jax.random.fold_in(key, t),\n      hmc.init(target, z),\n      target,\n      step_sizes[t]",
+    "target = path.at(betas[t])",
+    "target = path.at(betas[t - 1])",
     "annealing",
   ),
   Mutation(
-    "annealing: the last weight left out",
+    "annealing: the weights of the next temperature",
     "annealing",
-    "  log_w += (betas[last] - betas[last - 1]) * jax.vmap(path.log_w)(z)\n",
-    "",
+    "log_w += (betas[t] - betas[t - 1])",
+    "log_w += (betas[t] - betas[0]) / t",
     "annealing",
   ),
   Mutation(
@@ -711,8 +709,8 @@ MUTATIONS = [
   Mutation(
     "annealing: upper not turned",
     "annealing",
-    "LogLikelihood(-reverse.value",
-    "LogLikelihood(reverse.value",
+    "inverse._replace(value=-inverse.value)",
+    "inverse",
     "annealing",
   ),
   Mutation(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 from aevb_jax.minibatches import (
   Minibatch,
@@ -17,12 +18,13 @@ from aevb_jax.minibatches import (
   order_key,
 )
 from aevb_jax.preprocess import scale
+from aevb_jax.sharding import constrain, replicated_on, split_evenly
 from aevb_jax.types import Algorithm, Array, Key, Preprocess, PyTree
 
 
 @functools.partial(
   jax.jit,
-  static_argnames=("algorithm", "batch_size", "num_steps", "preprocess"),
+  static_argnames=("algorithm", "batch_size", "num_steps", "preprocess", "sharding"),
   donate_argnames="state",
 )
 def fit(
@@ -35,6 +37,7 @@ def fit(
   num_steps: int,
   preprocess: Preprocess = scale,
   static_key: Key | None = None,
+  sharding: NamedSharding | None = None,
 ) -> tuple[PyTree, dict]:
   """Trains for `num_steps` steps in one compiled `lax.scan`, the data set on the device.
 
@@ -52,6 +55,9 @@ def fit(
     preprocess: (key, pixels of one image) -> x, such as `scale` or `binarize`.
     static_key: where given, `preprocess` draws once for all: for example i from
       `fold_in(static_key, i)` in every epoch. Otherwise it draws at each use.
+    sharding: how the M examples of a minibatch are shared among devices, such as
+      `Shardings.minibatch`; the state is the same on each of its mesh. What is computed
+      depends on it by rounding alone. None for one device.
 
   Returns:
     The state, and the metrics of every step, with a leading axis num_steps.
@@ -63,15 +69,18 @@ def fit(
   indices = minibatch_indices(
     order_key(key), state.step, num_steps, num_data=len(pixels), batch_size=batch_size
   )
-  update = _update_from_pixels(algorithm, key, preprocess, static_key)
+  update = _update_from_pixels(algorithm, key, preprocess, static_key, sharding)
 
   def step(state: PyTree, index: Array) -> tuple[PyTree, dict]:
+    index = constrain(index, sharding)  # so that each device gathers its own examples
     return update(state, Minibatch(index, pixels[index]))
 
   return jax.lax.scan(step, state, indices)
 
 
-@functools.partial(jax.jit, static_argnames=("algorithm", "preprocess"), donate_argnames="state")
+@functools.partial(
+  jax.jit, static_argnames=("algorithm", "preprocess", "sharding"), donate_argnames="state"
+)
 def fit_streamed(
   algorithm: Algorithm,
   state: PyTree,
@@ -80,6 +89,7 @@ def fit_streamed(
   *,
   preprocess: Preprocess = scale,
   static_key: Key | None = None,
+  sharding: NamedSharding | None = None,
 ) -> tuple[PyTree, dict]:
   """`fit` for a data set that is not on the device.
 
@@ -91,28 +101,34 @@ def fit_streamed(
   The other arguments, and what is returned, are those of `fit`.
   """
   return jax.lax.scan(
-    _update_from_pixels(algorithm, key, preprocess, static_key), state, minibatches
+    _update_from_pixels(algorithm, key, preprocess, static_key, sharding), state, minibatches
   )
 
 
 def _update_from_pixels(
-  algorithm: Algorithm, key: Key, preprocess: Preprocess, static_key: Key | None
+  algorithm: Algorithm,
+  key: Key,
+  preprocess: Preprocess,
+  static_key: Key | None,
+  sharding: NamedSharding | None,
 ) -> Callable[[PyTree, Minibatch], tuple[PyTree, dict]]:
   """The algorithm's update, of a minibatch that is still pixels."""
   pixel_key = jax.random.fold_in(key, 1)
 
   def update(state: PyTree, minibatch: Minibatch) -> tuple[PyTree, dict]:
+    minibatch = constrain(minibatch, sharding)
     if static_key is None:
       keys = jax.random.split(jax.random.fold_in(pixel_key, state.step), len(minibatch.index))
     else:
       keys = jax.vmap(functools.partial(jax.random.fold_in, static_key))(minibatch.index)
-    batch = jax.vmap(preprocess)(keys, minibatch.pixels)
-    return algorithm.update(state, batch, minibatch.index)
+    batch = jax.vmap(preprocess)(constrain(keys, sharding), minibatch.pixels)
+    state, metrics = algorithm.update(state, batch, minibatch.index)
+    return constrain(state, replicated_on(sharding)), metrics
 
   return update
 
 
-@functools.partial(jax.jit, static_argnames=("function", "batch_size", "preprocess"))
+@functools.partial(jax.jit, static_argnames=("function", "batch_size", "preprocess", "sharding"))
 def evaluate(
   function: Callable[[Key, PyTree, Array], PyTree],
   key: Key,
@@ -123,6 +139,7 @@ def evaluate(
   preprocess: Preprocess = scale,
   static_key: Key | None = None,
   first: int = 0,
+  sharding: NamedSharding | None = None,
 ) -> PyTree:
   """`function` of every example of a data set, at fixed parameters.
 
@@ -132,10 +149,12 @@ def evaluate(
       parameters gives values that differ by the parameters alone.
     params: passed to `function`.
     pixels: the data set, or a part of it, shape (N, D).
-    batch_size: examples held in memory at once; does not change the result.
+    batch_size: examples held in a device's memory at once; does not change the result.
     preprocess: (key, pixels of one image) -> x.
     static_key: as for `fit`.
     first: the index of `pixels[0]`, for a set that is evaluated part by part.
+    sharding: how examples are shared among devices, such as `Shardings.evaluation`; what is
+      returned is on all of its mesh. None for one device.
 
   Returns:
     What `function` returns, with a leading axis N.
@@ -148,8 +167,16 @@ def evaluate(
       preprocess_key = jax.random.fold_in(static_key, index)
     return function(function_key, params, preprocess(preprocess_key, pixels))
 
+  def share(indices_and_pixels: tuple[Array, Array]) -> PyTree:  # of one device
+    of_share = len(indices_and_pixels[0])
+    return jax.lax.map(one, indices_and_pixels, batch_size=min(batch_size, of_share))
+
   indices = first + jnp.arange(len(pixels), dtype=jnp.int32)
-  return jax.lax.map(one, (indices, pixels), batch_size=min(batch_size, len(pixels)))
+  if sharding is None:
+    return share((indices, pixels))
+  shares = constrain(split_evenly((indices, pixels), sharding.num_devices), sharding)
+  values = constrain(jax.vmap(share)(shares), replicated_on(sharding))
+  return jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:])[: len(pixels)], values)
 
 
 def evaluate_in_blocks(

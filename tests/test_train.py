@@ -135,21 +135,6 @@ def test_streamed_training_is_resident_training_bit_for_bit(static_key):
   np.testing.assert_array_equal(metrics["bound"], np.concatenate(bounds))
 
 
-def test_a_member_of_a_sweep_is_the_single_run():
-  step_sizes = [1e-3, 3e-2]
-
-  def run(step_size, key):
-    member = algorithm(step_size=step_size)
-    state = member.init(key)
-    return fit(member, state, jax.random.key(1), PIXELS, batch_size=5, num_steps=6)[1]["bound"]
-
-  run = jax.jit(run)
-  swept = jax.jit(jax.vmap(run))(jnp.asarray(step_sizes), jax.random.split(jax.random.key(0), 2))
-  keys = jax.random.split(jax.random.key(0), 2)
-  for i, step_size in enumerate(step_sizes):
-    np.testing.assert_allclose(swept[i], run(step_size, keys[i]), rtol=1e-10)
-
-
 def test_algorithms_are_told_which_examples_they_see():
   spy = Algorithm(
     init=lambda key: TrainState(jnp.int32(0), (), (), key),

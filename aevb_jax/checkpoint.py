@@ -54,13 +54,27 @@ def _uninterrupted() -> Iterator[None]:
     signal.raise_signal(signal.SIGINT)
 
 
-def restore(directory: pathlib.Path, like: PyTree) -> PyTree:
-  """The last state saved in `directory`, on this process's first device.
+def latest_step(directory: pathlib.Path) -> int | None:
+  """The step of the last state saved in `directory`, or None."""
+  import orbax.checkpoint as ocp
+
+  if not directory.is_dir():
+    return None
+  with ocp.CheckpointManager(directory.absolute()) as manager:
+    return manager.latest_step()
+
+
+def restore(
+  directory: pathlib.Path, like: PyTree, sharding: jax.sharding.Sharding | None = None
+) -> PyTree:
+  """The last state saved in `directory`, wherever it was saved from.
 
   Args:
     directory: as given to `saver`.
     like: a tree of the same structure, of arrays or `jax.ShapeDtypeStruct`s, such as
       `jax.eval_shape(algorithm.init, key)`.
+    sharding: where to put it, such as `Shardings.replicated`; None for this process's first
+      device.
 
   Raises:
     CheckpointError: if there is none, it cannot be read, or it is not of this structure
@@ -71,8 +85,8 @@ def restore(directory: pathlib.Path, like: PyTree) -> PyTree:
   directory = directory.absolute()
   if not directory.is_dir():
     raise CheckpointError(f"{directory} does not exist")
-  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whichever it was saved from
-  here = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), like)
+  sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  here = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), like)
   handler = ocp.StandardCheckpointHandler()
   with ocp.CheckpointManager(directory, item_handlers=handler) as manager:
     step = manager.latest_step()

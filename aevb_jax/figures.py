@@ -114,8 +114,6 @@ def draw_bounds(rows: Sequence[dict], title: str) -> "Figure":
       test_bound_se, one for each evaluation.
     title: above the axes.
   """
-  from matplotlib.ticker import NullFormatter
-
   figure = _figure(4.5, 3.2)
   axes = figure.add_subplot()
   examples = np.array([row["examples_seen"] for row in rows])
@@ -124,15 +122,52 @@ def draw_bounds(rows: Sequence[dict], title: str) -> "Figure":
     error = np.array([row[f"{split}_bound_se"] for row in rows])
     axes.plot(examples, bound, style, color="C0", marker=".", markersize=4, label=split)
     axes.fill_between(examples, bound - error, bound + error, color="C0", alpha=0.2, linewidth=0)
-  axes.set_xscale("log")
-  if examples[-1] < 100 * examples[0]:
-    axes.xaxis.set_minor_formatter(NullFormatter())
-  axes.set_xlabel("training samples evaluated")
+  _log_examples(axes, examples)
   axes.set_ylabel("variational bound (nats)")
   axes.set_title(title, fontsize=9)
   axes.grid(alpha=0.3)
   axes.legend(frameon=False)
   return figure
+
+
+def draw_sweep(curves: Sequence[tuple[str, Sequence[dict]]], title: str) -> "Figure":
+  """The bounds of many runs as `draw_bounds` has them, train dashed and test solid.
+
+  Args:
+    curves: for each run the group that colours it, such as its step size, and its rows.
+      Bounds that are not finite numbers are left out.
+    title: above the axes.
+  """
+  figure = _figure(5.0, 3.6)
+  axes = figure.add_subplot()
+  groups = list(dict.fromkeys(group for group, _ in curves))
+  colors = {group: f"C{i}" for i, group in enumerate(groups)}
+  for group, rows in curves:
+    examples = np.array([row["examples_seen"] for row in rows])
+    for split, style in (("train", "--"), ("test", "-")):
+      bound = np.array([row[f"{split}_bound"] for row in rows])
+      bound = np.where(np.isfinite(bound), bound, np.nan)
+      axes.plot(examples, bound, style, color=colors[group], linewidth=1, marker=".", markersize=3)
+  for group, color in colors.items():
+    axes.plot([], [], color=color, label=group)
+  _log_examples(axes, [row["examples_seen"] for _, rows in curves for row in rows])
+  axes.set_ylabel("variational bound (nats)")
+  axes.set_title(title, fontsize=9)
+  axes.grid(alpha=0.3)
+  axes.plot([], [], "k--", label="train")
+  axes.plot([], [], "k-", label="test")
+  axes.legend(frameon=False, fontsize=8)
+  return figure
+
+
+def _log_examples(axes, examples: Sequence[int]) -> None:
+  """A log axis of training samples evaluated, as in figure 2."""
+  from matplotlib.ticker import NullFormatter
+
+  axes.set_xscale("log")
+  if max(examples) < 100 * min(examples):
+    axes.xaxis.set_minor_formatter(NullFormatter())
+  axes.set_xlabel("training samples evaluated")
 
 
 def draw_latents(z: Array, labels: np.ndarray | None, title: str) -> "Figure":

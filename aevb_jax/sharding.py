@@ -31,6 +31,11 @@ class Shardings(NamedTuple):
     """What the minibatch size must be a multiple of."""
     return self.minibatch.mesh.shape[DATA]
 
+  def chunk(self, sweep: bool) -> NamedSharding:
+    """Of the minibatches of T steps, (T, M), or of every member of a sweep, (S, T, M)."""
+    axes = (MEMBER, None, DATA) if sweep else (None, DATA)
+    return NamedSharding(self.minibatch.mesh, PartitionSpec(*axes))
+
 
 def make_shardings(devices: Sequence[jax.Device], num_members: int = 1) -> Shardings:
   """Spreads members over devices as far as they go, and minibatches over those of a member.

@@ -18,7 +18,9 @@ class UsageError(Exception):
   """Something asked for by a flag that cannot be done; printed as one line."""
 
   def __init__(self, flag: str, message: str):
-    super().__init__(f"--{flag}={flags.FLAGS[flag].value}: {message}")
+    value = flags.FLAGS[flag].value
+    text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+    super().__init__(f"--{flag}={text}: {message}")
 
 
 def run(main: Callable[[], None]) -> None:

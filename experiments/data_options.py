@@ -8,9 +8,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from absl import flags
+from jax.sharding import NamedSharding
 
 from aevb_jax import array_cache, data, preprocess
 from aevb_jax.minibatches import Source, blocks
+from aevb_jax.sharding import Shardings
 from aevb_jax.types import Key, NotPreparedError, Preprocess
 from experiments.command import CACHE, UsageError
 
@@ -150,6 +152,7 @@ class Pixels(NamedTuple):
   static_key: Key | None  # None where training draws at each use
   train_draw: Key  # the fixed draws that evaluations read
   test_draw: Key
+  sharding: NamedSharding | None  # how evaluations share examples among devices
 
 
 def pixel_scale(images: data.ImageData) -> int:
@@ -159,8 +162,8 @@ def pixel_scale(images: data.ImageData) -> int:
   return int(FLAGS.pixel_scale or images.levels)
 
 
-def make_pixels(images: data.ImageData) -> Pixels:
-  """Puts the data set on the device, unless it is to be streamed, and settles how it is read."""
+def make_pixels(images: data.ImageData, shardings: Shardings | None = None) -> Pixels:
+  """Puts the data set on the devices, unless it is to be streamed, and settles how it is read."""
   levels = pixel_scale(images)
   functions = {
     "none": preprocess.dequantize
@@ -174,14 +177,18 @@ def make_pixels(images: data.ImageData) -> Pixels:
   draws = jax.random.fold_in(jax.random.key(BINARIZATION_SEED), 2**20)
   train_draw, test_draw = jax.random.split(draws)
   streamed = not fits_device(images)
+  replicated, evaluation = (
+    (shardings.replicated, shardings.evaluation) if shardings else (None, None)
+  )
   return Pixels(
-    train=images.train if streamed else jax.device_put(np.asarray(images.train)),
+    train=images.train if streamed else jax.device_put(np.asarray(images.train), replicated),
     test=images.test,
     streamed=streamed,
     preprocess=functions[FLAGS.binarization],
     static_key=train_draw if FLAGS.binarization == "static" else None,
     train_draw=train_draw,
     test_draw=test_draw,
+    sharding=evaluation,
   )
 
 

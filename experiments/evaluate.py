@@ -38,7 +38,15 @@ from aevb_jax.model import simulate
 from aevb_jax.reciprocal import reciprocal_importance_sampling
 from aevb_jax.train import evaluate, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.types import Array, Distribution, Key, Model, Params, UnsupportedError
-from experiments import command, data_options, evaluation_report, learners, options, rundir
+from experiments import (
+  command,
+  data_options,
+  evaluation_report,
+  learners,
+  options,
+  rundir,
+  sweeps,
+)
 from experiments.command import UsageError
 from experiments.data_options import Pixels
 
@@ -173,6 +181,9 @@ def load_run() -> Run:
   if not (workdir / "flags.txt").exists():
     raise UsageError("workdir", "holds no run of experiments.train (there is no flags.txt)")
   rundir.load_flags(workdir)
+  if several := [name for name in sweeps.SWEPT if isinstance(FLAGS[name].value, tuple)]:
+    members = sorted(path.parent.name for path in workdir.glob(f"{several[0]}_*/flags.txt"))
+    raise UsageError("workdir", f"is of a sweep; name a member of it: {' '.join(members)}")
   learners.settle()
   images = options.load_images()
   model = options.make_model(images)

@@ -71,7 +71,7 @@ class Learning(NamedTuple):
   judge: Callable[[Key, Params, Pixels, dict], tuple[dict, list[str]]]
 
 
-def settle() -> None:
+def settle(*, sweep: bool = False) -> None:
   """`options.settle`, and flags that do not go with the algorithm are refused.
 
   Raises:
@@ -81,9 +81,9 @@ def settle() -> None:
     if FLAGS[name].present:
       raise UsageError(name, f"has no meaning for --algorithm={FLAGS.algorithm}")
   if FLAGS.algorithm == "aevb":
-    options.settle()
+    options.settle(sweep=sweep)
     return
-  options.settle(updates_per_step=FLAGS.num_updates)
+  options.settle(updates_per_step=FLAGS.num_updates, sweep=sweep)
   fixed = "draws x anew at each use, and --algorithm=mcem keeps a z for every x; use "
   if FLAGS.binarization == "dynamic":
     raise UsageError("binarization", f"{fixed}static, threshold or none")
@@ -139,7 +139,7 @@ def evaluate_bound(
     ("train", pixels.train, pixels.train_draw),
     ("test", pixels.test, pixels.test_draw),
   ):
-    how = dict(preprocess=pixels.preprocess, static_key=draw)
+    how = dict(preprocess=pixels.preprocess, static_key=draw, sharding=pixels.sharding)
     whole = isinstance(source, jax.Array)
     values = (evaluate if whole else evaluate_in_blocks)(bound, key, params, source, **how)
     mean = mean_and_standard_error(values)
@@ -228,5 +228,6 @@ def estimate_log_likelihood(key: Key, model: Model, params: Params, pixels: Pixe
       progress=bar.update,
       preprocess=pixels.preprocess,
       static_key=pixels.test_draw,
+      sharding=pixels.sharding,
     )
   return mean_and_standard_error(values)

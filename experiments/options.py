@@ -23,7 +23,7 @@ from aevb_jax.score_function import (
   with_baseline,
 )
 from aevb_jax.types import Algorithm, Array, Family, Model, Params, UnsupportedError
-from experiments import data_options, estimator_options
+from experiments import data_options, estimator_options, sweeps
 from experiments.command import CACHE, UsageError
 from experiments.estimator_options import Estimation
 
@@ -85,7 +85,12 @@ flags.DEFINE_enum(
   "adagrad is the paper's: accumulator from 0, and the first "
   f"{optimizers.ADAGRAD_WARMUP_STEPS} steps only accumulate.",
 )
-flags.DEFINE_float("step_size", 0.001, "Step size of the optimizer.")
+sweeps.define(
+  "step_size",
+  0.001,
+  "Step size of the optimizer; several, such as 0.01,0.02,0.1, train together.",
+  flags.FloatParser(),
+)
 flags.DEFINE_string(
   "init",
   "flax",
@@ -104,8 +109,11 @@ flags.DEFINE_integer(
   "Training samples to evaluate, the x axis of the paper's figures; steps are this / M.",
   lower_bound=1,
 )
-flags.DEFINE_integer(
-  "seed", 0, "Seed of initialization, data order and noise.", lower_bound=0, upper_bound=2**32 - 1
+sweeps.define(
+  "seed",
+  0,
+  "Seed of initialization, data order and noise; several, such as 0,1,2, train together.",
+  flags.IntegerParser(lower_bound=0, upper_bound=2**32 - 1),
 )
 flags.DEFINE_enum(
   "preset",
@@ -122,9 +130,9 @@ flags.DEFINE_string(
 )
 
 
-@flags.validator("step_size", "takes a positive number")
-def _check_step_size(value: float) -> bool:
-  return 0 < value < math.inf
+@flags.validator("step_size", "takes positive numbers")
+def _check_step_size(value: float | tuple[float, ...]) -> bool:
+  return all(0 < step_size < math.inf for step_size in sweeps.values_of(value))
 
 
 @flags.validator("weight_prior", "takes a finite number of at least 0")
@@ -148,12 +156,15 @@ def _check_init(value: str) -> bool:
     return False
 
 
-def settle(*, updates_per_step: int = 1) -> None:
+def settle(*, updates_per_step: int = 1, sweep: bool = False) -> None:
   """Every main's first call: flags take the values that others imply, or do not go together.
 
   Args:
     updates_per_step: steps of the optimizer for every minibatch, where an algorithm makes more.
+    sweep: whether flags may have several values.
   """
+  if not sweep:
+    sweeps.refuse()
   for name, value in PRESETS.get(FLAGS.preset, {}).items():
     if not FLAGS[name].present:
       FLAGS[name].value = value

@@ -15,15 +15,17 @@ from collections.abc import Callable, Iterator, Sequence
 from absl import flags
 
 from experiments.command import UsageError
+from experiments.sweeps import SWEPT
 
 FLAGS = flags.FLAGS
 
 # These say where things are and how they are read, not what is computed.
-NOT_WRITTEN = ("workdir", "compilation_cache_dir", "array_cache_dir")
+NOT_WRITTEN = ("workdir", "compilation_cache_dir", "array_cache_dir", "num_devices")
 CHECKPOINTS = "checkpoints"  # the directory of them in that of a run
 NOT_COMPARED = ("data_dir", "manual_dir", "mirror", "max_resident_mb")
 PICTURES = (
   "bound",
+  "sweep",
   "samples",
   "reconstructions",
   "manifold",
@@ -35,6 +37,7 @@ PICTURES = (
 OUTPUTS = (
   "summary.json",
   "metrics.csv",
+  "sweep.csv",
   "gradients.csv",
   "events.out.tfevents.*",
   "*.partial",
@@ -42,7 +45,7 @@ OUTPUTS = (
 )
 
 
-def open_workdir(key_flags: Sequence[flags.Flag]) -> pathlib.Path:
+def open_workdir(key_flags: Sequence[flags.Flag], *, keep_unfinished: bool = False) -> pathlib.Path:
   """Makes --workdir and writes flags.txt there, unless it holds something else.
 
   flags.txt has the flags of the run as `--flagfile` reads them, but for the
@@ -50,13 +53,17 @@ def open_workdir(key_flags: Sequence[flags.Flag]) -> pathlib.Path:
   holds the same run is emptied first: its pictures and numbers always belong
   together.
 
+  Args:
+    key_flags: those of the main.
+    keep_unfinished: leaves what the same run has left if it has no summary.json, for a main
+      that goes on where it was.
+
   Raises:
     UsageError: if the directory holds a run with other flags, or anything that
       is not a run, or cannot be written.
   """
   workdir = pathlib.Path(FLAGS.workdir).expanduser()
-  lines = [flag.serialize() for flag in key_flags if flag.name not in NOT_WRITTEN]
-  text = "".join(f"{line}\n" for line in sorted(lines) if line)
+  text = flags_text(key_flags)
   file = workdir / "flags.txt"
   try:
     if file.exists():
@@ -67,14 +74,27 @@ def open_workdir(key_flags: Sequence[flags.Flag]) -> pathlib.Path:
     elif workdir.exists() and any(workdir.iterdir()):
       raise UsageError("workdir", "is not empty and holds no run; name another directory")
     workdir.mkdir(parents=True, exist_ok=True)
-    for old in (path for pattern in OUTPUTS for path in workdir.glob(pattern)):
-      old.unlink()
-    if (workdir / CHECKPOINTS).exists():
-      shutil.rmtree(workdir / CHECKPOINTS)
+    if not keep_unfinished or (workdir / "summary.json").exists():
+      _empty(workdir)
     write_text(file, text)
   except OSError as error:
     raise UsageError("workdir", f"cannot be used ({error.strerror}: {error.filename})") from error
   return workdir
+
+
+def _empty(workdir: pathlib.Path) -> None:
+  """Removes what a run and the members of a sweep have written."""
+  for old in (path for pattern in OUTPUTS for path in workdir.glob(pattern)):
+    old.unlink()
+  members = (file.parent for name in SWEPT for file in workdir.glob(f"{name}_*/flags.txt"))
+  for directory in (workdir / CHECKPOINTS, *members):
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def flags_text(key_flags: Sequence[flags.Flag]) -> str:
+  """What flags.txt holds."""
+  lines = [flag.serialize() for flag in key_flags if flag.name not in NOT_WRITTEN]
+  return "".join(f"{line}\n" for line in sorted(lines) if line)
 
 
 def load_flags(workdir: pathlib.Path) -> None:
@@ -82,7 +102,8 @@ def load_flags(workdir: pathlib.Path) -> None:
   lines = (workdir / "flags.txt").read_text().splitlines()
   FLAGS.unparse_flags()
   unknown = FLAGS([sys.argv[0], *lines, *sys.argv[1:]], known_only=True)[1:]
-  if unknown := [line for line in unknown if not line.startswith("--eval_every=")]:
+  of_train = tuple(f"--{name}=" for name in ("eval_every", "select_step_size"))
+  if unknown := [line for line in unknown if not line.startswith(of_train)]:
     raise UsageError("workdir", f"is of a run with flags unknown here: {' '.join(unknown)}")
 
 
@@ -101,7 +122,8 @@ def _differences(there: str, here: str) -> str:
 def write_text(path: pathlib.Path, text: str) -> None:
   """Writes a whole file or none."""
   partial = path.with_name(path.name + ".partial")
-  partial.write_text(text)
+  with open(partial, "w", newline="") as file:
+    file.write(text)
   os.replace(partial, path)
 
 
@@ -142,32 +164,55 @@ def write_summary(path: pathlib.Path, summary: dict) -> None:
   write_text(path, json.dumps(finite, indent=2) + "\n")
 
 
+def read_metrics(workdir: pathlib.Path, last_step: int) -> list[dict]:
+  """The rows of metrics.csv up to a step, as they were written; of a missing file, none."""
+  if not (workdir / "metrics.csv").exists():
+    return []
+  with open(workdir / "metrics.csv", newline="") as file:
+    rows = [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(file)]
+  return [row for row in rows if row["step"] <= last_step]
+
+
+def _number(text: str) -> int | float:
+  return int(text) if text.lstrip("-").isdigit() else float(text)
+
+
 @contextlib.contextmanager
 def metrics_writer(
-  workdir: pathlib.Path, columns: Sequence[str]
+  workdir: pathlib.Path, columns: Sequence[str], rows: Sequence[dict] = ()
 ) -> Iterator[Callable[[dict], None]]:
   """A function that appends a row to metrics.csv and to TensorBoard's events.
 
   Every row is on disk before the function returns. TensorBoard shows it against
-  examples_seen.
+  examples_seen. `rows` are those that are there already; others are removed.
   """
   from tensorboardX import SummaryWriter
 
+  text = io.StringIO()
+  table = csv.DictWriter(text, columns)
+  table.writeheader()
+  table.writerows(rows)
+  write_text(workdir / "metrics.csv", text.getvalue())
+  for old in workdir.glob("events.out.tfevents.*"):
+    old.unlink()
   with (
-    open(workdir / "metrics.csv", "w", newline="") as file,
+    open(workdir / "metrics.csv", "a", newline="") as file,
     SummaryWriter(str(workdir)) as events,
   ):
     table = csv.DictWriter(file, columns)
-    table.writeheader()
-    file.flush()
 
-    def write(row: dict) -> None:
-      table.writerow(row)
-      file.flush()
+    def show(row: dict) -> None:
       for name in columns:
         events.add_scalar(name, row[name], row["examples_seen"])
       events.flush()
 
+    def write(row: dict) -> None:
+      table.writerow(row)
+      file.flush()
+      show(row)
+
+    for row in rows:
+      show(row)
     yield write
 
 

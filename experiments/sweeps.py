@@ -1,0 +1,116 @@
+"""Flags that take several values, and the members of the sweep over all combinations."""
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags
+
+from experiments.command import UsageError
+
+FLAGS = flags.FLAGS
+SWEPT = ("seed", "step_size")
+
+
+class _OneOrMore(flags.ArgumentParser):
+  """A number, or a tuple of the numbers between commas."""
+
+  def __init__(self, number: flags.ArgumentParser):
+    self._number = number
+    self.syntactic_help = f"{number.syntactic_help}, or several between commas"
+
+  def parse(self, argument):
+    if not isinstance(argument, str):
+      return argument
+    try:
+      values = tuple(self._number.parse(value.strip()) for value in argument.split(","))
+    except ValueError as error:
+      raise ValueError(f"takes {self.syntactic_help}") from error
+    if len(set(values)) < len(values):
+      raise ValueError("names a value twice")
+    return values[0] if len(values) == 1 else values
+
+  def flag_type(self) -> str:
+    return f"{self._number.flag_type()}s"
+
+
+class _Serializer(flags.ArgumentSerializer):
+  def serialize(self, value) -> str:
+    return ",".join(map(str, values_of(value)))
+
+
+def define(name: str, default: float, help: str, number: flags.ArgumentParser) -> None:
+  """Defines a flag of one or several numbers; its value is a number, or a tuple of them."""
+  flags.DEFINE(_OneOrMore(number), name, default, help, serializer=_Serializer())
+
+
+def values_of(value: float | tuple) -> tuple:
+  return value if isinstance(value, tuple) else (value,)
+
+
+def refuse() -> None:
+  """For mains that train once.
+
+  Raises:
+    UsageError: if a flag has several values.
+  """
+  for name in SWEPT:
+    if isinstance(FLAGS[name].value, tuple):
+      raise UsageError(name, "takes one value here; experiments.train sweeps over several")
+
+
+class Member(NamedTuple):
+  seed: int
+  step_size: float
+
+  @property
+  def name(self) -> str:
+    """Of its directory: what of it is swept, such as seed_1-step_size_0.02."""
+    swept = (name for name in SWEPT if isinstance(FLAGS[name].value, tuple))
+    return "-".join(f"{name}_{getattr(self, name):g}" for name in swept)
+
+  @contextlib.contextmanager
+  def as_flags(self) -> Iterator[None]:
+    """The flags of its single run."""
+    before = {name: FLAGS[name].value for name in (*SWEPT, "select_step_size")}
+    FLAGS.seed, FLAGS.step_size, FLAGS.select_step_size = self.seed, self.step_size, 0
+    try:
+      yield
+    finally:
+      for name, value in before.items():
+        FLAGS[name].value = value
+
+
+def members() -> list[Member]:
+  """All combinations of the values of the flags; one, if nothing is swept.
+
+  Raises:
+    UsageError: if a step size is to be selected and there are not several, or too late.
+  """
+  if FLAGS.select_step_size and not isinstance(FLAGS.step_size, tuple):
+    raise UsageError("select_step_size", "takes several of --step_size to select from")
+  if FLAGS.select_step_size >= FLAGS.num_examples:
+    raise UsageError("select_step_size", f"takes less than --num_examples={FLAGS.num_examples}")
+  return [Member(*both) for both in itertools.product(*(values_of(FLAGS[n].value) for n in SWEPT))]
+
+
+def select(runs: Sequence, step: int) -> list[int]:
+  """Which runs have the step size of the highest training bound at a step, in the mean over seeds.
+
+  A bound that is no number counts as −∞: the paper's rule has to survive a step size of 0.1.
+  """
+  bounds = {}
+  for run in runs:
+    (bound,) = [row["train_bound"] for row in run.rows if row["step"] == step]
+    bounds.setdefault(run.member.step_size, []).append(bound)
+  means = {
+    s: np.mean(values) if np.all(np.isfinite(values)) else -np.inf for s, values in bounds.items()
+  }
+  best = max(means, key=means.get)
+  told = ", ".join(f"{step_size:g}: {mean:.2f}" for step_size, mean in means.items())
+  print(
+    f"step size {best:g}, by the training bound after {step * FLAGS.batch_size:,} samples ({told})"
+  )
+  return [i for i, run in enumerate(runs) if run.member.step_size == best]

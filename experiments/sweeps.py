@@ -11,6 +11,7 @@ from absl import flags
 from experiments.command import UsageError
 
 FLAGS = flags.FLAGS
+flags.disclaim_key_flags()  # those defined through here are their definer's
 SWEPT = ("seed", "step_size")
 
 

@@ -1,0 +1,182 @@
+"""Sweeps, several devices and interrupted runs of the main job, as a user has them."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHORT = [
+  "--hidden_dim=20",
+  "--num_examples=2000",
+  "--eval_every=500",
+  "--num_importance_samples=20",
+]
+SWEEP = ["--seed=0,1", "--step_size=0.001,0.01,1e30", "--select_step_size=700"]
+pytestmark = pytest.mark.xdist_group("sweep_command")  # they share runs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def caches(tmp_path_factory):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    yield
+
+
+def command(*arguments, main="train"):
+  return [sys.executable, "-m", f"experiments.{main}", *arguments]
+
+
+def run(*arguments, main="train", num_devices=1):
+  return subprocess.run(
+    command(*arguments, main=main),
+    cwd=ROOT,
+    env=os.environ | {"JAX_NUM_CPU_DEVICES": str(num_devices)},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+def table(file):
+  with open(file) as lines:
+    return list(csv.DictReader(lines))
+
+
+def numbers(directory):
+  """What metrics.csv says, but for the time it took."""
+  rows = table(directory / "metrics.csv")
+  return {int(r["step"]): [float(v) for k, v in r.items() if k != "seconds"] for r in rows}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("runs") / "sweep"
+  result = run(*SHORT, *SWEEP, f"--workdir={workdir}")
+  assert result.returncode == 0, result.stderr
+  return workdir, result.stdout
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+  """The run of a member, by the flags that the README gives for it."""
+  workdir = tmp_path_factory.mktemp("runs") / "single"
+  result = run(*SHORT, "--seed=1", "--step_size=0.01", f"--workdir={workdir}")
+  assert result.returncode == 0, result.stderr
+  return workdir
+
+
+def test_a_member_is_its_single_run(sweep, single):
+  member = sweep[0] / "seed_1-step_size_0.01"
+  assert (member / "flags.txt").read_text() == (single / "flags.txt").read_text()
+  rows, expected = numbers(member), numbers(single)
+  assert set(rows) - set(expected) == {7}  # where step sizes were compared
+  for step in expected:
+    np.testing.assert_allclose(rows[step], expected[step], rtol=1e-5)
+  summaries = [json.loads((d / "summary.json").read_text()) for d in (member, single)]
+  for name in ("test_log_likelihood", "test_bound"):
+    np.testing.assert_allclose(*(summary[name] for summary in summaries), rtol=1e-5)
+  names = lambda directory: {path.name for path in directory.glob("*.png")}
+  assert names(member) == names(single)
+
+
+def test_the_step_size_with_the_best_training_bound_goes_on(sweep):
+  workdir, output = sweep
+  rows = table(workdir / "sweep.csv")
+  assert [(r["seed"], float(r["step_size"])) for r in rows] == [
+    (seed, step_size) for seed in "01" for step_size in (0.001, 0.01, 1e30)
+  ]
+  at_selection = {}
+  for row in rows:
+    (bound,) = [r["train_bound"] for r in table(workdir / row["name"] / "metrics.csv")
+                if r["step"] == "7"]  # fmt: skip
+    at_selection.setdefault(float(row["step_size"]), []).append(float(bound))
+  assert not np.isfinite(at_selection[1e30]).all()
+  best = max((0.001, 0.01), key=lambda s: np.mean(at_selection[s]))
+  for row in rows:
+    chosen = float(row["step_size"]) == best
+    assert (row["finished"] == "True", int(row["step"])) == (chosen, 20 if chosen else 7)
+    assert (workdir / row["name"] / "summary.json").exists() == chosen
+  assert f"step size {best:g}, by the training bound" in output
+  assert (workdir / "sweep.png").stat().st_size > 10_000
+
+
+def test_a_member_is_evaluated_as_a_run_is(sweep):
+  how = ["--num_points=20", "--importance_samples=20"]
+  member = run(f"--workdir={sweep[0] / 'seed_0-step_size_0.01'}", *how, main="evaluate")
+  assert member.returncode == 0, member.stderr
+  whole = run(f"--workdir={sweep[0]}", *how, main="evaluate")
+  assert whole.returncode == 2
+  assert "is of a sweep; name a member of it: seed_0-step_size_0.001" in whole.stderr
+
+
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
+  flags = ["--hidden_dim=20", "--eval_every=20000", "--num_importance_samples=0"]
+  flags += ["--num_examples=400000", "--seed=0,1", "--step_size=0.001,0.01"]
+  flags += ["--select_step_size=110000"]
+  whole, killed = tmp_path / "whole", tmp_path / "killed"
+  assert run(*flags, f"--workdir={whole}").returncode == 0
+  member = killed / "seed_0-step_size_0.01" / "metrics.csv"
+  for num_rows in (3, 9):  # before and after the step size was selected
+    process = subprocess.Popen(command(*flags, f"--workdir={killed}"), cwd=ROOT)
+    deadline = time.time() + 120
+    while time.time() < deadline and process.poll() is None:
+      if member.exists() and len(table(member)) >= num_rows:
+        break
+      time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "summary.json").exists()
+  result = run(*flags, f"--workdir={killed}")
+  assert result.returncode == 0, result.stderr
+  assert "going on after" in result.stdout
+  for directory in whole.glob("seed_*"):
+    assert numbers(directory) == numbers(killed / directory.name)
+
+
+def test_eight_devices_report_what_one_reports(tmp_path):
+  flags = [*SHORT, "--batch_size=96"]
+  results = [
+    run(*flags, f"--workdir={tmp_path / str(number)}", num_devices=number) for number in (1, 8)
+  ]
+  assert [r.returncode for r in results] == [0, 0], results[1].stderr
+  assert "on 8 × cpu" in results[1].stdout
+  one, eight = (numbers(tmp_path / str(number)) for number in (1, 8))
+  for step in one:
+    np.testing.assert_allclose(one[step], eight[step], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "arguments, words, num_devices",
+  [
+    (["--num_devices=9"], "--num_devices=9: takes at most the 8 there are", 8),
+    ([], "--batch_size=100: 8 devices cannot share it evenly; 96 or 104 they can", 8),
+    (["--seed=0,0"], "names a value twice", 1),
+    (["--seed=0,,1"], "takes an integer in the range [0, 4294967295], or several", 1),
+    (["--step_size=0.1,-1"], "takes positive numbers", 1),
+    (["--select_step_size=500"], "takes several of --step_size to select from", 1),
+    (
+      ["--select_step_size=1000000", "--step_size=0.1,0.2"],
+      "takes less than --num_examples=1000000",
+      1,
+    ),
+  ],
+)
+def test_bad_input_is_one_line(arguments, words, num_devices, tmp_path):
+  result = run(*arguments, f"--workdir={tmp_path / 'run'}", num_devices=num_devices)
+  assert result.returncode == 2 and words in result.stderr
+  assert result.stderr.startswith("error: ") and len(result.stderr.splitlines()) == 1
+  assert not (tmp_path / "run").exists()
+
+
+def test_other_mains_train_once(tmp_path):
+  result = run("--seed=1,2", f"--workdir={tmp_path / 'run'}", main="gradients")
+  assert result.returncode == 2
+  assert result.stderr.startswith("error: --seed=1,2: takes one value here")

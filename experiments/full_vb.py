@@ -58,13 +58,21 @@ from aevb_jax.minibatches import read_rows
 from aevb_jax.model import standard_normal
 from aevb_jax.train import Mean
 from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params, Scheduled
-from experiments import command, data_options, estimator_options, learners, options, rundir, train
+from experiments import (
+  command,
+  data_options,
+  estimator_options,
+  learners,
+  options,
+  program,
+  rundir,
+)
 from experiments.command import UsageError
 from experiments.data_options import Pixels
 from experiments.estimator_options import Estimation
 
 FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(train)
+flags.adopt_module_key_flags(learners)
 
 METHODS = ("ml", "map", "full_vb")
 # Means over samples of z, for which noise may be drawn in the decoder's layers instead of θ.
@@ -82,6 +90,12 @@ COLUMNS = (
   "seconds",
 )
 
+flags.DEFINE_integer(
+  "eval_every", 100_000, "Training samples between two rows of metrics.csv.", lower_bound=1
+)
+flags.DEFINE_string(
+  "workdir", None, "Directory for what this writes. Default: runs/full_vb-DATASET-TIME."
+)
 flags.DEFINE_list("methods", list(METHODS), f"What to compare, of {', '.join(METHODS)}.")
 flags.DEFINE_integer("num_data", 1000, "N, training images that are kept.", lower_bound=1)
 flags.DEFINE_float("weight_std", 0.05, "Standard deviation of q(θ) to start from.")
@@ -231,8 +245,8 @@ def learn(key: Key, method: Method, pixels: Pixels, report: Callable[[list[dict]
   state = method.algorithm.init(init_key)
   num_steps = math.ceil(FLAGS.num_examples / FLAGS.batch_size)
   eval_steps = max(1, round(FLAGS.eval_every / FLAGS.batch_size))
-  chunks = train.chunk_lengths(num_steps, eval_steps, train.MAX_CHUNK_STEPS)
-  fit_chunk = train.compile_fit(set(chunks), method.algorithm, state, fit_key, pixels)
+  chunks = program.chunk_lengths(0, num_steps, eval_steps, program.MAX_CHUNK_STEPS)
+  fit_chunk = program.compile_fit(set(chunks), method.algorithm, state, fit_key, pixels)
   seconds, step = 0.0, 0
   for chunk in chunks:
     start = time.perf_counter()
@@ -240,7 +254,7 @@ def learn(key: Key, method: Method, pixels: Pixels, report: Callable[[list[dict]
     chunk_bound = float(metrics["bound"].mean())  # the host waits here, once per chunk
     seconds += time.perf_counter() - start
     step += chunk
-    train.check_finite(chunk_bound, step)
+    program.check_finite([chunk_bound], step)
     if step % eval_steps == 0 or step == num_steps:
       seen = dict(step=step, examples_seen=step * FLAGS.batch_size, seconds=round(seconds, 3))
       kl_theta = method.kl_theta(state.params)

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -44,14 +44,15 @@ def compile_fit(
   states: PyTree,
   keys: Key,
   pixels: Pixels,
-  shardings: Shardings,
+  shardings: Shardings | None = None,
 ) -> dict[int, Callable]:
   """(states, keys, data, static_key) -> (states, metrics) for every length of chunk.
 
-  With `keys` of shape (S,) of a sweep of S members, and with one key of a single run.
+  With `keys` of shape (S,) of a sweep of S members, and with one key of a single run; without
+  shardings on one device, of data that are on it.
   """
   how = dict(preprocess=pixels.preprocess, static_key=pixels.static_key)
-  how |= dict(sharding=shardings.minibatch)
+  how |= dict(sharding=shardings and shardings.minibatch)
   if not pixels.streamed:
     train = fit_sweep if keys.ndim else fit
     how |= dict(batch_size=FLAGS.batch_size)
@@ -102,3 +103,11 @@ def feed(
 
 def together(parts: tuple[Minibatch, ...], stacked: bool) -> Minibatch:
   return Minibatch(*map(np.stack, zip(*parts))) if stacked else parts[0]
+
+
+def check_finite(values: Sequence[float], step: int, name: str = "bound") -> None:
+  """Of a sweep, one member that goes on is enough."""
+  if not np.any(np.isfinite(values)):
+    raise FloatingPointError(
+      f"the {name} became {values[0]} by step {step}; a smaller --step_size may help"
+    )

@@ -74,7 +74,7 @@ def test_writes_what_it_measured(tmp_path):
 @pytest.mark.parametrize(
   "arguments, line",
   [
-    (["--methods=ml,mcem"], "--methods=['ml', 'mcem']: takes ml, map, full_vb, not 'mcem'"),
+    (["--methods=ml,mcem"], "--methods=ml,mcem: takes ml, map, full_vb, not 'mcem'"),
     (["--num_data=50"], "--num_data=50: takes from --batch_size=100 to the 1437 training images"),
     (["--estimator=iwae"], "--estimator=iwae: takes elbo_a, elbo_b, sticking_the_landing here"),
     (["--weight_std=0"], "takes a positive number"),

@@ -4,22 +4,24 @@ The step size is tuned first and then held: what is drawn after `warm_up` comes 
 fixed kernel. Chains are written as a leading axis C; they share a step size.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from blackjax.adaptation.step_size import dual_averaging_adaptation
-from blackjax.mcmc import hmc
-from blackjax.mcmc.hmc import HMCInfo, HMCState
 
+from aevb_jax.late import blackjax
 from aevb_jax.types import Array, Key
+
+if TYPE_CHECKING:
+  from blackjax.mcmc.hmc import HMCInfo, HMCState
 
 LogDensity = Callable[[Array], Array]  # z (J,) -> (), in nats, up to a constant
 
 TARGET_ACCEPTANCE = 0.9  # appendix E
 JITTER = 0.2  # of the step size, relative
-_kernel = hmc.build_kernel()
 
 
 class Draws(NamedTuple):
@@ -32,7 +34,7 @@ class Draws(NamedTuple):
 
 def init(log_density: LogDensity, z: Array) -> HMCState:
   """The states of C chains at z, shape (C, J)."""
-  return jax.vmap(lambda z: hmc.init(z, log_density))(z)
+  return jax.vmap(lambda z: blackjax().hmc.init(z, log_density))(z)
 
 
 def transition(
@@ -50,7 +52,8 @@ def transition(
     return jnp.where(value == jnp.inf, jnp.nan, value)
 
   unit_mass = jnp.ones_like(state.position)
-  return _kernel(key, state, proper, step_size, unit_mass, num_leapfrogs)
+  kernel = blackjax().hmc.build_kernel()
+  return kernel(key, state, proper, step_size, unit_mass, num_leapfrogs)
 
 
 def transitions(
@@ -98,7 +101,8 @@ def warm_up(
   Returns:
     The states of the chains with a leading axis C, and the step size, shape ().
   """
-  initial, update, final = dual_averaging_adaptation(target_acceptance)
+  tuner = blackjax().adaptation.step_size.dual_averaging_adaptation
+  initial, update, final = tuner(target_acceptance)
 
   def step(carry, t: Array):
     states, tuning = carry

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from blackjax.diagnostics import psis_weights
 
 from aevb_jax.checks import check_positive
 from aevb_jax.importance import log_mean_exp
+from aevb_jax.late import blackjax
 from aevb_jax.model import log_weight
 from aevb_jax.types import Array, Key, Model, Params
 
@@ -73,7 +73,7 @@ def importance_sampling(
   num_chunks = -(-num_samples // chunk_size)
   log_w = jax.lax.map(chunk, jnp.arange(num_chunks)).reshape(-1)[:num_samples]
   estimate = from_log_weights(log_w)
-  pareto_k = psis_weights(log_w)[1]
+  pareto_k = blackjax().diagnostics.psis_weights(log_w)[1]
   return estimate._replace(diagnostics=estimate.diagnostics | {"pareto_k": pareto_k})
 
 

@@ -1,18 +1,22 @@
 """Monte Carlo EM (appendix E): no encoder, z from the posterior by Hamiltonian Monte Carlo."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from __future__ import annotations
 
-import blackjax
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
-from blackjax.mcmc.hmc import HMCInfo, HMCState
 
 from aevb_jax import hmc
 from aevb_jax.checks import check_continuous, check_positive
+from aevb_jax.late import blackjax
 from aevb_jax.model import log_joint
 from aevb_jax.types import Algorithm, Array, Key, Model, Params, PyTree
+
+if TYPE_CHECKING:
+  from blackjax.mcmc.hmc import HMCInfo, HMCState
 
 ADAPTATION_RATE = 0.5  # of the log step size, per unit of acceptance above its target
 
@@ -174,7 +178,7 @@ def e_step(
     def log_density(z: Array) -> Array:  # log p(z|x; θ) but for log p(x; θ), which z is not in
       return log_joint(model, theta, x, z)
 
-    chain = blackjax.hmc.init(z, log_density)  # anew: θ has changed since the last transition
+    chain = blackjax().hmc.init(z, log_density)  # anew: θ has changed since the last transition
     return hmc.transition(key, chain, log_density, step_size, num_leapfrogs=num_leapfrogs)
 
   return jax.vmap(move)(jax.random.split(key, len(batch)), batch, z)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from blackjax.diagnostics import effective_sample_size, rhat
 
 from aevb_jax import hmc
 from aevb_jax.annealing import Path, anneal_from_start, make_path, sigmoid_temperatures
 from aevb_jax.checks import check_positive
 from aevb_jax.families import DiagonalGaussian, diagonal_gaussian, distribution
 from aevb_jax.hmc import LogDensity
+from aevb_jax.late import blackjax
 from aevb_jax.marginal import LogLikelihood, from_log_weights
 from aevb_jax.types import Array, Distribution, Key, Model, Params
 
@@ -147,14 +147,15 @@ def reciprocal_importance_sampling(
   largest = jnp.max(log_terms)
   terms = jnp.exp(log_terms - largest)
   of_chains = jnp.mean(terms, axis=1)
+  diagnostics = blackjax().diagnostics
   return LogLikelihood(
     value=-largest - jnp.log(jnp.mean(of_chains)),
     standard_error=jnp.std(of_chains, ddof=1) / math.sqrt(num_chains) / jnp.mean(of_chains),
     diagnostics={
       "acceptance": draws.acceptance,
-      "r_hat": jnp.max(jax.vmap(rhat, in_axes=2)(draws.z)),
+      "r_hat": jnp.max(jax.vmap(diagnostics.rhat, in_axes=2)(draws.z)),
       "annealing_ess": jnp.min(annealing_ess),
-      "ess": effective_sample_size(terms),
+      "ess": diagnostics.effective_sample_size(terms),
       "num_divergent": draws.num_divergent,
     },
   )

@@ -36,6 +36,14 @@ def run(main: Callable[[], None]) -> None:
     if len(argv) > 1:
       fail(f"unexpected argument {argv[1]!r}; flags are written --name=value", 2)
     show_log()
+    sys.exit(status_of(main))
+
+  app.run(checked, flags_parser=parse)
+
+
+def status_of(main: Callable[[], None]) -> int:
+  """Runs `main` and says in a line what the user got wrong; the status to exit with."""
+  try:
     try:
       main()
     except UsageError as error:
@@ -44,8 +52,9 @@ def run(main: Callable[[], None]) -> None:
       fail(f"--dataset={flags.FLAGS.dataset}: {error}", 2)
     except KeyboardInterrupt:
       fail("interrupted", 130)
-
-  app.run(checked, flags_parser=parse)
+  except SystemExit as stop:
+    return stop.code or 0
+  return 0
 
 
 def show_log() -> None:

@@ -1,0 +1,104 @@
+"""A process that is watched, since JAX's distributed runtime ends one without a word of Python.
+
+When another process of the cluster dies, or does not come, the C++ client of
+jax.distributed writes a stack trace and aborts. Python hears of none of it, so
+what runs is a child, and its parent says in one line what happened.
+"""
+
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import BinaryIO, NamedTuple
+
+# What Google's log begins with, and the files of the distributed runtime.
+LOG_LINE = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ (\w+)\.(?:cc|h):\d+\] ")
+RUNTIME = re.compile(rb"coordination_service\w*|client|preemption_sync_manager|add_port")
+FATAL = b"the JAX distributed service detected fatal errors"
+LEFT_ALONE = os.EX_TEMPFAIL  # for `body` to return when it finds by itself that another is gone
+FORK = multiprocessing.get_context("fork")
+
+
+class Ending(NamedTuple):
+  status: int  # to exit with: the child's, or 128 + the signal that killed it
+  alone: bool  # it ended since other processes did not come, or are gone
+
+
+def run_watched(body: Callable[[], int]) -> Ending:
+  """Runs `body` in a child of this process, in a group of its own, and waits for it.
+
+  The child must be made before JAX has a backend and with it threads. It has the
+  standard streams of this process. What libraries other than Python's write to
+  standard error comes through a pipe, less what the distributed runtime logs,
+  unless the child crashes for another reason. SIGINT and SIGTERM are passed on.
+  A child whose parent is gone ends at once.
+
+  Args:
+    body: returns the status to exit with; the child leaves without atexit handlers.
+
+  Returns:
+    How it ended, where that has not been printed yet in a line of its own.
+  """
+  reading, writing = os.pipe()
+  child = FORK.Process(target=_child, args=(body, reading, writing))
+  child.start()
+  os.close(writing)
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: os.kill(child.pid, number))
+  withheld = []
+  pump = threading.Thread(target=_pass_on, args=(open(reading, "rb"), withheld), daemon=True)
+  pump.start()
+  child.join()
+  pump.join(timeout=2)  # a grandchild may still hold the pipe
+  aborted = child.exitcode < 0 and any(FATAL in line for line in withheld)
+  if aborted or child.exitcode == LEFT_ALONE:
+    return Ending(LEFT_ALONE, True)
+  if child.exitcode < 0:
+    _write(b"".join(withheld))
+    print(f"error: ended by {signal.Signals(-child.exitcode).name}", file=sys.stderr)
+    return Ending(128 - child.exitcode, False)
+  return Ending(child.exitcode, False)
+
+
+def _child(body: Callable[[], int], reading: int, writing: int) -> None:
+  os.close(reading)
+  os.setpgid(0, 0)  # a terminal's interrupt comes once, from the parent
+  for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, 0)):
+    signal.signal(number, handler)
+  sys.stderr = open(os.dup(2), "w", buffering=1)
+  os.dup2(writing, 2)
+  os.close(writing)
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+  status = 1
+  try:
+    status = body()
+  finally:
+    # Not by way of atexit, where JAX would wait for the other processes.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _end_with_parent() -> None:
+  multiprocessing.parent_process().join()
+  os._exit(1)
+
+
+def _pass_on(pipe: BinaryIO, withheld: list[bytes]) -> None:
+  """Writes to standard error what comes, but keeps what the distributed runtime logs."""
+  of_runtime = False
+  for line in pipe:
+    if start := LOG_LINE.match(line):
+      of_runtime = bool(RUNTIME.fullmatch(start[1]))
+    if of_runtime:
+      withheld.append(line)
+    else:
+      _write(line)
+
+
+def _write(text: bytes) -> None:
+  sys.stderr.buffer.write(text)
+  sys.stderr.buffer.flush()

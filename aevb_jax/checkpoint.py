@@ -21,6 +21,9 @@ def saver(directory: pathlib.Path) -> Iterator[Callable[[int, PyTree], None]]:
 
   It returns when the state has left the device and writes in the background; leaving the
   context waits until everything is on disk.
+
+  Of several processes, each has to call it, with arrays of a mesh of them all and a
+  directory that all of them see.
   """
   import orbax.checkpoint as ocp
 
@@ -73,8 +76,9 @@ def restore(
     directory: as given to `saver`.
     like: a tree of the same structure, of arrays or `jax.ShapeDtypeStruct`s, such as
       `jax.eval_shape(algorithm.init, key)`.
-    sharding: where to put it, such as `Shardings.replicated`; None for this process's first
-      device.
+    sharding: of every array of the state, such as `Shardings.replicated`; None for this
+      process's first device. Of several processes each has to call this, with a sharding
+      over all of theirs.
 
   Raises:
     CheckpointError: if there is none, it cannot be read, or it is not of this structure

@@ -140,8 +140,11 @@ def _meet() -> None:
       heartbeat_timeout_seconds=FLAGS.host_timeout,
       shutdown_timeout_seconds=WEEK,  # the first may be long at what it does alone
     )
-  except ValueError as error:  # nothing found
-    raise UsageError("coordinator_address", f"{error} Give HOST:PORT instead") from error
+  except ValueError as error:
+    raise UsageError(
+      "coordinator_address",
+      "finds no cluster here (SLURM, Open MPI, Kubernetes, TPU pod); give HOST:PORT",
+    ) from error
   except jax.errors.JaxRuntimeError as error:
     raise UsageError(
       "coordinator_address", f"cannot be listened at; is the port in use? ({error})"
@@ -152,7 +155,7 @@ def _describe_wait() -> str:
   who = "" if FLAGS.coordinator_address == "auto" else f" {FLAGS.num_processes}"
   return (
     f"--coordinator_address={FLAGS.coordinator_address}: not all{who} processes came there "
-    f"within {FLAGS.init_timeout} s (--init_timeout)"
+    f"within {FLAGS.init_timeout} s (--init_timeout), each with an id of its own"
   )
 
 

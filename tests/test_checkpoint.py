@@ -91,6 +91,17 @@ def test_a_state_of_another_device_and_a_broken_one(tmp_path):
     checkpoint.restore(tmp_path, shapes(algorithm()))
 
 
+def test_comes_back_to_the_devices_asked_for(tmp_path):
+  state = algorithm().init(jax.random.key(0))
+  with checkpoint.saver(tmp_path) as save:
+    save(1, state)
+  mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  restored = checkpoint.restore(tmp_path, shapes(algorithm()), everywhere)
+  assert_same(restored, state)
+  assert all(leaf.sharding == everywhere for leaf in jax.tree.leaves(restored))
+
+
 def test_refuses_the_state_of_another_model(tmp_path):
   with checkpoint.saver(tmp_path) as save:
     save(1, algorithm().init(jax.random.key(0)))

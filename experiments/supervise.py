@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple
 # What Google's log begins with, and the files of the distributed runtime.
 LOG_LINE = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ (\w+)\.(?:cc|h):\d+\] ")
 RUNTIME = re.compile(rb"coordination_service\w*|client|preemption_sync_manager|add_port")
+CHATTER = b"[Gloo] Rank "  # at each connection
 FATAL = b"the JAX distributed service detected fatal errors"
 LEFT_ALONE = os.EX_TEMPFAIL  # for `body` to return when it finds by itself that another is gone
 FORK = multiprocessing.get_context("fork")
@@ -31,9 +32,9 @@ def run_watched(body: Callable[[], int]) -> Ending:
   """Runs `body` in a child of this process, in a group of its own, and waits for it.
 
   The child must be made before JAX has a backend and with it threads. It has the
-  standard streams of this process. What libraries other than Python's write to
-  standard error comes through a pipe, less what the distributed runtime logs,
-  unless the child crashes for another reason. SIGINT and SIGTERM are passed on.
+  standard streams of this process. What is written to them not by Python comes through
+  a pipe to standard error, less what the distributed runtime logs, unless the
+  child crashes for another reason. SIGINT and SIGTERM are passed on.
   A child whose parent is gone ends at once.
 
   Args:
@@ -68,7 +69,8 @@ def _child(body: Callable[[], int], reading: int, writing: int) -> None:
   os.setpgid(0, 0)  # a terminal's interrupt comes once, from the parent
   for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, 0)):
     signal.signal(number, handler)
-  sys.stderr = open(os.dup(2), "w", buffering=1)
+  sys.stdout, sys.stderr = (open(os.dup(n), "w", buffering=1) for n in (1, 2))
+  os.dup2(writing, 1)
   os.dup2(writing, 2)
   os.close(writing)
   threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -95,7 +97,7 @@ def _pass_on(pipe: BinaryIO, withheld: list[bytes]) -> None:
       of_runtime = bool(RUNTIME.fullmatch(start[1]))
     if of_runtime:
       withheld.append(line)
-    else:
+    elif not line.startswith(CHATTER):
       _write(line)
 
 

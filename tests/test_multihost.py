@@ -1,0 +1,123 @@
+"""Training in several processes on this machine: the numbers of one, whatever becomes of them."""
+
+import csv
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHORT = ["--hidden_dim=20", "--num_examples=2000", "--eval_every=500", "--num_importance_samples=2"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def caches(tmp_path_factory):
+  """Keeps compiled programs and decoded arrays away from the user's own."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("VENV_PYTHON", sys.executable)
+    yield
+
+
+def train(*arguments):
+  command = [sys.executable, "-m", "experiments.train", *SHORT, *arguments]
+  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def multihost(*arguments):
+  """A run in two processes, in a process group of its own."""
+  command = ["bash", "scripts/multihost.sh", "2", *SHORT, *arguments]
+  pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)
+
+
+def rows(workdir):
+  """metrics.csv but for the time it took, and the names of its columns."""
+  with open(workdir / "metrics.csv") as file:
+    names, *table = csv.reader(file)
+  return names[:-1], np.asarray(table, float)[:, :-1]
+
+
+def assert_same_metrics(workdir, other):
+  names, table = rows(workdir)
+  assert rows(other)[0] == names
+  np.testing.assert_allclose(rows(other)[1], table, rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+  """The run by one process."""
+  workdir = tmp_path_factory.mktemp("runs") / "alone"
+  result = train(f"--workdir={workdir}")
+  assert result.returncode == 0, result.stderr
+  return workdir
+
+
+@pytest.mark.parametrize("how", [[], ["--max_resident_mb=0"]], ids=["resident", "streamed"])
+def test_two_processes_train_as_one(alone, tmp_path, how):
+  workdir = tmp_path / "run"
+  process = multihost(*how, f"--workdir={workdir}")
+  output, errors = process.communicate(timeout=300)
+  assert process.returncode == 0, errors
+  assert errors == ""
+  assert len(rows(alone)[1]) == 4
+  assert_same_metrics(alone, workdir)
+  flags = (workdir / "flags.txt").read_text()
+  assert "process" not in flags and "coordinator" not in flags
+  assert output.count("test bound") == 5  # of the first process alone: four rows, and the end
+  files = {path.name for path in workdir.iterdir()}
+  assert {path.name for path in alone.iterdir()} - files == {
+    path.name for path in alone.iterdir() if path.name.startswith("events")
+  } - files
+
+
+def wait_for_rows(workdir, number):
+  deadline = time.monotonic() + 120
+  while time.monotonic() < deadline:
+    if (workdir / "metrics.csv").exists() and len(rows(workdir)[1]) >= number:
+      return
+    time.sleep(0.05)
+  raise TimeoutError
+
+
+def processes_of(group):
+  """The numbers of the processes of a session, and the id of each in the cluster."""
+  for path in pathlib.Path("/proc").glob("[0-9]*"):
+    try:
+      arguments = (path / "cmdline").read_bytes().decode().split("\0")
+      session = os.getsid(int(path.name))
+    except (OSError, ProcessLookupError):
+      continue
+    ids = [a.split("=")[1] for a in arguments if a.startswith("--process_id=")]
+    if session == group and ids and int(path.name) != group:
+      yield int(path.name), int(ids[0])
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_when_a_host_dies_the_others_stop(tmp_path):
+  long = ["--num_examples=100000000", "--host_timeout=5", f"--workdir={tmp_path / 'run'}"]
+  process = multihost(*long)
+  wait_for_rows(tmp_path / "run", 2)
+  for pid, process_id in processes_of(process.pid):
+    if process_id == 1:
+      os.kill(pid, signal.SIGKILL)
+  began = time.monotonic()
+  _, errors = process.communicate(timeout=60)
+  assert time.monotonic() - began < 15
+  assert process.returncode == os.EX_TEMPFAIL
+  assert "lost another of the processes" in errors
+  assert "Traceback" not in errors and "stack trace" not in errors
+
+
+def test_a_directory_of_another_run_stops_all(alone):
+  process = multihost("--batch_size=50", f"--workdir={alone}")
+  _, errors = process.communicate(timeout=60)
+  assert process.returncode == 2
+  first, second = sorted(errors.splitlines())
+  assert first.startswith(f"error: --workdir={alone}: holds a run with other flags")
+  assert "lost another of the processes" in second

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-SHORT = ["--hidden_dim=20", "--num_examples=2000", "--eval_every=500", "--num_importance_samples=2"]
+SHORT = ["--hidden_dim=20", "--latent_dim=3", "--num_importance_samples=0"]
+SHORT += ["--num_examples=10000", "--eval_every=500"]
+NUM_ROWS = 20
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,6 +24,11 @@ def caches(tmp_path_factory):
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     patch.setenv("VENV_PYTHON", sys.executable)
     yield
+
+
+needs_proc = pytest.mark.skipif(
+  not pathlib.Path("/proc").is_dir(), reason="looks for processes in /proc"
+)
 
 
 def train(*arguments):
@@ -40,7 +47,7 @@ def rows(workdir):
   """metrics.csv but for the time it took, and the names of its columns."""
   with open(workdir / "metrics.csv") as file:
     names, *table = csv.reader(file)
-  return names[:-1], np.asarray(table, float)[:, :-1]
+  return names[:-1], np.asarray([row[:-1] for row in table], float)
 
 
 def assert_same_metrics(workdir, other):
@@ -65,21 +72,18 @@ def test_two_processes_train_as_one(alone, tmp_path, how):
   output, errors = process.communicate(timeout=300)
   assert process.returncode == 0, errors
   assert errors == ""
-  assert len(rows(alone)[1]) == 4
+  assert len(rows(alone)[1]) == NUM_ROWS
   assert_same_metrics(alone, workdir)
   flags = (workdir / "flags.txt").read_text()
   assert "process" not in flags and "coordinator" not in flags
-  assert output.count("test bound") == 5  # of the first process alone: four rows, and the end
-  files = {path.name for path in workdir.iterdir()}
-  assert {path.name for path in alone.iterdir()} - files == {
-    path.name for path in alone.iterdir() if path.name.startswith("events")
-  } - files
+  assert output.count("test bound") == NUM_ROWS + 1  # of the first process alone
 
 
 def wait_for_rows(workdir, number):
   deadline = time.monotonic() + 120
   while time.monotonic() < deadline:
-    if (workdir / "metrics.csv").exists() and len(rows(workdir)[1]) >= number:
+    file = workdir / "metrics.csv"
+    if file.exists() and file.read_text().count("\n") > number:
       return
     time.sleep(0.05)
   raise TimeoutError
@@ -98,20 +102,41 @@ def processes_of(group):
       yield int(path.name), int(ids[0])
 
 
-@pytest.mark.skipif(not pathlib.Path("/proc").is_dir(), reason="looks for processes in /proc")
-def test_when_a_host_dies_the_others_stop(tmp_path):
-  long = ["--num_examples=100000000", "--host_timeout=5", f"--workdir={tmp_path / 'run'}"]
-  process = multihost(*long)
-  wait_for_rows(tmp_path / "run", 2)
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+  """A run whose second host is killed after some rows, and metrics.csv as it was then."""
+  workdir = tmp_path_factory.mktemp("runs") / "broken"
+  process = multihost("--host_timeout=5", f"--workdir={workdir}")
+  wait_for_rows(workdir, 2)
   for pid, process_id in processes_of(process.pid):
     if process_id == 1:
       os.kill(pid, signal.SIGKILL)
   began = time.monotonic()
   _, errors = process.communicate(timeout=60)
-  assert time.monotonic() - began < 15
-  assert process.returncode == os.EX_TEMPFAIL
+  seconds = time.monotonic() - began
+  return workdir, (workdir / "metrics.csv").read_text(), process.returncode, errors, seconds
+
+
+@needs_proc
+def test_when_a_host_dies_the_others_stop(broken):
+  _, metrics, status, errors, seconds = broken
+  assert metrics.count("\n") < 1 + NUM_ROWS
+  assert status == os.EX_TEMPFAIL
   assert "lost another of the processes" in errors
   assert "Traceback" not in errors and "stack trace" not in errors
+  assert seconds < 15
+
+
+@needs_proc
+@pytest.mark.xfail(reason="a run does not go on from its checkpoint yet", strict=True)
+def test_a_restart_goes_on(alone, broken):
+  workdir, metrics, *_ = broken
+  process = multihost(f"--workdir={workdir}")
+  _, errors = process.communicate(timeout=120)
+  assert process.returncode == 0, errors
+  assert_same_metrics(alone, workdir)
+  first = metrics.splitlines()[1]  # to the seconds it took: it was not computed again
+  assert (workdir / "metrics.csv").read_text().splitlines()[1] == first
 
 
 def test_a_directory_of_another_run_stops_all(alone):

@@ -61,10 +61,8 @@ def latest_step(directory: pathlib.Path) -> int | None:
   """The step of the last state saved in `directory`, or None."""
   import orbax.checkpoint as ocp
 
-  if not directory.is_dir():
-    return None
-  with ocp.CheckpointManager(directory.absolute()) as manager:
-    return manager.latest_step()
+  # Not by a manager: to make one is a meeting of all processes.
+  return max(ocp.utils.checkpoint_steps(directory), default=None) if directory.is_dir() else None
 
 
 def restore(

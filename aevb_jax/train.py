@@ -123,7 +123,7 @@ def _update_from_pixels(
       keys = jax.vmap(functools.partial(jax.random.fold_in, static_key))(minibatch.index)
     batch = jax.vmap(preprocess)(constrain(keys, sharding), minibatch.pixels)
     state, metrics = algorithm.update(state, batch, minibatch.index)
-    return constrain(state, replicated_on(sharding)), metrics
+    return constrain((state, metrics), replicated_on(sharding))
 
   return update
 

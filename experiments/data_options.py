@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 from aevb_jax import array_cache, data, preprocess
 from aevb_jax.minibatches import Source, blocks
 from aevb_jax.sharding import Shardings
-from aevb_jax.types import Key, NotPreparedError, Preprocess
+from aevb_jax.types import Array, Key, NotPreparedError, Preprocess
 from experiments.command import CACHE, UsageError
 
 FLAGS = flags.FLAGS
@@ -177,19 +177,23 @@ def make_pixels(images: data.ImageData, shardings: Shardings | None = None) -> P
   draws = jax.random.fold_in(jax.random.key(BINARIZATION_SEED), 2**20)
   train_draw, test_draw = jax.random.split(draws)
   streamed = not fits_device(images)
-  replicated, evaluation = (
-    (shardings.replicated, shardings.evaluation) if shardings else (None, None)
-  )
   return Pixels(
-    train=images.train if streamed else jax.device_put(np.asarray(images.train), replicated),
+    train=images.train if streamed else _to_devices(np.asarray(images.train), shardings),
     test=images.test,
     streamed=streamed,
     preprocess=functions[FLAGS.binarization],
     static_key=train_draw if FLAGS.binarization == "static" else None,
     train_draw=train_draw,
     test_draw=test_draw,
-    sharding=evaluation,
+    sharding=shardings and shardings.evaluation,
   )
+
+
+def _to_devices(pixels: np.ndarray, shardings: Shardings | None) -> Array:
+  """The same on every device, whichever process it belongs to."""
+  if shardings is None:
+    return jax.device_put(pixels)
+  return jax.make_array_from_process_local_data(shardings.replicated, pixels)
 
 
 def real_valued() -> bool:

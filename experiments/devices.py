@@ -27,12 +27,24 @@ def share(num_members: int) -> Shardings:
   number = FLAGS.num_devices or len(devices)
   if number > len(devices):
     raise UsageError("num_devices", f"takes at most the {len(devices)} there are")
+  if number < len(devices) and jax.process_count() > 1:
+    raise UsageError("num_devices", f"takes all {len(devices)} of several processes")
   shardings = make_shardings(devices[:number], num_members)
   sharing = shardings.devices_per_member
   if FLAGS.batch_size % sharing:
     nearest = " or ".join(map(str, nearest_multiples(FLAGS.batch_size, sharing)))
     raise UsageError("batch_size", f"{sharing} devices cannot share it evenly; {nearest} they can")
   return shardings
+
+
+def check_streamed(streamed: bool, num_members: int) -> None:
+  """Refuses what the members of a sweep would have to read on every host.
+
+  Raises:
+    UsageError: for a sweep over data that are streamed to several processes.
+  """
+  if streamed and num_members > 1 and jax.process_count() > 1:
+    raise UsageError("max_resident_mb", "must hold the training set of a sweep in many processes")
 
 
 def describe(shardings: Shardings) -> str:

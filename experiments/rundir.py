@@ -20,7 +20,17 @@ from experiments.sweeps import SWEPT
 FLAGS = flags.FLAGS
 
 # These say where things are and how they are read, not what is computed.
-NOT_WRITTEN = ("workdir", "compilation_cache_dir", "array_cache_dir", "num_devices")
+NOT_WRITTEN = (
+  "workdir",
+  "compilation_cache_dir",
+  "array_cache_dir",
+  "num_devices",
+  "coordinator_address",
+  "num_processes",
+  "process_id",
+  "init_timeout",
+  "host_timeout",
+)
 CHECKPOINTS = "checkpoints"  # the directory of them in that of a run
 NOT_COMPARED = ("data_dir", "manual_dir", "mirror", "max_resident_mb")
 PICTURES = (

@@ -18,6 +18,7 @@ last evaluation.
 """
 
 import contextlib
+import functools
 import pathlib
 import sys
 import time
@@ -30,6 +31,7 @@ from aevb_jax import checkpoint
 from aevb_jax.data import ImageData
 from aevb_jax.types import Model, PyTree
 from experiments import (
+  cluster,
   command,
   data_options,
   devices,
@@ -49,6 +51,7 @@ from experiments.training import Keys, Run, Timing
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(learners)
 flags.adopt_module_key_flags(devices)
+flags.adopt_module_key_flags(cluster)
 flags.adopt_module_key_flags(training)
 
 flags.DEFINE_string(
@@ -57,23 +60,27 @@ flags.DEFINE_string(
 
 
 def main() -> None:
-  started = time.perf_counter()
-  commit = rundir.git_commit()  # of the code that runs, whatever becomes of it meanwhile
   learners.settle(sweep=True)
   members = sweeps.members()
+  cluster.run(functools.partial(train_members, members))
+
+
+def train_members(members: list[Member]) -> None:
+  """The main job, in each of the processes that share it; the first alone writes and prints."""
+  started = time.perf_counter()
+  commit = rundir.git_commit()  # of the code that runs, whatever becomes of it meanwhile
   shardings = devices.share(len(members))
   images = options.load_images()
   model = options.make_model(images)
   with members[0].as_flags():
     learning = learners.LEARNERS[FLAGS.algorithm](model, images)
-  if FLAGS.workdir is None:
-    FLAGS.workdir = f"runs/{data_options.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
-  workdir = rundir.open_workdir(flags_of_run(), keep_unfinished=True)
+  workdir = open_workdir()
   print(
     f"{data_options.describe_pixels()}: {len(images.train)} training and {len(images.test)} test "
     f"images, on {devices.describe(shardings)}"
   )
   pixels = data_options.make_pixels(images, shardings)
+  devices.check_streamed(pixels.streamed, len(members))
   checkpoints = workdir / rundir.CHECKPOINTS
   step = checkpoint.latest_step(checkpoints) or 0
   with contextlib.ExitStack() as stack:
@@ -93,8 +100,23 @@ def main() -> None:
     with run.member.as_flags():
       state = training.state_of(trained, i)
       finish(run, state, trained.timing, learning, model, images, pixels, started, commit)
-  if runs[0].name:
+  if runs[0].name and cluster.is_first():
     sweep_report.write(workdir, runs, trained.runs)
+
+
+def open_workdir() -> pathlib.Path:
+  """The directory of the run, which the first process makes, or refuses to make."""
+  if FLAGS.workdir is None:
+    if jax.process_count() > 1:
+      raise UsageError("workdir", "names a directory that all processes see")
+    FLAGS.workdir = f"runs/{data_options.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
+  if cluster.is_first():
+    rundir.open_workdir(flags_of_run(), keep_unfinished=True)
+  cluster.wait_for_all("workdir")
+  workdir = pathlib.Path(FLAGS.workdir).expanduser()
+  if not (workdir / "flags.txt").exists():
+    raise UsageError("workdir", "is not the same directory to all processes")
+  return workdir
 
 
 def flags_of_run() -> list[flags.Flag]:
@@ -112,7 +134,7 @@ def open_run(
 ) -> Run:
   """The run of a member, with the rows of its metrics up to the step it goes on from."""
   directory = workdir / member.name
-  if member.name:
+  if member.name and cluster.is_first():
     directory.mkdir(exist_ok=True)
     with member.as_flags():
       rundir.write_text(directory / "flags.txt", rundir.flags_text(flags_of_run()))
@@ -120,7 +142,10 @@ def open_run(
   keys = Keys(*jax.random.split(train_key, 3), likelihood_key, picture_key)
   rows = rundir.read_metrics(directory, step)
   columns = ("step", "examples_seen", "evaluations", *columns, "seconds")
-  write_row = stack.enter_context(rundir.metrics_writer(directory, columns, rows))
+  if cluster.is_first():
+    write_row = stack.enter_context(rundir.metrics_writer(directory, columns, rows))
+  else:
+    write_row = lambda row: None
   return Run(member, member.name, directory, keys, rows, write_row)
 
 
@@ -139,9 +164,11 @@ def finish(
   if run.name:
     with checkpoint.saver(run.directory / rundir.CHECKPOINTS) as save:
       save(run.rows[-1]["step"], state)
+  results, lines = learning.judge(run.keys.likelihood, state.params, pixels, run.rows[-1])
+  if not cluster.is_first():
+    return
   params = jax.tree.map(np.asarray, state.params)
   pictures.draw_pictures(run.directory, run.keys.picture, model, params, images, pixels, run.rows)
-  results, lines = learning.judge(run.keys.likelihood, state.params, pixels, run.rows[-1])
   speed = dict(
     steps_per_second=timing.num_steps / timing.train_seconds if timing.num_steps else None,
     compile_seconds=timing.compile_seconds,

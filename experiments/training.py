@@ -158,9 +158,10 @@ def train_until(
 
   seconds, recent = 0.0, []
   earlier = runs[0].rows[-1]["seconds"] if runs[0].rows else 0.0
+  hidden = None if jax.process_index() == 0 else True  # None: where there is no terminal
   samples = dict(total=end * FLAGS.batch_size, initial=step * FLAGS.batch_size)
   with (
-    tqdm(**samples, unit=" samples", unit_scale=True, disable=None) as bar,
+    tqdm(**samples, unit=" samples", unit_scale=True, disable=hidden) as bar,
     program.feed(pixels, keys, chunks, step, shardings) as data,
   ):
     upcoming = next(data, None)
@@ -169,7 +170,8 @@ def train_until(
       states, metrics = fit_chunk[chunk](states, keys, upcoming, static_key=pixels.static_key)
       upcoming = next(data, None)  # read while the devices train
       # The host waits here, once per chunk.
-      climbed = np.atleast_1d(np.asarray(metrics[learning.objective]).mean(-1))
+      metrics = jax.tree.map(np.asarray, jax.device_put(metrics, shardings.replicated))
+      climbed = np.atleast_1d(metrics[learning.objective].mean(-1))
       seconds += time.perf_counter() - began
       step += chunk
       recent.append(metrics)

@@ -44,6 +44,8 @@ flags.DEFINE_integer(
   lower_bound=2,
 )
 
+# What the errors of a closed connection name: the collectives of CPUs, barriers of checkpoints.
+CONNECTIONS = ("Gloo", "CoordinationService", "coordination service")
 WEEK = 7 * 24 * 3600  # seconds
 
 
@@ -119,10 +121,11 @@ def _take_part(body: Callable[[], None], met) -> int:
 
   try:
     return command.status_of(in_step)
-  except Exception as error:
-    if "Gloo" in str(error):  # a connection of the collectives of CPUs was closed
+  except Exception:
+    trace = traceback.format_exc()
+    if any(name in trace for name in CONNECTIONS):
       return supervise.LEFT_ALONE
-    traceback.print_exc()
+    sys.stderr.write(trace)
     return 1
 
 

@@ -6,6 +6,7 @@ from aevb_jax.annealing import (
   annealed_importance_sampling,
   bidirectional_monte_carlo,
 )
+from aevb_jax.convolutions import conv, conv_transpose
 from aevb_jax.estimators import (
   draw,
   elbo_a,
@@ -41,6 +42,7 @@ from aevb_jax.marginal import LogLikelihood, importance_sampling
 from aevb_jax.mcem import mcem
 from aevb_jax.minibatches import Minibatch, stream
 from aevb_jax.model import (
+  conv_vae,
   fair_coins,
   init_params,
   log_joint,
@@ -49,7 +51,7 @@ from aevb_jax.model import (
   simulate,
   standard_normal,
 )
-from aevb_jax.networks import MLP, conditional
+from aevb_jax.networks import MLP, ConvDecoder, ConvEncoder, conditional
 from aevb_jax.objectives import beta_weighted, floored_kl, free_bits, kl_warmup
 from aevb_jax.preprocess import binarize, dequantize, scale, threshold
 from aevb_jax.reciprocal import (

@@ -1,5 +1,6 @@
 """The generative model, its recognition model, and the densities they define."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -13,7 +14,14 @@ from aevb_jax.families import (
   diagonal_gaussian,
   distribution,
 )
-from aevb_jax.networks import MLP, Initializer, conditional
+from aevb_jax.networks import (
+  MLP,
+  ConvDecoder,
+  ConvEncoder,
+  Initializer,
+  check_room,
+  conditional,
+)
 from aevb_jax.types import Array, Conditional, Distribution, Family, Key, Model, Params, PyTree
 
 
@@ -38,6 +46,7 @@ def mlp_vae(
   prior: Callable[[int], Distribution] = standard_normal,
   kernel_init: Initializer = nn.initializers.lecun_normal(),
   bias_init: Initializer = nn.initializers.zeros_init(),
+  dtype: jnp.dtype | None = None,
 ) -> Model:
   """The variational auto-encoder of section 3 and appendix C.
 
@@ -57,18 +66,70 @@ def mlp_vae(
     prior: J -> p(z).
     kernel_init: initializer of the weight matrices.
     bias_init: initializer of the biases.
+    dtype: what the operands of matrix products are rounded to, such as `jnp.bfloat16`;
+      None for no rounding.
   """
 
   layers = (hidden_dim,) if isinstance(hidden_dim, int) else tuple(hidden_dim)
 
   def network(layers: Sequence[int], family: Family, input_size: int) -> Conditional:
-    module = MLP(layers, family.sizes, kernel_init=kernel_init, bias_init=bias_init)
+    module = MLP(layers, family.sizes, kernel_init=kernel_init, bias_init=bias_init, dtype=dtype)
     return conditional(module, family, input_size)
 
   return Model(
     prior=lambda theta: prior(latent_dim),
     decoder=network(layers[::-1], likelihood, latent_dim),
     encoder=network(layers, posterior(latent_dim), data_dim),
+  )
+
+
+def conv_vae(
+  likelihood: Family,
+  *,
+  image_shape: tuple[int, int, int],
+  latent_dim: int,
+  widths: Sequence[int] = (32, 64),
+  posterior: Callable[[int], Family] = diagonal_gaussian,
+  prior: Callable[[int], Distribution] = standard_normal,
+  kernel_init: Initializer = nn.initializers.lecun_normal(),
+  bias_init: Initializer = nn.initializers.zeros_init(),
+  dtype: jnp.dtype | None = None,
+) -> Model:
+  """The convolutional variational auto-encoder of TensorFlow's tutorial, for any images.
+
+  Of `mlp_vae` it differs in the networks alone, `ConvEncoder` and `ConvDecoder`: x is
+  one flattened image, shape (H·W·C,).
+
+  Args:
+    likelihood: of x, with heads as large as x, such as `bernoulli(D)`.
+    image_shape: (H, W, C), with H·W·C = D.
+    latent_dim: J.
+    widths: channels after each convolution of stride 2, in the order of the encoder,
+      which the decoder reverses.
+    posterior: J -> family of z given x.
+    prior: J -> p(z).
+    kernel_init: initializer of the kernels and weight matrices.
+    bias_init: initializer of the biases.
+    dtype: what the operands of products are rounded to; None for no rounding.
+
+  Raises:
+    ValueError: if the likelihood is of something else than such an image, or the
+      image has not room for as many layers.
+  """
+  data_dim, family = math.prod(image_shape), posterior(latent_dim)
+  if set(likelihood.sizes) != {data_dim}:
+    raise ValueError(
+      f"the likelihood takes heads of {likelihood.sizes} numbers; an image {image_shape} "
+      f"has {data_dim}"
+    )
+  how = dict(kernel_init=kernel_init, bias_init=bias_init, dtype=dtype)
+  decoder = ConvDecoder(image_shape, len(likelihood.sizes), tuple(widths[::-1]), **how)
+  encoder = ConvEncoder(image_shape, family.sizes, tuple(widths), **how)
+  check_room(image_shape, len(widths))
+  return Model(
+    prior=lambda theta: prior(latent_dim),
+    decoder=conditional(decoder, likelihood, latent_dim),
+    encoder=conditional(encoder, family, data_dim),
   )
 
 

@@ -2,10 +2,12 @@
 
 import math
 import os
+import sys
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import flags
@@ -14,7 +16,7 @@ from aevb_jax import data, optimizers
 from aevb_jax.aevb import aevb, gaussian_weight_prior
 from aevb_jax.families import bernoulli, diagonal_gaussian
 from aevb_jax.mcem import mcem
-from aevb_jax.model import fair_coins, mlp_vae, standard_normal
+from aevb_jax.model import conv_vae, fair_coins, mlp_vae, standard_normal
 from aevb_jax.score_function import (
   Baseline,
   constant_baseline,
@@ -37,7 +39,9 @@ LATENTS = {
 }
 OPTIMIZERS = {"adagrad": optimizers.adagrad, "adam": optimizers.adam, "sgd": optimizers.sgd}
 
-# Sections 5 and C; what the paper leaves open is settled as its first author's code does.
+# paper: sections 5 and C; what the paper leaves open is settled as its first author's code does.
+# article: the convolutional VAE of an article that retells it. Its standard deviation is
+# softplus(head) + 1e-8; here the head is a log-variance, as in every model of this package.
 PRESETS = {
   "paper": dict(
     binarization="none",
@@ -50,10 +54,29 @@ PRESETS = {
     step_size=0.02,
     init="0.1",
     weight_prior=1.0,
-  )
+  ),
+  "article": dict(
+    model="conv",
+    binarization="threshold",
+    latent_dim=2,
+    hidden_dim=["32", "64"],
+    estimator="elbo_b",
+    num_samples=1,
+    batch_size=32,
+    optimizer="adam",
+    step_size=1e-4,
+  ),
 }
+DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}  # None: nothing is rounded
+HIDDEN_DIMS = {"mlp": ["500"], "conv": ["32", "64"]}  # by --model
 
-flags.DEFINE_enum("model", "mlp", ["mlp"], "mlp: tanh layers on each side (appendix C).")
+flags.DEFINE_enum(
+  "model",
+  "mlp",
+  list(HIDDEN_DIMS),
+  "mlp: tanh layers on each side (appendix C); conv: 3x3 convolutions of stride 2 and ReLUs, "
+  "transposed ones in the decoder.",
+)
 flags.DEFINE_enum(
   "likelihood", "bernoulli", ["bernoulli", "gaussian"], "p(x|z): appendix C.1 or C.2."
 )
@@ -75,7 +98,24 @@ flags.DEFINE_enum(
   "q(z|x) and p(z): N(0, I), or fair coins for binary latents.",
 )
 flags.DEFINE_list(
-  "hidden_dim", ["500"], "Hidden units of encoder and decoder; 200,200 for two layers of each."
+  "hidden_dim",
+  HIDDEN_DIMS["mlp"],
+  "Hidden units of encoder and decoder, 200,200 for two layers of each; of --model=conv the "
+  "channels of each convolution of the encoder, by default 32,64. The decoder reverses them.",
+)
+flags.DEFINE_enum(
+  "compute_dtype",
+  "float32",
+  list(DTYPES),
+  "What the operands of the networks' products are rounded to. Parameters, sums, log-densities "
+  "and the optimizer stay in single precision.",
+)
+flags.DEFINE_enum(
+  "matmul_precision",
+  "default",
+  ["default", "high", "highest"],
+  "How exact products of single-precision numbers are, where the hardware leaves a choice: on "
+  "NVIDIA GPUs default may be TF32, highest is float32.",
 )
 flags.DEFINE_integer("batch_size", 100, "M, data points per minibatch.", lower_bound=1)
 flags.DEFINE_enum(
@@ -119,8 +159,11 @@ flags.DEFINE_enum(
   "preset",
   None,
   list(PRESETS),
-  "Values for the flags that are not given: paper sets "
-  + ", ".join(f"{name}={value}" for name, value in PRESETS["paper"].items())
+  "Values for the flags that are not given: "
+  + "; ".join(
+    f"{preset} sets " + ", ".join(f"{name}={value}" for name, value in values.items())
+    for preset, values in PRESETS.items()
+  )
   + ".",
 )
 flags.DEFINE_string(
@@ -168,6 +211,8 @@ def settle(*, updates_per_step: int = 1, sweep: bool = False) -> None:
   for name, value in PRESETS.get(FLAGS.preset, {}).items():
     if not FLAGS[name].present:
       FLAGS[name].value = value
+  if FLAGS.model == "conv" and not FLAGS["hidden_dim"].present:
+    FLAGS["hidden_dim"].value = HIDDEN_DIMS["conv"]
   real_or_binary = FLAGS.likelihood == "gaussian" or FLAGS.dataset == "binarized_mnist"
   if real_or_binary and not FLAGS["binarization"].present:
     FLAGS.binarization = "none"
@@ -181,6 +226,13 @@ def settle(*, updates_per_step: int = 1, sweep: bool = False) -> None:
   if FLAGS.num_examples <= warmup * FLAGS.batch_size or FLAGS.num_examples < FLAGS.batch_size:
     least = f"more than the {warmup} steps of warm-up" if warmup else "at least one step"
     raise UsageError("num_examples", f"takes {least}, at --batch_size={FLAGS.batch_size}")
+  jax.config.update("jax_default_matmul_precision", FLAGS.matmul_precision)
+  if FLAGS.compute_dtype != "float32" and _emulated(jax.devices()[0]):
+    print(
+      f"warning: --compute_dtype={FLAGS.compute_dtype}: emulated on this device, "
+      f"{jax.devices()[0].device_kind}: it rounds as others do, and is slower than float32",
+      file=sys.stderr,
+    )
   if FLAGS.compilation_cache_dir:
     directory = os.path.expanduser(FLAGS.compilation_cache_dir)
     try:
@@ -189,6 +241,11 @@ def settle(*, updates_per_step: int = 1, sweep: bool = False) -> None:
       raise UsageError("compilation_cache_dir", f"cannot be made ({error.strerror})") from error
     jax.config.update("jax_compilation_cache_dir", directory)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _emulated(device: jax.Device) -> bool:
+  """Whether bfloat16 is emulated: by CPUs, and by NVIDIA GPUs before Ampere."""
+  return device.platform == "cpu" or float(getattr(device, "compute_capability", 8)) < 8
 
 
 def load_images() -> data.ImageData:
@@ -219,19 +276,29 @@ def density_note() -> str | None:
 
 
 def make_model(images: data.ImageData) -> Model:
+  """The model that the flags name, of x as large as the images.
+
+  Raises:
+    UsageError: if there is no such model of such images.
+  """
   data_dim = images.train.shape[1]
   kernel_init, bias_init = nn.initializers.lecun_normal(), nn.initializers.zeros_init()
   if FLAGS.init != "flax":
     kernel_init = bias_init = nn.initializers.normal(float(FLAGS.init))
-  return mlp_vae(
-    _likelihood(data_dim),
-    data_dim=data_dim,
+  how = dict(
     latent_dim=FLAGS.latent_dim,
-    hidden_dim=[int(units) for units in FLAGS.hidden_dim],
     **LATENTS[FLAGS.latents],
     kernel_init=kernel_init,
     bias_init=bias_init,
+    dtype=DTYPES[FLAGS.compute_dtype],
   )
+  likelihood, widths = _likelihood(data_dim), [int(units) for units in FLAGS.hidden_dim]
+  if FLAGS.model == "mlp":
+    return mlp_vae(likelihood, data_dim=data_dim, hidden_dim=widths, **how)
+  try:
+    return conv_vae(likelihood, image_shape=images.image_shape, widths=widths, **how)
+  except ValueError as error:
+    raise UsageError("hidden_dim", str(error)) from error
 
 
 def _likelihood(data_dim: int) -> Family:

@@ -176,6 +176,25 @@ def test_preset_gives_way_to_flags(tmp_path):
     assert flag in flags
 
 
+def test_a_convolutional_model_in_bfloat16(tmp_path):
+  workdir = tmp_path / "run"
+  result = train(
+    "--preset=article", "--compute_dtype=bfloat16", "--matmul_precision=highest",
+    "--num_examples=640", "--num_importance_samples=5", f"--workdir={workdir}",
+  )  # fmt: skip
+  assert result.returncode == 0
+  (warning,) = result.stderr.splitlines()
+  assert warning.startswith("warning: --compute_dtype=bfloat16: emulated")
+  flags = (workdir / "flags.txt").read_text().splitlines()
+  for flag in (
+      "--model=conv", "--hidden_dim=32,64", "--batch_size=32", "--binarization=threshold",
+      "--step_size=0.0001", "--compute_dtype=bfloat16", "--matmul_precision=highest",
+  ):  # fmt: skip
+    assert flag in flags
+  assert float(rows(workdir)[-1]["test_bound"]) > -46
+  assert (workdir / "samples.png").exists()
+
+
 def test_a_users_own_estimator(tmp_path):
   result = train(
     "--estimator=tests.my_estimators:importance_bound",
@@ -317,6 +336,13 @@ def assert_one_clear_line(result, *words):
     (["--estimator=vimco"], ["expected at least 2"]),
     (["--latents=bernoulli"], ["--estimator=elbo_b", "no reparameterization"]),
     (["--num_leapfrogs=5"], ["--num_leapfrogs=5", "--algorithm=aevb"]),
+    (
+      ["--model=conv", "--hidden_dim=8,8,8"],
+      ["--hidden_dim=8,8,8", "8×8 pixels have room for 2 convolutions"],
+    ),
+    (["--model=transformer"], ["--model=transformer", "conv"]),
+    (["--compute_dtype=float8"], ["--compute_dtype=float8", "bfloat16"]),
+    (["--matmul_precision=exact"], ["--matmul_precision=exact", "highest"]),
     (["--hidden_dim=20,x"], ["--hidden_dim", "whole numbers"]),
     (["--estimator=builtins:max"], ["builtins:max", "num_samples=L"]),
     (

@@ -63,3 +63,14 @@ def test_drawings_show_what_they_are_given():
   np.testing.assert_array_equal(
     figures.draw_images(colour, "x").axes[0].get_images()[0].get_array(), colour
   )
+
+
+def test_colour_images_keep_their_colours():
+  image = np.random.default_rng(0).uniform(size=(2, 3, 3))
+  picture = figures.tile(np.stack([image.ravel()] * 3), (2, 3, 3), columns=2)
+  assert picture.shape == (5, 7, 3)
+  np.testing.assert_array_equal(picture[3:, :3], image)
+  drawn = figures.draw_pairs(image.reshape(1, -1), image.reshape(1, -1), (2, 3, 3), "x and E[x|z]")
+  shown = drawn.axes[0].get_images()[0].get_array()
+  np.testing.assert_array_equal(shown[:2], image)
+  np.testing.assert_array_equal(shown[3:], image)

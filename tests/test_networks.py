@@ -6,7 +6,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aevb_jax import MLP, bernoulli, conditional, diagonal_gaussian, init_params, mlp_vae
+from aevb_jax import (
+  MLP,
+  ConvDecoder,
+  ConvEncoder,
+  bernoulli,
+  conditional,
+  conv_vae,
+  diagonal_gaussian,
+  elbo_b,
+  init_params,
+  mlp_vae,
+)
 
 
 def test_bernoulli_decoder_is_equation_11():
@@ -88,3 +99,76 @@ def test_several_layers_are_mirrored():
     "hidden_0": (6, 5), "hidden_1": (5, 4), "head_0": (4, 2), "head_1": (4, 2)
   }  # fmt: skip
   assert shapes(params.theta) == {"hidden_0": (2, 4), "hidden_1": (4, 5), "head_0": (5, 6)}
+
+
+def randomized(params):
+  """Biases too, which start from 0."""
+  leaves, tree = jax.tree.flatten(params)
+  keys = jax.random.split(jax.random.key(7), len(leaves))
+  return tree.unflatten([w + 0.1 * jax.random.normal(k, w.shape) for k, w in zip(keys, leaves)])
+
+
+IMAGES = [((28, 28, 1), (5, 4)), ((8, 8, 1), (3, 2)), ((28, 20, 1), (3, 2, 4)), ((9, 11, 3), (4,))]
+
+
+@pytest.mark.parametrize("image_shape,widths", IMAGES, ids=str)
+def test_conv_encoder_is_made_of_flax_layers(image_shape, widths):
+  x = jnp.asarray(np.random.default_rng(0).uniform(size=np.prod(image_shape)))
+  module = ConvEncoder(image_shape, (3, 3), widths)
+  params = randomized(module.init(jax.random.key(0), x)["params"])
+  h = x.reshape(image_shape)
+  for i, width in enumerate(widths):
+    layer = nn.Conv(width, (3, 3), strides=(2, 2), padding="VALID")
+    h = nn.relu(layer.apply({"params": params[f"conv_{i}"]}, h))
+  for i, head in enumerate(module.apply({"params": params}, x)):
+    expected = nn.Dense(3).apply({"params": params[f"head_{i}"]}, h.reshape(-1))
+    np.testing.assert_allclose(head, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("image_shape,widths", IMAGES, ids=str)
+def test_conv_decoder_is_made_of_flax_layers(image_shape, widths):
+  z = jnp.asarray([0.3, -1.2])
+  module = ConvDecoder(image_shape, 2, widths)
+  params = randomized(module.init(jax.random.key(0), z)["params"])
+  start = *(-(-n // 2 ** len(widths)) for n in image_shape[:2]), widths[-1]
+  hidden = nn.Dense(np.prod(start)).apply({"params": params["hidden"]}, z)
+  h = nn.relu(hidden).reshape(start)
+  for i, width in enumerate(widths):
+    layer = nn.ConvTranspose(width, (3, 3), strides=(2, 2))
+    h = nn.relu(layer.apply({"params": params[f"conv_{i}"]}, h))
+  h = h[: image_shape[0], : image_shape[1]]
+  for i, head in enumerate(module.apply({"params": params}, z)):
+    layer = nn.ConvTranspose(image_shape[2], (3, 3))
+    expected = layer.apply({"params": params[f"head_{i}"]}, h).reshape(-1)
+    np.testing.assert_allclose(head, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_the_convolutional_networks_of_the_article():
+  model = conv_vae(bernoulli(784), image_shape=(28, 28, 1), latent_dim=2)
+  params = init_params(jax.random.key(0), model)
+  shapes = lambda tree: {name: layer["kernel"].shape for name, layer in tree.items()}
+  assert shapes(params.phi) == {
+    "conv_0": (3, 3, 1, 32), "conv_1": (3, 3, 32, 64), "head_0": (2304, 2), "head_1": (2304, 2)
+  }  # fmt: skip
+  assert shapes(params.theta) == {
+    "hidden": (2, 1568), "conv_0": (3, 3, 32, 64), "conv_1": (3, 3, 64, 32), "head_0": (3, 3, 32, 1)
+  }  # fmt: skip
+  kernel = params.theta["conv_1"]["kernel"]
+  np.testing.assert_allclose(np.std(kernel), 1 / np.sqrt(9 * 64), rtol=0.03)  # LeCun
+
+
+def test_colour_images_and_two_heads():
+  shape, data_dim = (6, 5, 3), 90
+  model = conv_vae(diagonal_gaussian(data_dim), image_shape=shape, latent_dim=3, widths=(4,))
+  params = init_params(jax.random.key(0), model)
+  x = jnp.asarray(np.random.default_rng(0).uniform(size=data_dim))
+  grads = jax.grad(elbo_b, argnums=2)(jax.random.key(1), model, params, x)
+  assert model.decoder.given(params.theta, jnp.zeros(3)).mean.shape == (data_dim,)
+  assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(grads))
+
+
+def test_images_that_do_not_fit_are_refused():
+  with pytest.raises(ValueError, match=r"heads of \(5,\) numbers; an image \(2, 3, 1\) has 6"):
+    conv_vae(bernoulli(5), image_shape=(2, 3, 1), latent_dim=2)
+  with pytest.raises(ValueError, match="8×8 pixels have room for 2 convolutions"):
+    conv_vae(bernoulli(64), image_shape=(8, 8, 1), latent_dim=2, widths=(4, 4, 4))

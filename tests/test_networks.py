@@ -108,19 +108,19 @@ def randomized(params):
   return tree.unflatten([w + 0.1 * jax.random.normal(k, w.shape) for k, w in zip(keys, leaves)])
 
 
-IMAGES = [((28, 28, 1), (5, 4)), ((8, 8, 1), (3, 2)), ((28, 20, 1), (3, 2, 4)), ((9, 11, 3), (4,))]
+IMAGES = [((8, 8, 1), (3, 2)), ((28, 20, 1), (3, 2, 4)), ((9, 11, 3), (4,))]
 
 
 @pytest.mark.parametrize("image_shape,widths", IMAGES, ids=str)
 def test_conv_encoder_is_made_of_flax_layers(image_shape, widths):
   x = jnp.asarray(np.random.default_rng(0).uniform(size=np.prod(image_shape)))
   module = ConvEncoder(image_shape, (3, 3), widths)
-  params = randomized(module.init(jax.random.key(0), x)["params"])
+  params = randomized(jax.jit(module.init)(jax.random.key(0), x)["params"])
   h = x.reshape(image_shape)
   for i, width in enumerate(widths):
     layer = nn.Conv(width, (3, 3), strides=(2, 2), padding="VALID")
     h = nn.relu(layer.apply({"params": params[f"conv_{i}"]}, h))
-  for i, head in enumerate(module.apply({"params": params}, x)):
+  for i, head in enumerate(jax.jit(module.apply)({"params": params}, x)):
     expected = nn.Dense(3).apply({"params": params[f"head_{i}"]}, h.reshape(-1))
     np.testing.assert_allclose(head, expected, rtol=1e-10, atol=1e-12)
 
@@ -129,7 +129,7 @@ def test_conv_encoder_is_made_of_flax_layers(image_shape, widths):
 def test_conv_decoder_is_made_of_flax_layers(image_shape, widths):
   z = jnp.asarray([0.3, -1.2])
   module = ConvDecoder(image_shape, 2, widths)
-  params = randomized(module.init(jax.random.key(0), z)["params"])
+  params = randomized(jax.jit(module.init)(jax.random.key(0), z)["params"])
   start = *(-(-n // 2 ** len(widths)) for n in image_shape[:2]), widths[-1]
   hidden = nn.Dense(np.prod(start)).apply({"params": params["hidden"]}, z)
   h = nn.relu(hidden).reshape(start)
@@ -137,7 +137,7 @@ def test_conv_decoder_is_made_of_flax_layers(image_shape, widths):
     layer = nn.ConvTranspose(width, (3, 3), strides=(2, 2))
     h = nn.relu(layer.apply({"params": params[f"conv_{i}"]}, h))
   h = h[: image_shape[0], : image_shape[1]]
-  for i, head in enumerate(module.apply({"params": params}, z)):
+  for i, head in enumerate(jax.jit(module.apply)({"params": params}, z)):
     layer = nn.ConvTranspose(image_shape[2], (3, 3))
     expected = layer.apply({"params": params[f"head_{i}"]}, h).reshape(-1)
     np.testing.assert_allclose(head, expected, rtol=1e-10, atol=1e-12)
@@ -145,7 +145,7 @@ def test_conv_decoder_is_made_of_flax_layers(image_shape, widths):
 
 def test_the_convolutional_networks_of_the_article():
   model = conv_vae(bernoulli(784), image_shape=(28, 28, 1), latent_dim=2)
-  params = init_params(jax.random.key(0), model)
+  params = jax.jit(lambda key: init_params(key, model))(jax.random.key(0))
   shapes = lambda tree: {name: layer["kernel"].shape for name, layer in tree.items()}
   assert shapes(params.phi) == {
     "conv_0": (3, 3, 1, 32), "conv_1": (3, 3, 32, 64), "head_0": (2304, 2), "head_1": (2304, 2)
@@ -162,7 +162,7 @@ def test_colour_images_and_two_heads():
   model = conv_vae(diagonal_gaussian(data_dim), image_shape=shape, latent_dim=3, widths=(4,))
   params = init_params(jax.random.key(0), model)
   x = jnp.asarray(np.random.default_rng(0).uniform(size=data_dim))
-  grads = jax.grad(elbo_b, argnums=2)(jax.random.key(1), model, params, x)
+  grads = jax.jit(jax.grad(lambda p: elbo_b(jax.random.key(1), model, p, x)))(params)
   assert model.decoder.given(params.theta, jnp.zeros(3)).mean.shape == (data_dim,)
   assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(grads))
 

@@ -38,12 +38,14 @@ def single_precision():
 
 def make(name, likelihood=bernoulli, dtype=jnp.bfloat16):
   model = MODELS[name](likelihood(784), latent_dim=3, dtype=dtype)
-  return model, init_params(jax.random.key(0), model)
+  return model, jax.jit(lambda key: init_params(key, model))(jax.random.key(0))
 
 
 def images(n):
-  pixels = np.random.default_rng(0).integers(0, 256, size=(n, 784), dtype=np.uint8)
-  return jax.vmap(binarize)(jax.random.split(jax.random.key(1), n), pixels)
+  """Discs of n sizes: of noise the gradients cancel, and what is left is rounding."""
+  row, column = np.mgrid[:28, :28] - 13.5
+  radii = np.linspace(4, 11, n)[:, None, None]
+  return jnp.asarray((row**2 + column**2 < radii**2).reshape(n, 784), jnp.float32)
 
 
 def assert_single(tree):
@@ -81,9 +83,11 @@ def test_bound_and_gradients_are_near_those_of_single_precision(name, likelihood
   (bound, grads), (exact, exact_grads) = map(bound_and_gradients, (jnp.bfloat16, None))
   assert_single((bound, grads))
   assert 0 < abs(bound - exact) < ULP * abs(exact)
-  for gradient, expected in zip(jax.tree.leaves(grads), jax.tree.leaves(exact_grads)):
-    error = jnp.linalg.norm(gradient - expected) / jnp.linalg.norm(expected)
-    assert error < 6 * ULP
+  flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+  # A ReLU whose input changes sign has another derivative, by 1: there are some.
+  for block, ulps in dict(theta=2, phi=2 if name == "mlp" else 20).items():
+    gradient, expected = (flat(getattr(g, block)) for g in (grads, exact_grads))
+    assert np.linalg.norm(gradient - expected) < ulps * ULP * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -143,6 +147,6 @@ def test_double_precision_is_left_alone():
   with jax.enable_x64(True):
     for name in MODELS:
       model, params = make(name, dtype=None)
-      value = elbo_b(jax.random.key(0), model, params, jnp.ones(784))
+      value = jax.eval_shape(lambda p: elbo_b(jax.random.key(0), model, p, jnp.ones(784)), params)
       leaves = {leaf.dtype for leaf in jax.tree.leaves((params, value))}
       assert leaves == {jnp.dtype("float64")}

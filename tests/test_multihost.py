@@ -128,7 +128,6 @@ def test_when_a_host_dies_the_others_stop(broken):
 
 
 @needs_proc
-@pytest.mark.xfail(reason="a run does not go on from its checkpoint yet", strict=True)
 def test_a_restart_goes_on(alone, broken):
   workdir, metrics, *_ = broken
   process = multihost(f"--workdir={workdir}")

@@ -43,6 +43,7 @@ from experiments import (
   data_options,
   evaluation_report,
   learners,
+  model_options,
   options,
   rundir,
   sweeps,
@@ -186,7 +187,7 @@ def load_run() -> Run:
     raise UsageError("workdir", f"is of a sweep; name a member of it: {' '.join(members)}")
   learners.settle()
   images = options.load_images()
-  model = options.make_model(images)
+  model = model_options.make_model(images)
   algorithm = learners.LEARNERS[FLAGS.algorithm](model, images).algorithm
   like = jax.eval_shape(algorithm.init, jax.random.key(0))
   try:

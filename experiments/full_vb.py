@@ -63,6 +63,7 @@ from experiments import (
   data_options,
   estimator_options,
   learners,
+  model_options,
   options,
   program,
   rundir,
@@ -129,7 +130,7 @@ def main() -> None:
     )
   kept = read_rows(images.train, np.arange(FLAGS.num_data))
   images = images._replace(train=kept, train_labels=None)
-  model = options.make_model(images)
+  model = model_options.make_model(images)
   estimation = estimator_options.make_estimation(model, images.train.shape[1], FLAGS.batch_size)
   methods = {name: make_method(name, model, estimation) for name in FLAGS.methods}
   pixels = data_options.make_pixels(images)

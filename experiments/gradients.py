@@ -47,7 +47,7 @@ from aevb_jax.minibatches import read_rows
 from aevb_jax.score_function import Baseline, no_baseline, with_baseline
 from aevb_jax.train import evaluate, fit
 from aevb_jax.types import Array, Estimator, Key, Model, Params, TrainState
-from experiments import command, data_options, estimator_options, options, rundir
+from experiments import command, data_options, estimator_options, model_options, options, rundir
 from experiments.command import UsageError
 from experiments.data_options import Pixels
 from experiments.estimator_options import parse_estimator, try_on_shapes
@@ -125,7 +125,7 @@ def main() -> None:
     raise UsageError("num_repeats", f"takes at least two for each of {FLAGS.num_batches} batches")
   images = options.load_images()
   data_dim = images.train.shape[1]
-  model = options.make_model(images)
+  model = model_options.make_model(images)
   estimation = estimator_options.make_estimation(model, data_dim, FLAGS.batch_size)
   algorithm = options.make_algorithm(model, estimation, num_data=len(images.train))
   chosen = [

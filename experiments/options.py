@@ -2,21 +2,16 @@
 
 import math
 import os
-import sys
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import flags
 
 from aevb_jax import data, optimizers
 from aevb_jax.aevb import aevb, gaussian_weight_prior
-from aevb_jax.families import bernoulli, diagonal_gaussian
 from aevb_jax.mcem import mcem
-from aevb_jax.model import conv_vae, fair_coins, mlp_vae, standard_normal
 from aevb_jax.score_function import (
   Baseline,
   constant_baseline,
@@ -24,19 +19,16 @@ from aevb_jax.score_function import (
   no_baseline,
   with_baseline,
 )
-from aevb_jax.types import Algorithm, Array, Family, Model, Params, UnsupportedError
-from experiments import data_options, estimator_options, sweeps
+from aevb_jax.types import Algorithm, Array, Model, Params, UnsupportedError
+from experiments import data_options, estimator_options, model_options, sweeps
 from experiments.command import CACHE, UsageError
 from experiments.estimator_options import Estimation
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(data_options)
 flags.adopt_module_key_flags(estimator_options)
+flags.adopt_module_key_flags(model_options)
 
-LATENTS = {
-  "gaussian": dict(posterior=diagonal_gaussian, prior=standard_normal),
-  "bernoulli": dict(posterior=bernoulli, prior=fair_coins),
-}
 OPTIMIZERS = {"adagrad": optimizers.adagrad, "adam": optimizers.adam, "sgd": optimizers.sgd}
 
 # paper: sections 5 and C; what the paper leaves open is settled as its first author's code does.
@@ -67,56 +59,6 @@ PRESETS = {
     step_size=1e-4,
   ),
 }
-DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}  # None: nothing is rounded
-HIDDEN_DIMS = {"mlp": ["500"], "conv": ["32", "64"]}  # by --model
-
-flags.DEFINE_enum(
-  "model",
-  "mlp",
-  list(HIDDEN_DIMS),
-  "mlp: tanh layers on each side (appendix C); conv: 3x3 convolutions of stride 2 and ReLUs, "
-  "transposed ones in the decoder.",
-)
-flags.DEFINE_enum(
-  "likelihood", "bernoulli", ["bernoulli", "gaussian"], "p(x|z): appendix C.1 or C.2."
-)
-flags.DEFINE_boolean(
-  "sigmoid_mean", True, "Gaussian likelihood: put its mean through a sigmoid, as for Frey Face."
-)
-flags.DEFINE_float(
-  "min_std",
-  0.01,
-  "Gaussian likelihood: floor on its standard deviation, in units of x. Without one (0, the "
-  "paper's choice) the density of constant pixels is unbounded.",
-  lower_bound=0.0,
-)
-flags.DEFINE_integer("latent_dim", 2, "J, dimensions of z.", lower_bound=1)
-flags.DEFINE_enum(
-  "latents",
-  "gaussian",
-  list(LATENTS),
-  "q(z|x) and p(z): N(0, I), or fair coins for binary latents.",
-)
-flags.DEFINE_list(
-  "hidden_dim",
-  HIDDEN_DIMS["mlp"],
-  "Hidden units of encoder and decoder, 200,200 for two layers of each; of --model=conv the "
-  "channels of each convolution of the encoder, by default 32,64. The decoder reverses them.",
-)
-flags.DEFINE_enum(
-  "compute_dtype",
-  "float32",
-  list(DTYPES),
-  "What the operands of the networks' products are rounded to. Parameters, sums, log-densities "
-  "and the optimizer stay in single precision.",
-)
-flags.DEFINE_enum(
-  "matmul_precision",
-  "default",
-  ["default", "high", "highest"],
-  "How exact products of single-precision numbers are, where the hardware leaves a choice: on "
-  "NVIDIA GPUs default may be TF32, highest is float32.",
-)
 flags.DEFINE_integer("batch_size", 100, "M, data points per minibatch.", lower_bound=1)
 flags.DEFINE_enum(
   "optimizer",
@@ -130,12 +72,6 @@ sweeps.define(
   0.001,
   "Step size of the optimizer; several, such as 0.01,0.02,0.1, train together.",
   flags.FloatParser(),
-)
-flags.DEFINE_string(
-  "init",
-  "flax",
-  "flax (LeCun normal weights, zero biases), or a standard deviation for normally distributed "
-  "weights and biases; the paper's N(0, 0.01) is 0.1.",
 )
 flags.DEFINE_float(
   "weight_prior",
@@ -179,24 +115,10 @@ def _check_step_size(value: float | tuple[float, ...]) -> bool:
 
 
 @flags.validator("weight_prior", "takes a finite number of at least 0")
-@flags.validator("min_std", "takes a finite number of at least 0")
 @flags.validator("beta", "takes a finite number of at least 0")
 @flags.validator("free_bits", "takes a finite number of at least 0")
 def _check_finite(value: float) -> bool:
   return math.isfinite(value)
-
-
-@flags.validator("hidden_dim", "takes positive whole numbers, separated by commas")
-def _check_hidden_dim(value: list[str]) -> bool:
-  return all(units.isdecimal() and int(units) > 0 for units in value)
-
-
-@flags.validator("init", "takes flax or a positive standard deviation")
-def _check_init(value: str) -> bool:
-  try:
-    return value == "flax" or 0 < float(value) < math.inf
-  except ValueError:
-    return False
 
 
 def settle(*, updates_per_step: int = 1, sweep: bool = False) -> None:
@@ -211,8 +133,7 @@ def settle(*, updates_per_step: int = 1, sweep: bool = False) -> None:
   for name, value in PRESETS.get(FLAGS.preset, {}).items():
     if not FLAGS[name].present:
       FLAGS[name].value = value
-  if FLAGS.model == "conv" and not FLAGS["hidden_dim"].present:
-    FLAGS["hidden_dim"].value = HIDDEN_DIMS["conv"]
+  model_options.settle()
   real_or_binary = FLAGS.likelihood == "gaussian" or FLAGS.dataset == "binarized_mnist"
   if real_or_binary and not FLAGS["binarization"].present:
     FLAGS.binarization = "none"
@@ -226,13 +147,6 @@ def settle(*, updates_per_step: int = 1, sweep: bool = False) -> None:
   if FLAGS.num_examples <= warmup * FLAGS.batch_size or FLAGS.num_examples < FLAGS.batch_size:
     least = f"more than the {warmup} steps of warm-up" if warmup else "at least one step"
     raise UsageError("num_examples", f"takes {least}, at --batch_size={FLAGS.batch_size}")
-  jax.config.update("jax_default_matmul_precision", FLAGS.matmul_precision)
-  if FLAGS.compute_dtype != "float32" and _emulated(jax.devices()[0]):
-    print(
-      f"warning: --compute_dtype={FLAGS.compute_dtype}: emulated on this device, "
-      f"{jax.devices()[0].device_kind}: it rounds as others do, and is slower than float32",
-      file=sys.stderr,
-    )
   if FLAGS.compilation_cache_dir:
     directory = os.path.expanduser(FLAGS.compilation_cache_dir)
     try:
@@ -241,11 +155,6 @@ def settle(*, updates_per_step: int = 1, sweep: bool = False) -> None:
       raise UsageError("compilation_cache_dir", f"cannot be made ({error.strerror})") from error
     jax.config.update("jax_compilation_cache_dir", directory)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
-def _emulated(device: jax.Device) -> bool:
-  """Whether bfloat16 is emulated: by CPUs, and by NVIDIA GPUs before Ampere."""
-  return device.platform == "cpu" or float(getattr(device, "compute_capability", 8)) < 8
 
 
 def load_images() -> data.ImageData:
@@ -273,39 +182,6 @@ def density_note() -> str | None:
   if FLAGS.likelihood == "bernoulli" and data_options.real_valued():
     return "Bernoulli likelihood of real-valued pixels: not a log-density"
   return None
-
-
-def make_model(images: data.ImageData) -> Model:
-  """The model that the flags name, of x as large as the images.
-
-  Raises:
-    UsageError: if there is no such model of such images.
-  """
-  data_dim = images.train.shape[1]
-  kernel_init, bias_init = nn.initializers.lecun_normal(), nn.initializers.zeros_init()
-  if FLAGS.init != "flax":
-    kernel_init = bias_init = nn.initializers.normal(float(FLAGS.init))
-  how = dict(
-    latent_dim=FLAGS.latent_dim,
-    **LATENTS[FLAGS.latents],
-    kernel_init=kernel_init,
-    bias_init=bias_init,
-    dtype=DTYPES[FLAGS.compute_dtype],
-  )
-  likelihood, widths = _likelihood(data_dim), [int(units) for units in FLAGS.hidden_dim]
-  if FLAGS.model == "mlp":
-    return mlp_vae(likelihood, data_dim=data_dim, hidden_dim=widths, **how)
-  try:
-    return conv_vae(likelihood, image_shape=images.image_shape, widths=widths, **how)
-  except ValueError as error:
-    raise UsageError("hidden_dim", str(error)) from error
-
-
-def _likelihood(data_dim: int) -> Family:
-  if FLAGS.likelihood == "bernoulli":
-    return bernoulli(data_dim)
-  mean_link = jax.nn.sigmoid if FLAGS.sigmoid_mean else lambda head: head
-  return diagonal_gaussian(data_dim, mean_link=mean_link, min_std=FLAGS.min_std)
 
 
 def for_baseline(

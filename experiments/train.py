@@ -36,6 +36,7 @@ from experiments import (
   data_options,
   devices,
   learners,
+  model_options,
   options,
   pictures,
   rundir,
@@ -71,7 +72,7 @@ def train_members(members: list[Member]) -> None:
   commit = rundir.git_commit()  # of the code that runs, whatever becomes of it meanwhile
   shardings = devices.share(len(members))
   images = options.load_images()
-  model = options.make_model(images)
+  model = model_options.make_model(images)
   with members[0].as_flags():
     learning = learners.LEARNERS[FLAGS.algorithm](model, images)
   workdir = open_workdir()

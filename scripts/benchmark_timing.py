@@ -1,0 +1,88 @@
+"""Timing several programs in turn, so that a noisy machine slows them alike."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Timed(NamedTuple):
+  """Something to time: `run` takes `num_steps` steps and waits for them."""
+
+  run: Callable[[], object]
+  num_steps: int = 1
+  compile_seconds: float | None = None
+  memory_mb: float | None = None  # beside arguments and results, at the peak
+
+
+STATISTICS = {"median": statistics.median, "min": min, "max": max}
+
+
+def time_in_turn(timed: dict[str, Timed], repeats: int) -> dict[str, list[float]]:
+  """Milliseconds per step of each, in as many rounds; the programs are compiled beforehand."""
+  times = {name: [] for name in timed}
+  for entry in timed.values():
+    entry.run()  # the first call is slower, and some compile in it
+  for _ in range(repeats):
+    for name, entry in timed.items():
+      start = time.perf_counter()
+      entry.run()
+      times[name].append(1e3 * (time.perf_counter() - start) / entry.num_steps)
+  return times
+
+
+def ratio(times: list[float], others: list[float]) -> float:
+  """The median over the rounds of how many times as long as the other one takes."""
+  return statistics.median(a / b for a, b in zip(times, others, strict=True))
+
+
+def rows_of(
+  workload: str,
+  timed: dict[str, Timed],
+  times: dict[str, list[float]],
+  *,
+  samples_per_step: int,
+  ours: str = "step",
+) -> list[dict]:
+  """A row for each of `timed`; one called floor is what the others are held against.
+
+  `ratio` is time / floor, and `speed` how many times as fast as it `ours` is.
+  """
+  rows = []
+  for name, entry in timed.items():
+    row = dict(workload=workload, what=name)
+    row |= {f"ms_{stat}": function(times[name]) for stat, function in STATISTICS.items()}
+    row["samples_per_second"] = 1e3 * samples_per_step / row["ms_median"]
+    row["ratio"] = ratio(times[name], times["floor"]) if "floor" in timed else None
+    row["speed"] = ratio(times[name], times[ours])
+    row["compile_seconds"] = entry.compile_seconds
+    row["memory_mb"] = entry.memory_mb
+    rows.append(row)
+  return rows
+
+
+COLUMNS = (
+  ("workload", 22, "<"),
+  ("what", 14, "<"),
+  ("ms", 24, ">"),
+  ("ratio", 7, ">.2f"),
+  ("speed", 7, ">.2f"),
+  ("samples_per_second", 12, ">,.0f"),
+  ("compile_seconds", 11, ">.1f"),
+  ("memory_mb", 8, ">.0f"),
+)
+TITLES = dict(samples_per_second="samples/s", compile_seconds="compile s", memory_mb="MB")
+
+
+def header() -> str:
+  return "".join(f"{TITLES.get(name, name):{how[0]}{width}}" for name, width, how in COLUMNS)
+
+
+def line(row: dict) -> str:
+  cells = dict(row, ms="{ms_median:.2f} ({ms_min:.2f}-{ms_max:.2f})".format(**row))
+  text = ""
+  for name, width, how in COLUMNS:
+    value = cells.get(name)
+    value = "" if value is None else format(value, how[1:])
+    text += f"{value:{how[0]}{width}}"
+  return text.rstrip()

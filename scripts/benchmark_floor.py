@@ -4,8 +4,8 @@ The program is traced, and nothing of it kept but its `dot_general`s. One that i
 of the same operands, as `dreg` traces its pass through the decoder, is computed once by the
 compiler and counts once; those in the body of a scan count once a round; and where a program
 differs between kinds of devices, those of the device at hand count. What cannot be counted
-so, a convolution or a loop of unknown length, is refused: a floor that leaves out work would
-flatter the program.
+so, a convolution or a loop of unknown length, is refused: a floor that left out work would
+belittle the program.
 """
 
 import collections
@@ -113,6 +113,10 @@ def _called(equation) -> list[tuple]:
     raise UncountableError(f"cannot tell how often the products inside a {name} are computed")
   if name in WORK and name != "dot_general":
     raise UncountableError(f"a {name} is work, but no matrix product")
+  if not inner and hasattr(equation.primitive.impl, "lower"):
+    # A primitive of somebody's own, which is what its jitted implementation is.
+    function = functools.partial(equation.primitive.impl, **params)
+    inner = [jax.make_jaxpr(function)(*(v.aval for v in equation.invars)).jaxpr]
   return [(program, 1) for program in inner]
 
 

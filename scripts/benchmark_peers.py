@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from benchmark_peers_conv import ArticleWeights, tensorflow_article, torch_article
 from benchmark_timing import Timed
 from benchmark_workloads import PAPER, Workload, make_algorithm
 
@@ -76,8 +77,8 @@ def _keys(count: int) -> jax.Array:
   return jax.random.split(jax.random.key(7), count)
 
 
-def dense(tree: dict) -> list[tuple[np.ndarray, np.ndarray]]:
-  """(kernel, bias) of every layer of one of our MLPs: hidden layers first, then heads."""
+def layers(tree: dict) -> list[tuple[np.ndarray, np.ndarray]]:
+  """(kernel, bias) of every layer of one of our networks: hidden layers first, then heads."""
   names = sorted(tree, key=lambda name: (name.startswith("head"), name))
   return [(np.asarray(tree[name]["kernel"]), np.asarray(tree[name]["bias"])) for name in names]
 
@@ -102,8 +103,8 @@ def torch_mlp(workload: Workload, params: Params, pixels: np.ndarray, *, compile
   class VAE(nn.Module):
     def __init__(self):
       super().__init__()
-      self.hidden, self.mean, self.log_var = map(linear, dense(params.phi))
-      self.decoder_hidden, self.logits = map(linear, dense(params.theta))
+      self.hidden, self.mean, self.log_var = map(linear, layers(params.phi))
+      self.decoder_hidden, self.logits = map(linear, layers(params.theta))
 
     def forward(self, x):
       h = torch.tanh(self.hidden(x))
@@ -116,27 +117,13 @@ def torch_mlp(workload: Workload, params: Params, pixels: np.ndarray, *, compile
 
   vae = VAE()
   bound = torch.compile(vae) if compiled else vae
-  return _torch_peer(workload, vae, bound, pixels, _torch_binarize)
-
-
-def _torch_binarize(pixels):
-  import torch
-
-  return torch.bernoulli(pixels.float() / 255)
-
-
-def _torch_peer(workload: Workload, vae, bound, pixels: np.ndarray, preprocess) -> Peer:
-  import torch
-
   data = torch.from_numpy(pixels)
-  rate = float(workload.optimizer.init({}).hyperparams["step_size"])
-  kinds = {"mnist elbo_b": torch.optim.Adagrad}
-  optimizer = kinds.get(workload.name, torch.optim.Adam)(vae.parameters(), lr=rate)
+  optimizer = torch.optim.Adagrad(vae.parameters(), lr=0.01)
 
   def run() -> None:
     order = torch.randperm(len(data))[: workload.num_steps * workload.batch_size]
     for index in order.split(workload.batch_size):
-      x = preprocess(data[index])
+      x = torch.bernoulli(data[index].float() / 255)
       optimizer.zero_grad()
       (-bound(x)).backward()
       optimizer.step()
@@ -159,14 +146,14 @@ def numpyro_mlp(workload: Workload, params: Params, pixels: np.ndarray) -> Peer:
   layer = lambda weights, x: x @ weights[0] + weights[1]
 
   def model(x: jax.Array) -> None:
-    hidden, logits = numpyro.param("decoder", dense(params.theta))
+    hidden, logits = numpyro.param("decoder", layers(params.theta))
     with numpyro.plate("batch", len(x)):
       z = numpyro.sample("z", distributions.Normal(0, 1).expand([20]).to_event(1))
       of_z = distributions.Bernoulli(logits=layer(logits, jnp.tanh(layer(hidden, z))))
       numpyro.sample("x", of_z.to_event(1), obs=x)
 
   def guide(x: jax.Array) -> None:
-    hidden, mean, log_var = numpyro.param("encoder", dense(params.phi))
+    hidden, mean, log_var = numpyro.param("encoder", layers(params.phi))
     h = jnp.tanh(layer(hidden, x))
     std = jnp.exp(0.5 * layer(log_var, h))
     with numpyro.plate("batch", len(x)):
@@ -221,8 +208,8 @@ def flax_example(workload: Workload, params: Params, pixels: np.ndarray) -> Peer
 
   vae = VAE()
   names = ("hidden", "mean", "log_var", "decoder_hidden", "logits")
-  layers = zip(names, dense(params.phi) + dense(params.theta), strict=True)
-  start = {name: dict(kernel=kernel, bias=bias) for name, (kernel, bias) in layers}
+  ours = zip(names, layers(params.phi) + layers(params.theta), strict=True)
+  start = {name: dict(kernel=kernel, bias=bias) for name, (kernel, bias) in ours}
 
   def bound(params: dict, x: jax.Array, key: jax.Array) -> jax.Array:
     logits, mean, log_var = vae.apply({"params": params}, x, key)
@@ -255,6 +242,34 @@ def flax_example(workload: Workload, params: Params, pixels: np.ndarray) -> Peer
   return Peer(bounds, run)
 
 
+# The article's model
+
+
+def article_peer(make: Callable, workload: Workload, params: Params, pixels: np.ndarray) -> Peer:
+  how = dict(batch_size=workload.batch_size, num_steps=workload.num_steps)
+  article = make(article_weights(params), pixels, **how)
+  return Peer(lambda x, num_draws: np.array([article.of(x) for _ in range(num_draws)]), article.run)
+
+
+def article_weights(params: Params) -> ArticleWeights:
+  """Those of our `conv_vae`, whose transposed convolutions have their kernels turned by 180°."""
+  encoder, decoder = layers(params.phi), layers(params.theta)
+  heads = [layer for layer in encoder if layer[0].ndim == 2]
+  (dense,) = (layer for layer in decoder if layer[0].ndim == 2)
+  turned = [(np.flip(w, (0, 1)).swapaxes(2, 3), b) for w, b in decoder if w.ndim == 4]
+  return ArticleWeights(
+    convolutions=[layer for layer in encoder if layer[0].ndim == 4],
+    heads=tuple(np.concatenate(both, axis=-1) for both in zip(*heads, strict=True)),
+    dense=dense,
+    transposed=turned,
+  )
+
+
+ARTICLE = {
+  "tensorflow": functools.partial(article_peer, tensorflow_article),
+  "torch": functools.partial(article_peer, functools.partial(torch_article, compiled=False)),
+  "torch.compile": functools.partial(article_peer, functools.partial(torch_article, compiled=True)),
+}
 PEERS = {
   PAPER.name: {
     "torch": functools.partial(torch_mlp, compiled=False),
@@ -262,4 +277,6 @@ PEERS = {
     "numpyro": numpyro_mlp,
   },
   "mnist elbo_b adam": {"flax": flax_example},
+  "article conv M=32": ARTICLE,
+  "article conv M=128": ARTICLE,
 }

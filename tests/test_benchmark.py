@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import Primitive
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "scripts"))
 
 from benchmark_floor import UncountableError, flop, make_floor, products_of
+from benchmark_scaling import exponent
 
 A, B = jnp.ones((2, 3)), jnp.ones((3, 5))
 SQUARE = jnp.ones((3, 3))
@@ -49,6 +51,13 @@ def test_products_inside_custom_derivatives():
   assert len(products_of(jax.grad(lambda a, b: jnp.sum(product(a, b) ** 2), (0, 1)), A, B)) == 3
 
 
+def test_products_inside_a_primitive_of_its_own():
+  primitive = Primitive("squared")
+  primitive.def_impl(jax.jit(lambda x, *, power: x @ x @ x, static_argnames="power"))
+  primitive.def_abstract_eval(lambda x, *, power: x)
+  assert len(products_of(lambda x: primitive.bind(x, power=3), SQUARE)) == 2
+
+
 def test_of_the_branches_for_devices_that_of_this_one():
   def by_platform(x):
     return jax.lax.platform_dependent(x, cpu=lambda x: x @ x, default=lambda x: x @ x @ x)
@@ -80,3 +89,8 @@ def test_the_floor_computes_them_all():
 
   total = float(make_floor(products_of(repeated, SQUARE), 5)())
   assert np.isfinite(total) and total != 0
+
+
+def test_the_exponent_is_the_slope_of_the_upper_sizes():
+  sizes = [1, 2, 4, 8, 16, 32]
+  np.testing.assert_allclose(exponent(sizes, [5, 5, 5, 3 * 8**1.5, 3 * 16**1.5, 3 * 32**1.5]), 1.5)

@@ -9,7 +9,8 @@
 All that belongs to a workload is timed in turn in one run, so that a noisy machine slows it
 alike; quote the ratios. A row has milliseconds per step, the median (least-most) of the
 repeats; `ratio`, its time over the floor's, the median over the repeats; and `speed`, how many
-times as fast as it `step` is, which is ours. The floor is the matrix products of the step
+times as fast as it `step` is, which is ours. `least` is the same of the least times, which other
+work on the machine disturbs least. The floor is the matrix products of the step
 alone (benchmark_floor.py). MB is what the compiled program holds at its peak beside its
 arguments and results.
 
@@ -50,7 +51,8 @@ def main(argv: list[str]) -> None:
     rows = table()
   if FLAGS.csv and rows:
     with open(FLAGS.csv, "w", newline="") as file:
-      writer = csv.DictWriter(file, list(rows[0]))
+      columns = list(dict.fromkeys(name for row in rows for name in row))
+      writer = csv.DictWriter(file, columns)
       writer.writeheader()
       writer.writerows(rows)
 
@@ -72,11 +74,11 @@ def measures() -> Iterator[tuple[str, Callable[[], list[dict]]]]:
     yield workload.name, lambda workload=workload: measure_training(workload)
   yield "likelihood K=5000", lambda: measure_others("likelihood K=5000", *workloads.likelihood())
   yield "sweep of 16", lambda: measure_others("sweep of 16", *workloads.sweep())
-  yield "start", lambda: measure_others("start", workloads.start_up(), 1, max_repeats=3)
+  yield "start", lambda: measure_others("start", workloads.start_up(), None, max_repeats=3)
 
 
 def measure_others(
-  name: str, timed: dict[str, Timed], samples_per_step: int, max_repeats: int | None = None
+  name: str, timed: dict[str, Timed], samples_per_step: int | None, max_repeats: int | None = None
 ) -> list[dict]:
   times = time_in_turn(timed, min(FLAGS.repeats, max_repeats or FLAGS.repeats))
   return rows_of(name, timed, times, samples_per_step=samples_per_step)

@@ -41,20 +41,25 @@ def rows_of(
   timed: dict[str, Timed],
   times: dict[str, list[float]],
   *,
-  samples_per_step: int,
+  samples_per_step: int | None,
   ours: str = "step",
 ) -> list[dict]:
   """A row for each of `timed`; one called floor is what the others are held against.
 
-  `ratio` is time / floor, and `speed` how many times as fast as it `ours` is.
+  `ratio` is time / floor, `speed` how many times as fast as it `ours` is, both medians over the
+  rounds, and `ratio_least` and `speed_least` the same of the least times, which other work on
+  the machine disturbs least.
   """
   rows = []
   for name, entry in timed.items():
     row = dict(workload=workload, what=name)
     row |= {f"ms_{stat}": function(times[name]) for stat, function in STATISTICS.items()}
-    row["samples_per_second"] = 1e3 * samples_per_step / row["ms_median"]
+    if samples_per_step is not None:
+      row["samples_per_second"] = 1e3 * samples_per_step / row["ms_median"]
     row["ratio"] = ratio(times[name], times["floor"]) if "floor" in timed else None
+    row["ratio_least"] = row["ms_min"] / min(times["floor"]) if "floor" in timed else None
     row["speed"] = ratio(times[name], times[ours])
+    row["speed_least"] = row["ms_min"] / min(times[ours])
     row["compile_seconds"] = entry.compile_seconds
     row["memory_mb"] = entry.memory_mb
     rows.append(row)
@@ -66,12 +71,20 @@ COLUMNS = (
   ("what", 14, "<"),
   ("ms", 24, ">"),
   ("ratio", 7, ">.2f"),
+  ("ratio_least", 8, ">.2f"),
   ("speed", 7, ">.2f"),
+  ("speed_least", 8, ">.2f"),
   ("samples_per_second", 12, ">,.0f"),
   ("compile_seconds", 11, ">.1f"),
   ("memory_mb", 8, ">.0f"),
 )
-TITLES = dict(samples_per_second="samples/s", compile_seconds="compile s", memory_mb="MB")
+TITLES = dict(
+  ratio_least="least",
+  speed_least="least",
+  samples_per_second="samples/s",
+  compile_seconds="compile s",
+  memory_mb="MB",
+)
 
 
 def header() -> str:

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from typing import NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ from aevb_jax import (
   diagonal_gaussian,
   elbo_a,
   elbo_b,
+  estimators,
   evaluate,
   fit,
   fit_streamed,
@@ -124,10 +126,14 @@ def make_algorithm(workload: Workload) -> Algorithm:
 
 
 def matrix_products(workload: Workload, algorithm: Algorithm) -> list:
-  """The dot_general equations of one update, as the gradient leaves them."""
+  """The dot_general equations of one update, as the gradient leaves them.
+
+  Without those that are computed again to save memory: a floor is what must be done.
+  """
   state = jax.eval_shape(algorithm.init, jax.random.key(0))
   batch = jax.ShapeDtypeStruct((workload.batch_size, workload.data_dim), jnp.result_type(float))
-  products = products_of(algorithm.update, state, batch)
+  with mock.patch.object(estimators, "SAMPLES_AT_ONCE", workload.num_samples):
+    products = products_of(algorithm.update, state, batch)
   if workload.mlp:
     check_work(products, workload, state.params)
   return products

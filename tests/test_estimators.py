@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 
 from aevb_jax import (
+  bernoulli,
   elbo_a,
   elbo_b,
+  init_params,
   kl_divergence,
   log_joint,
+  mlp_vae,
   standard_normal,
   sticking_the_landing,
 )
+from aevb_jax.estimators import SAMPLES_AT_ONCE, of_each
 from aevb_jax.exact import exact_elbo
 from aevb_jax.types import UnsupportedError
 from tests import oracles
@@ -150,3 +154,33 @@ def test_log_joint_is_prior_plus_likelihood():
   y = 1 / (1 + np.exp(-logits))
   expected = np.sum(np.log(np.where(world.x == 1, y, 1 - y))) - 0.5 * np.log(2 * np.pi) - 0.5 * 0.09
   np.testing.assert_allclose(log_joint(world.model, world.params.theta, world.x, z), expected)
+
+
+@pytest.mark.parametrize("num_samples", [1, 3, SAMPLES_AT_ONCE, 2 * SAMPLES_AT_ONCE + 3])
+def test_many_samples_are_taken_in_chunks_of_the_same_value_and_gradient(num_samples):
+  rng = np.random.default_rng(0)
+  w, z = jnp.asarray(rng.normal(size=(4, 5))), jnp.asarray(rng.normal(size=(num_samples, 4)))
+  weights = jnp.asarray(rng.normal(size=num_samples))  # so that an exchange of samples shows
+
+  def value_and_gradient(each):
+    def total(w, z):
+      return jnp.vdot(weights, each(lambda z: jnp.sum(jnp.tanh(z @ w) ** 2), z))
+
+    return jax.value_and_grad(total, (0, 1))(w, z)
+
+  results = map(value_and_gradient, (of_each, lambda function, z: jax.vmap(function)(z)))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *results)
+
+
+def test_the_memory_of_a_gradient_does_not_grow_with_the_samples():
+  model = mlp_vae(bernoulli(50), data_dim=50, latent_dim=2, hidden_dim=100)
+  params = init_params(jax.random.key(0), model)
+
+  def memory(num_samples):
+    bound = lambda params: elbo_b(jax.random.key(1), model, params, x, num_samples=num_samples)
+    x = jnp.ones(50)
+    return jax.jit(jax.grad(bound)).lower(params).compile().memory_analysis().temp_size_in_bytes
+
+  few, many = memory(2 * SAMPLES_AT_ONCE), memory(20 * SAMPLES_AT_ONCE)
+  held = 8 * 100 * 18 * SAMPLES_AT_ONCE  # one array of the hidden units of the other samples
+  assert many - few < held / 2

@@ -135,15 +135,16 @@ def check_room(image_shape: tuple[int, int, int], num_layers: int) -> None:
 def _dense(module: nn.Module, size: int, name: str) -> nn.Dense:
   """A linear layer with the initializers and the dtype of `module`."""
 
-  def rounded(x: Array, kernel: Array, *_, **__) -> Array:
-    return product(x[None], kernel, dtype=module.dtype)[0]
+  def of_rows(x: Array, kernel: Array, *_, **__) -> Array:
+    rows = product(x.reshape(-1, x.shape[-1]), kernel, dtype=module.dtype)
+    return rows.reshape(*x.shape[:-1], -1)
 
   return nn.Dense(
     size,
     kernel_init=module.kernel_init,
     bias_init=module.bias_init,
     param_dtype=jnp.result_type(float),
-    dot_general=rounded if module.dtype else None,
+    dot_general=of_rows,
     name=name,
   )
 

@@ -15,7 +15,7 @@ alone (benchmark_floor.py). MB is what the compiled program holds at its peak be
 arguments and results.
 
   likelihood    log p(x) by K = 5000 importance samples; a sample is a data point
-  sweep         a step of 16 states in one program; `in turn` is one after the other
+  sweep         a step of 8 or 16 states in one program; `in turn` is one after the other
   start         the main job on digits, from the command to its first row of metrics: one
                 step and its evaluation, compiled before (`step`) and for the first time (`cold`)
 
@@ -73,7 +73,9 @@ def measures() -> Iterator[tuple[str, Callable[[], list[dict]]]]:
   for workload in workloads.WORKLOADS:
     yield workload.name, lambda workload=workload: measure_training(workload)
   yield "likelihood K=5000", lambda: measure_others("likelihood K=5000", *workloads.likelihood())
-  yield "sweep of 16", lambda: measure_others("sweep of 16", *workloads.sweep())
+  for size in (8, 16):
+    name = f"sweep of {size}"
+    yield name, lambda name=name, size=size: measure_others(name, *workloads.sweep(size))
   yield "start", lambda: measure_others("start", workloads.start_up(), None, max_repeats=3)
 
 

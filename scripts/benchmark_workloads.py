@@ -43,6 +43,7 @@ from aevb_jax.marginal import LogLikelihood
 from aevb_jax.minibatches import stream
 from aevb_jax.optimizers import adagrad, adam
 from aevb_jax.preprocess import binarize, scale, threshold
+from aevb_jax.sweep import fit_sweep, init_sweep
 from aevb_jax.types import Algorithm, Estimator, Model, Params, Preprocess
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -203,20 +204,19 @@ def make_streamed_step(
   return Timed(run, workload.num_steps)
 
 
-def sweep(size: int = 16, num_steps: int = 5) -> tuple[dict[str, Timed], int]:
+def sweep(size: int, num_steps: int = 25) -> tuple[dict[str, Timed], int]:
   """`size` states of the paper's model trained in one program, and one after the other."""
   algorithm, pixels = make_algorithm(PAPER), random_pixels(PAPER.num_data, PAPER.data_dim)
   resident = jax.device_put(pixels)
   how = dict(batch_size=PAPER.batch_size, num_steps=num_steps, preprocess=PAPER.preprocess)
-  train = jax.jit(
-    lambda state, key, data: fit(algorithm, state, key, data, **how), donate_argnums=0
-  )
-  both = jax.jit(jax.vmap(train, (0, 0, None)), donate_argnums=0)
   keys = jax.random.split(jax.random.key(1), size)
-  states = [algorithm.init(key) for key in keys]
-  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-  one, one_seconds, one_memory = compiled(train.lower(states[0], keys[0], resident))
-  many, many_seconds, many_memory = compiled(both.lower(stacked, keys, resident))
+  stacked = init_sweep(algorithm, keys)
+  states = [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(size)]
+  single = fit.lower(algorithm, states[0], keys[0], resident, **how)
+  one, one_seconds, one_memory = compiled(single)
+  many, many_seconds, many_memory = compiled(
+    fit_sweep.lower(algorithm, stacked, keys, resident, **how)
+  )
 
   def together() -> None:
     nonlocal stacked

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from sklearn import datasets
 
 from aevb_jax import data
 from aevb_jax.builders import BUILDERS, BinarizedMnist
@@ -46,6 +47,15 @@ def same(ours, theirs):
       np.testing.assert_array_equal(a, b)
     else:
       assert a == b, field
+
+
+def test_digits_are_those_of_scikit_learn():
+  digits = data.load("digits")
+  theirs = datasets.load_digits()
+  rows = lambda images, labels: sorted(map(tuple, np.column_stack([images, labels])))
+  pixels = np.concatenate([digits.train, digits.test])
+  labels = np.concatenate([digits.train_labels, digits.test_labels])
+  assert rows(np.round(theirs.data * (255 / 16)), theirs.target) == rows(pixels, labels)
 
 
 def test_digits():

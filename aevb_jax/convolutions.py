@@ -38,7 +38,8 @@ def conv(
     stride: along both axes.
     padding: "SAME" for ⌈H/stride⌉ × ⌈W/stride⌉ pixels, or "VALID" for those that
       see no pixel beyond the edge.
-    dtype: what the operands are rounded to, None for no rounding; see `product`.
+    dtype: what the operands are rounded to, None for no rounding; see `product`. XLA's own
+      convolution sums in single precision, but then rounds the result, too.
     as_products: False for XLA's own convolution; None for that on anything but a CPU.
 
   Returns:

@@ -5,7 +5,7 @@ matplotlib figure and leave saving it to the caller.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -111,17 +111,18 @@ def draw_bounds(rows: Sequence[dict], title: str) -> "Figure":
 
   Args:
     rows: with examples_seen, train_bound, train_bound_se, test_bound and
-      test_bound_se, one for each evaluation.
+      test_bound_se, one for each evaluation. Those that are not finite are left out.
     title: above the axes.
   """
   figure = _figure(4.5, 3.2)
   axes = figure.add_subplot()
   examples = np.array([row["examples_seen"] for row in rows])
   for split, style in (("train", "--"), ("test", "-")):
-    bound = np.array([row[f"{split}_bound"] for row in rows])
-    error = np.array([row[f"{split}_bound_se"] for row in rows])
+    bound = _finite_or_nan(row[f"{split}_bound"] for row in rows)
+    error = _finite_or_nan(row[f"{split}_bound_se"] for row in rows)
     axes.plot(examples, bound, style, color="C0", marker=".", markersize=4, label=split)
-    axes.fill_between(examples, bound - error, bound + error, color="C0", alpha=0.2, linewidth=0)
+    if np.isfinite(error).any():
+      axes.fill_between(examples, bound - error, bound + error, color="C0", alpha=0.2, linewidth=0)
   _log_examples(axes, examples)
   axes.set_ylabel("variational bound (nats)")
   axes.set_title(title, fontsize=9)
@@ -145,8 +146,7 @@ def draw_sweep(curves: Sequence[tuple[str, Sequence[dict]]], title: str) -> "Fig
   for group, rows in curves:
     examples = np.array([row["examples_seen"] for row in rows])
     for split, style in (("train", "--"), ("test", "-")):
-      bound = np.array([row[f"{split}_bound"] for row in rows])
-      bound = np.where(np.isfinite(bound), bound, np.nan)
+      bound = _finite_or_nan(row[f"{split}_bound"] for row in rows)
       axes.plot(examples, bound, style, color=colors[group], linewidth=1, marker=".", markersize=3)
   for group, color in colors.items():
     axes.plot([], [], color=color, label=group)
@@ -158,6 +158,11 @@ def draw_sweep(curves: Sequence[tuple[str, Sequence[dict]]], title: str) -> "Fig
   axes.plot([], [], "k-", label="test")
   axes.legend(frameon=False, fontsize=8)
   return figure
+
+
+def _finite_or_nan(values: Iterable[float]) -> np.ndarray:
+  values = np.array(list(values), float)
+  return np.where(np.isfinite(values), values, np.nan)
 
 
 def _log_examples(axes, examples: Sequence[int]) -> None:

@@ -3,6 +3,7 @@
 Where a module has a `dtype`, such as `jnp.bfloat16`, that is what the operands of its
 products are rounded to, forwards and backwards. Parameters, what the products sum up
 to, biases and heads stay as they are: so do log-densities and what they add up to.
+(Convolutions by XLA, on accelerators, sum up without rounding and round the result.)
 """
 
 import functools

@@ -27,7 +27,12 @@ def product(rows: Array, matrix: Array, *, dtype: jnp.dtype | None = None) -> Ar
     dtype: what operands are rounded to, in this product and in those of its
       gradients, such as `jnp.bfloat16`; None for no rounding. Sums and results are
       in the dtype of the arguments either way.
+
+  Raises:
+    TypeError: if the arguments are of different dtypes.
   """
+  if rows.dtype != matrix.dtype:
+    raise TypeError(f"rows are {rows.dtype} and the matrix is {matrix.dtype}; expected the same")
   return _product.bind(rows, matrix, dtype=jnp.dtype(dtype or rows.dtype))
 
 

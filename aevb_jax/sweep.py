@@ -26,7 +26,12 @@ def init_sweep(algorithm: Algorithm, keys: Key, step_sizes: Array | None = None)
     algorithm: with an optimizer of `aevb_jax.optimizers`, whose state holds its step size.
     keys: of each member, shape (S,).
     step_sizes: shape (S,); None leaves those of the algorithm.
+
+  Raises:
+    ValueError: if there are not as many of one as of the other.
   """
+  if step_sizes is not None and jnp.shape(step_sizes) != keys.shape:
+    raise ValueError(f"{jnp.shape(step_sizes)} step sizes for {keys.shape} keys")
   states = jax.vmap(algorithm.init)(keys)
   return states if step_sizes is None else with_step_size(states, step_sizes)
 

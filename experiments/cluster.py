@@ -9,11 +9,13 @@ prints and writes, into a directory that all of them see.
 """
 
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable
 
 import jax
+import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
@@ -44,8 +46,8 @@ flags.DEFINE_integer(
   lower_bound=2,
 )
 
-# What the errors of a closed connection name: the collectives of CPUs, barriers of checkpoints.
-CONNECTIONS = ("Gloo", "CoordinationService", "coordination service")
+# Named by the errors of a closed connection: collectives of CPUs and GPUs, and barriers.
+CONNECTIONS = ("Gloo", "NCCL", "CoordinationService", "coordination service")
 WEEK = 7 * 24 * 3600  # seconds
 
 
@@ -80,6 +82,11 @@ def is_first() -> bool:
 def wait_for_all(name: str) -> None:
   """Returns when all processes have come to the point of this name."""
   multihost_utils.sync_global_devices(name)
+
+
+def of_first(value: np.ndarray) -> np.ndarray:
+  """What the first process gives for `value`, to all; each gives an array of that shape."""
+  return np.asarray(multihost_utils.broadcast_one_to_all(value))
 
 
 def check_flags() -> None:
@@ -136,6 +143,8 @@ def _meet() -> None:
   given = dict(num_processes=FLAGS.num_processes, process_id=FLAGS.process_id)
   if FLAGS.coordinator_address != "auto":
     given |= dict(coordinator_address=FLAGS.coordinator_address)
+    if FLAGS.process_id == 0:
+      _check_port(int(FLAGS.coordinator_address.rpartition(":")[2]))
   try:
     jax.distributed.initialize(
       **given,
@@ -148,10 +157,17 @@ def _meet() -> None:
       "coordinator_address",
       "finds no cluster here (SLURM, Open MPI, Kubernetes, TPU pod); give HOST:PORT",
     ) from error
-  except jax.errors.JaxRuntimeError as error:
-    raise UsageError(
-      "coordinator_address", f"cannot be listened at; is the port in use? ({error})"
-    ) from error
+
+
+def _check_port(port: int) -> None:
+  """Refuses a port that cannot be listened at, where JAX's service would crash."""
+  both = socket.has_dualstack_ipv6()
+  family = socket.AF_INET6 if both else socket.AF_INET
+  try:
+    socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
+  except OSError as error:
+    reason = os.strerror(error.errno)
+    raise UsageError("coordinator_address", f"cannot be listened at here ({reason})") from error
 
 
 def _describe_wait() -> str:

@@ -1,5 +1,7 @@
 """Which devices train, and what each of them has."""
 
+import math
+
 import jax
 from absl import flags
 
@@ -33,7 +35,13 @@ def share(num_members: int) -> Shardings:
   sharing = shardings.devices_per_member
   if FLAGS.batch_size % sharing:
     nearest = " or ".join(map(str, nearest_multiples(FLAGS.batch_size, sharing)))
-    raise UsageError("batch_size", f"{sharing} devices cannot share it evenly; {nearest} they can")
+    fewer = max(
+      n for n in range(1, number) if FLAGS.batch_size % (n // math.gcd(n, num_members)) == 0
+    )
+    raise UsageError(
+      "batch_size",
+      f"{sharing} devices cannot share it evenly; {nearest} they can, or --num_devices={fewer}",
+    )
   return shardings
 
 

@@ -74,6 +74,7 @@ from experiments.estimator_options import Estimation
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(learners)
+flags.adopt_module_key_flags(program)
 
 METHODS = ("ml", "map", "full_vb")
 # Means over samples of z, for which noise may be drawn in the decoder's layers instead of θ.
@@ -91,9 +92,6 @@ COLUMNS = (
   "seconds",
 )
 
-flags.DEFINE_integer(
-  "eval_every", 100_000, "Training samples between two rows of metrics.csv.", lower_bound=1
-)
 flags.DEFINE_string(
   "workdir", None, "Directory for what this writes. Default: runs/full_vb-DATASET-TIME."
 )

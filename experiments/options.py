@@ -51,7 +51,6 @@ PRESETS = {
     model="conv",
     binarization="threshold",
     latent_dim=2,
-    hidden_dim=["32", "64"],
     estimator="elbo_b",
     num_samples=1,
     batch_size=32,

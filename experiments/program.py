@@ -17,6 +17,10 @@ from experiments.data_options import Pixels
 
 FLAGS = flags.FLAGS
 
+flags.DEFINE_integer(
+  "eval_every", 100_000, "Training samples between two rows of metrics.csv.", lower_bound=1
+)
+
 MAX_CHUNK_STEPS = 250  # training steps between two looks from the host
 MAX_CHUNK_BYTES = 32 * 2**20  # of pixels, where they are streamed; two chunks are read ahead
 

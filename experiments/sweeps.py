@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
+from aevb_jax.optimizers import ADAGRAD_WARMUP_STEPS
 from experiments.command import UsageError
 
 FLAGS = flags.FLAGS
@@ -70,12 +71,12 @@ class Member(NamedTuple):
   def name(self) -> str:
     """Of its directory: what of it is swept, such as seed_1-step_size_0.02."""
     swept = (name for name in SWEPT if isinstance(FLAGS[name].value, tuple))
-    return "-".join(f"{name}_{getattr(self, name):g}" for name in swept)
+    return "-".join(f"{name}_{getattr(self, name)}" for name in swept)
 
   @contextlib.contextmanager
   def as_flags(self) -> Iterator[None]:
     """The flags of its single run."""
-    before = {name: FLAGS[name].value for name in (*SWEPT, "select_step_size")}
+    before = {name: FLAGS[name].value for name in (*SWEPT, "select_step_size", "workdir")}
     FLAGS.seed, FLAGS.step_size, FLAGS.select_step_size = self.seed, self.step_size, 0
     try:
       yield
@@ -88,19 +89,36 @@ def members() -> list[Member]:
   """All combinations of the values of the flags; one, if nothing is swept.
 
   Raises:
-    UsageError: if a step size is to be selected and there are not several, or too late.
+    UsageError: if a step size is to be selected and cannot be.
   """
-  if FLAGS.select_step_size and not isinstance(FLAGS.step_size, tuple):
+  if FLAGS.select_step_size:
+    _check_selection()
+  return [Member(*both) for both in itertools.product(*(values_of(FLAGS[n].value) for n in SWEPT))]
+
+
+def _check_selection() -> None:
+  if not isinstance(FLAGS.step_size, tuple):
     raise UsageError("select_step_size", "takes several of --step_size to select from")
+  if FLAGS.algorithm != "aevb":
+    raise UsageError(
+      "select_step_size", f"takes a bound, and --algorithm={FLAGS.algorithm} has none"
+    )
   if FLAGS.select_step_size >= FLAGS.num_examples:
     raise UsageError("select_step_size", f"takes less than --num_examples={FLAGS.num_examples}")
-  return [Member(*both) for both in itertools.product(*(values_of(FLAGS[n].value) for n in SWEPT))]
+  warmup = ADAGRAD_WARMUP_STEPS * FLAGS.batch_size
+  if FLAGS.optimizer == "adagrad" and FLAGS.select_step_size <= warmup:
+    raise UsageError(
+      "select_step_size", f"takes more than the {warmup} training samples in which nothing moves"
+    )
 
 
 def select(runs: Sequence, step: int) -> list[int]:
   """Which runs have the step size of the highest training bound at a step, in the mean over seeds.
 
   A bound that is no number counts as −∞: the paper's rule has to survive a step size of 0.1.
+
+  Raises:
+    FloatingPointError: if every step size has such a bound.
   """
   bounds = {}
   for run in runs:
@@ -110,6 +128,8 @@ def select(runs: Sequence, step: int) -> list[int]:
     s: np.mean(values) if np.all(np.isfinite(values)) else -np.inf for s, values in bounds.items()
   }
   best = max(means, key=means.get)
+  if means[best] == -np.inf:
+    raise FloatingPointError(f"no step size has finite training bounds at step {step}")
   told = ", ".join(f"{step_size:g}: {mean:.2f}" for step_size, mean in means.items())
   print(
     f"step size {best:g}, by the training bound after {step * FLAGS.batch_size:,} samples ({told})"

@@ -14,7 +14,7 @@ the likelihood afterwards.
 Writes into --workdir: flags.txt, metrics.csv, TensorBoard events, summary.json, pictures, and the
 state at the last evaluation, for experiments.evaluate; of a sweep, each member in a directory of
 its own, as its single run would, and sweep.csv. Interrupted, the same command goes on from the
-last evaluation.
+last evaluation, if it names its --workdir.
 """
 
 import contextlib
@@ -71,6 +71,8 @@ def train_members(members: list[Member]) -> None:
   started = time.perf_counter()
   commit = rundir.git_commit()  # of the code that runs, whatever becomes of it meanwhile
   shardings = devices.share(len(members))
+  if FLAGS.select_step_size:
+    devices.share(len(sweeps.values_of(FLAGS.seed)))  # refuses now what it would later
   images = options.load_images()
   model = model_options.make_model(images)
   with members[0].as_flags():
@@ -83,7 +85,7 @@ def train_members(members: list[Member]) -> None:
   pixels = data_options.make_pixels(images, shardings)
   devices.check_streamed(pixels.streamed, len(members))
   checkpoints = workdir / rundir.CHECKPOINTS
-  step = checkpoint.latest_step(checkpoints) or 0
+  step = int(cluster.of_first(np.asarray(checkpoint.latest_step(checkpoints) or 0)))
   with contextlib.ExitStack() as stack:
     runs = [open_run(stack, workdir, member, learning.columns, step) for member in members]
     save = stack.enter_context(checkpoint.saver(checkpoints))
@@ -99,6 +101,7 @@ def train_members(members: list[Member]) -> None:
     if run.name:
       print(f"\n{run.name}")
     with run.member.as_flags():
+      FLAGS.workdir = str(run.directory)
       state = training.state_of(trained, i)
       finish(run, state, trained.timing, learning, model, images, pixels, started, commit)
   if runs[0].name and cluster.is_first():

@@ -15,18 +15,17 @@ from jax.sharding import NamedSharding
 from tqdm import tqdm
 
 from aevb_jax import checkpoint
-from aevb_jax.sharding import Shardings
+from aevb_jax.sharding import Shardings, constrain
 from aevb_jax.sweep import init_sweep
-from aevb_jax.types import Key, PyTree
-from experiments import devices, learners, program, sweeps
+from aevb_jax.types import Array, Key, PyTree
+from experiments import cluster, devices, learners, program, sweeps
 from experiments.data_options import Pixels
 from experiments.sweeps import Member
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_integer(
-  "eval_every", 100_000, "Training samples between two rows of metrics.csv.", lower_bound=1
-)
+flags.adopt_module_key_flags(program)
+
 flags.DEFINE_integer(
   "select_step_size",
   0,
@@ -90,7 +89,7 @@ def train(
   num_steps = math.ceil(FLAGS.num_examples / FLAGS.batch_size)
   select_step = math.ceil(FLAGS.select_step_size / FLAGS.batch_size)
   if step > select_step > 0:
-    runs = [runs[i] for i in sweeps.select(runs, select_step)]
+    runs = [runs[i] for i in select(runs, select_step)]
   shardings = devices.share(len(runs))
   training = Training(runs, step, start(runs, learning, shardings), shardings, Timing())
   if step:
@@ -100,7 +99,7 @@ def train(
     training = training._replace(states=states)
   if select_step >= step and select_step:
     training = train_until(select_step, training, learning, pixels, save)
-    training = take(training, sweeps.select(runs, select_step))
+    training = take(training, select(runs, select_step))
   return train_until(num_steps, training, learning, pixels, save)
 
 
@@ -114,6 +113,14 @@ def start(runs: list[Run], learning: learners.Learning, shardings: Shardings) ->
   return init(jnp.stack([run.keys.init for run in runs]), step_sizes)
 
 
+def select(runs: list[Run], step: int) -> list[int]:
+  """What `sweeps.select` chooses by the rows of the first process, which wrote them."""
+  chosen = np.zeros(len(runs), bool)
+  if cluster.is_first():
+    chosen[sweeps.select(runs, step)] = True
+  return np.flatnonzero(cluster.of_first(chosen)).tolist()
+
+
 def placement(training: Training) -> NamedSharding:
   shardings = training.shardings
   return shardings.members if training.runs[0].name else shardings.replicated
@@ -122,10 +129,13 @@ def placement(training: Training) -> NamedSharding:
 def take(training: Training, chosen: list[int]) -> Training:
   """Goes on with some members of a sweep, spread over the devices anew."""
   shardings = devices.share(len(chosen))
-  few = jax.jit(lambda states: jax.tree.map(lambda leaf: leaf[np.asarray(chosen)], states))
+  index = np.asarray(chosen)
+  few = jax.jit(
+    lambda states: jax.tree.map(lambda leaf: leaf[index], states), out_shardings=shardings.members
+  )
   return training._replace(
     runs=[training.runs[i] for i in chosen],
-    states=jax.device_put(few(training.states), shardings.members),
+    states=few(training.states),
     shardings=shardings,
   )
 
@@ -134,8 +144,12 @@ def state_of(training: Training, i: int) -> PyTree:
   """The state of one run, the same on all devices."""
   if not training.runs[0].name:
     return training.states
-  one = lambda states: jax.tree.map(lambda leaf: leaf[i], states)
-  return jax.jit(one, out_shardings=training.shardings.replicated)(training.states)
+  return _member(training.states, i, training.shardings.replicated)
+
+
+@functools.partial(jax.jit, static_argnames="sharding")
+def _member(states: PyTree, i: Array, sharding: NamedSharding) -> PyTree:
+  return constrain(jax.tree.map(lambda leaf: leaf[i], states), sharding)
 
 
 def train_until(

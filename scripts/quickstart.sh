@@ -7,4 +7,5 @@ source scripts/environment.sh
 ensure_environment
 rm -rf runs/quickstart  # made anew each time, whatever flags an older version wrote there
 exec "$VENV_PYTHON" -m experiments.train \
-  --dataset=digits --binarization=threshold --latent_dim=2 --workdir=runs/quickstart
+  --dataset=digits --binarization=threshold --latent_dim=2 --num_devices=1 \
+  --workdir=runs/quickstart

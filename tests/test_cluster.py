@@ -16,7 +16,7 @@ from experiments import cluster
 from experiments.command import UsageError
 
 ROOT = pathlib.Path(__file__).parents[1]
-HOST_TIMEOUT = 3  # seconds
+HOST_TIMEOUT = 6  # seconds
 LOST = "error: --coordinator_address={}: lost another of the processes that met there; it stopped, "
 
 
@@ -146,7 +146,7 @@ def test_an_address_that_is_taken():
     process = start(address, 0, "--init_timeout=1")
     _, errors = process.communicate(timeout=60)
   assert process.returncode == 2
-  assert errors.startswith(f"error: --coordinator_address={address}: cannot be listened at")
+  assert errors.startswith(f"error: --coordinator_address={address}: cannot be listened at here")
   assert errors.count("\n") == 1
 
 

@@ -156,3 +156,9 @@ def test_what_does_not_fit_is_refused():
   with pytest.raises(ValueError, match="smaller than the kernel"):
     conv(image[:2], kernel, padding="VALID")
   assert conv_transpose(image[:1], kernel, padding="VALID").shape == (3, 7, 2)
+
+
+def test_a_kernel_of_another_dtype_is_refused():
+  image, kernel = jnp.ones((4, 4, 1), jnp.uint8), jnp.ones((3, 3, 1, 2))
+  with pytest.raises(TypeError, match="rows are uint8 and the matrix is float64"):
+    conv(image, kernel, as_products=True)

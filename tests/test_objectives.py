@@ -134,7 +134,7 @@ def test_the_encoder_runs_once():
   wrapped = free_bits(beta_weighted(elbo_b, 0.5), 0.1)
   gradient = jax.grad(lambda p: wrapped(jax.random.key(0), world.model, p, world.x, num_samples=5))
   plain = jax.grad(lambda p: elbo_b(jax.random.key(0), world.model, p, world.x, num_samples=5))
-  count = lambda function: str(jax.make_jaxpr(function)(world.params)).count("dot_general")
+  count = lambda function: str(jax.make_jaxpr(function)(world.params)).count(" = product")
   assert count(gradient) == count(plain)
 
 

@@ -140,6 +140,13 @@ def test_a_member_that_overflows_leaves_the_others_alone():
   np.testing.assert_allclose(metrics["bound"][1], told["bound"], rtol=1e-10)
 
 
+def test_as_many_step_sizes_as_keys():
+  algorithm = ALGORITHMS["adam"](0.1)
+  for step_sizes in (jnp.ones(3), jnp.ones(1), jnp.ones(())):
+    with pytest.raises(ValueError, match="step sizes for"):
+      init_sweep(algorithm, keys(0), step_sizes)
+
+
 def test_a_step_size_that_is_not_in_the_state_is_refused():
   algorithm = aevb(MODEL, elbo_b, optax.adam(1e-3), num_data=23)
   with pytest.raises(TypeError, match="holds no step size"):

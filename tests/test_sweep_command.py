@@ -61,7 +61,7 @@ def numbers(directory):
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("runs") / "sweep"
-  result = run(*SHORT, *SWEEP, f"--workdir={workdir}")
+  result = run(*SHORT, *SWEEP, f"--workdir={workdir}", num_devices=2)
   assert result.returncode == 0, result.stderr
   return workdir, result.stdout
 
@@ -159,15 +159,21 @@ def test_rows_beyond_the_checkpoint_are_dropped(tmp_path):
 
 
 def test_eight_devices_report_what_one_reports(tmp_path):
-  flags = [*SHORT, "--batch_size=96"]
+  """A sweep, one of whose step sizes overflows: to the end, and for itself alone."""
+  flags = [*SHORT, "--batch_size=96", "--seed=20240101,20240102", "--step_size=0.01,1e30"]
   results = [
     run(*flags, f"--workdir={tmp_path / str(number)}", num_devices=number) for number in (1, 8)
   ]
   assert [r.returncode for r in results] == [0, 0], results[1].stderr
   assert "on 8 × cpu" in results[1].stdout
-  one, eight = (numbers(tmp_path / str(number)) for number in (1, 8))
-  for step in one:
-    np.testing.assert_allclose(one[step], eight[step], rtol=1e-5)
+  names = [row["name"] for row in table(tmp_path / "1" / "sweep.csv")]
+  assert len(set(names)) == 4
+  for name in names:
+    one, eight = (numbers(tmp_path / str(number) / name) for number in (1, 8))
+    assert np.isfinite(list(one.values())).all() == ("1e+30" not in name)
+    for step in one:
+      np.testing.assert_allclose(one[step], eight[step], rtol=1e-5)
+    assert (tmp_path / "8" / name / "bound.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -179,6 +185,21 @@ def test_eight_devices_report_what_one_reports(tmp_path):
     (["--seed=0,,1"], "takes an integer in the range [0, 4294967295], or several", 1),
     (["--step_size=0.1,-1"], "takes positive numbers", 1),
     (["--select_step_size=500"], "takes several of --step_size to select from", 1),
+    (
+      ["--select_step_size=5000", "--step_size=0.1,0.2", "--algorithm=mcem", "--binarization=none"],
+      "takes a bound, and --algorithm=mcem has none",
+      1,
+    ),
+    (
+      ["--select_step_size=10000", "--step_size=0.1,0.2", "--optimizer=adagrad"],
+      "takes more than the 10000 training samples in which nothing moves",
+      1,
+    ),
+    (
+      ["--select_step_size=5000", "--step_size=0.1,0.2"],
+      "8 devices cannot share it evenly; 96 or 104 they can, or --num_devices=5",
+      8,
+    ),
     (
       ["--select_step_size=1000000", "--step_size=0.1,0.2"],
       "takes less than --num_examples=1000000",

@@ -16,8 +16,6 @@ from tests.test_command_line import ROOT, assert_one_clear_line, caches, train
 
 __all__ = ["caches"]  # a fixture: compiled programs stay away from the user's own
 
-pytestmark = pytest.mark.xdist_group("evaluate")  # whose runs are shared
-
 SHORT = ["--hidden_dim=20", "--eval_every=20000"]
 CHAINS = ["--chains=8", "--leapfrogs=4", "--temperatures=60"]
 METHODS = {

@@ -14,8 +14,6 @@ from aevb_jax import data
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-pytestmark = pytest.mark.xdist_group("linear_gaussian")  # whose run is shared
-
 
 @pytest.fixture(scope="module", autouse=True)
 def caches(tmp_path_factory):

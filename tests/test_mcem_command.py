@@ -10,8 +10,6 @@ from tests.test_command_line import assert_one_clear_line, caches, rows, train
 
 __all__ = ["caches"]  # a fixture: compiled programs stay away from the user's own
 
-pytestmark = pytest.mark.xdist_group("mcem")  # whose runs are shared
-
 MCEM = ["--algorithm=mcem", "--binarization=static"]
 SHORT = [*MCEM, "--hidden_dim=20", "--num_examples=2000", "--eval_every=500", "--num_leapfrogs=4"]
 

@@ -78,6 +78,7 @@ def test_two_processes_train_as_one_each_with_its_shard(alone, tmp_path):
   assert output.count("test bound") == NUM_ROWS + 1  # of the first process alone
 
 
+@pytest.mark.long
 def test_a_sweep_of_two_processes(tmp_path):
   """Whose members are on different hosts, until a step size is selected."""
   flags = ["--num_examples=4000", "--eval_every=2000", "--select_step_size=2000"]

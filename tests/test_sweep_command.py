@@ -22,7 +22,6 @@ SHORT = [
   "--num_importance_samples=20",
 ]
 SWEEP = ["--seed=0,1", "--step_size=0.001,0.01,1e30", "--select_step_size=700"]
-pytestmark = pytest.mark.xdist_group("sweep_command")  # they share runs
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,5 +1,6 @@
 """Auto-encoding variational Bayes: algorithm 1."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -9,7 +10,17 @@ import optax
 
 from aevb_jax.families import LOG_2PI
 from aevb_jax.model import init_params
-from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params, Scheduled, TrainState
+from aevb_jax.types import (
+  Algorithm,
+  Array,
+  Estimator,
+  Key,
+  Model,
+  Params,
+  PyTree,
+  Scheduled,
+  TrainState,
+)
 
 
 def gaussian_weight_prior(precision: float) -> Callable[[Params], Array]:
@@ -38,7 +49,7 @@ def gaussian_weight_prior(precision: float) -> Callable[[Params], Array]:
 
 
 def minibatch_objective(
-  key: Key,
+  keys: Key,
   estimator: Estimator,
   model: Model,
   params: Params,
@@ -54,7 +65,7 @@ def minibatch_objective(
   plus log p(θ)/N.
 
   Args:
-    key: consumed; data point i draws from `split(key, M)[i]`.
+    keys: consumed, shape (M,); data point i draws from keys[i].
     estimator: of the bound of one data point.
     model: passed to the estimator.
     params: passed to the estimator and to `log_prior`.
@@ -66,7 +77,6 @@ def minibatch_objective(
     (objective, bound): what training maximises, and the same without the prior;
     both of shape ().
   """
-  keys = jax.random.split(key, len(batch))
   bound = jnp.mean(jax.vmap(lambda key, x: estimator(key, model, params, x))(keys, batch))
   if log_prior is None:
     return bound, bound
@@ -81,6 +91,7 @@ def aevb(
   num_data: int,
   log_prior: Callable[[Params], Array] | None = None,
   init: Callable[[Key, Model], Params] = init_params,
+  examples_at_once: int | None = None,
 ) -> Algorithm:
   """Algorithm 1 of the paper, with any estimator and any optimizer.
 
@@ -95,6 +106,9 @@ def aevb(
     log_prior: Params -> log p(θ), such as `gaussian_weight_prior(1.0)`.
     init: (key, model) -> Params to start from, where the estimator needs more than θ
       and φ: a baseline's ψ (`with_baseline`) or a q(θ) (`full_vb.init_params`).
+    examples_at_once: examples of a minibatch whose gradients are taken together, the next
+      after them, so that less is held in memory, or in a CPU's cache; it must divide M.
+      None for all. The result depends on it by rounding alone.
 
   Returns:
     `init(key)` makes a `TrainState`; `update(state, batch)` takes a minibatch
@@ -112,19 +126,43 @@ def aevb(
     state: TrainState, batch: Array, index: Array | None = None
   ) -> tuple[TrainState, dict]:
     del index  # nothing is kept per example
-    key = jax.random.fold_in(state.key, state.step)
+    keys = jax.random.split(jax.random.fold_in(state.key, state.step), len(batch))
     scheduled = isinstance(estimator, Scheduled)
     estimator_now = estimator.at(state.step) if scheduled else estimator
 
-    def loss(params: Params) -> tuple[Array, Array]:
+    def loss(params: Params, keys: Key, batch: Array) -> tuple[Array, Array]:
       objective, bound = minibatch_objective(
-        key, estimator_now, model, params, batch, num_data=num_data, log_prior=log_prior
+        keys, estimator_now, model, params, batch, num_data=num_data, log_prior=log_prior
       )
       return -objective, bound  # optimizers minimise: the only minus sign
 
-    grads, bound = jax.grad(loss, has_aux=True)(state.params)
+    gradient = functools.partial(jax.grad(loss, has_aux=True), state.params)
+    grads, bound = _mean_over_parts(gradient, keys, batch, examples_at_once)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, opt_state, state.key), {"bound": bound}
 
   return Algorithm(init_state, update)
+
+
+def _mean_over_parts(
+  function: Callable[[Key, Array], PyTree], keys: Key, batch: Array, part_size: int | None
+) -> PyTree:
+  """What `function`, a mean over examples, gives for all M, from as many at once."""
+  if part_size is None or part_size >= len(batch):
+    return function(keys, batch)
+  num_parts, rest = divmod(len(batch), part_size)
+  if rest:
+    raise ValueError(f"examples_at_once is {part_size}, which does not divide {len(batch)}")
+
+  def parts(array: Array) -> Array:
+    # Every num_parts-th example: of a minibatch that devices share, each keeps its own.
+    return jnp.moveaxis(array.reshape(part_size, num_parts, *array.shape[1:]), 1, 0)
+
+  def add(total: PyTree, part: tuple[Key, Array]) -> tuple[PyTree, None]:
+    return jax.tree.map(jnp.add, total, function(*part)), None
+
+  shapes = jax.eval_shape(function, keys[:part_size], batch[:part_size])
+  start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+  total, _ = jax.lax.scan(add, start, (parts(keys), parts(batch)))
+  return jax.tree.map(lambda leaf: leaf / num_parts, total)

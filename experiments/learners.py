@@ -44,6 +44,7 @@ flags.DEFINE_integer(
 FOREIGN_FLAGS = {
   "aevb": ("num_leapfrogs", "num_updates"),
   "mcem": (
+    "examples_at_once",
     "estimator",
     "num_samples",
     "beta",

@@ -59,6 +59,14 @@ PRESETS = {
   ),
 }
 flags.DEFINE_integer("batch_size", 100, "M, data points per minibatch.", lower_bound=1)
+flags.DEFINE_integer(
+  "examples_at_once",
+  None,
+  "Examples of a minibatch whose gradients are taken together, the next after them: less memory "
+  "for large minibatches. Default: all, and 32 for --model=conv on a CPU, where they fit its "
+  "cache.",
+  lower_bound=1,
+)
 flags.DEFINE_enum(
   "optimizer",
   "adam",
@@ -141,6 +149,8 @@ def settle(*, updates_per_step: int = 1, sweep: bool = False) -> None:
   data_options.settle()
   if FLAGS.dequantization and FLAGS.likelihood != "gaussian":
     raise UsageError("dequantization", "is for a density; it takes --likelihood=gaussian")
+  if FLAGS.examples_at_once and FLAGS.batch_size % FLAGS.examples_at_once:
+    raise UsageError("examples_at_once", f"must divide --batch_size={FLAGS.batch_size}")
   warmup = optimizers.ADAGRAD_WARMUP_STEPS if FLAGS.optimizer == "adagrad" else 0
   warmup = -(-warmup // updates_per_step)
   if FLAGS.num_examples <= warmup * FLAGS.batch_size or FLAGS.num_examples < FLAGS.batch_size:
@@ -204,7 +214,14 @@ def make_algorithm(model: Model, estimation: Estimation, num_data: int) -> Algor
     num_data=num_data,
     log_prior=make_log_prior(),
     init=with_baseline(estimation.baseline),
+    examples_at_once=FLAGS.examples_at_once or _examples_in_cache(),
   )
+
+
+def _examples_in_cache() -> int | None:
+  """Of how many examples a CPU's cache holds what the layers of --model=conv make."""
+  on_cpu = jax.default_backend() == "cpu"
+  return 32 if on_cpu and FLAGS.model == "conv" and FLAGS.batch_size % 32 == 0 else None
 
 
 def make_mcem(model: Model, num_data: int, *, num_leapfrogs: int, num_updates: int) -> Algorithm:

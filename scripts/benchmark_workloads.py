@@ -64,6 +64,7 @@ class Workload(NamedTuple):
   num_steps: int = 50
   streamed: bool = False
   mlp: bool = True
+  examples_at_once: int | None = None
 
 
 def mlp(data_dim: int = 784, latent_dim: int = 20, hidden_dim: int | tuple[int, ...] = 500):
@@ -99,6 +100,7 @@ def article(batch_size: int) -> Workload:
     batch_size=batch_size,
     num_steps=max(2, 256 // batch_size),
     mlp=False,
+    examples_at_once=32,
   )
 
 
@@ -119,7 +121,8 @@ WORKLOADS = [
 
 def make_algorithm(workload: Workload) -> Algorithm:
   estimator = functools.partial(workload.estimator, num_samples=workload.num_samples)
-  return aevb(workload.model(), estimator, workload.optimizer, num_data=workload.num_data)
+  how = dict(num_data=workload.num_data, examples_at_once=workload.examples_at_once)
+  return aevb(workload.model(), estimator, workload.optimizer, **how)
 
 
 def matrix_products(workload: Workload, algorithm: Algorithm) -> list:

@@ -19,6 +19,7 @@ from aevb_jax import (
   init_params,
   minibatch_objective,
 )
+from aevb_jax.optimizers import adam
 from tests import oracles
 
 WORLD = oracles.affine_world()
@@ -35,7 +36,7 @@ def test_minibatches_average_to_equation_8_over_the_data():
   batches = DATA.reshape(3, 4, 5)  # N = 12, M = 4
   objectives = [
     minibatch_objective(
-      jax.random.key(0),
+      jax.random.split(jax.random.key(0), 4),
       noiseless_bound,
       WORLD.model,
       WORLD.params,
@@ -66,13 +67,33 @@ def test_every_data_point_has_its_own_noise():
     return elbo_a(key, model, params, x)
 
   _, bound = minibatch_objective(
-    jax.random.key(0), spy, WORLD.model, WORLD.params, batch, num_data=12
+    jax.random.split(jax.random.key(0), 2), spy, WORLD.model, WORLD.params, batch, num_data=12
   )
   keys = jax.random.split(jax.random.key(0), 2)
   values = [elbo_a(key, *WORLD) for key in keys]
   assert abs(values[0] - values[1]) > 1e-3
   np.testing.assert_allclose(bound, np.mean(values), rtol=1e-12)
   assert len(seen) == 1  # traced once, for the whole minibatch
+
+
+@pytest.mark.parametrize("examples_at_once", [1, 3, 12])
+def test_parts_of_a_minibatch_add_up_to_it(examples_at_once):
+  """With the prior, of which every part has a share, and noise that belongs to examples."""
+  how = dict(num_data=12, log_prior=gaussian_weight_prior(1.0))
+  step = lambda **more: jax.jit(aevb(WORLD.model, elbo_a, adam(0.1), **how, **more).update)
+  state = aevb(WORLD.model, elbo_a, adam(0.1), **how).init(jax.random.key(0))
+  whole, metrics = step()(state, jnp.asarray(DATA))
+  parts, told = step(examples_at_once=examples_at_once)(state, jnp.asarray(DATA))
+  np.testing.assert_allclose(told["bound"], metrics["bound"], rtol=1e-12)
+  moments = lambda state: jax.tree.leaves(state.opt_state.inner_state)
+  for a, b in zip(moments(whole), moments(parts), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-15)
+
+
+def test_parts_that_do_not_divide_a_minibatch_are_refused():
+  algorithm = aevb(WORLD.model, elbo_a, adam(0.1), num_data=12, examples_at_once=5)
+  with pytest.raises(ValueError, match="examples_at_once is 5, which does not divide 12"):
+    algorithm.update(algorithm.init(jax.random.key(0)), jnp.asarray(DATA))
 
 
 def test_the_weight_prior_leaves_baselines_alone():

@@ -76,7 +76,7 @@ def test_bound_and_gradients_are_near_those_of_single_precision(name, likelihood
   def bound_and_gradients(dtype):
     model, params = make(name, likelihood, dtype)
     objective = lambda p: minibatch_objective(
-      jax.random.key(2), elbo_b, model, p, batch, num_data=10
+      jax.random.split(jax.random.key(2), 10), elbo_b, model, p, batch, num_data=10
     )[0]
     return jax.jit(jax.value_and_grad(objective))(params)
 

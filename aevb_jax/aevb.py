@@ -159,10 +159,17 @@ def _mean_over_parts(
     # Every num_parts-th example: of a minibatch that devices share, each keeps its own.
     return jnp.moveaxis(array.reshape(part_size, num_parts, *array.shape[1:]), 1, 0)
 
-  def add(total: PyTree, part: tuple[Key, Array]) -> tuple[PyTree, None]:
-    return jax.tree.map(jnp.add, total, function(*part)), None
+  # As words, since JAX takes a loop over keys for a second use of them.
+  wrap = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(keys))
 
-  shapes = jax.eval_shape(function, keys[:part_size], batch[:part_size])
+  def of_part(part: tuple[Array, Array]) -> PyTree:
+    return function(wrap(part[0]), part[1])
+
+  def add(total: PyTree, part: tuple[Array, Array]) -> tuple[PyTree, None]:
+    return jax.tree.map(jnp.add, total, of_part(part)), None
+
+  words_and_batches = parts(jax.random.key_data(keys)), parts(batch)
+  shapes = jax.eval_shape(of_part, jax.tree.map(lambda a: a[0], words_and_batches))
   start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-  total, _ = jax.lax.scan(add, start, (parts(keys), parts(batch)))
+  total, _ = jax.lax.scan(add, start, words_and_batches)
   return jax.tree.map(lambda leaf: leaf / num_parts, total)

@@ -30,7 +30,7 @@ import benchmark_workloads as workloads
 import jax
 from absl import app, flags, logging
 from benchmark_floor import UncountableError, make_floor
-from benchmark_timing import Timed, header, line, rows_of, time_in_turn
+from benchmark_timing import Timed, header, in_own_process, line, rows_of, time_in_turn
 from benchmark_workloads import Workload
 
 FLAGS = flags.FLAGS
@@ -98,15 +98,22 @@ def measure_training(workload: Workload) -> list[dict]:
   if workload.streamed:
     timed["streamed"] = workloads.make_streamed_step(workload, algorithm, pixels, FLAGS.repeats)
   if FLAGS.peers:
-    timed |= workload_peers(workload, pixels)
+    timed |= workload_peers(workload.name)
   times = time_in_turn(timed, FLAGS.repeats)
   return rows_of(workload.name, timed, times, samples_per_step=workload.batch_size)
 
 
-def workload_peers(workload: Workload, pixels) -> dict[str, Timed]:
+def workload_peers(name: str) -> dict[str, Timed]:
+  """Those that are installed, each in a process of its own."""
   import benchmark_peers  # what it needs is not needed without
 
-  return benchmark_peers.checked(workload, pixels)
+  peers = {}
+  for peer in benchmark_peers.PEERS.get(name, {}):
+    try:
+      peers[peer] = in_own_process(benchmark_peers.checked, name, peer)
+    except ImportError as error:
+      print(f"{peer}: left out, {error}")
+  return peers
 
 
 if __name__ == "__main__":

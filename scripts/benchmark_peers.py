@@ -2,7 +2,8 @@
 
 A peer is first given our parameters and a minibatch, and its bound must be ours: the means of
 many draws of the noise may differ by five standard errors, no more. Then it trains. All work on
-the same bytes of pixels, which they shuffle, scale and binarize themselves, on all cores.
+the same bytes of pixels, which they shuffle, scale and binarize themselves, on all cores, each in
+a process of its own.
 
   torch           PyTorch: modules, autograd, torch.optim, one Python call a step
   torch.compile   the same, its bound compiled by the inductor (needs a C++ compiler)
@@ -26,7 +27,7 @@ import numpy as np
 import optax
 from benchmark_peers_conv import ArticleWeights, tensorflow_article, torch_article
 from benchmark_timing import Timed
-from benchmark_workloads import PAPER, Workload, make_algorithm
+from benchmark_workloads import PAPER, WORKLOADS, Workload, make_algorithm, random_pixels
 
 from aevb_jax.types import Params
 
@@ -38,29 +39,25 @@ class Peer(NamedTuple):
   run: Callable[[], object]  # num_steps steps of training
 
 
-def checked(workload: Workload, pixels: np.ndarray) -> dict[str, Timed]:
-  """The peers of a workload that are installed, once their bounds are ours.
+def checked(workload_name: str, peer_name: str) -> Timed:
+  """A peer of a workload, once its bound is ours.
 
   Raises:
-    AssertionError: if one is another bound.
+    ImportError: if the library is not installed.
+    AssertionError: if it has another bound.
   """
+  workload = next(w for w in WORKLOADS if w.name == workload_name)
+  pixels = random_pixels(workload.num_data, workload.data_dim)
   params = make_algorithm(workload).init(jax.random.key(0)).params
   x = (pixels[: workload.batch_size] > 127).astype(np.float32)
-  ours, timed = our_bounds(workload, params, x), {}
-  for name, make in PEERS.get(workload.name, {}).items():
-    try:
-      peer = make(workload, params, pixels)
-    except ImportError as error:
-      print(f"{name}: left out, {error}")
-      continue
-    theirs = peer.bounds(x, NUM_DRAWS)
-    difference = np.mean(theirs) - np.mean(ours)
-    error = np.sqrt((np.var(theirs) + np.var(ours)) / NUM_DRAWS)
-    print(f"{name}: its bound minus ours is {difference:.4f} ± {error:.4f} nats")
-    if not abs(difference) < 5 * error + 1e-6 * abs(np.mean(ours)):
-      raise AssertionError(f"{name} has another bound than {workload.name}")
-    timed[name] = Timed(peer.run, workload.num_steps)
-  return timed
+  peer = PEERS[workload_name][peer_name](workload, params, pixels)
+  ours, theirs = our_bounds(workload, params, x), peer.bounds(x, NUM_DRAWS)
+  difference = np.mean(theirs) - np.mean(ours)
+  error = np.sqrt((np.var(theirs) + np.var(ours)) / NUM_DRAWS)
+  print(f"{peer_name}: its bound minus ours is {difference:.4f} ± {error:.4f} nats", flush=True)
+  if not abs(difference) < 5 * error + 1e-6 * abs(np.mean(ours)):
+    raise AssertionError(f"{peer_name} has another bound than {workload_name}")
+  return Timed(peer.run, workload.num_steps)
 
 
 def our_bounds(workload: Workload, params: Params, x: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Timing several programs in turn, so that a noisy machine slows them alike."""
 
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
@@ -13,6 +14,46 @@ class Timed(NamedTuple):
   num_steps: int = 1
   compile_seconds: float | None = None
   memory_mb: float | None = None  # beside arguments and results, at the peak
+
+
+def in_own_process(make: Callable[..., Timed], *arguments) -> Timed:
+  """What `make(*arguments)` makes, in a process of its own.
+
+  So the threads of one library are not in the way of another's. `make` stands in a module,
+  and the arguments can be sent. The process ends with this one.
+
+  Raises:
+    Exception: whatever `make` raises.
+  """
+  context = multiprocessing.get_context("spawn")
+  here, there = context.Pipe()
+  context.Process(target=_serve, args=(there, make, arguments), daemon=True).start()
+
+  def receive() -> object:
+    answer = here.recv()
+    if isinstance(answer, Exception):
+      raise answer
+    return answer
+
+  def run() -> None:
+    here.send(None)
+    receive()
+
+  return Timed(run, *receive())
+
+
+def _serve(pipe, make: Callable[..., Timed], arguments: tuple) -> None:
+  try:
+    timed = make(*arguments)
+    pipe.send(timed[1:])
+    while True:
+      pipe.recv()
+      timed.run()
+      pipe.send(None)
+  except EOFError:  # the other end is gone
+    pass
+  except Exception as error:
+    pipe.send(error)
 
 
 STATISTICS = {"median": statistics.median, "min": min, "max": max}

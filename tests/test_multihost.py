@@ -65,6 +65,7 @@ def alone(tmp_path_factory):
   return workdir
 
 
+@pytest.mark.long
 def test_two_processes_train_as_one_each_with_its_shard(alone, tmp_path):
   workdir = tmp_path / "run"
   process = multihost("--max_resident_mb=0", f"--workdir={workdir}")

@@ -157,6 +157,7 @@ def test_rows_beyond_the_checkpoint_are_dropped(tmp_path):
   assert len(list(tmp_path.glob("events*"))) == 1
 
 
+@pytest.mark.long
 def test_eight_devices_report_what_one_reports(tmp_path):
   """A sweep, one of whose step sizes overflows: to the end, and for itself alone."""
   flags = [*SHORT, "--batch_size=96", "--seed=20240101,20240102", "--step_size=0.01,1e30"]

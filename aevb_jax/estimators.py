@@ -17,7 +17,7 @@ from aevb_jax.model import log_weight
 from aevb_jax.surrogate import freeze
 from aevb_jax.types import Array, Distribution, Key, Model, Params, UnsupportedError
 
-SAMPLES_AT_ONCE = 10  # of z, whose pass through the decoder is held in memory
+SAMPLES_AT_ONCE = 50  # of z, whose pass through the decoder is held in memory
 
 
 def posterior_samples(key: Key, q: Distribution, num_samples: int) -> Array:

@@ -115,6 +115,7 @@ def aevb(
     (M, D) and returns the next state and {"bound": the estimate on that
     minibatch in nats per data point, before the update and without the prior}.
     Where the examples are in the data set, which `fit` tells it, changes nothing.
+    `update` raises ValueError if `examples_at_once` does not divide M.
   """
 
   def init_state(key: Key) -> TrainState:

@@ -31,9 +31,9 @@ def write(workdir: pathlib.Path, runs: Sequence, finished: Sequence) -> None:
   rundir.write_csv(workdir / "sweep.csv", columns, rows)
   results = dict(num_members=len(runs), finished=sorted(names))
   if "test_bound" in columns:
-    curves = {run.name: (f"step size {run.member.step_size:g}", run.rows) for run in runs}
+    curves = [(f"step size {run.member.step_size:g}", run.rows) for run in runs]
     title = f"{data_options.describe_pixels()}, {len(runs)} members"
-    rundir.write_figure(workdir, "sweep", figures.draw_sweep(list(curves.values()), title))
+    rundir.write_figure(workdir, "sweep", figures.draw_sweep(curves, title))
     of_numbers = [row for row in rows if math.isfinite(row["test_bound"]) and row["finished"]]
     best = max(of_numbers, key=lambda row: row["test_bound"])
     results |= {f"best_{name}": best[name] for name in ("name", "test_bound", "test_bound_se")}

@@ -1,77 +1,143 @@
-"""Training states on disk, by orbax: whole or not at all, and nothing executed on reading."""
+"""Training states on disk, by orbax: whole or not at all, checked and not executed on reading.
+
+A checkpoint is a directory STEP: the arrays of a state, and a record of whatever else it takes
+to go on, as JSON. It has its name only once it is complete. The record holds a checksum of every
+array, and one of itself, so that what comes back is what was saved.
+"""
 
 import contextlib
+import hashlib
+import json
 import pathlib
-import signal
-import threading
 from collections.abc import Callable, Iterator
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from aevb_jax.types import PyTree
+from aevb_jax.types import Array, PyTree
+
+RECORD_FILE = "record.json"
+NUM_KEPT = 3
 
 
 class CheckpointError(Exception):
   """A state that is not there, or not of the expected shape."""
 
 
+class DamagedError(CheckpointError):
+  """A checkpoint that is no longer what was saved."""
+
+
+class SaveError(Exception):
+  """A checkpoint that could not be written; those before it are as they were."""
+
+
 @contextlib.contextmanager
-def saver(directory: pathlib.Path) -> Iterator[Callable[[int, PyTree], None]]:
-  """A function (step, state) that saves a training state and then removes the one before.
+def saver(
+  directory: pathlib.Path, *, num_kept: int = NUM_KEPT
+) -> Iterator[Callable[[int, PyTree, dict], None]]:
+  """A function (step, state, record={}) that saves a training state; the last few are kept.
 
   It returns when the state has left the device and writes in the background; leaving the
-  context waits until everything is on disk.
+  context waits until everything is on disk. A step that is there already is left as it is.
+  The record is of what JSON can hold.
 
   Of several processes, each has to call it, with arrays of a mesh of them all and a
   directory that all of them see.
+
+  Raises:
+    SaveError: on leaving, or by the function, of this state or the one before.
   """
   import orbax.checkpoint as ocp
 
-  options = ocp.CheckpointManagerOptions(max_to_keep=1)
-  manager = ocp.CheckpointManager(directory.absolute(), options=options)
+  with _as_save_error(directory):
+    manager = ocp.CheckpointManager(
+      directory.absolute(),
+      options=ocp.CheckpointManagerOptions(max_to_keep=num_kept, cleanup_tmp_directories=True),
+      item_handlers=dict(
+        state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler(RECORD_FILE)
+      ),
+    )
 
-  def save(step: int, state: PyTree) -> None:
-    with _uninterrupted():
-      manager.save(step, args=ocp.args.StandardSave(state))
+  def save(step: int, state: PyTree, record: dict | None = None) -> None:
+    with _as_save_error(directory / str(step)):
+      if step in manager.all_steps():
+        return
+      arrays = [[*of_array, checksum] for of_array, checksum in zip(_arrays(state), _sums(state))]
+      # A copy, since it is written while the caller goes on.
+      contents = json.loads(json.dumps(dict(arrays=arrays, record=record or {})))
+      contents["sha256"] = _digest(contents)
+      manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(contents)
+        ),
+      )
 
   try:
     yield save
   finally:
-    with _uninterrupted():
+    with _as_save_error(directory):
       manager.close()
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-  """Lets an interrupt wait until what is being written is written."""
-  if threading.current_thread() is not threading.main_thread():  # where none arrive
-    yield
-    return
-  received = []
-  previous = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+def _as_save_error(path: pathlib.Path) -> Iterator[None]:
   try:
     yield
-  finally:
-    signal.signal(signal.SIGINT, previous)
-  if received:
-    signal.raise_signal(signal.SIGINT)
+  except Exception as error:  # of many kinds, by what failed in which layer
+    raise SaveError(f"{path} cannot be written ({_reason(error)})") from error
 
 
-def latest_step(directory: pathlib.Path) -> int | None:
-  """The step of the last state saved in `directory`, or None."""
-  import orbax.checkpoint as ocp
+def _reason(error: BaseException) -> str:
+  """Why, in a few words: of an error of the operating system its own, wherever it is told."""
+  text = " ".join(str(error).split())
+  for words in ("No space left on device", "File too large", "Permission denied", "Read-only file"):
+    if words in text:
+      return words
+  return f"{type(error).__name__}: {text[:120]}"
 
+
+def steps(directory: pathlib.Path) -> list[int]:
+  """The steps whose states are in `directory`, from the first to the last."""
   # Not by a manager: to make one is a meeting of all processes.
-  return max(ocp.utils.checkpoint_steps(directory), default=None) if directory.is_dir() else None
+  if not directory.is_dir():
+    return []
+  return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+
+
+def read_record(directory: pathlib.Path, step: int) -> dict:
+  """What was saved beside the state of a step.
+
+  Raises:
+    DamagedError: if it cannot be read, or is not as it was saved.
+  """
+  return _contents(directory, step)["record"]
+
+
+def _contents(directory: pathlib.Path, step: int) -> dict:
+  try:
+    contents = json.loads((directory / str(step) / "record" / RECORD_FILE).read_bytes())
+    intact = contents.pop("sha256") == _digest(contents)
+  except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+    raise DamagedError(f"its record cannot be read ({type(error).__name__})") from error
+  if not intact:
+    raise DamagedError("its record is not what was saved")
+  return contents
 
 
 def restore(
-  directory: pathlib.Path, like: PyTree, sharding: jax.sharding.Sharding | None = None
+  directory: pathlib.Path,
+  step: int,
+  like: PyTree,
+  sharding: jax.sharding.Sharding | None = None,
 ) -> PyTree:
-  """The last state saved in `directory`, wherever it was saved from.
+  """The state of a step, wherever it was saved from.
 
   Args:
     directory: as given to `saver`.
+    step: one of `steps(directory)`.
     like: a tree of the same structure, of arrays or `jax.ShapeDtypeStruct`s, such as
       `jax.eval_shape(algorithm.init, key)`.
     sharding: of every array of the state, such as `Shardings.replicated`; None for this
@@ -79,51 +145,80 @@ def restore(
       over all of theirs.
 
   Raises:
-    CheckpointError: if there is none, it cannot be read, or it is not of this structure
-      and these shapes.
+    DamagedError: if its files are not what was saved.
+    CheckpointError: if it is not of this structure and these shapes.
   """
   import orbax.checkpoint as ocp
 
-  directory = directory.absolute()
-  if not directory.is_dir():
-    raise CheckpointError(f"{directory} does not exist")
+  saved = _contents(directory, step)["arrays"]
+  if [of_array for *of_array, _ in saved] != _arrays(like):
+    raise CheckpointError(f"the checkpoint {directory / str(step)} is not of this model")
   sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   here = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), like)
-  handler = ocp.StandardCheckpointHandler()
-  with ocp.CheckpointManager(directory, item_handlers=handler) as manager:
-    step = manager.latest_step()
-    if step is None:
-      raise CheckpointError(f"{directory} holds no checkpoint")
-    try:
-      # Compared here, since orbax's own comparison comes in many lines.
-      same = _arrays(manager.item_metadata(step)) == _arrays(_without_keys(like))
-      state = manager.restore(step, args=ocp.args.StandardRestore(here)) if same else None
-    except Exception as error:  # of many kinds, by what is broken in which file
-      raise CheckpointError(
-        f"the checkpoint {directory / str(step)} cannot be read ({type(error).__name__})"
-      ) from error
-  if not same:
-    raise CheckpointError(f"the checkpoint in {directory} is not of this model")
+  try:
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+      path = (directory / str(step) / "state").absolute()
+      state = reader.restore(path, args=ocp.args.StandardRestore(here))
+    sums = _sums(state)
+  except Exception as error:  # of many kinds, by what is broken in which file
+    raise DamagedError(f"its arrays cannot be read ({type(error).__name__})") from error
+  if _arrays(state) != _arrays(like):
+    raise DamagedError("its arrays are not those that were saved")
+  for (path, *_, checksum), actual in zip(saved, sums):
+    if checksum != actual:
+      raise DamagedError(f"its array {'.'.join(path)} is not what was saved")
   return state
 
 
-def _arrays(tree: PyTree) -> list[tuple]:
-  """The path, shape and type of every array; fields of tuples and keys of dicts look alike."""
+def set_aside(directory: pathlib.Path, step: int) -> pathlib.Path:
+  """Moves the checkpoint of a step out of the way; returns where it is now."""
+  damaged = directory.with_name(f"{directory.name}-damaged")
+  damaged.mkdir(exist_ok=True)
+  number = 0
+  while (place := damaged / (f"{step}" if not number else f"{step}.{number}")).exists():
+    number += 1
+  return (directory / str(step)).rename(place)
+
+
+def _arrays(tree: PyTree) -> list[list]:
+  """The path, shape and type of every array, as JSON holds them."""
 
   def name(entry) -> str:
     return str(getattr(entry, "name", getattr(entry, "key", getattr(entry, "idx", entry))))
 
-  return sorted(
-    ([name(entry) for entry in path], tuple(leaf.shape), str(leaf.dtype))
+  return [
+    [[name(entry) for entry in path], list(leaf.shape), str(leaf.dtype)]
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  )
+  ]
 
 
-def _without_keys(tree: PyTree) -> PyTree:
-  """Shapes with typed keys as the words they are stored as."""
+def _digest(contents: dict) -> str:
+  # What is parsed from JSON is written as the same text again: floats by their shortest digits.
+  return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
-  def data_of(leaf):
-    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return jax.eval_shape(jax.random.key_data, leaf) if is_key else leaf
 
-  return jax.tree.map(data_of, tree)
+def _sums(tree: PyTree) -> list[int]:
+  """A checksum of every array, the same wherever it is placed."""
+  leaves = jax.tree.leaves(tree)
+  return [int(checksum) for checksum in np.asarray(_checksums(leaves))] if leaves else []
+
+
+@jax.jit
+def _checksums(leaves: list[Array]) -> Array:
+  return jnp.stack([_checksum(leaf) for leaf in leaves])
+
+
+def _checksum(array: Array) -> Array:
+  """Σ_i (2 i + 1) word_i mod 2^32: odd weights, so that no change of one word goes unseen.
+
+  On the device, since of several processes none has all of every array.
+  """
+  if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+    array = jax.random.key_data(array)
+  if array.dtype == bool:
+    array = array.astype(jnp.uint8)
+  width = min(array.dtype.itemsize, 4) * 8
+  words = jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{width}"))
+  words = words.astype(jnp.uint32).reshape(-1)
+  weights = 2 * jax.lax.iota(jnp.uint32, len(words)) + 1
+  return jnp.sum(weights * words, dtype=jnp.uint32)

@@ -8,6 +8,7 @@ import os
 import pathlib
 import time
 from collections.abc import Iterator
+from typing import IO
 
 from aevb_jax.types import DataError
 
@@ -15,9 +16,53 @@ LOGGER = logging.getLogger(__name__)
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
+class Held(Exception):
+  """A lock that another process holds; the text says which."""
+
+
+def hold(path: pathlib.Path) -> IO[str]:
+  """Takes the lock on a file, made if need be, at once or not at all.
+
+  It ends with the process, whatever becomes of it, or when what is returned is closed. On a
+  file system without locks nothing is held.
+
+  Raises:
+    Held: if another process holds it.
+    OSError: if the file cannot be made.
+  """
+  file = open(path, "a+")
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    with file:
+      file.seek(0)
+      raise Held(file.read() or "another process") from None
+  except OSError as error:
+    if error.errno not in NO_LOCKS:
+      file.close()
+      raise
+  file.truncate(0)
+  file.write(f"process {os.getpid()} on {os.uname().nodename}")
+  file.flush()
+  return file
+
+
+def holder(path: pathlib.Path) -> str | None:
+  """Who holds the lock on a file; None if nobody does, or there is no such file."""
+  try:
+    with open(path) as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+      except BlockingIOError:
+        return file.read() or "another process"
+  except OSError:
+    pass
+  return None
+
+
 @contextlib.contextmanager
 def alone(path: pathlib.Path, doing: str, wait: float) -> Iterator[None]:
-  """Holds a lock on a file, which ends with the process whatever becomes of it.
+  """Holds a lock on a file, and waits for it as long as need be.
 
   On a file system without locks it holds nothing: what it guards is written
   beside its place and renamed, so that no harm but double work is done.
@@ -32,27 +77,19 @@ def alone(path: pathlib.Path, doing: str, wait: float) -> Iterator[None]:
     OSError: if the file cannot be made.
   """
   deadline, waiting = time.monotonic() + wait, False
-  with open(path, "a+") as file:
-    while True:
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        break
-      except BlockingIOError:
-        file.seek(0)
-        other = f"{file.read() or 'another process'} is {doing} (it holds {path})"
-        if time.monotonic() > deadline:
-          raise DataError(
-            f"{other}, and was not done in {wait:g} s; wait for it or end it, then start again"
-          ) from None
-        if not waiting:
-          LOGGER.warning("%s; waiting for it", other)
-        waiting = True
-        time.sleep(0.1)
-      except OSError as error:
-        if error.errno not in NO_LOCKS:
-          raise
-        break
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {os.uname().nodename}")
-    file.flush()
+  while True:
+    try:
+      file = hold(path)
+      break
+    except Held as held:
+      other = f"{held} is {doing} (it holds {path})"
+    if time.monotonic() > deadline:
+      raise DataError(
+        f"{other}, and was not done in {wait:g} s; wait for it or end it, then start again"
+      )
+    if not waiting:
+      LOGGER.warning("%s; waiting for it", other)
+    waiting = True
+    time.sleep(0.1)
+  with file:
     yield

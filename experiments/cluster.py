@@ -89,6 +89,13 @@ def of_first(value: np.ndarray) -> np.ndarray:
   return np.asarray(multihost_utils.broadcast_one_to_all(value))
 
 
+def highest(*values: int) -> list[int]:
+  """The highest of what the processes give for each value, to all."""
+  if jax.process_count() == 1:
+    return list(values)
+  return multihost_utils.process_allgather(np.asarray(values)).max(axis=0).tolist()
+
+
 def check_flags() -> None:
   """Refuses flags that are incomplete or contradict each other.
 

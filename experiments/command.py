@@ -2,8 +2,10 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import NoReturn
 
 import absl.logging
@@ -41,8 +43,17 @@ def run(main: Callable[[], None]) -> None:
   app.run(checked, flags_parser=parse)
 
 
+class Terminated(BaseException):
+  """SIGTERM, where nothing else hears of it."""
+
+
 def status_of(main: Callable[[], None]) -> int:
   """Runs `main` and says in a line what the user got wrong; the status to exit with."""
+
+  def terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+  signal.signal(signal.SIGTERM, terminate)
   try:
     try:
       main()
@@ -52,6 +63,8 @@ def status_of(main: Callable[[], None]) -> int:
       fail(f"--dataset={flags.FLAGS.dataset}: {error}", 2)
     except KeyboardInterrupt:
       fail("interrupted", 130)
+    except Terminated:
+      fail("terminated", 143)
   except SystemExit as stop:
     return stop.code or 0
   return 0

@@ -146,11 +146,13 @@ class Pixels(NamedTuple):
   """The data as training and evaluation read them."""
 
   train: Source  # (N, D), on the device unless `streamed`
+  validation: Source | None
   test: Source
   streamed: bool
   preprocess: Preprocess
   static_key: Key | None  # None where training draws at each use
   train_draw: Key  # the fixed draws that evaluations read
+  validation_draw: Key
   test_draw: Key
   sharding: NamedSharding | None  # how evaluations share examples among devices
 
@@ -179,11 +181,13 @@ def make_pixels(images: data.ImageData, shardings: Shardings | None = None) -> P
   streamed = not fits_device(images)
   return Pixels(
     train=images.train if streamed else _to_devices(np.asarray(images.train), shardings),
+    validation=images.validation,
     test=images.test,
     streamed=streamed,
     preprocess=functions[FLAGS.binarization],
     static_key=train_draw if FLAGS.binarization == "static" else None,
     train_draw=train_draw,
+    validation_draw=jax.random.fold_in(draws, 2),  # after the two of the split
     test_draw=test_draw,
     sharding=shardings and shardings.evaluation,
   )

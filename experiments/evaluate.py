@@ -10,7 +10,8 @@ from the model itself, and so brackets its log-likelihood. The data, and the dra
 binarizes them, are those of the run.
 
 Writes points.csv (a row for each point, as soon as it is known), latents.csv and
-summary.json into WORKDIR/METHOD-SPLIT. Interrupted, the same command goes on where it was.
+summary.json into WORKDIR/METHOD-SPLIT, for --parameters=best into METHOD-SPLIT-best.
+Interrupted, the same command goes on where it was.
 """
 
 import csv
@@ -46,6 +47,7 @@ from experiments import (
   model_options,
   options,
   rundir,
+  saving,
   sweeps,
 )
 from experiments.command import UsageError
@@ -61,6 +63,12 @@ FITS = {
 METHODS = ("importance", "reciprocal", "ais", "bdmc")
 
 flags.DEFINE_string("workdir", None, "Directory of a run of experiments.train.")
+flags.DEFINE_enum(
+  "parameters",
+  "last",
+  ["last", "best"],
+  "Those that training ended with, or those of its highest validation bound.",
+)
 flags.DEFINE_enum("method", "importance", METHODS, "How log p(x) is estimated.")
 flags.DEFINE_enum("split", "test", ["test", "train"], "The points; bdmc draws its own.")
 flags.DEFINE_integer(
@@ -139,7 +147,8 @@ def main() -> None:
     raise UsageError("num_points", f"takes at most the {len(source)} {FLAGS.split} points")
   check_estimator(estimate, run)
   kind = "simulated" if FLAGS.method == "bdmc" else FLAGS.split
-  directory = open_directory(run.workdir / f"{FLAGS.method}-{kind}", run.params)
+  of_best = "-best" if FLAGS.parameters == "best" else ""
+  directory = open_directory(run.workdir / f"{FLAGS.method}-{kind}{of_best}", run.params)
   print(f"{data_options.describe_pixels()}: {num_points} {kind} points by {describe_method()}")
   rows = estimate_points(directory / "points.csv", estimate, run, source, num_points)
   summary, lines = evaluation_report.summarize(rows, run.images.train.shape[1])
@@ -148,7 +157,7 @@ def main() -> None:
     latents, line = describe_latents(run, source)
     rundir.write_csv(directory / "latents.csv", list(latents[0]), latents)
     lines.append(line)
-  how = dict(method=FLAGS.method, points=kind) | settings_of_method()
+  how = dict(method=FLAGS.method, parameters=FLAGS.parameters, points=kind) | settings_of_method()
   if note := options.density_note():
     lines.append(f"{'note':22}{note}; do not compare with others")
   rundir.write_summary(directory / "summary.json", summary | how | about_run(run, note))
@@ -178,7 +187,6 @@ def load_run() -> Run:
   if FLAGS.workdir is None:
     raise UsageError("workdir", "names the directory of a trained run")
   workdir = pathlib.Path(FLAGS.workdir).expanduser()
-  checkpoints = workdir / rundir.CHECKPOINTS
   if not (workdir / "flags.txt").exists():
     raise UsageError("workdir", "holds no run of experiments.train (there is no flags.txt)")
   rundir.load_flags(workdir)
@@ -188,13 +196,30 @@ def load_run() -> Run:
   learners.settle()
   images = options.load_images()
   model = model_options.make_model(images)
-  algorithm = learners.LEARNERS[FLAGS.algorithm](model, images).algorithm
-  like = jax.eval_shape(algorithm.init, jax.random.key(0))
+  params = load_params(
+    workdir / rundir.CHECKPOINTS, learners.LEARNERS[FLAGS.algorithm](model, images)
+  )
+  return Run(workdir, model, params, images, data_options.make_pixels(images))
+
+
+def load_params(checkpoints: pathlib.Path, learning: learners.Learning) -> Params:
+  """Those of the last checkpoint that --parameters names.
+
+  Raises:
+    UsageError: if there is none.
+  """
+  init = lambda key: saving.start(learning.algorithm.init(key), learning)
+  like = jax.eval_shape(init, jax.random.key(0))
+  if FLAGS.parameters == "best" and not like.best:
+    raise UsageError("parameters", "takes a data set with validation images, and an encoder")
   try:
-    state = checkpoint.restore(checkpoints, like)
+    steps = checkpoint.steps(checkpoints)
+    if not steps:
+      raise checkpoint.CheckpointError(f"{checkpoints} holds no checkpoint")
+    saved = checkpoint.restore(checkpoints, steps[-1], like)
   except checkpoint.CheckpointError as error:
     raise UsageError("workdir", f"has no parameters to evaluate: {error}") from error
-  return Run(workdir, model, state.params, images, data_options.make_pixels(images))
+  return saved.best.params if FLAGS.parameters == "best" else saved.states.params
 
 
 def about_run(run: Run, note: str | None) -> dict:

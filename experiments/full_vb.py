@@ -131,7 +131,8 @@ def main() -> None:
   model = model_options.make_model(images)
   estimation = estimator_options.make_estimation(model, images.train.shape[1], FLAGS.batch_size)
   methods = {name: make_method(name, model, estimation) for name in FLAGS.methods}
-  pixels = data_options.make_pixels(images)
+  # No choice is made here that would need a third split.
+  pixels = data_options.make_pixels(images)._replace(validation=None)
   if pixels.streamed:
     raise UsageError("max_resident_mb", f"must hold {FLAGS.num_data} images of {FLAGS.dataset}")
   if FLAGS.workdir is None:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from aevb_jax import nonfinite
 from aevb_jax.data import ImageData
 from aevb_jax.marginal import importance_sampling
 from aevb_jax.mcem import evaluations_per_example
@@ -53,7 +53,6 @@ FOREIGN_FLAGS = {
     "num_importance_samples",
   ),
 }
-BOUND_COLUMNS = ("train_bound", "train_bound_se", "test_bound", "test_bound_se")
 MCEM_COLUMNS = ("recent_log_joint", "acceptance", "num_divergent", "hmc_step_size")
 BLOCK = 500  # test points between two looks from the host
 
@@ -65,8 +64,9 @@ class Learning(NamedTuple):
   evaluations: int  # of the likelihood, for every example of a minibatch
   objective: str  # the metric of its updates that training climbs
   columns: tuple[str, ...]  # of metrics.csv, beside those that every row has
-  # (key, params, pixels, metrics of the updates since the last row) -> the columns
+  # (key, params, pixels, means of the metrics of the updates since the last row) -> the columns
   evaluate: Callable[[Key, Params, Pixels, dict], dict]
+  explain: Algorithm  # changes nothing, and tells what of an update is not finite
   describe: Callable[[dict], str]  # a row in one line
   # (key, params, pixels, last row) -> what summary.json tells first, and lines to print
   judge: Callable[[Key, Params, Pixels, dict], tuple[dict, list[str]]]
@@ -103,12 +103,16 @@ def learn_aevb(model: Model, images: ImageData) -> Learning:
   def judge(key: Key, params: Params, pixels: Pixels, row: dict) -> tuple[dict, list[str]]:
     return judge_bound(row, estimate_log_likelihood(key, model, params, pixels), data_dim)
 
+  algorithm = options.make_algorithm(model, estimation, num_data=len(images.train))
   return Learning(
-    algorithm=options.make_algorithm(model, estimation, num_data=len(images.train)),
+    algorithm=algorithm,
     evaluations=FLAGS.num_samples,
     objective="bound",
-    columns=BOUND_COLUMNS,
+    columns=bound_columns(images),
     evaluate=lambda key, params, pixels, metrics: evaluate_bound(key, bound, params, pixels),
+    explain=nonfinite.explain(
+      algorithm, model, num_samples=FLAGS.num_samples, log_prior=options.make_log_prior()
+    ),
     describe=describe,
     judge=judge,
   )
@@ -117,12 +121,14 @@ def learn_aevb(model: Model, images: ImageData) -> Learning:
 def learn_mcem(model: Model, images: ImageData) -> Learning:
   """Monte Carlo EM; there is nothing but its own metrics to evaluate it by here."""
   how = dict(num_leapfrogs=FLAGS.num_leapfrogs, num_updates=FLAGS.num_updates)
+  algorithm = options.make_mcem(model, len(images.train), **how)
   return Learning(
-    algorithm=options.make_mcem(model, len(images.train), **how),
+    algorithm=algorithm,
     evaluations=evaluations_per_example(**how),
     objective="log_joint",
     columns=MCEM_COLUMNS,
     evaluate=lambda key, params, pixels, metrics: average_mcem(metrics),
+    explain=nonfinite.explain_mcem(algorithm, model, log_prior=options.make_log_prior()),
     describe=describe_mcem,
     judge=lambda key, params, pixels, row: judge_mcem(row),
   )
@@ -131,15 +137,24 @@ def learn_mcem(model: Model, images: ImageData) -> Learning:
 LEARNERS = {"aevb": learn_aevb, "mcem": learn_mcem}
 
 
+def bound_columns(images: ImageData) -> tuple[str, ...]:
+  """Of `evaluate_bound`."""
+  splits = ("train", "test") if images.validation is None else ("train", "validation", "test")
+  return tuple(name for split in splits for name in (f"{split}_bound", f"{split}_bound_se"))
+
+
 def evaluate_bound(
   key: Key, bound: Callable[[Key, Params, Array], Array], params: Params, pixels: Pixels
 ) -> dict:
-  """The bound over the whole of both splits; the same key makes evaluations comparable."""
+  """The bound over the whole of every split; the same key makes evaluations comparable."""
   columns = {}
   for split, source, draw in (
     ("train", pixels.train, pixels.train_draw),
+    ("validation", pixels.validation, pixels.validation_draw),
     ("test", pixels.test, pixels.test_draw),
   ):
+    if source is None:
+      continue
     how = dict(preprocess=pixels.preprocess, static_key=draw, sharding=pixels.sharding)
     whole = isinstance(source, jax.Array)
     values = (evaluate if whole else evaluate_in_blocks)(bound, key, params, source, **how)
@@ -158,13 +173,12 @@ def describe(row: dict) -> str:
 
 
 def average_mcem(metrics: dict) -> dict:
-  """The means of what `mcem` tells of every update; of divergent transitions, the number."""
-  mean = {name: float(np.mean(values, dtype=np.float64)) for name, values in metrics.items()}
+  """What `mcem` tells of every update, in the mean; of divergent transitions, the number."""
   return dict(
-    recent_log_joint=mean["log_joint"],
-    acceptance=mean["acceptance"],
-    num_divergent=int(metrics["num_divergent"].sum()),
-    hmc_step_size=mean["step_size"],
+    recent_log_joint=metrics["log_joint"],
+    acceptance=metrics["acceptance"],
+    num_divergent=round(metrics["num_divergent"] * metrics["num_steps"]),
+    hmc_step_size=metrics["step_size"],
   )
 
 

@@ -7,15 +7,15 @@ import json
 import math
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from absl import flags
 
+from aevb_jax import locks
 from experiments.command import UsageError
-from experiments.sweeps import SWEPT
 
 FLAGS = flags.FLAGS
 
@@ -30,9 +30,15 @@ NOT_WRITTEN = (
   "process_id",
   "init_timeout",
   "host_timeout",
+  "checkpoint_every",
+  "resume",
+  "overwrite",
 )
+# These a run may be gone on with at other values.
+NOT_COMPARED = ("data_dir", "manual_dir", "mirror", "max_resident_mb", "on_nonfinite")
 CHECKPOINTS = "checkpoints"  # the directory of them in that of a run
-NOT_COMPARED = ("data_dir", "manual_dir", "mirror", "max_resident_mb")
+LOCK = "lock"
+LOCKS_HELD = []  # by this process, until it ends
 PICTURES = (
   "bound",
   "sweep",
@@ -55,50 +61,100 @@ OUTPUTS = (
 )
 
 
-def open_workdir(key_flags: Sequence[flags.Flag], *, keep_unfinished: bool = False) -> pathlib.Path:
-  """Makes --workdir and writes flags.txt there, unless it holds something else.
+class RunDirectory(NamedTuple):
+  path: pathlib.Path
+  finished: bool  # by an earlier run of the same flags, which is left as it is
+
+
+def open_workdir(key_flags: Sequence[flags.Flag]) -> pathlib.Path:
+  """Makes --workdir for a main that starts from the beginning, and writes flags.txt there.
 
   flags.txt has the flags of the run as `--flagfile` reads them, but for the
   directory itself, so that a repeated run goes somewhere else. A directory that
   holds the same run is emptied first: its pictures and numbers always belong
   together.
 
-  Args:
-    key_flags: those of the main.
-    keep_unfinished: leaves what the same run has left if it has no summary.json, for a main
-      that goes on where it was.
-
   Raises:
-    UsageError: if the directory holds a run with other flags, or anything that
-      is not a run, or cannot be written.
+    UsageError: if the directory holds a run with other flags, a run that is still
+      going on, or anything that is not a run, or cannot be written.
   """
-  workdir = pathlib.Path(FLAGS.workdir).expanduser()
-  text = flags_text(key_flags)
-  file = workdir / "flags.txt"
-  try:
-    if file.exists():
-      if differences := _differences(file.read_text(), text):
-        raise UsageError(
-          "workdir", f"holds a run with other flags ({differences}); name another directory"
-        )
-    elif workdir.exists() and any(workdir.iterdir()):
-      raise UsageError("workdir", "is not empty and holds no run; name another directory")
-    workdir.mkdir(parents=True, exist_ok=True)
-    if not keep_unfinished or (workdir / "summary.json").exists():
-      _empty(workdir)
-    write_text(file, text)
-  except OSError as error:
-    raise UsageError("workdir", f"cannot be used ({error.strerror}: {error.filename})") from error
+  with _refusing():
+    workdir = pathlib.Path(FLAGS.workdir).expanduser()
+    text = flags_text(key_flags)
+    if differences := _differences_there(workdir, text):
+      raise UsageError(
+        "workdir", f"holds a run with other flags ({differences}); name another directory"
+      )
+    _lock(workdir)
+    for old in (path for pattern in OUTPUTS for path in workdir.glob(pattern)):
+      old.unlink()
+    write_text(workdir / "flags.txt", text)
   return workdir
 
 
-def _empty(workdir: pathlib.Path) -> None:
-  """Removes what a run and the members of a sweep have written."""
-  for old in (path for pattern in OUTPUTS for path in workdir.glob(pattern)):
-    old.unlink()
-  members = (file.parent for name in SWEPT for file in workdir.glob(f"{name}_*/flags.txt"))
-  for directory in (workdir / CHECKPOINTS, *members):
-    shutil.rmtree(directory, ignore_errors=True)
+def open_run(key_flags: Sequence[flags.Flag], *, resume: bool, overwrite: bool) -> RunDirectory:
+  """Makes --workdir for a main that goes on where it was, and writes flags.txt there.
+
+  Args:
+    key_flags: those of the main.
+    resume: goes on with the same run; otherwise sets it aside.
+    overwrite: sets a run with other flags aside. It is then beside the directory, and has its
+      name with a number.
+
+  Raises:
+    UsageError: as `open_workdir`.
+  """
+  with _refusing():
+    workdir = pathlib.Path(FLAGS.workdir).expanduser()
+    text = flags_text(key_flags)
+    differences = _differences_there(workdir, text)
+    if differences and not overwrite:
+      raise UsageError(
+        "workdir",
+        f"holds a run with other flags ({differences}); name another directory, or let "
+        "--overwrite set that run aside",
+      )
+    _lock(workdir)
+    if (workdir / "flags.txt").exists() and (differences or not resume):
+      print(f"the run that was in {workdir} is now in {_set_aside(workdir)}")
+      _lock(workdir)
+    finished = (workdir / "summary.json").exists()
+    if not finished:
+      write_text(workdir / "flags.txt", text)
+  return RunDirectory(workdir, finished)
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+  try:
+    yield
+  except locks.Held as held:
+    raise UsageError("workdir", f"is of a run that is going on ({held})") from held
+  except OSError as error:
+    raise UsageError("workdir", f"cannot be used ({error.strerror}: {error.filename})") from error
+
+
+def _lock(workdir: pathlib.Path) -> None:
+  """Makes the directory, for this process alone as long as it lives."""
+  workdir.mkdir(parents=True, exist_ok=True)
+  LOCKS_HELD.append(locks.hold(workdir / LOCK))
+
+
+def _set_aside(workdir: pathlib.Path) -> pathlib.Path:
+  number = 1
+  while (place := workdir.with_name(f"{workdir.name}.{number}")).exists():
+    number += 1
+  return workdir.rename(place)
+
+
+def _differences_there(workdir: pathlib.Path, text: str) -> str:
+  """How the flags of the run that is in a directory differ; empty if they do not, or none is."""
+  file = workdir / "flags.txt"
+  if file.exists():
+    return _differences(file.read_text(), text)
+  if workdir.exists() and any(path.name != LOCK for path in workdir.iterdir()):
+    raise UsageError("workdir", "is not empty and holds no run; name another directory")
+  return ""
 
 
 def flags_text(key_flags: Sequence[flags.Flag]) -> str:
@@ -112,7 +168,7 @@ def load_flags(workdir: pathlib.Path) -> None:
   lines = (workdir / "flags.txt").read_text().splitlines()
   FLAGS.unparse_flags()
   unknown = FLAGS([sys.argv[0], *lines, *sys.argv[1:]], known_only=True)[1:]
-  of_train = tuple(f"--{name}=" for name in ("eval_every", "select_step_size"))
+  of_train = tuple(f"--{name}=" for name in ("eval_every", "select_step_size", "on_nonfinite"))
   if unknown := [line for line in unknown if not line.startswith(of_train)]:
     raise UsageError("workdir", f"is of a run with flags unknown here: {' '.join(unknown)}")
 
@@ -127,6 +183,14 @@ def _differences(there: str, here: str) -> str:
     for side, lines in (("there", there - here), ("here", here - there))
     if lines
   )
+
+
+def describe_error(error: Exception) -> str:
+  """Of what cannot be written, in a line."""
+  if isinstance(error, OSError):
+    where = f"{error.filename} " if error.filename else ""
+    return f"{where}cannot be written or read ({error.strerror or error})"
+  return str(error)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -174,13 +238,12 @@ def write_summary(path: pathlib.Path, summary: dict) -> None:
   write_text(path, json.dumps(finite, indent=2) + "\n")
 
 
-def read_metrics(workdir: pathlib.Path, last_step: int) -> list[dict]:
-  """The rows of metrics.csv up to a step, as they were written; of a missing file, none."""
+def read_metrics(workdir: pathlib.Path) -> list[dict]:
+  """The rows of metrics.csv, as they were written; of a missing file, none."""
   if not (workdir / "metrics.csv").exists():
     return []
   with open(workdir / "metrics.csv", newline="") as file:
-    rows = [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(file)]
-  return [row for row in rows if row["step"] <= last_step]
+    return [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(file)]
 
 
 def _number(text: str) -> int | float:

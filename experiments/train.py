@@ -19,9 +19,11 @@ last evaluation, if it names its --workdir.
 
 import contextlib
 import functools
+import os
 import pathlib
 import sys
 import time
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -29,7 +31,7 @@ from absl import flags
 
 from aevb_jax import checkpoint
 from aevb_jax.data import ImageData
-from aevb_jax.types import Model, PyTree
+from aevb_jax.types import Model
 from experiments import (
   cluster,
   command,
@@ -40,14 +42,18 @@ from experiments import (
   options,
   pictures,
   rundir,
+  runs,
+  saving,
+  stopping,
   sweep_report,
   sweeps,
   training,
 )
 from experiments.command import UsageError
 from experiments.data_options import Pixels
+from experiments.runs import Run, Training
+from experiments.stopping import Stopped
 from experiments.sweeps import Member
-from experiments.training import Keys, Run, Timing
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(learners)
@@ -57,6 +63,16 @@ flags.adopt_module_key_flags(training)
 
 flags.DEFINE_string(
   "workdir", None, "Directory for what this run writes. Default: runs/DATASET-TIME."
+)
+flags.DEFINE_boolean(
+  "resume",
+  True,
+  "Goes on with the same run where --workdir holds it; --noresume sets that one aside.",
+)
+flags.DEFINE_boolean(
+  "overwrite",
+  False,
+  "Where --workdir holds a run with other flags, sets it aside as WORKDIR.1 and starts.",
 )
 
 
@@ -77,50 +93,46 @@ def train_members(members: list[Member]) -> None:
   model = model_options.make_model(images)
   with members[0].as_flags():
     learning = learners.LEARNERS[FLAGS.algorithm](model, images)
-  workdir = open_workdir()
+  pixels = data_options.make_pixels(images, shardings)
+  devices.check_streamed(pixels.streamed, len(members))
+  workdir, finished = open_workdir()
+  if finished:
+    print(f"finished before: {workdir / 'summary.json'} (--noresume trains anew)")
+    return
   print(
     f"{data_options.describe_pixels()}: {len(images.train)} training and {len(images.test)} test "
     f"images, on {devices.describe(shardings)}"
   )
-  pixels = data_options.make_pixels(images, shardings)
-  devices.check_streamed(pixels.streamed, len(members))
-  checkpoints = workdir / rundir.CHECKPOINTS
-  step = int(cluster.of_first(np.asarray(checkpoint.latest_step(checkpoints) or 0)))
-  with contextlib.ExitStack() as stack:
-    runs = [open_run(stack, workdir, member, learning.columns, step) for member in members]
-    save = stack.enter_context(checkpoint.saver(checkpoints))
-    try:
-      trained = training.train(runs, step, learning, pixels, checkpoints, save)
-    except (KeyboardInterrupt, FloatingPointError) as stop:
-      what, status = (stop, 1) if isinstance(stop, FloatingPointError) else ("interrupted", 130)
-      command.fail(f"{what}; the evaluations up to here are in {workdir}", status)
-    except checkpoint.CheckpointError as error:
-      raise UsageError("workdir", f"holds a run that cannot be gone on with: {error}") from error
-
-  for i, run in enumerate(trained.runs):
-    if run.name:
-      print(f"\n{run.name}")
-    with run.member.as_flags():
-      FLAGS.workdir = str(run.directory)
-      state = training.state_of(trained, i)
-      finish(run, state, trained.timing, learning, model, images, pixels, started, commit)
-  if runs[0].name and cluster.is_first():
-    sweep_report.write(workdir, runs, trained.runs)
+  with telling_what_is_safe(workdir):
+    training = train(workdir, members, learning, pixels, commit)
+    for i, run in enumerate(training.runs):
+      if run.faults["stopped"]:
+        continue
+      if run.name:
+        print(f"\n{run.name}")
+      with run.member.as_flags():
+        FLAGS.workdir = str(run.directory)
+        finish(run, training, i, learning, model, images, pixels, started, commit)
+    if training.sweep and cluster.is_first():
+      finished = [run for run in training.runs if not run.faults["stopped"]]
+      sweep_report.write(workdir, training.everyone, finished)
 
 
-def open_workdir() -> pathlib.Path:
+def open_workdir() -> rundir.RunDirectory:
   """The directory of the run, which the first process makes, or refuses to make."""
   if FLAGS.workdir is None:
     if jax.process_count() > 1:
       raise UsageError("workdir", "names a directory that all processes see")
     FLAGS.workdir = f"runs/{data_options.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
+  finished = False
   if cluster.is_first():
-    rundir.open_workdir(flags_of_run(), keep_unfinished=True)
-  cluster.wait_for_all("workdir")
+    opened = rundir.open_run(flags_of_run(), resume=FLAGS.resume, overwrite=FLAGS.overwrite)
+    finished = opened.finished
+  (finished,) = cluster.highest(finished)
   workdir = pathlib.Path(FLAGS.workdir).expanduser()
   if not (workdir / "flags.txt").exists():
     raise UsageError("workdir", "is not the same directory to all processes")
-  return workdir
+  return rundir.RunDirectory(workdir, bool(finished))
 
 
 def flags_of_run() -> list[flags.Flag]:
@@ -129,34 +141,92 @@ def flags_of_run() -> list[flags.Flag]:
   return [flag for flag in key_flags if flag.name not in learners.FOREIGN_FLAGS[FLAGS.algorithm]]
 
 
-def open_run(
-  stack: contextlib.ExitStack,
+def train(
   workdir: pathlib.Path,
-  member: Member,
-  columns: tuple[str, ...],
-  step: int,
-) -> Run:
-  """The run of a member, with the rows of its metrics up to the step it goes on from."""
-  directory = workdir / member.name
-  if member.name and cluster.is_first():
-    directory.mkdir(exist_ok=True)
-    with member.as_flags():
-      rundir.write_text(directory / "flags.txt", rundir.flags_text(flags_of_run()))
-  train_key, likelihood_key, picture_key = jax.random.split(jax.random.key(member.seed), 3)
-  keys = Keys(*jax.random.split(train_key, 3), likelihood_key, picture_key)
-  rows = rundir.read_metrics(directory, step)
+  members: list[Member],
+  learning: learners.Learning,
+  pixels: Pixels,
+  commit: str | None,
+) -> Training:
+  """Trains all members from where they are to the end, each into its directory.
+
+  Raises:
+    UsageError: if the directory holds checkpoints of something else.
+    FloatingPointError, Stopped: as `training.train`.
+    OSError, SaveError: if something cannot be written.
+  """
+  checkpoints = workdir / rundir.CHECKPOINTS
+  about = dict(flags=rundir.flags_text(flags_of_run()), git_commit=commit)
+  with contextlib.ExitStack() as stack:
+    try:
+      so_far = runs.begin([runs.new_run(workdir, member) for member in members],
+                          learning, checkpoints)  # fmt: skip
+    except checkpoint.CheckpointError as error:
+      raise UsageError("workdir", f"holds a run that cannot be gone on with: {error}") from error
+    so_far = open_files(stack, so_far, learning.columns)
+    asked_to_stop = stack.enter_context(stopping.heard())
+    save_arrays = stack.enter_context(checkpoint.saver(checkpoints))
+
+    def save(now: Training) -> None:
+      save_arrays(now.step, now.saved, about | saving.record(now))
+
+    trained = training.train(so_far, learning, pixels, save, asked_to_stop)
+    for i, run in enumerate(trained.runs if trained.sweep else []):
+      with checkpoint.saver(run.directory / rundir.CHECKPOINTS) as save_member:
+        alone = runs.alone(trained, i)
+        save_member(alone.step, alone.saved, about | saving.record(alone))
+  return trained
+
+
+@contextlib.contextmanager
+def telling_what_is_safe(workdir: pathlib.Path) -> Iterator[None]:
+  """Ends the program with a line where training, or what follows it, does not come to its end."""
+
+  def safe() -> str:
+    steps = checkpoint.steps(workdir / rundir.CHECKPOINTS)
+    if not steps:
+      return f"nothing is saved in {workdir} yet"
+    saved = f"the state after {steps[-1] * FLAGS.batch_size:,} training samples is in {workdir}"
+    return f"{saved}/{rundir.CHECKPOINTS}/{steps[-1]}; the same command goes on from there"
+
+  try:
+    yield
+  except Stopped as stop:
+    command.fail(f"stopped by {stop}; {safe()}", stop.status)
+  except KeyboardInterrupt:
+    command.fail(f"interrupted; {safe()}", 130)
+  except command.Terminated:
+    command.fail(f"terminated; {safe()}", 143)
+  except FloatingPointError as stop:
+    hint = "a smaller --step_size" + ", or --on_nonfinite=skip," * (FLAGS.on_nonfinite == "stop")
+    command.fail(f"{stop}; {safe()}; {hint} may help", 1)
+  except (OSError, checkpoint.SaveError) as error:
+    command.fail(f"{rundir.describe_error(error)}; {safe()}", os.EX_IOERR)
+
+
+def open_files(stack: contextlib.ExitStack, so_far: Training, columns: tuple[str, ...]) -> Training:
+  """With metrics.csv of every run open, which has the rows so far; and flags.txt of members."""
   columns = ("step", "examples_seen", "evaluations", *columns, "seconds")
-  if cluster.is_first():
-    write_row = stack.enter_context(rundir.metrics_writer(directory, columns, rows))
-  else:
-    write_row = lambda row: None
-  return Run(member, member.name, directory, keys, rows, write_row)
+  if not cluster.is_first():
+    return so_far
+  opened = {}
+  for run in so_far.everyone:
+    if run.name:
+      run.directory.mkdir(exist_ok=True)
+      with run.member.as_flags():
+        rundir.write_text(run.directory / "flags.txt", rundir.flags_text(flags_of_run()))
+    writer = rundir.metrics_writer(run.directory, columns, run.rows)
+    opened[run.name] = run._replace(write_row=stack.enter_context(writer))
+  return so_far._replace(
+    everyone=[opened[run.name] for run in so_far.everyone],
+    runs=[opened[run.name] for run in so_far.runs],
+  )
 
 
 def finish(
   run: Run,
-  state: PyTree,
-  timing: Timing,
+  training: Training,
+  i: int,
   learning: learners.Learning,
   model: Model,
   images: ImageData,
@@ -164,14 +234,12 @@ def finish(
   started: float,
   commit: str | None,
 ) -> None:
-  """Judges and draws what was learned; of a member of a sweep, saves it where its numbers are."""
-  if run.name:
-    with checkpoint.saver(run.directory / rundir.CHECKPOINTS) as save:
-      save(run.rows[-1]["step"], state)
-  results, lines = learning.judge(run.keys.likelihood, state.params, pixels, run.rows[-1])
+  """Judges and draws what a run has learned."""
+  params, timing = runs.saved_of(training, i).states.params, training.timing
+  results, lines = learning.judge(run.keys.likelihood, params, pixels, run.rows[-1])
   if not cluster.is_first():
     return
-  params = jax.tree.map(np.asarray, state.params)
+  params = jax.tree.map(np.asarray, params)
   pictures.draw_pictures(run.directory, run.keys.picture, model, params, images, pixels, run.rows)
   speed = dict(
     steps_per_second=timing.num_steps / timing.train_seconds if timing.num_steps else None,
@@ -179,6 +247,8 @@ def finish(
     wall_seconds=time.perf_counter() - started,
   )
   summarize(run, images, results, speed, commit)
+  if num_skipped := run.faults["skipped"]:
+    lines.append(f"steps left out       {num_skipped}, whose bound or gradient was not finite")
   print("\n".join(lines))
 
 
@@ -193,6 +263,7 @@ def summarize(run: Run, images: ImageData, results: dict, speed: dict, commit: s
     **data_options.describe(images),
     examples_seen=row["examples_seen"],
     evaluations=row["evaluations"],
+    skipped_steps=run.faults["skipped"],
     **speed,
     device=jax.devices()[0].device_kind,
     jax_version=jax.__version__,

@@ -1,30 +1,24 @@
 """The loop: trains a run or the members of a sweep, and tells how they do on the way."""
 
-import functools
 import math
-import pathlib
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from jax.sharding import NamedSharding
 from tqdm import tqdm
 
-from aevb_jax import checkpoint
-from aevb_jax.sharding import Shardings, constrain
-from aevb_jax.sweep import init_sweep
-from aevb_jax.types import Array, Key, PyTree
-from experiments import cluster, devices, learners, program, sweeps
+from experiments import cluster, faults, learners, program, runs, saving
 from experiments.data_options import Pixels
-from experiments.sweeps import Member
+from experiments.faults import Chunk
+from experiments.runs import Training
+from experiments.stopping import Stopped
 
 FLAGS = flags.FLAGS
 
 flags.adopt_module_key_flags(program)
+flags.adopt_module_key_flags(faults)
 
 flags.DEFINE_integer(
   "select_step_size",
@@ -33,123 +27,44 @@ flags.DEFINE_integer(
   "training samples, the paper's rule; 0 trains all to the end.",
   lower_bound=0,
 )
-
-
-class Keys(NamedTuple):
-  """What a run of some seed draws from."""
-
-  init: Key
-  fit: Key
-  evaluation: Key
-  likelihood: Key
-  picture: Key
-
-
-class Run(NamedTuple):
-  """A member of a sweep, or the only one."""
-
-  member: Member
-  name: str  # empty for the only one
-  directory: pathlib.Path
-  keys: Keys
-  rows: list[dict]  # of metrics.csv
-  write_row: Callable[[dict], None]
-
-
-class Timing(NamedTuple):
-  compile_seconds: float = 0.0
-  train_seconds: float = 0.0  # without compilation and evaluation
-  num_steps: int = 0
-
-
-class Training(NamedTuple):
-  """How far the runs have come."""
-
-  runs: list[Run]
-  step: int
-  states: PyTree  # of a single run its state; of a sweep all of theirs, with a leading axis
-  shardings: Shardings
-  timing: Timing
+flags.DEFINE_float(
+  "checkpoint_every",
+  60.0,
+  "Seconds of training between two checkpoints, which are saved in the background.",
+  lower_bound=0.0,
+)
 
 
 def train(
-  runs: list[Run],
-  step: int,
+  training: Training,
   learning: learners.Learning,
   pixels: Pixels,
-  checkpoints: pathlib.Path,
-  save: Callable[[int, PyTree], None],
+  save: Callable[[Training], None],
+  asked_to_stop: Callable[[], int],
 ) -> Training:
-  """Trains for --num_examples, from the start or the checkpoint of a step.
+  """Trains for --num_examples.
+
+  Args:
+    training: at its start, or where it was.
+    learning: what is learned, and how.
+    pixels: of the data set.
+    save: writes a checkpoint; called every --checkpoint_every and at the end.
+    asked_to_stop: tells the number of a signal that did, or 0.
 
   Raises:
-    FloatingPointError: when what training climbs is no longer a finite number, in all runs.
-    CheckpointError: if there is a checkpoint and it is not of these runs.
+    FloatingPointError: when numbers are no longer finite, in all runs; the state before is saved.
+    Stopped: when asked to; the state is saved.
   """
   num_steps = math.ceil(FLAGS.num_examples / FLAGS.batch_size)
   select_step = math.ceil(FLAGS.select_step_size / FLAGS.batch_size)
-  if step > select_step > 0:
-    runs = [runs[i] for i in select(runs, select_step)]
-  shardings = devices.share(len(runs))
-  training = Training(runs, step, start(runs, learning, shardings), shardings, Timing())
-  if step:
-    examples = step * FLAGS.batch_size
-    print(f"going on after {examples:,} training samples, where an earlier run was")
-    states = checkpoint.restore(checkpoints, training.states, placement(training))
-    training = training._replace(states=states)
-  if select_step >= step and select_step:
-    training = train_until(select_step, training, learning, pixels, save)
-    training = take(training, select(runs, select_step))
-  return train_until(num_steps, training, learning, pixels, save)
-
-
-def start(runs: list[Run], learning: learners.Learning, shardings: Shardings) -> PyTree:
-  """The state of a run before its first step; of the members of a sweep, theirs together."""
-  algorithm = learning.algorithm
-  if not runs[0].name:
-    return jax.jit(algorithm.init, out_shardings=shardings.replicated)(runs[0].keys.init)
-  init = jax.jit(functools.partial(init_sweep, algorithm), out_shardings=shardings.members)
-  step_sizes = np.asarray([run.member.step_size for run in runs])
-  return init(jnp.stack([run.keys.init for run in runs]), step_sizes)
-
-
-def select(runs: list[Run], step: int) -> list[int]:
-  """What `sweeps.select` chooses by the rows of the first process, which wrote them."""
-  chosen = np.zeros(len(runs), bool)
-  if cluster.is_first():
-    chosen[sweeps.select(runs, step)] = True
-  return np.flatnonzero(cluster.of_first(chosen)).tolist()
-
-
-def placement(training: Training) -> NamedSharding:
-  shardings = training.shardings
-  return shardings.members if training.runs[0].name else shardings.replicated
-
-
-def take(training: Training, chosen: list[int]) -> Training:
-  """Goes on with some members of a sweep, spread over the devices anew."""
-  shardings = devices.share(len(chosen))
-  index = np.asarray(chosen)
-  few = jax.jit(
-    lambda states: jax.tree.map(lambda leaf: leaf[index], states), out_shardings=shardings.members
-  )
-  return training._replace(
-    runs=[training.runs[i] for i in chosen],
-    states=few(training.states),
-    shardings=shardings,
-  )
-
-
-def state_of(training: Training, i: int) -> PyTree:
-  """The state of one run, the same on all devices."""
-  if not training.runs[0].name:
-    return training.states
-  return _member(training.states, i, training.shardings.replicated)
-
-
-@functools.partial(jax.jit, static_argnames="sharding")
-def _member(states: PyTree, i: Array, sharding: NamedSharding) -> PyTree:
-  return constrain(jax.tree.map(lambda leaf: leaf[i], states), sharding)
+  how = (learning, pixels, save, asked_to_stop)
+  if select_step >= training.step and select_step:
+    training = train_until(select_step, training, *how)
+    training = runs.take(training, runs.select(training.runs, select_step))
+  training = train_until(num_steps, training, *how)
+  if number := asked_to_stop():
+    raise Stopped(number)
+  return training
 
 
 def train_until(
@@ -157,75 +72,109 @@ def train_until(
   training: Training,
   learning: learners.Learning,
   pixels: Pixels,
-  save: Callable[[int, PyTree], None],
+  save: Callable[[Training], None],
+  asked_to_stop: Callable[[], int],
 ) -> Training:
-  """Trains to a step; every --eval_every, and there, evaluates, writes rows and saves the state."""
-  runs, step, states, shardings, timing = training
-  sweep = bool(runs[0].name)
-  keys = jnp.stack([run.keys.fit for run in runs]) if sweep else runs[0].keys.fit
+  """Trains to a step, chunk by chunk; evaluates every --eval_every and there."""
   eval_steps = max(1, round(FLAGS.eval_every / FLAGS.batch_size))
-  max_steps = program.max_chunk_steps(pixels, len(runs))
-  chunks = program.chunk_lengths(step, end, eval_steps, max_steps)
-  began = time.perf_counter()
-  fit_chunk = program.compile_fit(set(chunks), learning.algorithm, states, keys, pixels, shardings)
-  compile_seconds = time.perf_counter() - began
-
-  seconds, recent = 0.0, []
-  earlier = runs[0].rows[-1]["seconds"] if runs[0].rows else 0.0
-  hidden = None if jax.process_index() == 0 else True  # None: where there is no terminal
-  samples = dict(total=end * FLAGS.batch_size, initial=step * FLAGS.batch_size)
+  max_steps = program.max_chunk_steps(pixels, len(training.runs))
+  chunks = program.chunk_lengths(training.step, end, eval_steps, max_steps)
+  keys, began = training.keys, time.monotonic()
+  fit_chunk = program.compile_fit(
+    set(chunks), learning.algorithm, training.saved.states, keys, pixels, training.shardings
+  )
+  training = training.spent(compile_seconds=time.monotonic() - began)
+  settle = faults.remedy(training, learning, pixels)
+  # If it was stopped before its evaluation.
+  training = evaluate_where_due(training, end, eval_steps, learning, pixels)
+  saved_at = time.monotonic()
+  hidden = None if cluster.is_first() else True  # None: where there is no terminal
+  samples = dict(total=end * FLAGS.batch_size, initial=training.step * FLAGS.batch_size)
   with (
     tqdm(**samples, unit=" samples", unit_scale=True, disable=hidden) as bar,
-    program.feed(pixels, keys, chunks, step, shardings) as data,
+    program.feed(pixels, keys, chunks, training.step, training.shardings) as data,
   ):
     upcoming = next(data, None)
-    for chunk in chunks:
-      began = time.perf_counter()
-      states, metrics = fit_chunk[chunk](states, keys, upcoming, static_key=pixels.static_key)
+    for length in chunks:
+      began, minibatches = time.monotonic(), upcoming
+      states = faults.copy(training.saved.states)
+      made = fit_chunk[length](states, keys, minibatches, static_key=pixels.static_key)
       upcoming = next(data, None)  # read while the devices train
-      # The host waits here, once per chunk.
-      metrics = jax.tree.map(np.asarray, jax.device_put(metrics, shardings.replicated))
-      climbed = np.atleast_1d(metrics[learning.objective].mean(-1))
-      seconds += time.perf_counter() - began
-      step += chunk
-      recent.append(metrics)
-      bar.set_postfix({learning.objective: f"{np.fmax.reduce(climbed):.2f}"}, refresh=False)
-      bar.update(chunk * FLAGS.batch_size)
-      program.check_finite(climbed, step, learning.objective)
-      if step % eval_steps == 0 or step == end:
-        so_far = training._replace(states=states)
-        metrics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *recent)
-        when = counts(step, learning.evaluations) | dict(seconds=round(earlier + seconds, 3))
-        bounds = [report(so_far, i, metrics, when, learning, pixels) for i in range(len(runs))]
-        program.check_finite(bounds, step, learning.objective)
-        save(step, states)
-        recent = []
-  timing = Timing(
-    timing.compile_seconds + compile_seconds,
-    timing.train_seconds + seconds,
-    timing.num_steps + end - training.step,
+      try:
+        # The host waits here, once per chunk.
+        chunk = faults.chunk_of(*made, learning.objective, training.shardings)
+        training = advance(training, settle(training, chunk, minibatches))
+        training = training.spent(train_seconds=time.monotonic() - began, num_steps=length)
+        climbed = chunk.metrics[learning.objective].mean(axis=-1)
+        bar.set_postfix({learning.objective: f"{np.fmax.reduce(climbed):.2f}"}, refresh=False)
+        bar.update(length * FLAGS.batch_size)
+        overdue = time.monotonic() - saved_at >= FLAGS.checkpoint_every
+        number, overdue = cluster.highest(asked_to_stop(), overdue)
+        if number:
+          save(training)
+          raise Stopped(number)
+        training = evaluate_where_due(training, end, eval_steps, learning, pixels)
+      except FloatingPointError:
+        save(training)  # of before the chunk, or before the evaluation
+        raise
+      if overdue or training.step == end:
+        save(training)
+        saved_at = time.monotonic()
+  return training
+
+
+def advance(training: Training, chunk: Chunk) -> Training:
+  """After the steps of a chunk."""
+  counted = dict(num_steps=chunk.made.astype(np.float64))
+  counted |= {name: np.where(chunk.made, v, 0.0) for name, v in chunk.metrics.items()}
+  sums = {n: v.sum(axis=-1, dtype=np.float64) for n, v in counted.items()}
+  return training._replace(
+    step=training.step + chunk.made.shape[1],
+    saved=training.saved._replace(states=chunk.states),
+    sums={name: training.sums.get(name, 0.0) + values for name, values in sums.items()},
   )
-  return training._replace(states=states, step=end, timing=timing)
 
 
-def report(
-  training: Training,
-  i: int,
-  metrics: dict,
-  when: dict,
-  learning: learners.Learning,
-  pixels: Pixels,
-) -> float:
-  """Evaluates a run, writes the row and prints it; returns the bound, if there is one."""
+def evaluate_where_due(
+  training: Training, end: int, eval_steps: int, learning: learners.Learning, pixels: Pixels
+) -> Training:
+  """Writes the rows of a step that is to have one and has not, and keeps the best parameters.
+
+  Raises:
+    FloatingPointError: if no run has a finite bound, unless --on_nonfinite=skip.
+  """
+  step, rows = training.step, training.runs[0].rows
+  if not step or (step % eval_steps and step != end) or (rows and rows[-1]["step"] == step):
+    return training
+  new = [report(training, i, learning, pixels) for i in range(len(training.runs))]
+  if FLAGS.on_nonfinite == "stop":
+    program.check_finite([row.get("test_bound", 0.0) for row in new], step, "test bound")
+  training = training._replace(sums={})
+  if not training.saved.best:
+    return training
+  bounds = np.asarray([row["validation_bound"] for row in new], np.float32)
+  bounds = jax.device_put(bounds if training.sweep else bounds[0], training.placement)
+  best = jax.device_put(saving.keep_best(training.saved, bounds), training.placement)
+  return training._replace(saved=training.saved._replace(best=best))
+
+
+def report(training: Training, i: int, learning: learners.Learning, pixels: Pixels) -> dict:
+  """Evaluates a run, writes its row and prints it; one that has stopped has no numbers."""
   run = training.runs[i]
-  of_run = jax.tree.map(lambda leaf: leaf[i], metrics) if run.name else metrics
-  params = state_of(training, i).params
-  row = when | learning.evaluate(run.keys.evaluation, params, pixels, of_run)
+  row = counts(training.step, learning.evaluations) | dict(seconds=round(training.seconds, 3))
+  if run.faults["stopped"]:
+    row |= dict.fromkeys(learning.columns, math.nan)
+  else:
+    sums = {name: float(values[i]) for name, values in training.sums.items()}
+    num_steps = sums.pop("num_steps")
+    means = {name: total / max(num_steps, 1) for name, total in sums.items()}
+    params = runs.saved_of(training, i).states.params
+    row |= learning.evaluate(run.keys.evaluation, params, pixels, means | dict(num_steps=num_steps))
+    width = max(len(run.name) for run in training.runs)
+    tqdm.write(f"{run.name:{width}}{learning.describe(row)}")
   run.rows.append(row)
   run.write_row(row)
-  width = max(len(run.name) for run in training.runs)
-  tqdm.write(f"{run.name:{width}}{learning.describe(row)}")
-  return row.get("test_bound", 0.0)
+  return row
 
 
 def counts(step: int, evaluations_per_example: int) -> dict:

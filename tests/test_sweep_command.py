@@ -12,8 +12,6 @@ import time
 import numpy as np
 import pytest
 
-from experiments import rundir
-
 ROOT = pathlib.Path(__file__).parents[1]
 SHORT = [
   "--hidden_dim=20",
@@ -121,7 +119,7 @@ def test_a_member_is_evaluated_as_a_run_is(sweep):
 def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
   flags = ["--hidden_dim=20", "--eval_every=20000", "--num_importance_samples=0"]
   flags += ["--num_examples=400000", "--seed=0,1", "--step_size=0.001,0.01"]
-  flags += ["--select_step_size=110000", "--max_resident_mb=0"]
+  flags += ["--select_step_size=110000", "--max_resident_mb=0", "--checkpoint_every=0"]
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   assert run(*flags, f"--workdir={whole}").returncode == 0
   member = killed / "seed_0-step_size_0.01" / "metrics.csv"
@@ -142,21 +140,6 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     assert numbers(directory) == numbers(killed / directory.name)
 
 
-def test_rows_beyond_the_checkpoint_are_dropped(tmp_path):
-  with rundir.metrics_writer(tmp_path, ("step", "examples_seen", "bound")) as write_row:
-    for step in (10, 20, 30):
-      write_row(dict(step=step, examples_seen=100 * step, bound=-1 / step))
-  rows = rundir.read_metrics(tmp_path, 20)
-  assert rows == [
-    dict(step=10, examples_seen=1000, bound=-1 / 10),
-    dict(step=20, examples_seen=2000, bound=-1 / 20),
-  ]
-  with rundir.metrics_writer(tmp_path, tuple(rows[0]), rows) as write_row:
-    write_row(dict(step=30, examples_seen=3000, bound=np.nan))
-  assert [row["step"] for row in rundir.read_metrics(tmp_path, 10**9)] == [10, 20, 30]
-  assert len(list(tmp_path.glob("events*"))) == 1
-
-
 @pytest.mark.long
 def test_eight_devices_report_what_one_reports(tmp_path):
   """A sweep, one of whose step sizes overflows: to the end, and for itself alone."""
@@ -173,7 +156,7 @@ def test_eight_devices_report_what_one_reports(tmp_path):
     assert np.isfinite(list(one.values())).all() == ("1e+30" not in name)
     for step in one:
       np.testing.assert_allclose(one[step], eight[step], rtol=1e-5)
-    assert (tmp_path / "8" / name / "bound.png").exists()
+    assert (tmp_path / "8" / name / "bound.png").exists() == ("1e+30" not in name)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ array, and one of itself, so that what comes back is what was saved.
 
 import contextlib
 import hashlib
+import itertools
 import json
 import pathlib
 from collections.abc import Callable, Iterator
@@ -148,26 +149,51 @@ def restore(
     DamagedError: if its files are not what was saved.
     CheckpointError: if it is not of this structure and these shapes.
   """
-  import orbax.checkpoint as ocp
-
-  saved = _contents(directory, step)["arrays"]
-  if [of_array for *of_array, _ in saved] != _arrays(like):
+  contents = _contents(directory, step)
+  if [of_array for *of_array, _ in contents["arrays"]] != _arrays(like):
     raise CheckpointError(f"the checkpoint {directory / str(step)} is not of this model")
   sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   here = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), like)
+  state = _read_arrays(directory / str(step), here)
+  _compare(contents, state)
+  return state
+
+
+def check(directory: pathlib.Path, step: int) -> None:
+  """Reads all of a checkpoint, of whatever it is, on this process's first device.
+
+  Raises:
+    DamagedError: if it is not what was saved.
+  """
+  contents = _contents(directory, step)
+  _compare(contents, _read_arrays(directory / str(step), None))
+
+
+def _read_arrays(path: pathlib.Path, like: PyTree | None) -> PyTree:
+  """The arrays as `like` says, or all there are, on this process's first device."""
+  import orbax.checkpoint as ocp
+
+  path, handler = (path / "state").absolute(), ocp.StandardCheckpointHandler()
   try:
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-      path = (directory / str(step) / "state").absolute()
-      state = reader.restore(path, args=ocp.args.StandardRestore(here))
-    sums = _sums(state)
+    if like is None:
+      sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+      like = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
+        handler.metadata(path).tree,
+      )
+    with ocp.Checkpointer(handler) as reader:
+      return reader.restore(path, args=ocp.args.StandardRestore(like))
   except Exception as error:  # of many kinds, by what is broken in which file
     raise DamagedError(f"its arrays cannot be read ({type(error).__name__})") from error
-  if _arrays(state) != _arrays(like):
-    raise DamagedError("its arrays are not those that were saved")
-  for (path, *_, checksum), actual in zip(saved, sums):
-    if checksum != actual:
+
+
+def _compare(contents: dict, state: PyTree) -> None:
+  """Raises DamagedError where an array is not that of the record."""
+  actual = sorted([*of_array, total] for of_array, total in zip(_arrays(state), _sums(state)))
+  for saved, found in itertools.zip_longest(sorted(contents["arrays"]), actual):
+    if saved != found:
+      path = (saved or found)[0]
       raise DamagedError(f"its array {'.'.join(path)} is not what was saved")
-  return state
 
 
 def set_aside(directory: pathlib.Path, step: int) -> pathlib.Path:

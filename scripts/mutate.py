@@ -848,6 +848,41 @@ MUTATIONS = [
   Mutation(
     "standard error of one, not of the mean", "train", " / np.sqrt(len(values)))", ")", "train"
   ),
+  Mutation(
+    "non-finite: the value alone is looked at",
+    "nonfinite",
+    "all_finite((metrics[objective], following))",
+    "all_finite(metrics[objective])",
+    "nonfinite",
+  ),
+  Mutation(
+    "non-finite: the state alone is looked at",
+    "nonfinite",
+    "all_finite((metrics[objective], following))",
+    "all_finite(following)",
+    "nonfinite",
+  ),
+  Mutation(
+    "non-finite: the same minibatch for ever",
+    "nonfinite",
+    "s._replace(step=following.step, key=())",
+    "s._replace(key=())",
+    "nonfinite",
+  ),
+  Mutation(
+    "non-finite: explained by another z",
+    "nonfinite",
+    "z = draw(key, q, num_samples)",
+    "z = draw(jax.random.fold_in(key, 1), q, num_samples)",
+    "nonfinite",
+  ),
+  Mutation(
+    "non-finite: the place in the minibatch for that in the data",
+    "nonfinite",
+    "index[~finite].min()",
+    "np.flatnonzero(~finite).min()",
+    "nonfinite",
+  ),
   Mutation("manifold: upside down", "figures", "quantiles[::-1]", "quantiles", "figures"),
 ]
 

@@ -9,7 +9,9 @@ import contextlib
 import hashlib
 import itertools
 import json
+import logging
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
 
 import jax
@@ -174,6 +176,7 @@ def _read_arrays(path: pathlib.Path, like: PyTree | None) -> PyTree:
   import orbax.checkpoint as ocp
 
   path, handler = (path / "state").absolute(), ocp.StandardCheckpointHandler()
+  before = _silence_late_reads()
   try:
     if like is None:
       sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -182,9 +185,30 @@ def _read_arrays(path: pathlib.Path, like: PyTree | None) -> PyTree:
         handler.metadata(path).tree,
       )
     with ocp.Checkpointer(handler) as reader:
-      return reader.restore(path, args=ocp.args.StandardRestore(like))
+      state = reader.restore(path, args=ocp.args.StandardRestore(like))
   except Exception as error:  # of many kinds, by what is broken in which file
     raise DamagedError(f"its arrays cannot be read ({type(error).__name__})") from error
+  sys.unraisablehook = before
+  return state
+
+
+def _silence_late_reads() -> Callable:
+  """Before arrays are read together: once one cannot be, the others fail with nobody waiting.
+
+  They would say so on standard error, even after the reading is over.
+
+  Returns:
+    The hook that was there.
+  """
+  before = sys.unraisablehook
+
+  def hook(unraisable) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+      before(unraisable)
+
+  logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+  sys.unraisablehook = hook
+  return before
 
 
 def _compare(contents: dict, state: PyTree) -> None:

@@ -41,11 +41,12 @@ def skip_nonfinite(algorithm: Algorithm, objective: str) -> Algorithm:
 
   Where the value of the objective on a minibatch, or anything in the state after the update, is
   not finite, all of the state stays as it was but for `step`, so that training goes on with the
-  next minibatch of the same order. Other steps are those of `algorithm`. A state that is not
-  finite to begin with stays so.
+  next minibatch of the same order. Other steps are those of `algorithm`: of a single run bit for
+  bit on CPU, of a sweep up to rounding. A state that is not finite to begin with stays so, and one
+  that a step has thrown far away, to numbers that are finite, is not brought back.
 
   Args:
-    algorithm: whose state is a NamedTuple with a field `step`, such as `aevb(...)`.
+    algorithm: whose state is a NamedTuple with fields `step` and `key`, as of `aevb` and `mcem`.
     objective: the metric that it climbs, before the update: "bound" of `aevb`, "log_joint" of
       `mcem`.
 

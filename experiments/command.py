@@ -38,6 +38,7 @@ def run(main: Callable[[], None]) -> None:
     if len(argv) > 1:
       fail(f"unexpected argument {argv[1]!r}; flags are written --name=value", 2)
     show_log()
+    sys.stdout.reconfigure(line_buffering=True)  # whatever becomes of the process
     sys.exit(status_of(main))
 
   app.run(checked, flags_parser=parse)

@@ -141,7 +141,8 @@ def _describe(training: Training, i: int, again: Chunk, learning: Learning, pixe
   state, _ = _replay(skipping, copy(state), key, step, num_before, pixels)
   _, terms = _replay(learning.explain, state, key, step + num_before, 1, pixels)
   why = first_offence(jax.tree.map(lambda leaf: np.asarray(leaf)[0], terms))
-  none = "" if made.any() else f"none of {made.size} steps could be made: "
+  none_made = FLAGS.on_nonfinite == "skip" and not made.any()
+  none = f"none of {made.size} steps could be made: " if none_made else ""
   return f"{none}step {step + num_before + 1}: {what}; {why}"
 
 

@@ -6,6 +6,7 @@ array, and one of itself, so that what comes back is what was saved.
 """
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -52,8 +53,7 @@ def saver(
   Raises:
     SaveError: on leaving, or by the function, of this state or the one before.
   """
-  import orbax.checkpoint as ocp
-
+  ocp = _orbax()
   with _as_save_error(directory):
     manager = ocp.CheckpointManager(
       directory.absolute(),
@@ -78,11 +78,12 @@ def saver(
         ),
       )
 
-  try:
-    yield save
-  finally:
-    with _as_save_error(directory):
-      manager.close()
+  with _one_error():
+    try:
+      yield save
+    finally:
+      with _as_save_error(directory):
+        manager.close()
 
 
 @contextlib.contextmanager
@@ -91,6 +92,38 @@ def _as_save_error(path: pathlib.Path) -> Iterator[None]:
     yield
   except Exception as error:  # of many kinds, by what failed in which layer
     raise SaveError(f"{path} cannot be written ({_reason(error)})") from error
+
+
+@functools.cache
+def _orbax():
+  """orbax.checkpoint, whose errors are raised and not logged as well, each with a traceback."""
+  import orbax.checkpoint as ocp
+
+  def told(log: logging.LogRecord) -> bool:
+    return log.levelno < logging.ERROR or "orbax" not in pathlib.Path(log.pathname).parts
+
+  logging.getLogger("absl").addFilter(told)
+  logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+  return ocp
+
+
+@contextlib.contextmanager
+def _one_error() -> Iterator[None]:
+  """Of files that are written or read together, the first error is enough.
+
+  orbax closes its event loop at the first file that fails. That the others then find it closed
+  would be printed, for each with a traceback, also some time later: so it is kept quiet for good
+  where an error leaves this context.
+  """
+  before = sys.unraisablehook
+
+  def hook(unraisable) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+      before(unraisable)
+
+  sys.unraisablehook = hook
+  yield
+  sys.unraisablehook = before
 
 
 def _reason(error: BaseException) -> str:
@@ -173,42 +206,19 @@ def check(directory: pathlib.Path, step: int) -> None:
 
 def _read_arrays(path: pathlib.Path, like: PyTree | None) -> PyTree:
   """The arrays as `like` says, or all there are, on this process's first device."""
-  import orbax.checkpoint as ocp
-
+  ocp = _orbax()
   path, handler = (path / "state").absolute(), ocp.StandardCheckpointHandler()
-  before = _silence_late_reads()
   try:
-    if like is None:
-      sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-      like = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
-        handler.metadata(path).tree,
-      )
-    with ocp.Checkpointer(handler) as reader:
-      state = reader.restore(path, args=ocp.args.StandardRestore(like))
+    with _one_error(), ocp.Checkpointer(handler) as reader:
+      if like is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        like = jax.tree.map(
+          lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
+          handler.metadata(path).tree,
+        )
+      return reader.restore(path, args=ocp.args.StandardRestore(like))
   except Exception as error:  # of many kinds, by what is broken in which file
     raise DamagedError(f"its arrays cannot be read ({type(error).__name__})") from error
-  sys.unraisablehook = before
-  return state
-
-
-def _silence_late_reads() -> Callable:
-  """Before arrays are read together: once one cannot be, the others fail with nobody waiting.
-
-  They would say so on standard error, even after the reading is over.
-
-  Returns:
-    The hook that was there.
-  """
-  before = sys.unraisablehook
-
-  def hook(unraisable) -> None:
-    if str(unraisable.exc_value) != "Event loop is closed":
-      before(unraisable)
-
-  logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-  sys.unraisablehook = hook
-  return before
 
 
 def _compare(contents: dict, state: PyTree) -> None:

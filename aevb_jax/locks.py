@@ -28,7 +28,7 @@ def hold(path: pathlib.Path) -> IO[str]:
 
   Raises:
     Held: if another process holds it.
-    OSError: if the file cannot be made.
+    OSError: if the file cannot be made or written.
   """
   file = open(path, "a+")
   try:
@@ -41,9 +41,15 @@ def hold(path: pathlib.Path) -> IO[str]:
     if error.errno not in NO_LOCKS:
       file.close()
       raise
-  file.truncate(0)
-  file.write(f"process {os.getpid()} on {os.uname().nodename}")
-  file.flush()
+  try:
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {os.uname().nodename}")
+    file.flush()
+  except OSError as error:
+    with contextlib.suppress(OSError):
+      file.close()
+    error.filename = str(path)
+    raise
   return file
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from absl import flags
 
 from aevb_jax import locks
+from experiments import events
 from experiments.command import UsageError
 
 FLAGS = flags.FLAGS
@@ -152,7 +153,8 @@ def _differences_there(workdir: pathlib.Path, text: str) -> str:
   file = workdir / "flags.txt"
   if file.exists():
     return _differences(file.read_text(), text)
-  if workdir.exists() and any(path.name != LOCK for path in workdir.iterdir()):
+  # What a start leaves that was ended before it was through.
+  if workdir.exists() and {path.name for path in workdir.iterdir()} - {LOCK, "flags.txt.partial"}:
     raise UsageError("workdir", "is not empty and holds no run; name another directory")
   return ""
 
@@ -195,10 +197,8 @@ def describe_error(error: Exception) -> str:
 
 def write_text(path: pathlib.Path, text: str) -> None:
   """Writes a whole file or none."""
-  partial = path.with_name(path.name + ".partial")
-  with open(partial, "w", newline="") as file:
+  with _whole(path) as partial, open(partial, "w", newline="") as file:
     file.write(text)
-  os.replace(partial, path)
 
 
 def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Sequence[dict]) -> None:
@@ -221,10 +221,18 @@ def write_figure(workdir: pathlib.Path, name: str, figure) -> None:
 
 def save_figure(path: pathlib.Path, figure) -> None:
   """Writes a matplotlib figure as a PNG file, whole or not at all."""
+  with _whole(path) as partial:
+    figure.savefig(partial, format="png", bbox_inches="tight")
+
+
+@contextlib.contextmanager
+def _whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Where to write a file that then takes its place, or of which nothing is left."""
   partial = path.with_name(path.name + ".partial")
   try:
-    figure.savefig(partial, format="png", bbox_inches="tight")
-    os.replace(partial, path)
+    with naming(path):
+      yield partial
+      os.replace(partial, path)
   finally:
     partial.unlink(missing_ok=True)
 
@@ -259,34 +267,46 @@ def metrics_writer(
   Every row is on disk before the function returns. TensorBoard shows it against
   examples_seen. `rows` are those that are there already; others are removed.
   """
-  from tensorboardX import SummaryWriter
-
-  text = io.StringIO()
+  path, text = workdir / "metrics.csv", io.StringIO()
   table = csv.DictWriter(text, columns)
   table.writeheader()
   table.writerows(rows)
-  write_text(workdir / "metrics.csv", text.getvalue())
-  for old in workdir.glob("events.out.tfevents.*"):
-    old.unlink()
-  with (
-    open(workdir / "metrics.csv", "a", newline="") as file,
-    SummaryWriter(str(workdir)) as events,
-  ):
+  write_text(path, text.getvalue())
+  file = open(path, "a", newline="")
+  with closing(file), events.event_writer(workdir, columns) as show:
     table = csv.DictWriter(file, columns)
 
-    def show(row: dict) -> None:
-      for name in columns:
-        events.add_scalar(name, row[name], row["examples_seen"])
-      events.flush()
-
     def write(row: dict) -> None:
-      table.writerow(row)
-      file.flush()
+      with naming(path):
+        table.writerow(row)
+        file.flush()
       show(row)
 
     for row in rows:
       show(row)
     yield write
+
+
+@contextlib.contextmanager
+def closing(file) -> Iterator[None]:
+  """Closes a file at the end; of one that could not be written that has been told."""
+  try:
+    yield
+  except BaseException:
+    with contextlib.suppress(OSError):
+      file.close()
+    raise
+  file.close()
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+  """Names the file in what the system says of writing it, which it does of opening it alone."""
+  try:
+    yield
+  except OSError as error:
+    error.filename = error.filename or str(path)
+    raise
 
 
 def git_commit() -> str | None:

@@ -163,13 +163,15 @@ def _tfds_directory(
 
   try:
     builder = tfds.builder(dataset, data_dir=data_dir)
-  except tfds.core.DatasetNotFoundError as error:
-    raise DataError(
-      f"no data set {dataset!r}, here or in TensorFlow Datasets; digits, {', '.join(PROTOCOLS)} "
-      "are known here"
-    ) from error
-  except (ValueError, AssertionError, ImportError) as error:  # a version, say, that is not there
-    raise DataError(f"{dataset!r}: {' '.join(str(error).split())}") from error
+  except (tfds.core.DatasetNotFoundError, ValueError, AssertionError, ImportError) as error:
+    what = " ".join(str(error).split())
+    no_name = what.startswith("Parsing builder name string")
+    if no_name or isinstance(error, tfds.core.DatasetNotFoundError):
+      raise DataError(
+        f"no data set {dataset!r}, here or in TensorFlow Datasets; digits, {', '.join(PROTOCOLS)} "
+        "are known here"
+      ) from error
+    raise DataError(f"{dataset!r}: {what}") from error  # a version, say, that is not there
   except Exception as error:  # whatever damaged or unreadable files lead TFDS to
     what = " ".join(str(error).split())
     raise DataError(f"{dataset!r} in {data_dir} cannot be read ({what})") from error

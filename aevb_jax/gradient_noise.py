@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from aevb_jax.types import Array, Estimator, Key, Model, Params, PyTree
 
@@ -160,5 +160,5 @@ def _jackknife(statistic, num_batches: int, confidence: float) -> Interval:
 
 
 def _around(value: float, error: float, num_batches: int, confidence: float) -> Interval:
-  half = error * scipy.stats.t.isf((1 - confidence) / 2, num_batches - 1)
+  half = error * scipy.special.stdtrit(num_batches - 1, (1 + confidence) / 2)
   return Interval(float(value), float(value - half), float(value + half))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -9,11 +10,17 @@ from types import FrameType
 from typing import NoReturn
 
 import absl.logging
+import jax
 from absl import app, flags
 
 from aevb_jax.types import DataError
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "aevb_jax")
+MAX_COUNT = 2**31 - 1  # what devices count to
+MAY_BE_EMPTY = ("array_cache_dir", "compilation_cache_dir", "contact_sheet")
+# Controls, line ends and bytes that are not UTF-8: flags.txt and an error are lines of text.
+NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+OUT_OF_MEMORY = re.compile("out of memory[^\n]*|RESOURCE_EXHAUSTED[^\n]*", re.IGNORECASE)
 
 
 class UsageError(Exception):
@@ -29,10 +36,20 @@ def run(main: Callable[[], None]) -> None:
   """Runs a main with its flags parsed; what the user got wrong is one line, status 2."""
 
   def parse(argv: Sequence[str]) -> Sequence[str]:
+    for argument in argv[1:]:
+      if NOT_TEXT.search(argument):
+        fail(f"argument {ascii(argument)} has characters that are no text", 2)
     try:
-      return flags.FLAGS(argv)
-    except flags.Error as error:
-      fail(f"{' '.join(str(error).split())} (--help lists the flags)", 2)
+      rest = flags.FLAGS(argv)
+      check_values()
+      return rest
+    except UsageError as error:
+      fail(str(error), 2)
+    except UnicodeDecodeError:  # of a file: arguments are decoded before
+      fail("--flagfile names a file that is not text", 2)
+    except (flags.Error, ValueError) as error:  # of --noNAME=value it is a mere ValueError
+      what = " ".join(str(error).removeprefix("ERROR:: ").split())
+      fail(f"{what} (--help lists the flags)", 2)
 
   def checked(argv: Sequence[str]) -> None:
     if len(argv) > 1:
@@ -42,6 +59,33 @@ def run(main: Callable[[], None]) -> None:
     sys.exit(status_of(main))
 
   app.run(checked, flags_parser=parse)
+
+
+def check_values() -> None:
+  """Refuses values that are of the type of a flag and that none has a use for.
+
+  Raises:
+    UsageError: for nothing, as of a shell's variable that is not set, for a home directory
+      of nobody, and for a number beyond what devices count to, unless the flag has a bound.
+  """
+  for name in flags.FLAGS:
+    flag = flags.FLAGS[name]
+    if not flag.present:
+      continue
+    if flag.value == "" and name not in MAY_BE_EMPTY:
+      raise UsageError(name, "takes a value; leave the flag out for its default")
+    if isinstance(flag.value, str) and flag.value.startswith("~"):
+      if os.path.expanduser(flag.value) == flag.value:
+        raise UsageError(name, "is in a home directory that there is not")
+    if isinstance(flag.parser, flags.IntegerParser) and flag.parser.upper_bound is None:
+      if flag.value > MAX_COUNT:
+        raise UsageError(name, f"takes at most {MAX_COUNT}")
+
+
+def is_count(text: str, least: int = 1) -> bool:
+  """Whether the text is a whole number from `least` to MAX_COUNT."""
+  # The length first: of thousands of digits Python makes no number.
+  return text.isdecimal() and len(text) <= len(str(MAX_COUNT)) and least <= int(text) <= MAX_COUNT
 
 
 class Terminated(BaseException):
@@ -62,6 +106,10 @@ def status_of(main: Callable[[], None]) -> int:
       fail(str(error), 2)
     except DataError as error:  # of records that are decoded as they are read
       fail(f"--dataset={flags.FLAGS.dataset}: {error}", 2)
+    except jax.errors.JaxRuntimeError as error:
+      if not (what := OUT_OF_MEMORY.search(str(error))):
+        raise
+      fail(f"{what[0]}; a smaller model, --batch_size or number of samples takes less", 1)
     except KeyboardInterrupt:
       fail("interrupted", 130)
     except Terminated:

@@ -8,6 +8,7 @@ disk that both see. Prints the data set's card and writes a contact sheet.
 """
 
 import json
+import os
 import pathlib
 import time
 from typing import NamedTuple
@@ -70,6 +71,8 @@ def main() -> None:
   if images.train.dtype == np.uint8:
     levels = data_options.pixel_scale(images)
     words = f"x = (pixels + u) / {levels}" if FLAGS.dequantization else f"x = pixels / {levels}"
+  if sheet:  # before a word is printed: it may turn out that it cannot be written
+    draw(sheet, images, {name: source for name, (source, _) in splits.items()}, levels)
   card = find_card(images)
   print(f"{FLAGS.dataset}, version {images.version}, read in {seconds:.2f} s")
   print(card.description)
@@ -83,7 +86,6 @@ def main() -> None:
   for name, (source, labels) in splits.items():
     print(f"{name:12}{describe(source, labels, images.image_shape, levels)}")
   if sheet:
-    draw(sheet, images, {name: source for name, (source, _) in splits.items()}, levels)
     print(f"contact sheet  {sheet.resolve()}")
   print(card.citation)
 
@@ -94,10 +96,10 @@ def contact_sheet_path() -> pathlib.Path | None:
   if not FLAGS.contact_sheet:
     return None
   path = pathlib.Path(FLAGS.contact_sheet).expanduser()
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UsageError("contact_sheet", f"cannot be written ({error.strerror})") from error
+  # Its directory is made when the data are there, and not for a mistake in another flag.
+  there = next(parent for parent in path.absolute().parents if os.path.exists(parent))
+  if os.path.isdir(path) or not (there.is_dir() and os.access(there, os.W_OK)):
+    raise UsageError("contact_sheet", "cannot be written; name a file in a directory that can")
   return path
 
 
@@ -155,6 +157,7 @@ def draw(path: pathlib.Path, images: ImageData, splits: dict[str, Source], level
   picture = figures.tile(np.concatenate(shown), images.image_shape, COLUMNS)
   figure = figures.draw_images(picture, FLAGS.dataset, row_labels=row_labels)
   try:
+    path.parent.mkdir(parents=True, exist_ok=True)
     rundir.save_figure(path, figure)
   except OSError as error:
     raise UsageError("contact_sheet", f"cannot be written ({error.strerror})") from error

@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import urllib.parse
 from typing import NamedTuple
 
 import jax
@@ -75,6 +76,11 @@ flags.DEFINE_boolean(
 )
 
 
+@flags.validator("max_resident_mb", "takes a number of at least 0")
+def _check_max_resident_mb(value: float) -> bool:
+  return not math.isnan(value)
+
+
 def settle() -> None:
   """Refuses flags that do not go together, before any data are read."""
   if FLAGS.dequantization and FLAGS.binarization != "none":
@@ -90,8 +96,18 @@ def settle() -> None:
     raise UsageError("pixel_scale", "does not go with pixels that are 0 or 1")
   if FLAGS.mirror and FLAGS.dataset not in data.PROTOCOLS:
     raise UsageError("mirror", f"takes a --dataset among {', '.join(data.PROTOCOLS)}")
+  if FLAGS.mirror and not _is_address(FLAGS.mirror):
+    raise UsageError("mirror", "takes an address, as https://host/directory")
   if FLAGS.manual_dir and not os.path.isdir(os.path.expanduser(FLAGS.manual_dir)):
     raise UsageError("manual_dir", "is no directory")
+
+
+def _is_address(text: str) -> bool:
+  try:
+    parts = urllib.parse.urlsplit(text)
+  except ValueError:
+    return False
+  return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def load_images(*, prepare_any: bool = False) -> data.ImageData:

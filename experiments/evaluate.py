@@ -14,8 +14,10 @@ summary.json into WORKDIR/METHOD-SPLIT, for --parameters=best into METHOD-SPLIT-
 Interrupted, the same command goes on where it was.
 """
 
+import contextlib
 import csv
 import json
+import os
 import pathlib
 import sys
 import warnings
@@ -187,9 +189,13 @@ def load_run() -> Run:
   if FLAGS.workdir is None:
     raise UsageError("workdir", "names the directory of a trained run")
   workdir = pathlib.Path(FLAGS.workdir).expanduser()
-  if not (workdir / "flags.txt").exists():
+  if not os.path.exists(workdir / "flags.txt"):  # nor where the path is none that can be
     raise UsageError("workdir", "holds no run of experiments.train (there is no flags.txt)")
-  rundir.load_flags(workdir)
+  try:
+    rundir.load_flags(workdir)
+  except (flags.Error, OSError, ValueError) as error:
+    what = " ".join(str(error).split())
+    raise UsageError("workdir", f"has a flags.txt that cannot be read ({what})") from error
   if several := [name for name in sweeps.SWEPT if isinstance(FLAGS[name].value, tuple)]:
     members = sorted(path.parent.name for path in workdir.glob(f"{several[0]}_*/flags.txt"))
     raise UsageError("workdir", f"is of a sweep; name a member of it: {' '.join(members)}")
@@ -351,7 +357,22 @@ def open_directory(directory: pathlib.Path, params: Params) -> pathlib.Path:
 
 def read_settings(directory: pathlib.Path) -> dict:
   file = directory / "settings.json"
-  return json.loads(file.read_text()) if file.exists() else {}
+  with reading(file):
+    return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
+@contextlib.contextmanager
+def reading(file: pathlib.Path) -> Iterator[None]:
+  """Of an earlier evaluation; what it holds may be anything.
+
+  Raises:
+    UsageError: if it cannot be read.
+  """
+  try:
+    yield
+  except (OSError, KeyError, TypeError, ValueError) as error:
+    what = f"has a damaged {file.name}; move or delete {file.parent}"
+    raise UsageError("workdir", what) from error
 
 
 def estimate_points(
@@ -400,13 +421,13 @@ def read_points(path: pathlib.Path) -> list[dict]:
   """The whole rows of points.csv, which may end in a part of one."""
   if not path.exists():
     return []
-  with open(path, newline="") as file:
+  with reading(path), open(path, newline="") as file:
     lines = file.read().splitlines(keepends=True)
-  whole = [line for line in lines if line.endswith("\n")]
-  return [
-    {name: int(v) if name == "point" else float(v) for name, v in row.items()}
-    for row in csv.DictReader(whole)
-  ]
+    whole = [line for line in lines if line.endswith("\n")]
+    return [
+      {name: int(v) if name == "point" else float(v) for name, v in row.items()}
+      for row in csv.DictReader(whole)
+    ]
 
 
 def write_points(path: pathlib.Path, rows: list[dict], mode: str) -> None:

@@ -48,7 +48,7 @@ from aevb_jax.score_function import Baseline, no_baseline, with_baseline
 from aevb_jax.train import evaluate, fit
 from aevb_jax.types import Array, Estimator, Key, Model, Params, TrainState
 from experiments import command, data_options, estimator_options, model_options, options, rundir
-from experiments.command import UsageError
+from experiments.command import MAX_COUNT, UsageError
 from experiments.data_options import Pixels
 from experiments.estimator_options import parse_estimator, try_on_shapes
 
@@ -191,8 +191,10 @@ def main() -> None:
 def whole_numbers(flag: str, least: int) -> list[int]:
   """A list of flags in increasing order."""
   values = FLAGS[flag].value
-  if not values or not all(text.isdecimal() and int(text) >= least for text in values):
-    raise UsageError(flag, f"takes whole numbers of at least {least}, separated by commas")
+  if not values or not all(command.is_count(text, least) for text in values):
+    raise UsageError(
+      flag, f"takes whole numbers of at least {least}, at most {MAX_COUNT}, separated by commas"
+    )
   return sorted({int(text) for text in values})
 
 

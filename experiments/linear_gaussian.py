@@ -51,7 +51,7 @@ from aevb_jax.linear_gaussian import (
 from aevb_jax.train import evaluate, evaluate_in_blocks, fit, mean_and_standard_error
 from aevb_jax.types import Algorithm, Array, Key, Params
 from experiments import command, data_options, rundir
-from experiments.command import UsageError
+from experiments.command import MAX_COUNT, UsageError
 from experiments.data_options import Pixels
 
 FLAGS = flags.FLAGS
@@ -77,7 +77,11 @@ flags.DEFINE_enum("estimator", "elbo_b", list(ESTIMATORS), "Of the bound, with o
 flags.DEFINE_integer("batch_size", 100, "M, data points per minibatch.", lower_bound=1)
 flags.DEFINE_float("step_size", 0.03, "Of Adam at the start; it falls exponentially by 1000.")
 flags.DEFINE_integer(
-  "num_examples", 2_000_000, "Training samples to evaluate; steps are this / M.", lower_bound=1
+  "num_examples",
+  2_000_000,
+  "Training samples to evaluate; steps are this / M.",
+  lower_bound=1,
+  upper_bound=10**12,
 )
 flags.DEFINE_integer(
   "seed", 0, "Seed of initialization, data order and noise.", lower_bound=0, upper_bound=2**32 - 1
@@ -177,6 +181,8 @@ def settle() -> None:
   data_options.settle()
   if FLAGS.num_examples < FLAGS.batch_size:
     raise UsageError("num_examples", f"takes at least one step, at --batch_size={FLAGS.batch_size}")
+  if FLAGS.num_examples > MAX_COUNT * FLAGS.batch_size:
+    raise UsageError("num_examples", f"takes at most {MAX_COUNT} steps of {FLAGS.batch_size}")
 
 
 def find_pca(pixels: Pixels) -> Params:

@@ -1,6 +1,7 @@
 """The flags that say which model is trained, and the model they stand for."""
 
 import math
+import os
 import sys
 
 import flax.linen as nn
@@ -10,9 +11,9 @@ from absl import flags
 
 from aevb_jax.data import ImageData
 from aevb_jax.families import bernoulli, diagonal_gaussian
-from aevb_jax.model import conv_vae, fair_coins, mlp_vae, standard_normal
+from aevb_jax.model import conv_vae, fair_coins, init_params, mlp_vae, standard_normal
 from aevb_jax.types import Family, Model
-from experiments.command import UsageError
+from experiments.command import UsageError, is_count
 
 FLAGS = flags.FLAGS
 
@@ -85,7 +86,7 @@ def _check_min_std(value: float) -> bool:
 
 @flags.validator("hidden_dim", "takes positive whole numbers, separated by commas")
 def _check_hidden_dim(value: list[str]) -> bool:
-  return all(units.isdecimal() and int(units) > 0 for units in value)
+  return bool(value) and all(map(is_count, value))
 
 
 @flags.validator("init", "takes flax or a positive standard deviation")
@@ -107,7 +108,7 @@ def make_model(images: ImageData) -> Model:
   """The model that the flags name, of x as large as the images.
 
   Raises:
-    UsageError: if there is no such model of such images.
+    UsageError: if there is no such model of such images, or none that memory holds.
   """
   if FLAGS.compute_dtype != "float32" and _emulated(jax.devices()[0]):
     print(
@@ -127,12 +128,27 @@ def make_model(images: ImageData) -> Model:
     dtype=DTYPES[FLAGS.compute_dtype],
   )
   likelihood, widths = _likelihood(data_dim), [int(units) for units in FLAGS.hidden_dim]
-  if FLAGS.model == "mlp":
-    return mlp_vae(likelihood, data_dim=data_dim, hidden_dim=widths, **how)
   try:
-    return conv_vae(likelihood, image_shape=images.image_shape, widths=widths, **how)
+    if FLAGS.model == "mlp":
+      model = mlp_vae(likelihood, data_dim=data_dim, hidden_dim=widths, **how)
+    else:
+      model = conv_vae(likelihood, image_shape=images.image_shape, widths=widths, **how)
   except ValueError as error:
     raise UsageError("hidden_dim", str(error)) from error
+  check_memory(model)
+  return model
+
+
+def check_memory(model: Model) -> None:
+  """Refuses a model whose parameters alone are larger than the memory they would be in."""
+  params = jax.eval_shape(lambda: init_params(jax.random.key(0), model))
+  needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+  stats = jax.local_devices()[0].memory_stats() or {}  # of a CPU there are none
+  there = stats.get("bytes_limit", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+  if needed > there:
+    flag = "hidden_dim" if max(map(int, FLAGS.hidden_dim)) > FLAGS.latent_dim else "latent_dim"
+    gib = f"{needed / 2**30:,.0f} GiB of parameters, and the device has {there / 2**30:,.0f}"
+    raise UsageError(flag, f"makes {gib}")
 
 
 def _likelihood(data_dim: int) -> Family:

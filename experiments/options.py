@@ -21,7 +21,7 @@ from aevb_jax.score_function import (
 )
 from aevb_jax.types import Algorithm, Array, Model, Params, UnsupportedError
 from experiments import data_options, estimator_options, model_options, sweeps
-from experiments.command import CACHE, UsageError
+from experiments.command import CACHE, MAX_COUNT, UsageError
 from experiments.estimator_options import Estimation
 
 FLAGS = flags.FLAGS
@@ -91,6 +91,7 @@ flags.DEFINE_integer(
   1_000_000,
   "Training samples to evaluate, the x axis of the paper's figures; steps are this / M.",
   lower_bound=1,
+  upper_bound=10**12,
 )
 sweeps.define(
   "seed",
@@ -156,6 +157,8 @@ def settle(*, updates_per_step: int = 1, sweep: bool = False) -> None:
   if FLAGS.num_examples <= warmup * FLAGS.batch_size or FLAGS.num_examples < FLAGS.batch_size:
     least = f"more than the {warmup} steps of warm-up" if warmup else "at least one step"
     raise UsageError("num_examples", f"takes {least}, at --batch_size={FLAGS.batch_size}")
+  if FLAGS.num_examples > MAX_COUNT * FLAGS.batch_size:
+    raise UsageError("num_examples", f"takes at most {MAX_COUNT} steps of {FLAGS.batch_size}")
   if FLAGS.compilation_cache_dir:
     directory = os.path.expanduser(FLAGS.compilation_cache_dir)
     try:

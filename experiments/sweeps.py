@@ -20,14 +20,14 @@ class _OneOrMore(flags.ArgumentParser):
   """A number, or a tuple of the numbers between commas."""
 
   def __init__(self, number: flags.ArgumentParser):
-    self._number = number
+    self.number = number
     self.syntactic_help = f"{number.syntactic_help}, or several between commas"
 
   def parse(self, argument):
     if not isinstance(argument, str):
       return argument
     try:
-      values = tuple(self._number.parse(value.strip()) for value in argument.split(","))
+      values = tuple(self.number.parse(value.strip()) for value in argument.split(","))
     except ValueError as error:
       raise ValueError(f"takes {self.syntactic_help}") from error
     if len(set(values)) < len(values):
@@ -35,7 +35,7 @@ class _OneOrMore(flags.ArgumentParser):
     return values[0] if len(values) == 1 else values
 
   def flag_type(self) -> str:
-    return f"{self._number.flag_type()}s"
+    return f"{self.number.flag_type()}s"
 
 
 class _Serializer(flags.ArgumentSerializer):

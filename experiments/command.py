@@ -20,7 +20,8 @@ MAX_COUNT = 2**31 - 1  # what devices count to
 MAY_BE_EMPTY = ("array_cache_dir", "compilation_cache_dir", "contact_sheet")
 # Controls, line ends and bytes that are not UTF-8: flags.txt and an error are lines of text.
 NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-OUT_OF_MEMORY = re.compile("out of memory[^\n]*|RESOURCE_EXHAUSTED[^\n]*", re.IGNORECASE)
+NO_BOOLEAN = re.compile(r"\('Non-boolean argument.*\)")  # as absl says it
+OUT_OF_MEMORY = re.compile("out of memory[^\n.]*", re.IGNORECASE)
 
 
 class UsageError(Exception):
@@ -49,6 +50,7 @@ def run(main: Callable[[], None]) -> None:
       fail("--flagfile names a file that is not text", 2)
     except (flags.Error, ValueError) as error:  # of --noNAME=value it is a mere ValueError
       what = " ".join(str(error).removeprefix("ERROR:: ").split())
+      what = NO_BOOLEAN.sub("takes true or false", what)
       fail(f"{what} (--help lists the flags)", 2)
 
   def checked(argv: Sequence[str]) -> None:

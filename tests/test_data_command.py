@@ -114,6 +114,12 @@ def test_places_that_cannot_be_written(tmp_path):
   assert "--contact_sheet=" in line and "cannot be written" in line
 
 
+def test_nothing_is_made_for_a_data_set_that_is_not_there(tmp_path):
+  sheet = tmp_path / "new" / "sheet.png"
+  one_clear_line(data(tmp_path, "--dataset=no_such_set", f"--contact_sheet={sheet}"))
+  assert not sheet.parent.exists()
+
+
 def test_a_contact_sheet_that_is_a_directory(tmp_path):
   (tmp_path / "sheet.png").mkdir()
   result = data(tmp_path)

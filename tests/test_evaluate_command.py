@@ -204,6 +204,21 @@ def test_mistakes_have_a_clear_line(run, evaluated, arguments, flag, message):
   assert_one_clear_line(evaluate(run, *arguments), flag, message)
 
 
+@pytest.mark.parametrize("name", ["settings.json", "points.csv"])
+def test_a_damaged_evaluation_is_told(run, evaluated, name, tmp_path):
+  shutil.copytree(run, tmp_path / "run")
+  (tmp_path / "run" / "importance-test" / name).write_bytes(b"point,log_p\n\xff,\xfe\n")
+  result = evaluate(tmp_path / "run", "--num_points=25", *METHODS["importance"])
+  assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+  assert f"has a damaged {name}; move or delete" in result.stderr
+
+
+@pytest.mark.parametrize("text", [b"--latent_dim=x\n", bytes(range(256))])
+def test_damaged_flags_are_told(text, tmp_path):
+  (tmp_path / "flags.txt").write_bytes(text)
+  assert_one_clear_line(evaluate(tmp_path), "workdir", "has a flags.txt that cannot be read")
+
+
 def test_a_directory_that_holds_no_parameters(tmp_path, run):
   assert_one_clear_line(evaluate(tmp_path), "workdir", "holds no run of experiments.train")
   shutil.copy(run / "flags.txt", tmp_path)

@@ -1,0 +1,127 @@
+"""Command lines that must be refused, made by hypothesis from the definitions of the flags.
+
+`scripts/bad_commands.py` runs many more, and each as a process of its own.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "scripts"))
+
+from bad_commands import Ending, changes, complaints, environment, prepare, snapshot
+from bad_inputs import MAINS, ROOT, Bad, generated
+
+from experiments import command
+
+EXAMPLES = {"train": 40}  # of each other main ten
+
+
+class Main:
+  """A process that has imported a main, and forks for every command."""
+
+  def __init__(self, name: str, home: pathlib.Path):
+    self.name, self._home, self._count = name, home, 0
+    self._server = subprocess.Popen(
+      [sys.executable, "-m", "tests.refusals", name],
+      cwd=ROOT,
+      env=environment(home),
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    self.definitions = json.loads(self._server.stdout.readline())
+
+  def run(self, bad: Bad) -> Ending:
+    self._count += 1
+    place = self._home / f"place{self._count}"
+    place.mkdir()
+    arguments = prepare(place, bad, None)
+    before = snapshot(place)
+    self._server.stdin.write(json.dumps(dict(arguments=arguments, directory=str(place))) + "\n")
+    self._server.stdin.flush()
+    status, seconds = json.loads(self._server.stdout.readline())
+    output = [
+      pathlib.Path(f"{place}.{name}").read_text(errors="replace") for name in ("stdout", "stderr")
+    ]
+    changed = changes(before, snapshot(place))
+    shutil.rmtree(place)
+    return Ending(status, *output, seconds, changed)
+
+  def close(self) -> None:
+    self._server.stdin.close()
+    self._server.wait()
+
+
+@pytest.fixture(scope="module", params=MAINS)
+def main(request, tmp_path_factory):
+  main = Main(request.param, tmp_path_factory.mktemp(request.param))
+  yield main
+  main.close()
+
+
+def test_what_is_bad_is_refused_in_one_clear_line(main):
+  by_kind = generated(main.name, main.definitions)
+  assert len(by_kind) >= 9
+
+  @settings(
+    max_examples=EXAMPLES.get(main.name, 10),
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+  )
+  @given(st.sampled_from(sorted(by_kind)).flatmap(by_kind.get))
+  def refused(bad):
+    ending = main.run(bad)
+    assert not complaints(bad, ending), (bad, ending)
+
+  refused()
+
+
+def test_want_of_memory_is_told_in_a_line(capsys):
+  much = lambda: jax.block_until_ready(jnp.ones((2**24, 2**24)))
+  assert command.status_of(much) == 1
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith("error: Out of memory") and "--batch_size" in line
+  with pytest.raises(ZeroDivisionError):  # what nobody asked for stays as it is
+    command.status_of(lambda: 1 / 0)
+
+
+def test_the_checks_can_fail():
+  bad = Bad("train", "out of bounds", ("--latent_dim=0",))
+  clear = "error: flag --latent_dim=0: 0 is not a positive integer\n"
+  assert complaints(bad, Ending(2, "", clear, 1.0, [])) == []
+  traceback = "Traceback (most recent call last):\nValueError: latent_dim\n"
+  for wrong in (
+    Ending(0, "", clear, 1.0, []),
+    Ending(-11, "", clear, 1.0, []),
+    Ending(2, "digits\n", clear, 1.0, []),
+    Ending(2, "", clear, 1.0, ["run/flags.txt"]),
+    Ending(1, "", traceback, 1.0, []),
+    Ending(2, "", clear + clear, 1.0, []),
+    Ending(2, "", "error: something is wrong\n", 1.0, []),
+    Ending(2, "", f"error: --latent_dim=0 {'is wrong' * 60}\n", 1.0, []),
+  ):
+    assert len(complaints(bad, wrong)) == 1
+
+
+def test_what_is_made_or_changed_is_seen(tmp_path):
+  (tmp_path / "file").write_text("a")
+  os.utime(tmp_path / "file", ns=(0, 0))
+  before = snapshot(tmp_path)
+  (tmp_path / "file").write_text("b")
+  (tmp_path / "run").mkdir()
+  assert changes(before, snapshot(tmp_path)) == ["file", "run"]
+  shutil.rmtree(tmp_path / "run")
+  (tmp_path / "file").unlink()
+  assert changes(before, snapshot(tmp_path)) == ["file"]

@@ -194,6 +194,8 @@ def load_run() -> Run:
   try:
     rundir.load_flags(workdir)
   except (flags.Error, OSError, ValueError) as error:
+    FLAGS.mark_as_parsed()  # they lost their values on the way
+    FLAGS.workdir = str(workdir)
     what = " ".join(str(error).split())
     raise UsageError("workdir", f"has a flags.txt that cannot be read ({what})") from error
   if several := [name for name in sweeps.SWEPT if isinstance(FLAGS[name].value, tuple)]:

@@ -360,7 +360,7 @@ def assert_one_clear_line(result, *words):
     (["--latent_dim=2.5"], ["--latent_dim=2.5"]),
     (["--batch_size=-1"], ["--batch_size=-1", "positive integer"]),
     (["--num_samples=0"], ["--num_samples=0", "positive integer"]),
-    (["--num_examples=0"], ["--num_examples=0", "positive integer"]),
+    (["--num_examples=0"], ["--num_examples=0", "range [1, 1000000000000]"]),
     (["--num_examples=50"], ["--num_examples=50", "--batch_size=100"]),
     (["--batch_size=1438"], ["--batch_size=1438", "1437"]),
     (["--step_size=-0.1"], ["--step_size=-0.1", "positive"]),

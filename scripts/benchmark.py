@@ -16,6 +16,9 @@ arguments and results.
 
   likelihood    log p(x) by K = 5000 importance samples; a sample is a data point
   sweep         a step of 8 or 16 states in one program; `in turn` is one after the other
+  checkpoint    `looked` is training that looks every 250 steps whether its numbers are finite;
+                `saved` writes a checkpoint in 1000 steps besides, so that their difference is
+                a thousandth of what a checkpoint costs
   start         the main job on digits, from the command to its first row of metrics: one
                 step and its evaluation, compiled before (`step`) and for the first time (`cold`)
 
@@ -25,6 +28,7 @@ benchmark.md has what the steps must cost, what was tried to get there, and the 
 import csv
 from collections.abc import Callable, Iterator
 
+import benchmark_checkpoint
 import benchmark_scaling
 import benchmark_workloads as workloads
 import jax
@@ -76,6 +80,7 @@ def measures() -> Iterator[tuple[str, Callable[[], list[dict]]]]:
   for size in (8, 16):
     name = f"sweep of {size}"
     yield name, lambda name=name, size=size: measure_others(name, *workloads.sweep(size))
+  yield "checkpoint", lambda: measure_others("checkpoint", *benchmark_checkpoint.checkpointing())
   yield "start", lambda: measure_others("start", workloads.start_up(), None, max_repeats=3)
 
 

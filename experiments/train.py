@@ -11,10 +11,10 @@ The third trains nine runs at once. The last is Monte Carlo EM, which has no enc
 bound: its rows tell the log joint density and how HMC fares, and experiments.evaluate estimates
 the likelihood afterwards.
 
-Writes into --workdir: flags.txt, metrics.csv, TensorBoard events, summary.json, pictures, and the
-state at the last evaluation, for experiments.evaluate; of a sweep, each member in a directory of
-its own, as its single run would, and sweep.csv. Interrupted, the same command goes on from the
-last evaluation, if it names its --workdir.
+Writes into --workdir: flags.txt, metrics.csv, TensorBoard events, summary.json, pictures, and
+checkpoints; of a sweep, each member in a directory of its own, as its single run would, and
+sweep.csv. However it ended, the same command goes on from its last checkpoint and ends as if it
+had not been interrupted, if it names its --workdir; experiments.inspect tells what there is.
 """
 
 import contextlib
@@ -187,7 +187,8 @@ def telling_what_is_safe(workdir: pathlib.Path) -> Iterator[None]:
     if not steps:
       return f"nothing is saved in {workdir} yet"
     saved = f"the state after {steps[-1] * FLAGS.batch_size:,} training samples is in {workdir}"
-    return f"{saved}/{rundir.CHECKPOINTS}/{steps[-1]}; the same command goes on from there"
+    named = "" if FLAGS["workdir"].present else f" with --workdir={workdir}"
+    return f"{saved}/{rundir.CHECKPOINTS}/{steps[-1]}; the same command{named} goes on from there"
 
   try:
     yield

@@ -23,7 +23,7 @@ def test_the_example_runs():
 def test_the_flag_table_is_complete():
   # Each in a process of its own: two mains may have flags of the same name.
   flags = set()
-  for main in ("train", "data", "gradients", "full_vb", "evaluate", "linear_gaussian"):
+  for main in ("train", "data", "gradients", "full_vb", "evaluate", "linear_gaussian", "inspect"):
     program = (
       f"from experiments import {main} as main; "
       "print(*(flag.name for flag in main.FLAGS.get_key_flags_for_module(main)))"

@@ -34,7 +34,7 @@ def test_the_flag_table_is_complete():
     flags |= set(result.stdout.split())
   listed = set(re.findall(r"`--(\w+)`", README))
   assert flags <= listed
-  assert listed <= flags | {"flagfile", "help"}
+  assert listed <= flags | {f"no{flag}" for flag in flags} | {"flagfile", "help"}
 
 
 def test_the_pictures_are_there():

@@ -1,0 +1,175 @@
+"""The loop in this process: stopped after any chunk it goes on as if it had not been."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from jax.experimental.compilation_cache import compilation_cache
+
+from aevb_jax import checkpoint
+from aevb_jax.data import ImageData
+from experiments import data_options, learners, model_options, program, runs, saving, training
+from experiments.stopping import Stopped
+from experiments.sweeps import Member
+
+FLAGS = flags.FLAGS
+# 210 steps in chunks of 30, 30 and 10, with a row after each third chunk.
+SETTINGS = dict(batch_size=10, num_examples=2100, eval_every=700, hidden_dim=["4"], seed=0)
+SETTINGS |= dict(checkpoint_every=1e9, num_devices=1, likelihood="bernoulli", latent_dim=2)
+NUM_CHUNKS = 9
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+  """Every run here compiles the same few programs."""
+  changed = dict(
+    jax_compilation_cache_dir=str(tmp_path_factory.mktemp("xla")),
+    jax_persistent_cache_min_compile_time_secs=0.0,
+    jax_persistent_cache_min_entry_size_bytes=0,
+  )
+  before = {name: getattr(jax.config, name) for name in changed}
+  for values in (changed, before):
+    for name, value in values.items():
+      jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    if values is changed:
+      yield
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch):
+  monkeypatch.setattr(program, "MAX_CHUNK_STEPS", 30)
+  if not FLAGS.is_parsed():
+    FLAGS(["test"])
+  # A run makes its keys once and looks them up as often as it likes.
+  with flagsaver.flagsaver(**SETTINGS), jax.debug_key_reuse(False):
+    yield
+
+
+@pytest.fixture(scope="module")
+def images():
+  rng = np.random.default_rng(0)
+  split = lambda n: rng.integers(0, 256, size=(n, 16), dtype=np.uint8)
+  return ImageData(split(95), split(40), split(20), (4, 4, 1))
+
+
+def train(images, directory, members, stop_after=None, hooks=()):
+  """Trains from what is in the directory; returns where it ended, and what was saved by step."""
+  pixels = data_options.make_pixels(images)
+  with flagsaver.flagsaver(step_size=members[0].step_size):
+    learning = learners.LEARNERS[FLAGS.algorithm](model_options.make_model(images), images)
+  saved, chunks = {}, iter(range(1, 100))
+
+  def asked_to_stop():
+    return 15 if stop_after and next(chunks) >= stop_after else 0
+
+  with checkpoint.saver(directory) as save_arrays:
+
+    def save(now):
+      saved[now.step] = jax.device_get(jax.tree.map(np.asarray, without_keys(now.saved)))
+      save_arrays(now.step, now.saved, saving.record(now))
+
+    so_far = runs.begin([runs.new_run(directory, m) for m in members], learning, directory)
+    try:
+      ended = training.train(so_far, learning, pixels, save, asked_to_stop)
+    except Stopped as stop:
+      assert stop.status == 128 + 15
+      ended = None
+  return ended, saved
+
+
+def without_keys(tree):
+  is_key = lambda leaf: jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+  return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
+
+
+def assert_same(ended, other):
+  for a, b in zip(*(jax.tree.leaves(without_keys(e.saved)) for e in (ended, other)), strict=True):
+    np.testing.assert_array_equal(a, b)
+  records = [json.loads(json.dumps(saving.record(e))) for e in (ended, other)]
+  for record in records:
+    record.pop("seconds")
+    for run in record["runs"].values():
+      for row in run["rows"]:
+        row.pop("seconds")
+  assert json.dumps(records[0], sort_keys=True) == json.dumps(records[1], sort_keys=True)
+
+
+KINDS = {
+  "aevb": ({}, [Member(0, 0.001)]),
+  "mcem": (dict(algorithm="mcem", binarization="static"), [Member(0, 0.001)]),
+  "streamed": (dict(max_resident_mb=0.0), [Member(0, 0.001)]),
+  "selection, one that overflows": (
+    dict(seed=(0, 1), step_size=(0.001, 0.01, 1e30), select_step_size=1000),
+    [Member(seed, step_size) for seed in (0, 1) for step_size in (0.001, 0.01, 1e30)],
+  ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stopped_after_any_chunk(kind, images, tmp_path):
+  settings, members = KINDS[kind]
+  with flagsaver.flagsaver(**settings):
+    whole, _ = train(images, tmp_path / "whole", members)
+    assert whole.step == 210
+    # Between rows, where one is due, and at the end.
+    for after in {"aevb": (1, 3, 8, 9), "selection, one that overflows": (6,)}.get(kind, (2, 6)):
+      directory = tmp_path / str(after)
+      ended, saved = train(images, directory, members, stop_after=after)
+      assert ended is None and max(saved) == sum([30, 30, 10, 30, 30, 10, 30, 30, 10][:after])
+      again, _ = train(images, directory, members)
+      assert_same(again, whole)
+
+
+def test_the_best_parameters_are_of_the_highest_validation_bound(images, tmp_path):
+  # A step size at which it overfits: the last parameters are not the best.
+  with flagsaver.flagsaver(checkpoint_every=0.0, num_examples=7000):
+    ended, saved = train(images, tmp_path, [Member(0, 0.03)])
+  (run,) = ended.runs
+  bounds = {row["step"]: row["validation_bound"] for row in run.rows}
+  best = max(bounds, key=bounds.get)
+  assert len(bounds) == 10 and best < 700
+  found = ended.saved.best
+  assert int(found.step) == best and float(found.bound) == np.float32(bounds[best])
+  for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(saved[best].states.params)):
+    np.testing.assert_array_equal(a, b)
+  assert all(row["validation_bound_se"] > 0 for row in run.rows)
+
+
+def test_nothing_that_is_not_finite_is_saved(images, tmp_path):
+  members = [Member(0, 0.001), Member(0, 1e30)]
+  with flagsaver.flagsaver(step_size=(0.001, 1e30), checkpoint_every=0.0):
+    ended, saved = train(images, tmp_path, members)
+  assert len(saved) == NUM_CHUNKS
+  for arrays in saved.values():
+    arrays = arrays.states, arrays.best.params
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(arrays))
+  good, bad = ended.runs
+  assert good.faults == dict(skipped=0, stopped=None)
+  assert bad.faults["stopped"].startswith("step 2: the bound is ")
+  assert np.isfinite([row["test_bound"] for row in good.rows]).all()
+  assert np.isnan([row["test_bound"] for row in bad.rows]).all()
+  # The other trained as it would have alone.
+  alone, _ = train(images, tmp_path / "alone", members[:1])
+  np.testing.assert_allclose(
+    [row["test_bound"] for row in good.rows],
+    [row["test_bound"] for row in alone.runs[0].rows],
+    rtol=1e-9,
+  )
+
+
+def test_all_runs_at_fault_end_it(images, tmp_path):
+  for step_size in (1e30, (1e30, 1e35)):
+    values = step_size if isinstance(step_size, tuple) else (step_size,)
+    members = [Member(0, value) for value in values]
+    directory = tmp_path / str(len(values))
+    with flagsaver.flagsaver(step_size=step_size):
+      for _ in range(2):  # and again, from what was saved
+        with pytest.raises(FloatingPointError, match="step 2: the bound is"):
+          train(images, directory, members)
+      assert checkpoint.steps(directory) == [0]
+      with flagsaver.flagsaver(on_nonfinite="skip"), pytest.raises(FloatingPointError):
+        train(images, directory, members)

@@ -57,7 +57,12 @@ def saver(
   with _as_save_error(directory):
     manager = ocp.CheckpointManager(
       directory.absolute(),
-      options=ocp.CheckpointManagerOptions(max_to_keep=num_kept, cleanup_tmp_directories=True),
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=num_kept,
+        cleanup_tmp_directories=True,
+        # Of one that cannot be made in the background its writers do not hear for five minutes.
+        async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
+      ),
       item_handlers=dict(
         state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler(RECORD_FILE)
       ),

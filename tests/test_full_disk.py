@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from aevb_jax import checkpoint
 from experiments import events, rundir
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -18,6 +19,23 @@ LIMIT = (
 )
 
 
+OBEY_MODES = (  # takes from root the capability that modes mean nothing to it
+  "import ctypes, os, sys; ctypes.CDLL(None).prctl(24, 1, 0, 0, 0);"
+  "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+SAVE = """
+import pathlib, sys
+import jax.numpy as jnp
+from aevb_jax import checkpoint
+directory = pathlib.Path(sys.argv[1])
+with checkpoint.saver(directory) as save:
+  save(1, {"w": jnp.ones(3)})
+  while not checkpoint.steps(directory):
+    pass
+  directory.chmod(0o555)
+  for step in (2, 3):
+    save(step, {"w": jnp.ones(3)})
+"""
 METRICS = """
 import pathlib, sys
 from experiments import rundir
@@ -71,6 +89,17 @@ def test_events_and_rows_that_cannot_be_written(tmp_path, size):
   assert result.returncode == 1
   assert result.stderr.count("Traceback") == 1  # not of another thread, nor on leaving
   assert f"File too large: '{tmp_path}/" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="capabilities of Linux")
+def test_checkpoints_that_may_be_written_no_longer(tmp_path):
+  command = [sys.executable, "-c", OBEY_MODES, "-c", SAVE, str(tmp_path / "checkpoints")]
+  # orbax would wait five minutes for a directory that it makes in the background.
+  result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+  assert result.returncode == 1
+  last = result.stderr.splitlines()[-1]
+  assert last.startswith("aevb_jax.checkpoint.SaveError: ") and "(Permission denied)" in last
+  assert checkpoint.steps(tmp_path / "checkpoints") == [1]
 
 
 def test_what_fails_is_named_and_nothing_half_is_left(tmp_path):

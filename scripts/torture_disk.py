@@ -4,7 +4,6 @@ import contextlib
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ OBEY_MODES = (
 CACHE_WARNING = re.compile(
   r".* Error writing persistent compilation cache entry .*| +warnings\.warn\("
 )
+NO_CACHE = dict(JAX_ENABLE_COMPILATION_CACHE="false")  # which is files, too
 PRINTED = ("digits, ", " ", "pictures ", "test bound ")  # on standard output
 SAVED = (
   r"(nothing is saved in \S+ yet|the state after [\d,]+ training samples is in \S+; the same .*)"
@@ -101,11 +101,9 @@ def _limited(lab: Lab, name: str, size: int) -> Outcome:
   workdir = lab.new(name)
   runs.uninterrupted(lab, "short")  # compiles what is kept in files
   limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
-  # A compiled program that is kept in part is complained of ever after.
-  cache = shutil.copytree(lab.directory / "cache", f"{workdir}-cache")
   # Through a pipe, which has no size.
   with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as pipe:
-    how = dict(first=limit, stdout=pipe.stdin, env=dict(XDG_CACHE_HOME=str(cache)))
+    how = dict(first=limit, stdout=pipe.stdin, env=NO_CACHE)
     started = runs.start(lab, lab.flags_of("short"), workdir, **how)
     status = runs.end(started).status
     pipe.stdin.close()

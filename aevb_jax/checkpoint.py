@@ -44,8 +44,8 @@ def saver(
   """A function (step, state, record={}) that saves a training state; the last few are kept.
 
   It returns when the state has left the device and writes in the background; leaving the
-  context waits until everything is on disk. A step that is there already is left as it is.
-  The record is of what JSON can hold.
+  context waits until everything is on disk. Where a step is there already and its record is
+  another, the new one takes its place. The record is of what JSON can hold.
 
   Of several processes, each has to call it, with arrays of a mesh of them all and a
   directory that all of them see.
@@ -71,7 +71,10 @@ def saver(
   def save(step: int, state: PyTree, record: dict | None = None) -> None:
     with _as_save_error(directory / str(step)):
       if step in manager.all_steps():
-        return
+        manager.wait_until_finished()  # it may be on its way
+        if _is_saved(directory, step, record or {}):
+          return
+        manager.delete(step)
       arrays = [[*of_array, checksum] for of_array, checksum in zip(_arrays(state), _sums(state))]
       # A copy, since it is written while the caller goes on.
       contents = json.loads(json.dumps(dict(arrays=arrays, record=record or {})))
@@ -146,6 +149,14 @@ def steps(directory: pathlib.Path) -> list[int]:
   if not directory.is_dir():
     return []
   return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+
+
+def _is_saved(directory: pathlib.Path, step: int, record: dict) -> bool:
+  try:
+    saved = read_record(directory, step)
+  except DamagedError:
+    return False
+  return json.dumps(saved, sort_keys=True) == json.dumps(record, sort_keys=True)
 
 
 def read_record(directory: pathlib.Path, step: int) -> dict:

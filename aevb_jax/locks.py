@@ -14,6 +14,7 @@ from aevb_jax.types import DataError
 
 LOGGER = logging.getLogger(__name__)
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+ATTEMPTS = 5  # since `holder` holds a lock for an instant
 
 
 class Held(Exception):
@@ -21,7 +22,7 @@ class Held(Exception):
 
 
 def hold(path: pathlib.Path) -> IO[str]:
-  """Takes the lock on a file, made if need be, at once or not at all.
+  """Takes the lock on a file, made if need be, or finds that another process keeps it.
 
   It ends with the process, whatever becomes of it, or when what is returned is closed. On a
   file system without locks nothing is held.
@@ -31,14 +32,20 @@ def hold(path: pathlib.Path) -> IO[str]:
     OSError: if the file cannot be made or written.
   """
   file = open(path, "a+")
-  try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    with file:
-      file.seek(0)
-      raise Held(file.read() or "another process") from None
-  except OSError as error:
-    if error.errno not in NO_LOCKS:
+  for attempts_left in reversed(range(ATTEMPTS)):
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      break
+    except BlockingIOError:
+      if attempts_left:
+        time.sleep(0.02)
+        continue
+      with file:
+        file.seek(0)
+        raise Held(file.read() or "another process") from None
+    except OSError as error:
+      if error.errno in NO_LOCKS:
+        break
       file.close()
       raise
   try:

@@ -151,10 +151,12 @@ def main() -> None:
   kind = "simulated" if FLAGS.method == "bdmc" else FLAGS.split
   of_best = "-best" if FLAGS.parameters == "best" else ""
   directory = open_directory(run.workdir / f"{FLAGS.method}-{kind}{of_best}", run.params)
+  if not (run.workdir / "summary.json").exists():
+    print(f"warning: the run in {run.workdir} is not finished", file=sys.stderr)
   print(f"{data_options.describe_pixels()}: {num_points} {kind} points by {describe_method()}")
   rows = estimate_points(directory / "points.csv", estimate, run, source, num_points)
   summary, lines = evaluation_report.summarize(rows, run.images.train.shape[1])
-  lines += compare(directory, kind, rows)
+  lines += compare(directory, f"{kind}{of_best}", rows)
   if has_encoder(run.params) and kind != "simulated":
     latents, line = describe_latents(run, source)
     rundir.write_csv(directory / "latents.csv", list(latents[0]), latents)

@@ -6,6 +6,7 @@ of them was, and that one is taken apart.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -31,9 +32,12 @@ flags.DEFINE_enum(
   "on_nonfinite",
   "stop",
   ["stop", "skip"],
-  "Where a bound or a gradient is not finite: stop before that step, or leave it out. A member of "
-  "a sweep stops alone.",
+  "Where a bound or a gradient is not finite: stop before that step, or leave it out, up to 100 in "
+  "a row. A member of a sweep stops alone.",
 )
+
+
+MOST_IN_A_ROW = 100  # steps left out, after which a run stops all the same
 
 
 class Chunk(NamedTuple):
@@ -84,7 +88,10 @@ def remedy(
 
   def settle(training: Training, chunk: Chunk, minibatches: PyTree) -> Chunk:
     going_on = np.asarray([run.faults["stopped"] is None for run in training.runs])
-    if (at_fault := np.flatnonzero(going_on & ~chunk.finite)).size:
+    at_fault = np.flatnonzero(going_on & ~chunk.finite)
+    for i in np.flatnonzero(chunk.finite):
+      training.runs[i].faults["in_a_row"] = 0
+    if at_fault.size:
       states = copy(training.saved.states)
       made = compiled(chunk.made.shape[1])(
         states, training.keys, minibatches, static_key=pixels.static_key
@@ -95,7 +102,8 @@ def remedy(
       if FLAGS.on_nonfinite == "skip":
         chunk = again
     if not going_on.any():
-      reason = training.runs[-1].faults["stopped"]
+      last = training.runs[at_fault[-1] if at_fault.size else -1]
+      reason = f"{last.name} {last.faults['stopped']}".lstrip()
       for i in at_fault:  # their states are those of now, and may be gone on with
         training.runs[i].faults["stopped"] = None
       raise FloatingPointError(reason)
@@ -110,14 +118,22 @@ def remedy(
 def _goes_on(training: Training, i: int, again: Chunk, learning: Learning, pixels: Pixels) -> bool:
   """Whether a run leaves its faulty steps out, or stops; either way it is told why."""
   run, made = training.runs[i], again.made[i]
-  goes_on = FLAGS.on_nonfinite == "skip" and made.any()
-  if not goes_on or not run.faults["skipped"]:
+  left_out = int(np.sum(~made))
+  before = 0 if made.any() else run.faults["in_a_row"]
+  in_a_row = before + (made.size - 1 - int(np.flatnonzero(made)[-1]) if made.any() else made.size)
+  most = min(MOST_IN_A_ROW, math.ceil(FLAGS.num_examples / FLAGS.batch_size))
+  goes_on = FLAGS.on_nonfinite == "skip" and in_a_row < most
+  if not goes_on or (left_out and not run.faults["skipped"]):
     what = _describe(training, i, again, learning, pixels)
-    left_out = " and left out, as later ones will be" if goes_on else ""
+    if goes_on:
+      what += " and left out, as later ones will be"
+    elif FLAGS.on_nonfinite == "skip":
+      what = f"no step could be made of the last {in_a_row}: {what}"
     if training.sweep or goes_on:
-      tqdm.write(f"{run.name} {what}{left_out}".lstrip())
+      tqdm.write(f"{run.name} {what}".lstrip())
   if goes_on:
-    run.faults["skipped"] += int(np.sum(~made))
+    run.faults["skipped"] += left_out
+    run.faults["in_a_row"] = in_a_row
   else:
     run.faults["stopped"] = what
   return goes_on
@@ -127,7 +143,7 @@ def _describe(training: Training, i: int, again: Chunk, learning: Learning, pixe
   """Which step of a chunk was the first that a run could not make, and why."""
   made, step = again.made[i], training.step
   if made.all():  # not seen before, but the two programs may round differently
-    return f"stopped by step {step + made.size}: something was not finite, and is when made again"
+    return f"by step {step + made.size} something was not finite; made again, all is"
   num_before = int(np.argmin(made))
   value = again.metrics[learning.objective][i, num_before]
   objective = learning.objective.replace("_", " ")
@@ -141,9 +157,7 @@ def _describe(training: Training, i: int, again: Chunk, learning: Learning, pixe
   state, _ = _replay(skipping, copy(state), key, step, num_before, pixels)
   _, terms = _replay(learning.explain, state, key, step + num_before, 1, pixels)
   why = first_offence(jax.tree.map(lambda leaf: np.asarray(leaf)[0], terms))
-  none_made = FLAGS.on_nonfinite == "skip" and not made.any()
-  none = f"none of {made.size} steps could be made: " if none_made else ""
-  return f"{none}step {step + num_before + 1}: {what}; {why}"
+  return f"step {step + num_before + 1}: {what}; {why}"
 
 
 def _replay(

@@ -153,7 +153,9 @@ def main() -> None:
     try:
       params = learn(train_key, method, pixels, report)
     except FloatingPointError as stop:
-      command.fail(f"{name}: {stop}; the evaluations are in {workdir / 'metrics.csv'}", 1)
+      command.fail(
+        f"{name}: {stop}; a smaller --step_size may help; the evaluations are in {workdir}", 1
+      )
     likelihoods[name] = learners.estimate_log_likelihood(
       likelihood_key, model, method.point(params), pixels
     )

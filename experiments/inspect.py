@@ -42,8 +42,9 @@ def main() -> None:
   try:
     given = read_flags(workdir)
     lines = describe(workdir, given)
-  except (OSError, ValueError) as error:
-    raise UsageError("workdir", f"cannot be read ({error})") from error
+  except (OSError, ValueError, KeyError) as error:
+    reason = " ".join(str(error).split())
+    raise UsageError("workdir", f"holds no run that can be read ({reason})") from error
   for name, text in lines:
     print(f"{name:12} {text}")
 

@@ -112,6 +112,4 @@ def together(parts: tuple[Minibatch, ...], stacked: bool) -> Minibatch:
 def check_finite(values: Sequence[float], step: int, name: str = "bound") -> None:
   """Of a sweep, one member that goes on is enough."""
   if not np.any(np.isfinite(values)):
-    raise FloatingPointError(
-      f"the {name} became {values[0]} by step {step}; a smaller --step_size may help"
-    )
+    raise FloatingPointError(f"the {name} became {values[0]} by step {step}")

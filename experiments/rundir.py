@@ -86,7 +86,7 @@ def open_workdir(key_flags: Sequence[flags.Flag]) -> pathlib.Path:
       raise UsageError(
         "workdir", f"holds a run with other flags ({differences}); name another directory"
       )
-    _lock(workdir)
+    lock(workdir)
     for old in (path for pattern in OUTPUTS for path in workdir.glob(pattern)):
       old.unlink()
     write_text(workdir / "flags.txt", text)
@@ -108,17 +108,12 @@ def open_run(key_flags: Sequence[flags.Flag], *, resume: bool, overwrite: bool) 
   with _refusing():
     workdir = pathlib.Path(FLAGS.workdir).expanduser()
     text = flags_text(key_flags)
-    differences = _differences_there(workdir, text)
-    if differences and not overwrite:
-      raise UsageError(
-        "workdir",
-        f"holds a run with other flags ({differences}); name another directory, or let "
-        "--overwrite set that run aside",
-      )
-    _lock(workdir)
+    _refuse_others(workdir, text, overwrite)
+    lock(workdir)
+    differences = _refuse_others(workdir, text, overwrite)  # that came in the meantime
     if (workdir / "flags.txt").exists() and (differences or not resume):
       print(f"the run that was in {workdir} is now in {_set_aside(workdir)}")
-      _lock(workdir)
+      lock(workdir)
     finished = (workdir / "summary.json").exists()
     if not finished:
       write_text(workdir / "flags.txt", text)
@@ -131,21 +126,46 @@ def _refusing() -> Iterator[None]:
     yield
   except locks.Held as held:
     raise UsageError("workdir", f"is of a run that is going on ({held})") from held
+  except UnicodeDecodeError as error:
+    raise UsageError("workdir", "holds a flags.txt that is no text") from error
   except OSError as error:
     raise UsageError("workdir", f"cannot be used ({error.strerror}: {error.filename})") from error
 
 
-def _lock(workdir: pathlib.Path) -> None:
-  """Makes the directory, for this process alone as long as it lives."""
-  workdir.mkdir(parents=True, exist_ok=True)
-  LOCKS_HELD.append(locks.hold(workdir / LOCK))
+def lock(directory: pathlib.Path) -> None:
+  """Makes a directory of a run, for this process alone as long as it lives.
+
+  Raises:
+    UsageError: if another process has it.
+  """
+  with _refusing():
+    directory.mkdir(parents=True, exist_ok=True)
+    LOCKS_HELD.append(locks.hold(directory / LOCK))
 
 
 def _set_aside(workdir: pathlib.Path) -> pathlib.Path:
-  number = 1
-  while (place := workdir.with_name(f"{workdir.name}.{number}")).exists():
+  """Moves the directory that was locked last, and lets go of it."""
+  real, number = workdir.resolve(), 1
+  if pathlib.Path.cwd().is_relative_to(real):
+    raise UsageError("workdir", "cannot be set aside from within; name it from elsewhere")
+  while (place := real.with_name(f"{real.name}.{number}")).exists():
     number += 1
-  return workdir.rename(place)
+  real.rename(place)
+  LOCKS_HELD.pop().close()
+  real.mkdir()
+  return place
+
+
+def _refuse_others(workdir: pathlib.Path, text: str, overwrite: bool) -> str:
+  """How the flags of the run that is there differ, if it may be set aside."""
+  differences = _differences_there(workdir, text)
+  if differences and not overwrite:
+    raise UsageError(
+      "workdir",
+      f"holds a run with other flags ({differences}); name another directory, or let "
+      "--overwrite set that run aside",
+    )
+  return differences
 
 
 def _differences_there(workdir: pathlib.Path, text: str) -> str:

@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding
 from aevb_jax.sharding import Shardings, constrain
 from aevb_jax.sweep import init_sweep
 from aevb_jax.types import Array, Key, PyTree
-from experiments import cluster, devices, saving, sweeps
+from experiments import devices, saving, sweeps
 from experiments.learners import Learning
 from experiments.saving import Saved
 from experiments.sweeps import Member
@@ -41,7 +41,7 @@ class Run(NamedTuple):
   directory: pathlib.Path
   keys: Keys
   rows: list[dict]  # of metrics.csv
-  faults: dict  # steps that were "skipped", and why it "stopped" alone, or None
+  faults: dict  # steps "skipped", the last of them "in_a_row", and why it "stopped" alone, or None
   write_row: Callable[[dict], None]
 
 
@@ -87,7 +87,7 @@ class Training(NamedTuple):
 def new_run(workdir: pathlib.Path, member: Member) -> Run:
   train_key, likelihood_key, picture_key = jax.random.split(jax.random.key(member.seed), 3)
   keys = Keys(*jax.random.split(train_key, 3), likelihood_key, picture_key)
-  faults = dict(skipped=0, stopped=None)
+  faults = dict(skipped=0, in_a_row=0, stopped=None)
   return Run(member, member.name, workdir / member.name, keys, [], faults, lambda row: None)
 
 
@@ -113,7 +113,7 @@ def begin(runs: list[Run], learning: Learning, checkpoints: pathlib.Path) -> Tra
     everyone = [run._replace(**record["runs"].get(run.name, {})) for run in runs]
     going_on = everyone
     if step > select_step > 0:
-      going_on = [everyone[i] for i in select(everyone, select_step)]
+      going_on = [everyone[i] for i in sweeps.select(everyone, select_step)]
     sums = {name: np.asarray(values) for name, values in record["sums"].items()}
     shardings = devices.share(len(going_on))
     shapes = jax.eval_shape(init, *numbers(going_on))
@@ -126,14 +126,6 @@ def begin(runs: list[Run], learning: Learning, checkpoints: pathlib.Path) -> Tra
   training = at(0, dict(runs={}, sums={}, seconds=0.0))
   saved = jax.jit(init, out_shardings=training.placement)(*numbers(runs))
   return training._replace(saved=saved)
-
-
-def select(runs: list[Run], step: int) -> list[int]:
-  """What `sweeps.select` chooses by the rows of the first process, which wrote them."""
-  chosen = np.zeros(len(runs), bool)
-  if cluster.is_first():
-    chosen[sweeps.select(runs, step)] = True
-  return np.flatnonzero(cluster.of_first(chosen)).tolist()
 
 
 def take(training: Training, chosen: list[int]) -> Training:
@@ -164,8 +156,10 @@ def _member(saved: PyTree, i: Array, sharding: NamedSharding) -> PyTree:
 
 
 def alone(training: Training, i: int) -> Training:
-  """A member of a sweep, as its single run."""
-  run = training.runs[i]._replace(name="")
-  return training._replace(
-    everyone=[run], runs=[run], saved=saved_of(training, i), sums={}, shardings=devices.share(1)
-  )
+  """A member of a sweep, as its single run; one that stopped is where it did."""
+  run, saved, step = training.runs[i]._replace(name=""), saved_of(training, i), training.step
+  if run.faults["stopped"]:
+    step = int(saved.states.step)
+    rows = [row for row in run.rows if row["step"] <= step]
+    run = run._replace(rows=rows, faults=run.faults | {"stopped": None})
+  return training._replace(everyone=[run], runs=[run], step=step, saved=saved, sums={})

@@ -91,14 +91,12 @@ def newest(directory: pathlib.Path, at: Callable[[int, dict], Any]) -> Any | Non
     step = int(cluster.of_first(np.asarray(max(checkpoint.steps(directory), default=-1))))
     if step < 0:
       return None
-    reason = None
-    try:
-      training = at(step, checkpoint.read_record(directory, step))
-      saved = checkpoint.restore(directory, step, training.saved, training.placement)
-    except checkpoint.DamagedError as error:
-      reason = error
-    (damaged,) = cluster.highest(reason is not None)
-    if not damaged:
+    record, reason = _try(checkpoint.read_record, directory, step)
+    if not reason:
+      training = at(step, record)
+      shapes, placement = training.saved, training.placement
+      saved, reason = _try(checkpoint.restore, directory, step, shapes, placement)
+    if not reason:
       return training._replace(saved=saved)
     if cluster.is_first():
       place = checkpoint.set_aside(directory, step)
@@ -107,3 +105,14 @@ def newest(directory: pathlib.Path, at: Callable[[int, dict], Any]) -> Any | Non
         file=sys.stderr,
       )
     cluster.wait_for_all(f"damaged {step}")
+
+
+def _try(read: Callable, *arguments) -> tuple[Any, str | None]:
+  """What is read, or why some process could not read it; all of them say the same."""
+  found, reason = None, None
+  try:
+    found = read(*arguments)
+  except checkpoint.DamagedError as error:
+    reason = str(error)
+  (damaged,) = cluster.highest(reason is not None)
+  return found, (reason or "to another process") if damaged else None

@@ -62,6 +62,6 @@ def heard() -> Iterator[Callable[[], int]]:
 
 
 def _end_at_once(number: int) -> None:
-  print("error: interrupted twice; the same command goes on from the last checkpoint",
+  print("error: ended before it was saved; the same command goes on from the last checkpoint",
         file=sys.stderr, flush=True)  # fmt: skip
   os._exit(128 + number)

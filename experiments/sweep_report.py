@@ -35,9 +35,10 @@ def write(workdir: pathlib.Path, runs: Sequence, finished: Sequence) -> None:
     title = f"{data_options.describe_pixels()}, {len(runs)} members"
     rundir.write_figure(workdir, "sweep", figures.draw_sweep(curves, title))
     of_numbers = [row for row in rows if math.isfinite(row["test_bound"]) and row["finished"]]
-    best = max(of_numbers, key=lambda row: row["test_bound"])
-    results |= {f"best_{name}": best[name] for name in ("name", "test_bound", "test_bound_se")}
-    value = f"{best['test_bound']:.2f} ± {best['test_bound_se']:.2f} nats"
-    print(f"\nbest test bound      {value}, {best['name']}")
+    if of_numbers:
+      best = max(of_numbers, key=lambda row: row["test_bound"])
+      results |= {f"best_{name}": best[name] for name in ("name", "test_bound", "test_bound_se")}
+      value = f"{best['test_bound']:.2f} ± {best['test_bound_se']:.2f} nats"
+      print(f"\nbest test bound      {value}, {best['name']}")
   rundir.write_summary(workdir / "summary.json", results)
   print(f"sweep                {workdir.resolve()}: sweep.csv, and a directory for each member")

@@ -174,7 +174,12 @@ def train(
     for i, run in enumerate(trained.runs if trained.sweep else []):
       with checkpoint.saver(run.directory / rundir.CHECKPOINTS) as save_member:
         alone = runs.alone(trained, i)
+        with run.member.as_flags():
+          about |= dict(flags=rundir.flags_text(flags_of_run()))
         save_member(alone.step, alone.saved, about | saving.record(alone))
+  (number,) = cluster.highest(asked_to_stop())  # while the last was written
+  if number:
+    raise Stopped(number)
   return trained
 
 
@@ -213,7 +218,7 @@ def open_files(stack: contextlib.ExitStack, so_far: Training, columns: tuple[str
   opened = {}
   for run in so_far.everyone:
     if run.name:
-      run.directory.mkdir(exist_ok=True)
+      rundir.lock(run.directory)
       with run.member.as_flags():
         rundir.write_text(run.directory / "flags.txt", rundir.flags_text(flags_of_run()))
     writer = rundir.metrics_writer(run.directory, columns, run.rows)

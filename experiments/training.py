@@ -9,7 +9,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import cluster, faults, learners, program, runs, saving
+from experiments import cluster, faults, learners, program, runs, saving, sweeps
 from experiments.data_options import Pixels
 from experiments.faults import Chunk
 from experiments.runs import Training
@@ -33,6 +33,11 @@ flags.DEFINE_float(
   "Seconds of training between two checkpoints, which are saved in the background.",
   lower_bound=0.0,
 )
+
+
+@flags.validator("checkpoint_every", "takes a number of seconds")
+def _check_checkpoint_every(value: float) -> bool:
+  return not math.isnan(value)
 
 
 def train(
@@ -60,11 +65,8 @@ def train(
   how = (learning, pixels, save, asked_to_stop)
   if select_step >= training.step and select_step:
     training = train_until(select_step, training, *how)
-    training = runs.take(training, runs.select(training.runs, select_step))
-  training = train_until(num_steps, training, *how)
-  if number := asked_to_stop():
-    raise Stopped(number)
-  return training
+    training = runs.take(training, sweeps.select(training.runs, select_step))
+  return train_until(num_steps, training, *how)
 
 
 def train_until(
@@ -85,8 +87,9 @@ def train_until(
   )
   training = training.spent(compile_seconds=time.monotonic() - began)
   settle = faults.remedy(training, learning, pixels)
-  # If it was stopped before its evaluation.
-  training = evaluate_where_due(training, end, eval_steps, learning, pixels)
+  if is_due(training, end, eval_steps):  # it was stopped before its evaluation
+    training = evaluate(training, learning, pixels)
+    save(training)
   saved_at = time.monotonic()
   hidden = None if cluster.is_first() else True  # None: where there is no terminal
   samples = dict(total=end * FLAGS.batch_size, initial=training.step * FLAGS.batch_size)
@@ -113,7 +116,8 @@ def train_until(
         if number:
           save(training)
           raise Stopped(number)
-        training = evaluate_where_due(training, end, eval_steps, learning, pixels)
+        if is_due(training, end, eval_steps):
+          training = evaluate(training, learning, pixels)
       except FloatingPointError:
         save(training)  # of before the chunk, or before the evaluation
         raise
@@ -135,46 +139,53 @@ def advance(training: Training, chunk: Chunk) -> Training:
   )
 
 
-def evaluate_where_due(
-  training: Training, end: int, eval_steps: int, learning: learners.Learning, pixels: Pixels
-) -> Training:
-  """Writes the rows of a step that is to have one and has not, and keeps the best parameters.
+def is_due(training: Training, end: int, eval_steps: int) -> bool:
+  """Whether this step is to have rows and has none."""
+  step, rows = training.step, training.runs[0].rows
+  return (
+    step > 0 and (step % eval_steps == 0 or step == end) and (not rows or rows[-1]["step"] < step)
+  )
+
+
+def evaluate(training: Training, learning: learners.Learning, pixels: Pixels) -> Training:
+  """Evaluates all runs, writes and prints their rows, and keeps the best parameters.
 
   Raises:
     FloatingPointError: if no run has a finite bound, unless --on_nonfinite=skip.
   """
-  step, rows = training.step, training.runs[0].rows
-  if not step or (step % eval_steps and step != end) or (rows and rows[-1]["step"] == step):
-    return training
-  new = [report(training, i, learning, pixels) for i in range(len(training.runs))]
+  rows = [evaluate_run(training, i, learning, pixels) for i in range(len(training.runs))]
   if FLAGS.on_nonfinite == "stop":
-    program.check_finite([row.get("test_bound", 0.0) for row in new], step, "test bound")
+    bounds = [row.get("test_bound", 0.0) for row in rows]
+    program.check_finite(bounds, training.step, "test bound")
+  width = max(len(run.name) for run in training.runs)
+  for run, row in zip(training.runs, rows, strict=True):
+    run.rows.append(row)
+    run.write_row(row)
+    if not run.faults["stopped"]:
+      tqdm.write(f"{run.name:{width}}{learning.describe(row)}")
   training = training._replace(sums={})
   if not training.saved.best:
     return training
-  bounds = np.asarray([row["validation_bound"] for row in new], np.float32)
+  bounds = np.asarray([row["validation_bound"] for row in rows], np.float32)
   bounds = jax.device_put(bounds if training.sweep else bounds[0], training.placement)
   best = jax.device_put(saving.keep_best(training.saved, bounds), training.placement)
   return training._replace(saved=training.saved._replace(best=best))
 
 
-def report(training: Training, i: int, learning: learners.Learning, pixels: Pixels) -> dict:
-  """Evaluates a run, writes its row and prints it; one that has stopped has no numbers."""
+def evaluate_run(training: Training, i: int, learning: learners.Learning, pixels: Pixels) -> dict:
+  """The row of a run; one that has stopped has no numbers."""
   run = training.runs[i]
   row = counts(training.step, learning.evaluations) | dict(seconds=round(training.seconds, 3))
   if run.faults["stopped"]:
-    row |= dict.fromkeys(learning.columns, math.nan)
-  else:
-    sums = {name: float(values[i]) for name, values in training.sums.items()}
-    num_steps = sums.pop("num_steps")
-    means = {name: total / max(num_steps, 1) for name, total in sums.items()}
-    params = runs.saved_of(training, i).states.params
-    row |= learning.evaluate(run.keys.evaluation, params, pixels, means | dict(num_steps=num_steps))
-    width = max(len(run.name) for run in training.runs)
-    tqdm.write(f"{run.name:{width}}{learning.describe(row)}")
-  run.rows.append(row)
-  run.write_row(row)
-  return row
+    return row | dict.fromkeys(learning.columns, math.nan)
+  sums = {name: float(values[i]) for name, values in training.sums.items()}
+  num_steps = sums.pop("num_steps")
+  means = {name: total / max(num_steps, 1) for name, total in sums.items()}
+  params = runs.saved_of(training, i).states.params
+  columns = learning.evaluate(
+    run.keys.evaluation, params, pixels, means | dict(num_steps=num_steps)
+  )
+  return row | columns
 
 
 def counts(step: int, evaluations_per_example: int) -> dict:

@@ -59,11 +59,17 @@ def test_the_last_states_come_back_whole(tmp_path, algorithm):
     assert row["bound"] == -1 / step and np.isnan(row["none"])
 
 
-def test_a_step_that_is_there_is_left(tmp_path):
+def test_of_two_records_of_a_step_the_later_stays(tmp_path):
+  states = [algorithm().init(jax.random.key(seed)) for seed in (0, 1)]
   with checkpoint.saver(tmp_path) as save:
-    save(1, algorithm().init(jax.random.key(0)), {"first": True})
-    save(1, algorithm().init(jax.random.key(1)), {"first": False})
-  assert checkpoint.read_record(tmp_path, 1) == {"first": True}
+    save(1, states[0], {"rows": 1})
+    save(1, states[1], {"rows": 1})
+  assert_same(checkpoint.restore(tmp_path, 1, shapes(algorithm())), states[0])
+  with checkpoint.saver(tmp_path) as save:
+    save(1, states[1], {"rows": 2})
+  assert checkpoint.steps(tmp_path) == [1]
+  assert checkpoint.read_record(tmp_path, 1) == {"rows": 2}
+  assert_same(checkpoint.restore(tmp_path, 1, shapes(algorithm())), states[1])
 
 
 def test_says_what_is_missing(tmp_path):

@@ -197,6 +197,14 @@ def test_bad_input_is_one_line(arguments, words, num_devices, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
+def test_members_share_devices_that_a_single_run_could_not(tmp_path):
+  """25 examples cannot be shared by two devices; two members with 25 each can."""
+  flags = [*SHORT, "--batch_size=25", "--num_examples=500", "--seed=0,1"]
+  result = run(*flags, f"--workdir={tmp_path / 'run'}", num_devices=2)
+  assert result.returncode == 0, result.stderr
+  assert len(table(tmp_path / "run" / "sweep.csv")) == 2
+
+
 def test_other_mains_train_once(tmp_path):
   result = run("--seed=1,2", f"--workdir={tmp_path / 'run'}", main="gradients")
   assert result.returncode == 2

@@ -148,7 +148,7 @@ def test_nothing_that_is_not_finite_is_saved(images, tmp_path):
     arrays = arrays.states, arrays.best.params
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(arrays))
   good, bad = ended.runs
-  assert good.faults == dict(skipped=0, stopped=None)
+  assert good.faults == dict(skipped=0, in_a_row=0, stopped=None)
   assert bad.faults["stopped"].startswith("step 2: the bound is ")
   assert np.isfinite([row["test_bound"] for row in good.rows]).all()
   assert np.isnan([row["test_bound"] for row in bad.rows]).all()

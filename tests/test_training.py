@@ -56,11 +56,12 @@ def images():
   return ImageData(split(95), split(40), split(20), (4, 4, 1))
 
 
-def train(images, directory, members, stop_after=None, hooks=()):
+def train(images, directory, members, stop_after=None, change=lambda learning: learning):
   """Trains from what is in the directory; returns where it ended, and what was saved by step."""
   pixels = data_options.make_pixels(images)
   with flagsaver.flagsaver(step_size=members[0].step_size):
-    learning = learners.LEARNERS[FLAGS.algorithm](model_options.make_model(images), images)
+    model = model_options.make_model(images)
+    learning = change(learners.LEARNERS[FLAGS.algorithm](model, images))
   saved, chunks = {}, iter(range(1, 100))
 
   def asked_to_stop():
@@ -122,6 +123,8 @@ def test_stopped_after_any_chunk(kind, images, tmp_path):
       assert ended is None and max(saved) == sum([30, 30, 10, 30, 30, 10, 30, 30, 10][:after])
       again, _ = train(images, directory, members)
       assert_same(again, whole)
+      for run in checkpoint.read_record(directory, 210)["runs"].values():
+        assert run["rows"][-1]["step"] in (100, 210)  # not selected, or of the end
 
 
 def test_the_best_parameters_are_of_the_highest_validation_bound(images, tmp_path):
@@ -173,3 +176,21 @@ def test_all_runs_at_fault_end_it(images, tmp_path):
       assert checkpoint.steps(directory) == [0]
       with flagsaver.flagsaver(on_nonfinite="skip"), pytest.raises(FloatingPointError):
         train(images, directory, members)
+
+
+def test_an_evaluation_that_is_not_finite_is_no_row(images, tmp_path):
+  """It ends the run, each time that it is gone on with; skipping is of steps, and goes on."""
+
+  def without_numbers(learning):
+    evaluate = lambda *args: learning.evaluate(*args) | dict(test_bound=float("nan"))
+    return learning._replace(evaluate=evaluate)
+
+  for _ in range(2):
+    with pytest.raises(FloatingPointError, match="the test bound became nan by step 70"):
+      train(images, tmp_path, [Member(0, 0.001)], change=without_numbers)
+    (step,) = checkpoint.steps(tmp_path)
+    assert step == 70
+    assert checkpoint.read_record(tmp_path, step)["runs"][""]["rows"] == []
+  with flagsaver.flagsaver(on_nonfinite="skip"):
+    ended, _ = train(images, tmp_path, [Member(0, 0.001)], change=without_numbers)
+  assert [row["step"] for row in ended.runs[0].rows] == [70, 140, 210]

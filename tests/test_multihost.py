@@ -121,7 +121,7 @@ def processes_of(group):
 def broken(tmp_path_factory):
   """A run whose second host is killed after some rows, and metrics.csv as it was then."""
   workdir = tmp_path_factory.mktemp("runs") / "broken"
-  process = multihost("--host_timeout=5", f"--workdir={workdir}")
+  process = multihost("--host_timeout=5", "--checkpoint_every=0", f"--workdir={workdir}")
   wait_for_rows(workdir, 2)
   for pid, process_id in processes_of(process.pid):
     if process_id == 1:

@@ -99,25 +99,28 @@ def assert_same(ended, other):
   assert json.dumps(records[0], sort_keys=True) == json.dumps(records[1], sort_keys=True)
 
 
+LONG = "selection, one that overflows"
 KINDS = {
   "aevb": ({}, [Member(0, 0.001)]),
   "mcem": (dict(algorithm="mcem", binarization="static"), [Member(0, 0.001)]),
   "streamed": (dict(max_resident_mb=0.0), [Member(0, 0.001)]),
-  "selection, one that overflows": (
+  LONG: (
     dict(seed=(0, 1), step_size=(0.001, 0.01, 1e30), select_step_size=1000),
     [Member(seed, step_size) for seed in (0, 1) for step_size in (0.001, 0.01, 1e30)],
   ),
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+  "kind", [pytest.param(kind, marks=[pytest.mark.long] * (kind == LONG)) for kind in KINDS]
+)
 def test_stopped_after_any_chunk(kind, images, tmp_path):
   settings, members = KINDS[kind]
   with flagsaver.flagsaver(**settings):
     whole, _ = train(images, tmp_path / "whole", members)
     assert whole.step == 210
     # Between rows, where one is due, and at the end.
-    for after in {"aevb": (1, 3, 8, 9), "selection, one that overflows": (6,)}.get(kind, (2, 6)):
+    for after in {"aevb": (1, 3, 8, 9), LONG: (6,)}.get(kind, (2, 6)):
       directory = tmp_path / str(after)
       ended, saved = train(images, directory, members, stop_after=after)
       assert ended is None and max(saved) == sum([30, 30, 10, 30, 30, 10, 30, 30, 10][:after])

@@ -76,7 +76,7 @@ def saver(
           return
         manager.delete(step)
       arrays = [[*of_array, checksum] for of_array, checksum in zip(_arrays(state), _sums(state))]
-      # A copy, since it is written while the caller goes on.
+      # As it is read again; and a copy, since the caller goes on while it is written.
       contents = json.loads(json.dumps(dict(arrays=arrays, record=record or {})))
       contents["sha256"] = _digest(contents)
       manager.save(

@@ -891,13 +891,6 @@ MUTATIONS = [
     "checkpoint",
   ),
   Mutation(
-    "checkpoint: the record is written as it is by then",
-    "checkpoint",
-    "json.loads(json.dumps(dict(arrays=arrays, record=record or {})))",
-    "dict(arrays=arrays, record=record or {})",
-    "checkpoint",
-  ),
-  Mutation(
     "checkpoint: another model is damage",
     "checkpoint",
     'raise CheckpointError(f"the checkpoint',

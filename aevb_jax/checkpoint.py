@@ -13,6 +13,7 @@ import json
 import logging
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 
 import jax
@@ -119,14 +120,16 @@ def _orbax():
 def _one_error() -> Iterator[None]:
   """Of files that are written or read together, the first error is enough.
 
-  orbax closes its event loop at the first file that fails. That the others then find it closed
-  would be printed, for each with a traceback, also some time later: so it is kept quiet for good
-  where an error leaves this context.
+  orbax closes its event loop at the first file that fails. What becomes of the others would be
+  printed, for each with a traceback, also some time later: so it is kept quiet for good where an
+  error leaves this context.
   """
   before = sys.unraisablehook
 
   def hook(unraisable) -> None:
-    if str(unraisable.exc_value) != "Event loop is closed":
+    files = [frame.filename for frame in traceback.extract_tb(unraisable.exc_traceback)]
+    of_orbax = any("orbax" in pathlib.Path(file).parts for file in files)
+    if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
       before(unraisable)
 
   sys.unraisablehook = hook

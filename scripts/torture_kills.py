@@ -38,9 +38,9 @@ def devices(lab: Lab) -> Iterator[Case]:
 
 def _killed(lab: Lab, name: str, kind: str, number: int) -> Outcome:
   """Kills a run so many times, or several runs if it ends before; all go on to their end."""
-  draw, hits, problems = lab.random(name), Counter(), []
+  draw, done, hits, problems = lab.random(name), 0, Counter(), []
   expected, end = runs.uninterrupted(lab, kind), runs.last_step(lab, kind)
-  while (left := number - hits.total()) > 0:
+  while (left := number - done) > 0:
     workdir, saved, wrong = lab.new(name), 0, []
     aims = draw.choices(list(AIMS), AIMS.values(), k=left)
     places = sorted((dict(start=0.0, end=1.0).get(aim, draw.uniform(0, 0.95)), aim) for aim in aims)
@@ -52,7 +52,8 @@ def _killed(lab: Lab, name: str, kind: str, number: int) -> Outcome:
       wrong += _wrong_with_start(lab, kind, started, saved)
       if not killed:
         break  # it has come to its end
-      hits[_hit(workdir, end, aim)] += 1
+      hits.update(_hit(workdir, end, aim))
+      done += 1
       saved = newest(workdir)
     wrong += runs.differences(workdir, expected)
     problems += wrong
@@ -105,21 +106,19 @@ def _tear(file: pathlib.Path, draw: random.Random) -> None:
   os.truncate(file, draw.randint(start + 1, len(contents) - 1))
 
 
-def _hit(workdir: pathlib.Path, end: int, aim: str) -> str:
-  """What a kill hit, by what is left."""
+def _hit(workdir: pathlib.Path, end: int, aim: str) -> list[str]:
+  """What a kill hit, by what is left: a checkpoint and a row may be both."""
   saved, tables = newest(workdir), _tables(workdir)
   if aim == "torn row":
-    return "row cut short"
-  if being_written(workdir):
-    return "checkpoint being written"
-  if saved == end:
-    return "after training"
-  if not tables or aim == "start":
-    return "start"
+    return ["row cut short"]
   of_runs = runs.record(workdir, saved)["record"]["runs"] if saved else {"": dict(rows=[])}
   in_record = max(len(run["rows"]) for run in of_runs.values())
-  written = max(len(runs.rows(table)) for table in tables)
-  return "between row and checkpoint" if written > in_record else "steps"
+  written = max((len(runs.rows(table)) for table in tables), default=0)
+  hit = ["checkpoint being written"] * being_written(workdir)
+  hit += ["row not in a checkpoint yet"] * (written > in_record)
+  if saved == end:
+    return hit or ["after training"]
+  return hit or ["start" if not tables or aim == "start" else "steps"]
 
 
 def _wrong_with_start(lab: Lab, kind: str, started: Started, saved: int) -> list[str]:

@@ -53,6 +53,7 @@ def _plant(lab: Lab, what: str) -> Planted:
     batch_size, at_fault = 10, np.flatnonzero(np.isnan(images).any(axis=1))
     flags = (*short, "--dataset=images_with_nan", f"--data_dir={directory}", "--batch_size=10")
     flags += ("--likelihood=gaussian", "--nosigmoid_mean", "--eval_every=100")
+    flags += ("--array_cache_dir=",)  # for which two that start at once wait, and say so
     term = rf"x is not finite in 1 of 10 examples, first training example {at_fault[0]}"
   else:
     from aevb_jax import data

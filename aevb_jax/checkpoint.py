@@ -14,6 +14,7 @@ import logging
 import pathlib
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 
 import jax
@@ -120,20 +121,26 @@ def _orbax():
 def _one_error() -> Iterator[None]:
   """Of files that are written or read together, the first error is enough.
 
-  orbax closes its event loop at the first file that fails. What becomes of the others would be
-  printed, for each with a traceback, also some time later: so it is kept quiet for good where an
-  error leaves this context.
+  orbax closes its event loop at the first file that fails. That the others then find it closed,
+  are never asked how they fared, or have not begun, would be printed, for each with a traceback,
+  also some time later: so it is kept quiet for good where an error leaves this context.
   """
   before = sys.unraisablehook
 
   def hook(unraisable) -> None:
-    files = [frame.filename for frame in traceback.extract_tb(unraisable.exc_traceback)]
-    of_orbax = any("orbax" in pathlib.Path(file).parts for file in files)
+    frames = traceback.walk_tb(unraisable.exc_traceback)
+    files = [pathlib.Path(frame.f_code.co_filename) for frame, _ in frames]
+    of_orbax = any("orbax" in file.parts for file in files)
     if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
       before(unraisable)
 
   sys.unraisablehook = hook
-  yield
+  try:
+    yield
+  except BaseException:
+    never_begun = "coroutine .* was never awaited"
+    warnings.filterwarnings("ignore", never_begun, RuntimeWarning)
+    raise
   sys.unraisablehook = before
 
 

@@ -1,5 +1,7 @@
 """States on disk: what comes back is what was saved, or a sentence."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,6 +87,41 @@ def test_what_cannot_be_written(tmp_path):
   with pytest.raises(checkpoint.SaveError, match="file.* cannot be written"):
     with checkpoint.saver(tmp_path / "file" / "checkpoints"):
       pass
+
+
+ENDED_WHILE_IT_READS = """
+class Awaited:
+  def __await__(self):
+    yield
+async def read():
+  try:
+    await Awaited()
+  finally:
+    raise ValueError("a file that cannot be read")
+"""
+
+
+@pytest.mark.parametrize("directory, told", [("orbax", 0), ("ours", 1)])
+def test_an_error_of_orbax_that_nobody_awaits_is_not_printed(directory, told, monkeypatch):
+  names, heard = {}, []
+  exec(compile(ENDED_WHILE_IT_READS, f"/{directory}/reading.py", "exec"), names)
+  monkeypatch.setattr(sys, "unraisablehook", heard.append)
+  with checkpoint._one_error():
+    reading = names["read"]()
+    reading.send(None)
+    del reading
+  assert len(heard) == told
+
+
+def test_what_had_not_begun_when_another_file_failed_is_not_printed(recwarn):
+  async def write():
+    pass
+
+  write()
+  with pytest.raises(OSError), checkpoint._one_error():
+    raise OSError
+  write()
+  assert [warning.category for warning in recwarn] == [RuntimeWarning]
 
 
 @pytest.fixture(scope="module")

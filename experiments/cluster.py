@@ -74,6 +74,12 @@ def run(body: Callable[[], None]) -> None:
   sys.exit(ending.status)
 
 
+def is_lost(error: BaseException) -> bool:
+  """Whether an error, or what it came of, is that another process is no longer there."""
+  trace = "".join(traceback.format_exception(error))
+  return any(name in trace for name in CONNECTIONS)
+
+
 def is_first() -> bool:
   """Whether this is the process that writes; of one process, it is."""
   return jax.process_index() == 0
@@ -135,11 +141,10 @@ def _take_part(body: Callable[[], None], met) -> int:
 
   try:
     return command.status_of(in_step)
-  except Exception:
-    trace = traceback.format_exc()
-    if any(name in trace for name in CONNECTIONS):
+  except Exception as error:
+    if is_lost(error):
       return supervise.LEFT_ALONE
-    sys.stderr.write(trace)
+    traceback.print_exc()
     return 1
 
 

@@ -246,8 +246,7 @@ def learn(key: Key, method: Method, pixels: Pixels, report: Callable[[list[dict]
   init_key, fit_key, evaluation_key = jax.random.split(key, 3)
   state = method.algorithm.init(init_key)
   num_steps = math.ceil(FLAGS.num_examples / FLAGS.batch_size)
-  eval_steps = max(1, round(FLAGS.eval_every / FLAGS.batch_size))
-  chunks = program.chunk_lengths(0, num_steps, eval_steps, program.MAX_CHUNK_STEPS)
+  chunks = program.chunk_lengths(0, num_steps, program.MAX_CHUNK_STEPS)
   fit_chunk = program.compile_fit(set(chunks), method.algorithm, state, fit_key, pixels)
   seconds, step = 0.0, 0
   for chunk in chunks:
@@ -257,7 +256,7 @@ def learn(key: Key, method: Method, pixels: Pixels, report: Callable[[list[dict]
     seconds += time.perf_counter() - start
     step += chunk
     program.check_finite([chunk_bound], step)
-    if step % eval_steps == 0 or step == num_steps:
+    if program.is_evaluated(step, num_steps):
       seen = dict(step=step, examples_seen=step * FLAGS.batch_size, seconds=round(seconds, 3))
       kl_theta = method.kl_theta(state.params)
       report(

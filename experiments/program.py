@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -21,18 +22,43 @@ flags.DEFINE_integer(
   "eval_every", 100_000, "Training samples between two rows of metrics.csv.", lower_bound=1
 )
 
+flags.DEFINE_integer(
+  "evals_per_decade",
+  0,
+  "Of the multiples of --eval_every, only those nearest to so many evenly spaced points in every "
+  "decade of a log axis have rows, and the end; 0: all have.",
+  lower_bound=0,
+)
+
 MAX_CHUNK_STEPS = 250  # training steps between two looks from the host
 MAX_CHUNK_BYTES = 32 * 2**20  # of pixels, where they are streamed; two chunks are read ahead
 
 
-def chunk_lengths(start: int, end: int, eval_steps: int, max_steps: int) -> list[int]:
-  """Cuts steps `start` to `end` into chunks of at most `max_steps` that end where evaluations are
+def eval_steps() -> int:
+  """Training steps for --eval_every samples."""
+  return max(1, round(FLAGS.eval_every / FLAGS.batch_size))
+
+
+def chunk_lengths(start: int, end: int, max_steps: int) -> list[int]:
+  """Cuts steps `start` to `end` into chunks of at most `max_steps` that end where rows may be
   due: at multiples of `eval_steps`."""
-  chunks, step = [], start
+  chunks, step, every = [], start, eval_steps()
   while step < end:
-    chunks.append(min(max_steps, eval_steps - step % eval_steps, end - step))
+    chunks.append(min(max_steps, every - step % every, end - step))
     step += chunks[-1]
   return chunks
+
+
+def is_evaluated(step: int, end: int) -> bool:
+  """Whether a row is due after a step of a run that ends at step `end`."""
+  multiple, rest = divmod(step, eval_steps())
+  if step == end or rest or not multiple:
+    return step == end
+  per_decade = FLAGS.evals_per_decade
+  if not per_decade:
+    return True
+  nearest = round(per_decade * math.log10(multiple))
+  return round(10 ** (nearest / per_decade)) == multiple
 
 
 def max_chunk_steps(pixels: Pixels, num_members: int) -> int:

@@ -190,7 +190,8 @@ def load_flags(workdir: pathlib.Path) -> None:
   lines = (workdir / "flags.txt").read_text().splitlines()
   FLAGS.unparse_flags()
   unknown = FLAGS([sys.argv[0], *lines, *sys.argv[1:]], known_only=True)[1:]
-  of_train = tuple(f"--{name}=" for name in ("eval_every", "select_step_size", "on_nonfinite"))
+  names = ("eval_every", "evals_per_decade", "select_step_size", "on_nonfinite")
+  of_train = tuple(f"--{name}=" for name in names)
   if unknown := [line for line in unknown if not line.startswith(of_train)]:
     raise UsageError("workdir", f"is of a run with flags unknown here: {' '.join(unknown)}")
 

@@ -207,6 +207,8 @@ def telling_what_is_safe(workdir: pathlib.Path) -> Iterator[None]:
     hint = "a smaller --step_size" + ", or --on_nonfinite=skip," * (FLAGS.on_nonfinite == "stop")
     command.fail(f"{stop}; {safe()}; {hint} may help", 1)
   except (OSError, checkpoint.SaveError) as error:
+    if cluster.is_lost(error):  # where all of them save
+      raise
     command.fail(f"{rundir.describe_error(error)}; {safe()}", os.EX_IOERR)
 
 

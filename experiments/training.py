@@ -78,16 +78,15 @@ def train_until(
   asked_to_stop: Callable[[], int],
 ) -> Training:
   """Trains to a step, chunk by chunk; evaluates every --eval_every and there."""
-  eval_steps = max(1, round(FLAGS.eval_every / FLAGS.batch_size))
   max_steps = program.max_chunk_steps(pixels, len(training.runs))
-  chunks = program.chunk_lengths(training.step, end, eval_steps, max_steps)
+  chunks = program.chunk_lengths(training.step, end, max_steps)
   keys, began = training.keys, time.monotonic()
   fit_chunk = program.compile_fit(
     set(chunks), learning.algorithm, training.saved.states, keys, pixels, training.shardings
   )
   training = training.spent(compile_seconds=time.monotonic() - began)
   settle = faults.remedy(training, learning, pixels)
-  if is_due(training, end, eval_steps):  # it was stopped before its evaluation
+  if is_due(training, end):  # it was stopped before its evaluation
     training = evaluate(training, learning, pixels)
     save(training)
   saved_at = time.monotonic()
@@ -116,7 +115,7 @@ def train_until(
         if number:
           save(training)
           raise Stopped(number)
-        if is_due(training, end, eval_steps):
+        if is_due(training, end):
           training = evaluate(training, learning, pixels)
       except FloatingPointError:
         save(training)  # of before the chunk, or before the evaluation
@@ -139,12 +138,10 @@ def advance(training: Training, chunk: Chunk) -> Training:
   )
 
 
-def is_due(training: Training, end: int, eval_steps: int) -> bool:
+def is_due(training: Training, end: int) -> bool:
   """Whether this step is to have rows and has none."""
   step, rows = training.step, training.runs[0].rows
-  return (
-    step > 0 and (step % eval_steps == 0 or step == end) and (not rows or rows[-1]["step"] < step)
-  )
+  return program.is_evaluated(step, end) and (not rows or rows[-1]["step"] < step)
 
 
 def evaluate(training: Training, learning: learners.Learning, pixels: Pixels) -> Training:

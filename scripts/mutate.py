@@ -914,7 +914,7 @@ MUTATIONS = [
   Mutation(
     "stop: the row of that step left out",
     "experiments/training",
-    "  if is_due(training, end, eval_steps):  # it",
+    "  if is_due(training, end):  # it",
     "  if False:  # it",
     "training",
   ),

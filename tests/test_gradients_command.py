@@ -57,7 +57,7 @@ def test_rows(measured):
   assert stdout.count("\n") > 20 and "elbo_a" in stdout
   assert (workdir / "gradients.png").read_bytes().startswith(b"\x89PNG")
   assert {path.name for path in workdir.iterdir()} == {
-    "flags.txt", "gradients.csv", "gradients.png", "summary.json"
+    "flags.txt", "gradients.csv", "gradients.png", "lock", "summary.json"
   }  # fmt: skip
 
 

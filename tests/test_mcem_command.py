@@ -90,7 +90,7 @@ def test_a_run_that_leaves_the_numbers_is_stopped(tmp_path):
   workdir = tmp_path / "run"
   result = train(*SHORT, "--optimizer=sgd", "--step_size=1e38", f"--workdir={workdir}")
   assert result.returncode == 1
-  assert "log_joint became" in result.stderr and len(result.stderr.splitlines()) == 1
+  assert "the log joint is" in result.stderr and len(result.stderr.splitlines()) == 1
   assert not (workdir / "summary.json").exists()
 
 

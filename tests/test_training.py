@@ -197,3 +197,17 @@ def test_an_evaluation_that_is_not_finite_is_no_row(images, tmp_path):
   with flagsaver.flagsaver(on_nonfinite="skip"):
     ended, _ = train(images, tmp_path, [Member(0, 0.001)], change=without_numbers)
   assert [row["step"] for row in ended.runs[0].rows] == [70, 140, 210]
+
+
+def test_rows_per_decade():
+  """Every multiple at first, then about evenly on a log axis; and the end, whatever it is."""
+
+  def evaluated(end, **settings):
+    with flagsaver.flagsaver(batch_size=10, eval_every=20, **settings):
+      return [step for step in range(end + 1) if program.is_evaluated(step, end)]
+
+  assert evaluated(7) == [2, 4, 6, 7]
+  steps = evaluated(2001, evals_per_decade=10)
+  assert steps[:9] == [2, 4, 6, 8, 10, 12, 16, 20, 26] and steps[-2:] == [2000, 2001]
+  ratios = np.array(steps[8:-1]) / steps[7:-2]
+  assert np.all(abs(np.log10(ratios) - 0.1) < 0.02)  # and so 10 rows a decade

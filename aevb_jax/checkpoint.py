@@ -41,9 +41,9 @@ class SaveError(Exception):
 
 @contextlib.contextmanager
 def saver(
-  directory: pathlib.Path, *, num_kept: int = NUM_KEPT
+  directory: pathlib.Path, *, num_kept: int | None = NUM_KEPT
 ) -> Iterator[Callable[[int, PyTree, dict], None]]:
-  """A function (step, state, record={}) that saves a training state; the last few are kept.
+  """A function (step, state, record={}) that saves a training state; the last few are kept, or all.
 
   It returns when the state has left the device and writes in the background; leaving the
   context waits until everything is on disk. Where a step is there already and its record is

@@ -5,7 +5,8 @@ matplotlib figure and leave saving it to the caller.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -16,6 +17,12 @@ from aevb_jax.types import Array, Key, Model, Params
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
+
+STYLE = str(pathlib.Path(__file__).with_name("figures.mplstyle"))
+# By algorithm in all figures; told apart also without colours.
+COLORS = {"aevb": "#0072b2", "wake_sleep": "#d55e00", "mcem": "#009e73"}
+DATASETS = {"mnist": "MNIST", "frey_face": "Frey Face"}
+NAMES = {"aevb": "AEVB", "wake_sleep": "Wake-Sleep", "mcem": "MCEM"}
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -65,12 +72,26 @@ def tile(
   return picture
 
 
+def styled(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
+  """A function that draws in the style of figures.mplstyle, whatever the caller's."""
+
+  @functools.wraps(draw)
+  def drawn(*args, **kwargs) -> "Figure":
+    import matplotlib.style
+
+    with matplotlib.style.context(STYLE):
+      return draw(*args, **kwargs)
+
+  return drawn
+
+
 def _figure(width: float, height: float) -> "Figure":
   from matplotlib.figure import Figure
 
-  return Figure(figsize=(width, height), dpi=200, layout="constrained")
+  return Figure(figsize=(width, height), layout="constrained")
 
 
+@styled
 def draw_images(picture: np.ndarray, title: str, *, row_labels: Sequence[str] = ()) -> "Figure":
   """A picture (H, W, C) made by `tile`, pixel by pixel, under a title.
 
@@ -94,6 +115,25 @@ def draw_images(picture: np.ndarray, title: str, *, row_labels: Sequence[str] = 
   return figure
 
 
+@styled
+def draw_panels(pictures: Sequence[tuple[str, np.ndarray]], *, columns: int) -> "Figure":
+  """Pictures made by `tile` side by side, each with a title: figures 4 and 5."""
+  columns = min(columns, len(pictures))
+  lines = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
+  inches = 7.0 / columns if columns > 1 else 3.5
+  heights = [max(p.shape[0] / p.shape[1] for _, p in line) for line in lines]
+  figure = _figure(inches * columns, sum(inches * h + 0.25 for h in heights))
+  axes = figure.subplots(len(lines), columns, squeeze=False, height_ratios=heights)
+  for axis in axes.flat:
+    axis.set_axis_off()
+  for (title, picture), axis in zip(pictures, axes.flat):
+    shown = picture[..., 0] if picture.shape[2] == 1 else picture[..., :3]
+    axis.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set_title(title)
+  return figure
+
+
+@styled
 def draw_pairs(
   x: Array, reconstructions: Array, image_shape: Sequence[int], title: str
 ) -> "Figure":
@@ -106,6 +146,7 @@ def draw_pairs(
   return draw_images(picture, title, row_labels=["x", "E[x|z]"] * len(starts))
 
 
+@styled
 def draw_bounds(rows: Sequence[dict], title: str) -> "Figure":
   """The bound against training samples evaluated, on a log axis as in figure 2.
 
@@ -131,6 +172,7 @@ def draw_bounds(rows: Sequence[dict], title: str) -> "Figure":
   return figure
 
 
+@styled
 def draw_sweep(curves: Sequence[tuple[str, Sequence[dict]]], title: str) -> "Figure":
   """The bounds of many runs as `draw_bounds` has them, train dashed and test solid.
 
@@ -160,6 +202,107 @@ def draw_sweep(curves: Sequence[tuple[str, Sequence[dict]]], title: str) -> "Fig
   return figure
 
 
+@styled
+def draw_lower_bounds(rows: Sequence[dict], limits: Mapping[str, tuple[float, float]]) -> "Figure":
+  """Figure 2: a row of panels for each data set, a panel for each number of latents.
+
+  Train dashed and test solid; of several seeds the mean, and all of them as a band.
+
+  Args:
+    rows: with dataset, latent_dim, algorithm, seed, examples_seen, train_bound and test_bound.
+    limits: of the bound, by the name of a data set without its split.
+  """
+  panels = list(dict.fromkeys((row["dataset"], row["latent_dim"]) for row in rows))
+  datasets = list(dict.fromkeys(dataset for dataset, _ in panels))
+  lines = [[panel for panel in panels if panel[0] == dataset] for dataset in datasets]
+  columns = max(map(len, lines))
+  columns += all(len(line) == columns for line in lines)  # room for the legend
+  figure = _figure(max(1.5 * columns, 3.2), 1.75 * len(lines))
+  axes = figure.subplots(len(lines), columns, squeeze=False, sharex=True)
+  for axis in axes.flat:
+    axis.set_visible(False)
+  for line, of_line in zip(lines, axes):
+    kind = line[0][0].split(":")[0]
+    for (dataset, latent_dim), axis in zip(line, of_line):
+      axis.set_visible(True)
+      chosen = [row for row in rows if (row["dataset"], row["latent_dim"]) == (dataset, latent_dim)]
+      _draw_panel(axis, chosen, "examples_seen", "_bound")
+      axis.set_title(f"{name_of(dataset)}, $N_z = {latent_dim}$")
+      axis.set_xscale("log")
+      axis.set_xlim(*_decades(rows))
+      axis.xaxis.set_tick_params(labelbottom=True)
+      if kind in limits:
+        axis.set_ylim(*limits[kind])
+      axis.label_outer(remove_inner_ticks=False)
+      axis.xaxis.set_tick_params(labelbottom=True)
+    of_line[0].set_ylabel("variational bound (nats)")
+  figure.supxlabel("training samples evaluated", fontsize=8)
+  shortest = min(range(len(lines)), key=lambda i: (len(lines[i]), -i))
+  room = axes[shortest, -1]
+  room.set_visible(True)
+  room.set_axis_off()
+  room.legend(*axes[0, 0].get_legend_handles_labels(), loc="center left")
+  return figure
+
+
+@styled
+def draw_marginal_likelihoods(
+  rows: Sequence[dict], limits: Mapping[int, tuple[float, float]]
+) -> "Figure":
+  """Figure 3: a panel for each number of training images, train dashed and test solid.
+
+  Args:
+    rows: with num_train, algorithm, seed, evaluations, train_log_likelihood and
+      test_log_likelihood.
+    limits: of the log-likelihood, by the number of training images.
+  """
+  sizes = list(dict.fromkeys(row["num_train"] for row in rows))
+  figure = _figure(max(2.6 * len(sizes) + 1.4, 4.0), 2.3)
+  axes = figure.subplots(1, len(sizes), squeeze=False)[0]
+  for num_train, axis in zip(sizes, axes):
+    chosen = [row for row in rows if row["num_train"] == num_train]
+    _draw_panel(axis, chosen, "evaluations", "_log_likelihood")
+    axis.set_title(f"$N_{{train}} = {num_train}$")
+    axis.set_xlim(left=0)
+    if num_train in limits:
+      axis.set_ylim(*limits[num_train])
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g}")
+    axis.set_xlabel("likelihood evaluations (millions)")
+  axes[0].set_ylabel("marginal log-likelihood (nats)")
+  figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+  return figure
+
+
+def name_of(dataset: str) -> str:
+  """As a title has it, without its split."""
+  kind = dataset.split(":")[0]
+  return DATASETS.get(kind, kind)
+
+
+def _draw_panel(axis, rows: Sequence[dict], x: str, y: str) -> None:
+  """Curves of algorithms, train dashed and test solid, with a band over seeds."""
+  for algorithm in dict.fromkeys(row["algorithm"] for row in rows):
+    mine = [row for row in rows if row["algorithm"] == algorithm]
+    seeds = list(dict.fromkeys(row["seed"] for row in mine))
+    seen = np.array([row[x] for row in mine if row["seed"] == seeds[0]])
+    for split, style in (("train", "--"), ("test", "-")):
+      values = np.array(
+        [[row[f"{split}{y}"] for row in mine if row["seed"] == seed] for seed in seeds], float
+      )
+      values = np.where(np.isfinite(values), values, np.nan)
+      color, label = COLORS[algorithm], f"{NAMES[algorithm]} ({split})"
+      axis.plot(seen, values.mean(axis=0), style, color=color, label=label)
+      if len(seeds) > 1:
+        low, high = values.min(axis=0), values.max(axis=0)
+        axis.fill_between(seen, low, high, color=color, alpha=0.25, linewidth=0)
+
+
+def _decades(rows: Sequence[dict]) -> tuple[float, float]:
+  """From the hundred thousand samples where the paper's axis begins, if there are more."""
+  seen = [row["examples_seen"] for row in rows]
+  return (1e5 if max(seen) > 1e5 else min(seen)), max(seen)
+
+
 def _finite_or_nan(values: Iterable[float]) -> np.ndarray:
   values = np.array(list(values), float)
   return np.where(np.isfinite(values), values, np.nan)
@@ -175,6 +318,7 @@ def _log_examples(axes, examples: Sequence[int]) -> None:
   axes.set_xlabel("training samples evaluated")
 
 
+@styled
 def draw_latents(z: Array, labels: np.ndarray | None, title: str) -> "Figure":
   """Two-dimensional latents (n, 2) as points, coloured by label where there are any."""
   figure = _figure(4.5, 4.2)
@@ -200,6 +344,7 @@ def draw_latents(z: Array, labels: np.ndarray | None, title: str) -> "Figure":
   return figure
 
 
+@styled
 def draw_gradient_noise(rows: Sequence[dict], title: str) -> "Figure":
   """Variance, signal-to-noise ratio, and variance × cost against the number of samples.
 
@@ -250,6 +395,7 @@ def draw_gradient_noise(rows: Sequence[dict], title: str) -> "Figure":
   return figure
 
 
+@styled
 def draw_full_vb(rows: Sequence[dict], title: str) -> "Figure":
   """Bounds of several ways of learning θ against training samples: train and test apart.
 
@@ -282,6 +428,7 @@ def draw_full_vb(rows: Sequence[dict], title: str) -> "Figure":
   return figure
 
 
+@styled
 def draw_linear_gaussian(rows: Sequence[dict], maximum: float, title: str) -> "Figure":
   """How far a linear-Gaussian VAE is from PCA against training samples, on log axes.
 

@@ -12,7 +12,7 @@ from absl import flags
 from jax.sharding import NamedSharding
 
 from aevb_jax import array_cache, data, preprocess
-from aevb_jax.minibatches import Source, blocks
+from aevb_jax.minibatches import Source, blocks, read_rows
 from aevb_jax.sharding import Shardings
 from aevb_jax.types import Array, Key, NotPreparedError, Preprocess
 from experiments.command import CACHE, UsageError
@@ -52,6 +52,9 @@ flags.DEFINE_float(
   "Largest training set, in MiB of pixels, that is kept on the device; a larger one is streamed "
   "from disk, in the same order.",
   lower_bound=0.0,
+)
+flags.DEFINE_integer(
+  "num_train", 0, "Trains on the first so many training images; 0: on all.", lower_bound=0
 )
 flags.DEFINE_enum(
   "binarization",
@@ -117,7 +120,18 @@ def load_images(*, prepare_any: bool = False) -> data.ImageData:
     for flag in ("dequantization", "pixel_scale"):
       if FLAGS[flag].value:
         raise UsageError(flag, f"is of 8-bit pixels, and {FLAGS.dataset} has others")
-  return images
+  return _first(images, FLAGS.num_train) if FLAGS.num_train else images
+
+
+def _first(images: data.ImageData, num_train: int) -> data.ImageData:
+  """With the first training images alone, as figure 3 has them."""
+  if num_train > len(images.train):
+    raise UsageError("num_train", f"takes at most the {len(images.train)} of {FLAGS.dataset}")
+  labels = images.train_labels
+  return images._replace(
+    train=read_rows(images.train, np.arange(num_train)),
+    train_labels=None if labels is None else labels[:num_train],
+  )
 
 
 def _load(prepare_any: bool) -> data.ImageData:

@@ -17,22 +17,19 @@ Interrupted, the same command goes on where it was.
 import contextlib
 import csv
 import json
-import os
 import pathlib
 import sys
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import jax
 import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from aevb_jax import checkpoint, reciprocal
+from aevb_jax import reciprocal
 from aevb_jax.annealing import annealed_importance_sampling, bidirectional_monte_carlo
-from aevb_jax.data import ImageData
 from aevb_jax.families import kl_per_latent
 from aevb_jax.latents import active_units
 from aevb_jax.marginal import LogLikelihood, importance_sampling
@@ -41,19 +38,9 @@ from aevb_jax.model import simulate
 from aevb_jax.reciprocal import reciprocal_importance_sampling
 from aevb_jax.train import evaluate, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.types import Array, Distribution, Key, Model, Params, UnsupportedError
-from experiments import (
-  command,
-  data_options,
-  evaluation_report,
-  learners,
-  model_options,
-  options,
-  rundir,
-  saving,
-  sweeps,
-)
+from experiments import command, data_options, evaluation_report, options, rundir, trained
 from experiments.command import UsageError
-from experiments.data_options import Pixels
+from experiments.trained import Trained
 
 FLAGS = flags.FLAGS
 
@@ -128,19 +115,12 @@ AT_ONCE = {"importance": 20, "reciprocal": 20, "ais": 10, "bdmc": 10}  # points 
 PointEstimator = Callable[[Key, Params, Array], dict[str, LogLikelihood]]
 
 
-class Run(NamedTuple):
-  """A run that has been trained."""
-
-  workdir: pathlib.Path
-  model: Model
-  params: Params
-  images: ImageData
-  pixels: Pixels
-
-
 def main() -> None:
   check_flags()
-  run = load_run()
+  if FLAGS.workdir is None:
+    raise UsageError("workdir", "names the directory of a trained run")
+  workdir = pathlib.Path(FLAGS.workdir).expanduser()
+  run = trained.load(workdir, sys.argv[1:], best=FLAGS.parameters == "best")
   estimate = make_estimator(run.model)
   source = run.images.train if FLAGS.split == "train" else run.images.test
   num_points = min(1000, len(source)) if FLAGS.num_points is None else FLAGS.num_points
@@ -182,57 +162,7 @@ def check_flags() -> None:
       raise UsageError(flag.name, "is settled by the run in --workdir")
 
 
-def load_run() -> Run:
-  """The run in --workdir: its flags, its data, its model and the parameters it ended with.
-
-  Raises:
-    UsageError: if there is none.
-  """
-  if FLAGS.workdir is None:
-    raise UsageError("workdir", "names the directory of a trained run")
-  workdir = pathlib.Path(FLAGS.workdir).expanduser()
-  if not os.path.exists(workdir / "flags.txt"):  # nor where the path is none that can be
-    raise UsageError("workdir", "holds no run of experiments.train (there is no flags.txt)")
-  try:
-    rundir.load_flags(workdir)
-  except (flags.Error, OSError, ValueError) as error:
-    FLAGS.mark_as_parsed()  # they lost their values on the way
-    FLAGS.workdir = str(workdir)
-    what = " ".join(str(error).split())
-    raise UsageError("workdir", f"has a flags.txt that cannot be read ({what})") from error
-  if several := [name for name in sweeps.SWEPT if isinstance(FLAGS[name].value, tuple)]:
-    members = sorted(path.parent.name for path in workdir.glob(f"{several[0]}_*/flags.txt"))
-    raise UsageError("workdir", f"is of a sweep; name a member of it: {' '.join(members)}")
-  learners.settle()
-  images = options.load_images()
-  model = model_options.make_model(images)
-  params = load_params(
-    workdir / rundir.CHECKPOINTS, learners.LEARNERS[FLAGS.algorithm](model, images)
-  )
-  return Run(workdir, model, params, images, data_options.make_pixels(images))
-
-
-def load_params(checkpoints: pathlib.Path, learning: learners.Learning) -> Params:
-  """Those of the last checkpoint that --parameters names.
-
-  Raises:
-    UsageError: if there is none.
-  """
-  init = lambda key: saving.start(learning.algorithm.init(key), learning)
-  like = jax.eval_shape(init, jax.random.key(0))
-  if FLAGS.parameters == "best" and not like.best:
-    raise UsageError("parameters", "takes a data set with validation images, and an encoder")
-  try:
-    steps = checkpoint.steps(checkpoints)
-    if not steps:
-      raise checkpoint.CheckpointError(f"{checkpoints} holds no checkpoint")
-    saved = checkpoint.restore(checkpoints, steps[-1], like)
-  except checkpoint.CheckpointError as error:
-    raise UsageError("workdir", f"has no parameters to evaluate: {error}") from error
-  return saved.best.params if FLAGS.parameters == "best" else saved.states.params
-
-
-def about_run(run: Run, note: str | None) -> dict:
+def about_run(run: Trained, note: str | None) -> dict:
   """What summary.json says of the data and of the program."""
   return dict(
     note=note,
@@ -290,7 +220,7 @@ def settings_of_method() -> dict:
   return {n: defaults.get(n) if value is None else value for n, value in given.items()}
 
 
-def check_estimator(estimate: PointEstimator, run: Run) -> None:
+def check_estimator(estimate: PointEstimator, run: Trained) -> None:
   """Runs through the estimator once without computing anything.
 
   Raises:
@@ -380,7 +310,7 @@ def reading(file: pathlib.Path) -> Iterator[None]:
 
 
 def estimate_points(
-  path: pathlib.Path, estimate: PointEstimator, run: Run, source, num_points: int
+  path: pathlib.Path, estimate: PointEstimator, run: Trained, source, num_points: int
 ) -> list[dict]:
   """The first points' rows: those already in `path`, and the rest, each added to it in turn."""
   rows = read_points(path)
@@ -479,7 +409,7 @@ def explain(method: str, other: str) -> str:
   return f"{rest} errs downwards, and reciprocal upwards as far as its chains found the posterior"
 
 
-def describe_latents(run: Run, source) -> tuple[list[dict], str]:
+def describe_latents(run: Trained, source) -> tuple[list[dict], str]:
   """How much of its information about x each latent holds, over the whole split."""
 
   def of_point(key: Key, params: Params, x: Array) -> dict[str, Array]:

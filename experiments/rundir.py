@@ -23,6 +23,7 @@ FLAGS = flags.FLAGS
 # These say where things are and how they are read, not what is computed.
 NOT_WRITTEN = (
   "workdir",
+  "runs",
   "compilation_cache_dir",
   "array_cache_dir",
   "num_devices",
@@ -38,6 +39,7 @@ NOT_WRITTEN = (
 # These a run may be gone on with at other values.
 NOT_COMPARED = ("data_dir", "manual_dir", "mirror", "max_resident_mb", "on_nonfinite")
 CHECKPOINTS = "checkpoints"  # the directory of them in that of a run
+HISTORY = "history"  # that of the parameters of every row
 LOCK = "lock"
 LOCKS_HELD = []  # by this process, until it ends
 PICTURES = (
@@ -50,6 +52,8 @@ PICTURES = (
   "gradients",
   "full_vb",
   "linear_gaussian",
+  "lower_bound",
+  "marginal_likelihood",
 )
 OUTPUTS = (
   "summary.json",
@@ -67,13 +71,16 @@ class RunDirectory(NamedTuple):
   finished: bool  # by an earlier run of the same flags, which is left as it is
 
 
-def open_workdir(key_flags: Sequence[flags.Flag]) -> pathlib.Path:
-  """Makes --workdir for a main that starts from the beginning, and writes flags.txt there.
+def open_workdir(key_flags: Sequence[flags.Flag], *, anew: bool = True) -> pathlib.Path:
+  """Makes --workdir for a main, and writes flags.txt there.
 
   flags.txt has the flags of the run as `--flagfile` reads them, but for the
-  directory itself, so that a repeated run goes somewhere else. A directory that
-  holds the same run is emptied first: its pictures and numbers always belong
-  together.
+  directory itself, so that a repeated run goes somewhere else.
+
+  Args:
+    key_flags: those of the main.
+    anew: empties a directory that holds the same run, for a main that starts from the
+      beginning: its pictures and numbers always belong together.
 
   Raises:
     UsageError: if the directory holds a run with other flags, a run that is still
@@ -87,7 +94,7 @@ def open_workdir(key_flags: Sequence[flags.Flag]) -> pathlib.Path:
         "workdir", f"holds a run with other flags ({differences}); name another directory"
       )
     lock(workdir)
-    for old in (path for pattern in OUTPUTS for path in workdir.glob(pattern)):
+    for old in (path for pattern in OUTPUTS * anew for path in workdir.glob(pattern)):
       old.unlink()
     write_text(workdir / "flags.txt", text)
   return workdir
@@ -185,27 +192,39 @@ def flags_text(key_flags: Sequence[flags.Flag]) -> str:
   return "".join(f"{line}\n" for line in sorted(lines) if line)
 
 
-def load_flags(workdir: pathlib.Path) -> None:
-  """Gives the flags of the run in `workdir` their values, but for those on the command line."""
+def load_flags(workdir: pathlib.Path, given: Sequence[str]) -> None:
+  """Gives the flags of the run in `workdir` their values, but for those that are given."""
   lines = (workdir / "flags.txt").read_text().splitlines()
   FLAGS.unparse_flags()
-  unknown = FLAGS([sys.argv[0], *lines, *sys.argv[1:]], known_only=True)[1:]
-  names = ("eval_every", "evals_per_decade", "select_step_size", "on_nonfinite")
-  of_train = tuple(f"--{name}=" for name in names)
-  if unknown := [line for line in unknown if not line.startswith(of_train)]:
+  unknown = FLAGS([sys.argv[0], *lines, *given], known_only=True)[1:]
+  of_train = ("eval_every", "evals_per_decade", "select_step_size", "on_nonfinite", "keep_history")
+  if unknown := [line for line in unknown if _name(line) not in of_train]:
     raise UsageError("workdir", f"is of a run with flags unknown here: {' '.join(unknown)}")
 
 
 def _differences(there: str, here: str) -> str:
-  ignored = tuple(f"--{name}=" for name in NOT_COMPARED)
   there, here = (
-    {line for line in text.splitlines() if not line.startswith(ignored)} for text in (there, here)
+    {line for line in text.splitlines() if _name(line) not in NOT_COMPARED}
+    for text in (there, here)
   )
+  # What the run there did not know of yet was as it is by default.
+  known = {_name(line) for line in there}
+  here = {line for line in here if _name(line) in known or not _is_default(_name(line))}
   return "; ".join(
     f"{side}: {' '.join(sorted(lines))}"
     for side, lines in (("there", there - here), ("here", here - there))
     if lines
   )
+
+
+def _name(line: str) -> str:
+  """Of the flag that a line of flags.txt gives a value."""
+  name = line.removeprefix("--").partition("=")[0]
+  return name if name in FLAGS else name.removeprefix("no")
+
+
+def _is_default(name: str) -> bool:
+  return FLAGS[name].value == FLAGS[name].default
 
 
 def describe_error(error: Exception) -> str:
@@ -272,10 +291,11 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
   if not (workdir / "metrics.csv").exists():
     return []
   with open(workdir / "metrics.csv", newline="") as file:
-    return [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    return [{name: number(text) for name, text in row.items()} for row in csv.DictReader(file)]
 
 
-def _number(text: str) -> int | float:
+def number(text: str) -> int | float:
+  """Of a CSV file."""
   return int(text) if text.lstrip("-").isdigit() else float(text)
 
 

@@ -23,7 +23,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -74,11 +74,18 @@ flags.DEFINE_boolean(
   False,
   "Where --workdir holds a run with other flags, sets it aside as WORKDIR.1 and starts.",
 )
+flags.DEFINE_boolean(
+  "keep_history",
+  False,
+  "Keeps the parameters of every row in WORKDIR/history, for figures of what became of them.",
+)
 
 
 def main() -> None:
   learners.settle(sweep=True)
   members = sweeps.members()
+  if FLAGS.keep_history and len(members) > 1:
+    raise UsageError("keep_history", "is of single runs")
   cluster.run(functools.partial(train_members, members))
 
 
@@ -170,7 +177,8 @@ def train(
     def save(now: Training) -> None:
       save_arrays(now.step, now.saved, about | saving.record(now))
 
-    trained = training.train(so_far, learning, pixels, save, asked_to_stop)
+    keep = stack.enter_context(kept_history(workdir))
+    trained = training.train(so_far, learning, pixels, save, asked_to_stop, keep)
     for i, run in enumerate(trained.runs if trained.sweep else []):
       with checkpoint.saver(run.directory / rundir.CHECKPOINTS) as save_member:
         alone = runs.alone(trained, i)
@@ -181,6 +189,16 @@ def train(
   if number:
     raise Stopped(number)
   return trained
+
+
+@contextlib.contextmanager
+def kept_history(workdir: pathlib.Path) -> Iterator[Callable[[Training], None]]:
+  """A function that keeps the parameters after a row, for good, if --keep_history says so."""
+  if not FLAGS.keep_history:
+    yield lambda now: None
+    return
+  with checkpoint.saver(workdir / rundir.HISTORY, num_kept=None) as save_params:
+    yield lambda now: save_params(now.step, now.saved.states.params)
 
 
 @contextlib.contextmanager

@@ -46,6 +46,7 @@ def train(
   pixels: Pixels,
   save: Callable[[Training], None],
   asked_to_stop: Callable[[], int],
+  keep: Callable[[Training], None] = lambda training: None,
 ) -> Training:
   """Trains for --num_examples.
 
@@ -55,6 +56,7 @@ def train(
     pixels: of the data set.
     save: writes a checkpoint; called every --checkpoint_every and at the end.
     asked_to_stop: tells the number of a signal that did, or 0.
+    keep: is told of every row; nothing is kept by default.
 
   Raises:
     FloatingPointError: when numbers are no longer finite, in all runs; the state before is saved.
@@ -62,7 +64,7 @@ def train(
   """
   num_steps = math.ceil(FLAGS.num_examples / FLAGS.batch_size)
   select_step = math.ceil(FLAGS.select_step_size / FLAGS.batch_size)
-  how = (learning, pixels, save, asked_to_stop)
+  how = (learning, pixels, save, asked_to_stop, keep)
   if select_step >= training.step and select_step:
     training = train_until(select_step, training, *how)
     training = runs.take(training, sweeps.select(training.runs, select_step))
@@ -76,6 +78,7 @@ def train_until(
   pixels: Pixels,
   save: Callable[[Training], None],
   asked_to_stop: Callable[[], int],
+  keep: Callable[[Training], None] = lambda training: None,
 ) -> Training:
   """Trains to a step, chunk by chunk; evaluates every --eval_every and there."""
   max_steps = program.max_chunk_steps(pixels, len(training.runs))
@@ -88,6 +91,7 @@ def train_until(
   settle = faults.remedy(training, learning, pixels)
   if is_due(training, end):  # it was stopped before its evaluation
     training = evaluate(training, learning, pixels)
+    keep(training)
     save(training)
   saved_at = time.monotonic()
   hidden = None if cluster.is_first() else True  # None: where there is no terminal
@@ -117,6 +121,7 @@ def train_until(
           raise Stopped(number)
         if is_due(training, end):
           training = evaluate(training, learning, pixels)
+          keep(training)
       except FloatingPointError:
         save(training)  # of before the chunk, or before the evaluation
         raise

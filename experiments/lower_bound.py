@@ -1,0 +1,140 @@
+"""Figure 2: the variational bound against training samples, by AEVB and by wake-sleep.
+
+  python -m experiments.lower_bound --workdir=runs/lower_bound
+  python -m experiments.lower_bound --panels=mnist/20 --num_examples=1000000 --workdir=runs/one
+  python -m experiments.lower_bound --budget=paper --workdir=runs/figure_2
+
+MNIST with J = 3, 5, 10, 20, 200 and Frey Face with J = 2, 5, 10, 20, in the settings of section
+5 (--preset=paper of experiments.train): one tanh layer of 500 or 200 units on each side, M = 100,
+L = 1, Adagrad, whose step size is chosen for every curve by the training bound after the first
+hundred thousand samples. Pixels are real-valued, as in the paper, so those of MNIST give no
+log-density.
+
+Writes lower_bound.csv, lower_bound.png and summary.json, with what becomes of the paper's claims
+in every panel.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags
+
+from aevb_jax import figures
+from experiments import batch, budgets, command, paper_runs, rundir
+from experiments.command import UsageError
+
+FLAGS = flags.FLAGS
+
+PANELS = [f"mnist/{J}" for J in (3, 5, 10, 20, 200)]
+PANELS += [f"frey_face:random/{J}" for J in (2, 5, 10, 20)]
+BUDGETS = paper_runs.BUDGETS | {"smoke": paper_runs.BUDGETS["smoke"] | dict(panels=["mnist/2"])}
+budgets.define(BUDGETS)
+batch.define("lower_bound")
+flags.adopt_module_key_flags(paper_runs)
+flags.DEFINE_list("panels", PANELS, "What to draw, as DATASET/J.")
+
+# The axes of the paper's figure, which no curve of it leaves.
+LIMITS = {"mnist": (-150, -100), "frey_face": (0, 1600)}
+COLUMNS = ("dataset", "latent_dim", "algorithm", "seed", "step_size", "examples_seen",
+           "train_bound", "train_bound_se", "test_bound", "test_bound_se", "seconds")  # fmt: skip
+
+
+def main() -> None:
+  commit = rundir.git_commit()
+  budgets.settle(BUDGETS)
+  panels = [parse_panel(text) for text in FLAGS.panels]
+  jobs = {
+    (panel, algorithm): paper_runs.bound_jobs(*panel, algorithm)
+    for panel in panels
+    for algorithm in paper_runs.ESTIMATORS
+  }
+  everything = [job for some in jobs.values() for job in some]
+  workdir = batch.open_workdir()
+  batch.train(everything)
+  rows = [row for key, some in jobs.items() for job in some for row in rows_of(*key, job)]
+  rundir.write_csv(workdir / "lower_bound.csv", COLUMNS, rows)
+  rundir.write_figure(workdir, "lower_bound", figures.draw_lower_bounds(rows, LIMITS))
+  claims = [judge(panel, rows) for panel in panels]
+  batch.write_summary(workdir, dict(claims=claims), everything, commit)
+  print("\n" + as_table(claims))
+  print(f"written to {workdir.resolve()}: lower_bound.csv lower_bound.png summary.json")
+
+
+def parse_panel(text: str) -> tuple[str, int]:
+  dataset, _, latent_dim = text.rpartition("/")
+  if not dataset or not command.is_count(latent_dim):
+    raise UsageError("panels", "takes DATASET/J, several between commas, such as mnist/3,mnist/5")
+  return dataset, int(latent_dim)
+
+
+def rows_of(panel: tuple[str, int], algorithm: str, job: batch.Job) -> list[dict]:
+  """The rows of the members that went on to the end, with what they are rows of."""
+  rows = []
+  for member in batch.member_directories(job):
+    given = batch.read_flags(member)
+    about = dict(dataset=panel[0], latent_dim=panel[1], algorithm=algorithm)
+    about |= dict(seed=int(given["seed"]), step_size=float(given["step_size"]))
+    for row in batch.read_rows(member):
+      rows.append(about | {name: row[name] for name in COLUMNS if name in row})
+  return rows
+
+
+class Curve(NamedTuple):
+  """The mean over seeds, where the paper's axis begins and from there on."""
+
+  seen: np.ndarray
+  train: np.ndarray
+  test: np.ndarray
+
+
+def curve_of(rows: list[dict], panel: tuple[str, int], algorithm: str) -> Curve:
+  mine = [r for r in rows if (r["dataset"], r["latent_dim"]) == panel]
+  mine = [r for r in mine if r["algorithm"] == algorithm]
+  seen = sorted({row["examples_seen"] for row in mine})
+  seen = [n for n in seen if n >= min(10**5, seen[-1])]
+  of = {n: [row for row in mine if row["examples_seen"] == n] for n in seen}
+  mean = lambda name: np.array([np.mean([row[name] for row in of[n]]) for n in seen])
+  return Curve(np.array(seen), mean("train_bound"), mean("test_bound"))
+
+
+def judge(panel: tuple[str, int], rows: list[dict]) -> dict:
+  """What becomes of the paper's claims in a panel: that AEVB is faster, and ends higher."""
+  aevb, other = (curve_of(rows, panel, algorithm) for algorithm in ("aevb", "wake_sleep"))
+  there = aevb.seen[aevb.test >= other.test.max()]
+  low, high = LIMITS.get(panel[0].split(":")[0], (-np.inf, np.inf))
+  drawn = np.concatenate([aevb.train, aevb.test, other.train, other.test])
+  return dict(
+    dataset=panel[0],
+    latent_dim=panel[1],
+    examples_seen=int(aevb.seen[-1]),
+    aevb_train=float(aevb.train[-1]),
+    aevb_test=float(aevb.test[-1]),
+    aevb_best_test=float(aevb.test.max()),
+    wake_sleep_train=float(other.train[-1]),
+    wake_sleep_test=float(other.test[-1]),
+    wake_sleep_best_test=float(other.test.max()),
+    smallest_lead=float((aevb.test - other.test).min()),
+    samples_to_best_of_wake_sleep=int(there[0]) if len(there) else None,
+    inside_axes=bool(np.all((low <= drawn) & (drawn <= high))),
+  )
+
+
+def as_table(claims: list[dict]) -> str:
+  """One panel a line; least lead is AEVB's test bound less wake-sleep's, at its smallest."""
+  lines = [
+    f"{'':20} {'samples':>9} {'AEVB: train':>11} {'test':>8} {'wake-sleep: train':>18} {'test':>8} "
+    f"{'least lead':>11} {'AEVB there after':>17} {'in axes':>8}"
+  ]
+  for row in claims:
+    there = row["samples_to_best_of_wake_sleep"]
+    lines.append(
+      f"{row['dataset'] + ', J = ' + str(row['latent_dim']):20.20} {row['examples_seen']:>9.2g} "
+      f"{row['aevb_train']:>11.1f} {row['aevb_test']:>8.1f} {row['wake_sleep_train']:>18.1f} "
+      f"{row['wake_sleep_test']:>8.1f} {row['smallest_lead']:>+11.1f} "
+      f"{'never' if there is None else f'{there:,}':>17} {'yes' if row['inside_axes'] else 'no':>8}"
+    )
+  return "\n".join(lines)
+
+
+if __name__ == "__main__":
+  command.run(main)

@@ -51,6 +51,7 @@ budgets.define(BUDGETS)
 batch.define("marginal_likelihood")
 flags.declare_key_flag("dataset")
 flags.DEFINE_list("sizes", ["1000", "50000"], "N, the numbers of training images.")
+flags.DEFINE_list("algorithms", ["aevb", "wake_sleep", "mcem"], "Whose curves.")
 flags.DEFINE_integer(
   "num_evaluations", 10**7, "Likelihood evaluations in training, the x axis.", lower_bound=10**4
 )
@@ -82,7 +83,7 @@ def main() -> None:
   jobs = {
     (num_train, algorithm): make_job(num_train, algorithm)
     for num_train in training_sizes()
-    for algorithm in ALGORITHMS
+    for algorithm in chosen_algorithms()
   }
   workdir = batch.open_workdir()
   batch.train(list(jobs.values()))
@@ -95,6 +96,12 @@ def main() -> None:
   batch.write_summary(workdir, dict(ends=ends) | how, list(jobs.values()), commit)
   print("\n" + as_table(ends))
   print(f"written to {workdir.resolve()}: marginal_likelihood.csv, .png, summary.json")
+
+
+def chosen_algorithms() -> list[str]:
+  if not FLAGS.algorithms or not set(FLAGS.algorithms) <= set(ALGORITHMS):
+    raise UsageError("algorithms", f"takes some of {', '.join(ALGORITHMS)}")
+  return FLAGS.algorithms
 
 
 def training_sizes() -> list[int]:
@@ -125,7 +132,8 @@ def make_job(num_train: int, algorithm: str) -> batch.Job:
 
 def estimate_stages(path: pathlib.Path, jobs: dict[tuple[int, str], batch.Job]) -> list[dict]:
   """The rows of all stages of all runs; those that are in the file are not made again."""
-  rows = read_rows_of(path)
+  rows, order = read_rows_of(path), list(jobs)
+  place = lambda row: (order.index((row["num_train"], row["algorithm"])), row["step"])
   there = {(row["num_train"], row["algorithm"], row["step"]) for row in rows}
   stages = {
     key: [step for step in history(job) if (*key, step) not in there] for key, job in jobs.items()
@@ -137,13 +145,10 @@ def estimate_stages(path: pathlib.Path, jobs: dict[tuple[int, str], batch.Job]) 
         continue
       about = dict(num_train=num_train, algorithm=algorithm, seed=FLAGS.seed)
       for row in estimate_run(jobs[num_train, algorithm], steps, bar.update):
-        rows.append(about | row)
+        rows = sorted([*rows, about | row], key=place)
         rundir.write_csv(path, COLUMNS, rows)
-        tqdm.write(describe(rows[-1]))
-  order = list(jobs)
-  return sorted(
-    rows, key=lambda row: (order.index((row["num_train"], row["algorithm"])), row["step"])
-  )
+        tqdm.write(describe(about | row))
+  return rows
 
 
 def history(job: batch.Job) -> list[int]:

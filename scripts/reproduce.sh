@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Makes every figure and table of experiments/README.md, one after another:
+#   scripts/reproduce.sh --budget=cpu          a night on two cores
+#   scripts/reproduce.sh --budget=smoke        ten minutes, to see that all of it runs
+# Further flags go to every main, such as --data_dir=DIRECTORY. All is written below
+# runs/reproduce-BUDGET, or the directory in $OUT; interrupted, the same command goes on.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+case "${1:-}" in
+  --budget=smoke | --budget=cpu | --budget=paper) budget=${1#--budget=} ;;
+  *)
+    echo "error: scripts/reproduce.sh takes --budget=smoke, cpu or paper, and then flags of the mains" >&2
+    exit 2
+    ;;
+esac
+shift
+if [ -z "${VENV_PYTHON:-}" ]; then
+  source scripts/environment.sh
+  ensure_environment
+fi
+out=${OUT:-runs/reproduce-$budget}
+
+make() { # main, its flags
+  local main=$1
+  shift
+  echo
+  echo "== $main: $out/$main"
+  "$VENV_PYTHON" -m "experiments.$main" --budget="$budget" --workdir="$out/$main" "$@"
+}
+
+began=$SECONDS
+for figure in lower_bound manifold samples marginal_likelihood conv_vae iwae_table uses; do
+  make "$figure" --runs="$out/runs" "$@"
+done
+for section in gradients linear_gaussian; do
+  make "$section" "$@"
+done
+echo
+echo "all of it is in $out, after $(((SECONDS - began) / 60)) minutes"

@@ -133,6 +133,32 @@ def conv_vae(
   )
 
 
+def with_output_bias(model: Model, bias: Array) -> Model:
+  """The same model, whose decoder's first head starts from another bias.
+
+  With the logits of the data's mean, p(x|z) starts near the best that ignores z.
+
+  Source: the code of Burda, Grosse & Salakhutdinov (2015).
+
+  Args:
+    model: with a decoder as `mlp_vae` makes it.
+    bias: shape (D,).
+
+  Raises:
+    ValueError: on `init`, if the head has another shape.
+  """
+
+  def init(key: Key) -> PyTree:
+    theta = model.decoder.init(key)
+    head = theta["head_0"]
+    start = jnp.array(bias, head["bias"].dtype)
+    if start.shape != head["bias"].shape:
+      raise ValueError(f"a bias of shape {start.shape} for a head of {head['bias'].shape}")
+    return theta | {"head_0": head | {"bias": start}}
+
+  return model._replace(decoder=model.decoder._replace(init=init))
+
+
 def init_params(key: Key, model: Model) -> Params:
   """Fresh θ and φ."""
   theta_key, phi_key = jax.random.split(key)

@@ -5,16 +5,51 @@ state is a pair, `opt_state[0].hyperparams["step_size"]`. Like everything in
 optax they descend; `aevb` hands them the gradient of minus the bound.
 """
 
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+
 import jax.numpy as jnp
 import optax
 
-from aevb_jax.types import Params
+from aevb_jax.types import Array, Params
 
 ADAGRAD_WARMUP_STEPS = 100  # the author's code; a shorter run moves nothing
+LAST_STEP = 2**31 - 1  # that optax counts to
+
+Schedule = Callable[[Array], Array]  # updates made so far, () -> the factor of the step size, ()
+
+
+def stages(lengths: Sequence[int], decay: float = 10 ** (-1 / 7)) -> Schedule:
+  """A step size that falls in stages: that of stage i is the first one times decay^i.
+
+  Source: Burda, Grosse & Salakhutdinov (2015), section 5: 0.001·10^(−i/7) for 3^i epochs,
+  i = 0…7.
+
+  Args:
+    lengths: updates in every stage; what follows the last goes on at its step size.
+    decay: from each stage to the next.
+
+  Raises:
+    ValueError: if there is no stage, or one of no updates.
+  """
+  if not lengths or min(lengths) < 1:
+    raise ValueError(f"stages of {list(lengths)} updates; takes at least one, of at least 1 each")
+  ends = [min(end, LAST_STEP) for end in accumulate(lengths)][:-1]
+  factors = [decay**i for i in range(len(lengths))]
+
+  def factor(step: Array) -> Array:
+    stage = jnp.sum(step >= jnp.asarray(ends, jnp.int32), dtype=jnp.int32)
+    return jnp.asarray(factors)[stage]
+
+  return factor
 
 
 def adagrad(
-  step_size: float, *, warmup_steps: int = ADAGRAD_WARMUP_STEPS, eps: float = 1e-8
+  step_size: float,
+  *,
+  warmup_steps: int = ADAGRAD_WARMUP_STEPS,
+  eps: float = 1e-8,
+  schedule: Schedule | None = None,
 ) -> optax.GradientTransformation:
   """Adagrad as the paper's experiments used it.
 
@@ -28,7 +63,6 @@ def adagrad(
   the code of the paper's first author.
   """
 
-  @optax.inject_hyperparams
   def make(step_size: float) -> optax.GradientTransformation:
     return optax.chain(
       optax.scale_by_rss(initial_accumulator_value=0.0, eps=eps),
@@ -36,17 +70,35 @@ def adagrad(
       optax.scale_by_learning_rate(step_size),
     )
 
-  return make(step_size)
+  return _with_step_size(make, step_size, schedule)
 
 
-def adam(step_size: float) -> optax.GradientTransformation:
+def adam(
+  step_size: float, *, eps: float = 1e-8, schedule: Schedule | None = None
+) -> optax.GradientTransformation:
   """Adam (Kingma & Ba 2015), with the defaults of that paper."""
-  return optax.inject_hyperparams(lambda step_size: optax.adam(step_size))(step_size)
+  make = lambda step_size: optax.adam(step_size, eps=eps)
+  return _with_step_size(make, step_size, schedule)
 
 
-def sgd(step_size: float) -> optax.GradientTransformation:
-  """Stochastic gradient steps of constant size."""
-  return optax.inject_hyperparams(lambda step_size: optax.sgd(step_size))(step_size)
+def sgd(step_size: float, *, schedule: Schedule | None = None) -> optax.GradientTransformation:
+  """Stochastic gradient steps."""
+  return _with_step_size(lambda step_size: optax.sgd(step_size), step_size, schedule)
+
+
+def _with_step_size(
+  make: Callable[[float], optax.GradientTransformation],
+  step_size: float,
+  schedule: Schedule | None,
+) -> optax.GradientTransformation:
+  """`make` of a step size that is in the state, and so can be another for each of a sweep."""
+
+  def scheduled(step_size: float) -> optax.GradientTransformation:
+    if schedule is None:
+      return make(step_size)
+    return optax.chain(make(step_size), optax.scale_by_schedule(schedule))
+
+  return optax.inject_hyperparams(scheduled)(step_size)
 
 
 def with_psi(

@@ -172,6 +172,17 @@ def pixel_range(source: Source) -> tuple[float, float]:
   return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
 
 
+def mean_of_x(images: data.ImageData) -> np.ndarray:
+  """The mean of the training images as the model sees them, shape (D,), whatever is drawn."""
+  is_bytes = images.train.dtype == np.uint8
+  levels = pixel_scale(images) if is_bytes else 1
+  total = np.zeros(images.train.shape[1])
+  for block in blocks(images.train, 10_000):
+    x = block / levels
+    total += (x > 0.5 if FLAGS.binarization == "threshold" else x).sum(axis=0)
+  return total / len(images.train)
+
+
 class Pixels(NamedTuple):
   """The data as training and evaluation read them."""
 

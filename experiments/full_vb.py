@@ -194,7 +194,7 @@ def check_flags() -> None:
 
 def make_method(name: str, model: Model, estimation: Estimation) -> Method:
   """One of METHODS, with the optimizer that the flags name."""
-  optimizer = options.OPTIMIZERS[FLAGS.optimizer](FLAGS.step_size)
+  optimizer = options.make_optimizer(FLAGS.num_data)
   learner = functools.partial(aevb, model, optimizer=optimizer, num_data=FLAGS.num_data)
   log_prior = gaussian_weight_prior(1.0)
   if name == "full_vb":

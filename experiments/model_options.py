@@ -7,12 +7,22 @@ import sys
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import flags
+from scipy.special import logit
 
 from aevb_jax.data import ImageData
 from aevb_jax.families import bernoulli, diagonal_gaussian
-from aevb_jax.model import conv_vae, fair_coins, init_params, mlp_vae, standard_normal
+from aevb_jax.model import (
+  conv_vae,
+  fair_coins,
+  init_params,
+  mlp_vae,
+  standard_normal,
+  with_output_bias,
+)
 from aevb_jax.types import Family, Model
+from experiments import data_options
 from experiments.command import UsageError, is_count
 
 FLAGS = flags.FLAGS
@@ -23,6 +33,8 @@ LATENTS = {
 }
 DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}  # None: nothing is rounded
 HIDDEN_DIMS = {"mlp": ["500"], "conv": ["32", "64"]}  # by --model
+INITIALIZERS = {"flax": nn.initializers.lecun_normal, "glorot": nn.initializers.glorot_uniform}
+MEANS = 0.001, 0.999  # where the logit of a pixel's mean is cut off, as by Burda et al.
 
 flags.DEFINE_enum(
   "model",
@@ -74,8 +86,16 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
   "init",
   "flax",
-  "flax (LeCun normal weights, zero biases), or a standard deviation for normally distributed "
-  "weights and biases; the paper's N(0, 0.01) is 0.1.",
+  "flax (LeCun normal weights, zero biases), glorot (uniform weights of Glorot & Bengio, zero "
+  "biases), or a standard deviation for normally distributed weights and biases; the paper's "
+  "N(0, 0.01) is 0.1.",
+)
+flags.DEFINE_enum(
+  "output_bias",
+  "init",
+  ["init", "data_mean"],
+  "The decoder's output starts with the biases of --init, or with the logits of the training "
+  "data's mean.",
 )
 
 
@@ -89,10 +109,10 @@ def _check_hidden_dim(value: list[str]) -> bool:
   return bool(value) and all(map(is_count, value))
 
 
-@flags.validator("init", "takes flax or a positive standard deviation")
+@flags.validator("init", "takes flax, glorot or a positive standard deviation")
 def _check_init(value: str) -> bool:
   try:
-    return value == "flax" or 0 < float(value) < math.inf
+    return value in INITIALIZERS or 0 < float(value) < math.inf
   except ValueError:
     return False
 
@@ -101,6 +121,8 @@ def settle() -> None:
   """Flags take the values that others imply; called by `options.settle`."""
   if FLAGS.model == "conv" and not FLAGS["hidden_dim"].present:
     FLAGS["hidden_dim"].value = HIDDEN_DIMS["conv"]
+  if FLAGS.output_bias != "init" and (FLAGS.likelihood != "bernoulli" or FLAGS.model != "mlp"):
+    raise UsageError("output_bias", "takes --likelihood=bernoulli and --model=mlp")
   jax.config.update("jax_default_matmul_precision", FLAGS.matmul_precision)
 
 
@@ -117,8 +139,9 @@ def make_model(images: ImageData) -> Model:
       file=sys.stderr,
     )
   data_dim = images.train.shape[1]
-  kernel_init, bias_init = nn.initializers.lecun_normal(), nn.initializers.zeros_init()
-  if FLAGS.init != "flax":
+  if FLAGS.init in INITIALIZERS:
+    kernel_init, bias_init = INITIALIZERS[FLAGS.init](), nn.initializers.zeros_init()
+  else:
     kernel_init = bias_init = nn.initializers.normal(float(FLAGS.init))
   how = dict(
     latent_dim=FLAGS.latent_dim,
@@ -136,6 +159,8 @@ def make_model(images: ImageData) -> Model:
   except ValueError as error:
     raise UsageError("hidden_dim", str(error)) from error
   check_memory(model)
+  if FLAGS.output_bias == "data_mean":
+    model = with_output_bias(model, logit(np.clip(data_options.mean_of_x(images), *MEANS)))
   return model
 
 

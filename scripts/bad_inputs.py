@@ -34,7 +34,12 @@ PATHS = {
 }
 FLAG_FILES = ("{place}/missing", "{place}/full", "{place}/binary")
 DAMAGED_RUNS = ("{place}/binary_flags", "{place}/bad_flags")
-COUNTS = {"hidden_dim": 1, "samples": 1, "at": 0}  # lists of whole numbers, and the least
+COUNTS = {
+  "hidden_dim": 1,
+  "stage_epochs": 1,
+  "samples": 1,
+  "at": 0,
+}  # lists of whole numbers, and the least
 ESTIMATORS = ("estimator", "estimators", "reference")
 MAY_BE_EMPTY = ("compilation_cache_dir", "array_cache_dir", "contact_sheet")
 MAY_BE_INFINITE = ("max_resident_mb",)

@@ -179,6 +179,27 @@ def test_preset_gives_way_to_flags(tmp_path):
     assert flag in flags
 
 
+def test_the_preset_of_burda_et_al(tmp_path):
+  workdir = tmp_path / "run"
+  result = train(
+    "--preset=iwae", "--num_samples=3", "--hidden_dim=20", "--num_examples=4000",
+    "--stage_epochs=1,1", "--eval_every=1420", "--num_importance_samples=0",
+    f"--workdir={workdir}",
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  flags = (workdir / "flags.txt").read_text().splitlines()
+  for flag in (
+      "--latent_dim=50", "--estimator=iwae", "--num_samples=3", "--batch_size=20",
+      "--binarization=dynamic", "--optimizer=adam", "--step_size=0.001", "--adam_eps=5e-06",
+      "--stage_epochs=1,1", "--init=glorot", "--output_bias=data_mean",
+  ):  # fmt: skip
+    assert flag in flags
+  table = rows(workdir)
+  assert [int(row["step"]) for row in table] == [71, 142, 200]  # epochs of 1437 // 20 steps
+  # From fair coins, 64 log 2 = 44.4 nats, 200 steps would not get as far.
+  assert float(table[-1]["test_bound"]) > -30
+
+
 def test_a_convolutional_model_in_bfloat16(tmp_path):
   workdir = tmp_path / "run"
   result = train(
@@ -367,7 +388,19 @@ def assert_one_clear_line(result, *words):
     (["--step_size=nan"], ["--step_size=nan", "positive"]),
     (["--weight_prior=inf"], ["--weight_prior=inf", "finite"]),
     (["--init=sparse"], ["--init=sparse", "flax"]),
+    (["--output_bias=mean"], ["--output_bias=mean", "data_mean"]),
+    (["--output_bias=data_mean", "--model=conv"], ["--output_bias=data_mean", "--model=mlp"]),
+    (
+      ["--output_bias=data_mean", "--likelihood=gaussian"],
+      ["--output_bias=data_mean", "--likelihood=bernoulli"],
+    ),
     (["--optimizer=lion"], ["--optimizer=lion", "adagrad"]),
+    (["--optimizer=sgd", "--adam_eps=1e-4"], ["--adam_eps=0.0001", "--optimizer=sgd"]),
+    (["--adam_eps=0"], ["--adam_eps=0", "positive"]),
+    (["--adam_eps=nan"], ["--adam_eps=nan", "positive"]),
+    (["--stage_epochs="], ["--stage_epochs", "whole numbers"]),
+    (["--stage_epochs=1,0"], ["--stage_epochs", "whole numbers"]),
+    (["--stage_epochs=1,2.5"], ["--stage_epochs", "whole numbers"]),
     (["--likelihood=gaussian", "--binarization=static"], ["--binarization=static", "none"]),
     (["--latent_dims=3"], ["latent_dims", "latent_dim"]),
     (["3"], ["'3'", "--name=value"]),

@@ -43,6 +43,17 @@ def test_real_values(levels, flag, divisor):
   np.testing.assert_allclose(x_of(pixels, None), PIXELS / divisor, rtol=1e-12)
 
 
+def test_mean_of_x():
+  means = {"dynamic": [0, 0.2, 128 / 255, 1], "threshold": [0, 0, 1, 1]}
+  for binarization, mean in means.items():
+    images = data.ImageData(np.concatenate([PIXELS, 0 * PIXELS]), None, PIXELS, (2, 2, 1))
+    with flagsaver.flagsaver(binarization=binarization):
+      np.testing.assert_allclose(data_options.mean_of_x(images), np.divide(mean, 2), rtol=1e-12)
+  with flagsaver.flagsaver(binarization="none"):
+    floats = data.ImageData(PIXELS / 255, None, PIXELS / 255, (2, 2, 1))
+    np.testing.assert_allclose(data_options.mean_of_x(floats), means["dynamic"], rtol=1e-12)
+
+
 def test_threshold():
   np.testing.assert_array_equal(x_of(make(binarization="threshold"), None)[0], [0, 0, 1, 1])
 

@@ -18,6 +18,7 @@ from aevb_jax import (
   init_params,
   mlp_vae,
 )
+from aevb_jax.model import with_output_bias
 
 
 def test_bernoulli_decoder_is_equation_11():
@@ -62,6 +63,18 @@ def test_initial_distributions():
     assert abs(np.mean(values)) < 0.002
   biases = np.concatenate([params.theta["head_0"]["bias"], params.theta["hidden_0"]["bias"]])
   np.testing.assert_allclose(np.std(biases), 0.1, rtol=0.1)
+
+
+def test_output_bias():
+  model = mlp_vae(bernoulli(5), data_dim=5, latent_dim=2, hidden_dim=4)
+  bias = jnp.asarray([-3.0, -1.0, 0.0, 1.0, 7.0])
+  key = jax.random.key(0)
+  plain, theta = (jax.jit(m.decoder.init)(key) for m in (model, with_output_bias(model, bias)))
+  np.testing.assert_array_equal(theta["head_0"]["bias"], bias)
+  theta["head_0"]["bias"] = plain["head_0"]["bias"]
+  jax.tree.map(np.testing.assert_array_equal, theta, plain)  # nothing else is another
+  with pytest.raises(ValueError, match="shape"):
+    with_output_bias(model, bias[:4]).decoder.init(key)
 
 
 def test_encoder_and_decoder_start_from_different_keys():

@@ -65,3 +65,58 @@ def test_step_sizes_can_be_swept_by_vmap(make):
   assert np.all(singles[:, 0] < 0) and np.all(singles[:, 1] > 0)
   state = make(0.02).init(jnp.zeros(2))
   assert float(state.hyperparams["step_size"]) == 0.02
+
+
+def test_stages_written_out():
+  # Burda et al.: 0.001·10^(−i/7) for 3^i epochs, i = 0…7; here epochs of two updates.
+  epochs = [3**i for i in range(8)]
+  expected = np.repeat([10 ** (-i / 7) for i in range(8)], [2 * n for n in epochs])
+  assert len(expected) == 2 * 3280
+  factor = jax.jit(optimizers.stages([2 * n for n in epochs]))
+  factors = jax.vmap(factor)(jnp.arange(2 * 3280, dtype=jnp.int32))
+  np.testing.assert_allclose(factors, expected, rtol=1e-12)
+  np.testing.assert_allclose(factor(jnp.int32(10**9)), 0.1, rtol=1e-12)  # what follows the last
+  assert float(optimizers.stages([5])(jnp.int32(7))) == 1
+
+
+def test_stages_longer_than_updates_are_counted():
+  factor = optimizers.stages([2**31 - 3, 10**15, 10**30])
+  at = lambda step: float(factor(jnp.int32(step)))
+  assert at(2**31 - 4) == 1 and at(2**31 - 3) == 10 ** (-1 / 7)
+
+
+@pytest.mark.parametrize("lengths", [[], [3, 0], [-1]])
+def test_stages_that_there_are_not(lengths):
+  with pytest.raises(ValueError, match="takes at least one"):
+    optimizers.stages(lengths)
+
+
+@pytest.mark.parametrize(
+  "make",
+  [functools.partial(optimizers.adagrad, warmup_steps=1), optimizers.adam, optimizers.sgd],
+)
+def test_a_scheduled_update_is_the_plain_one_times_its_factor(make):
+  gradients = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)))
+  schedule = optimizers.stages([2, 3], decay=0.5)
+
+  def updates_of(step_size, **how):
+    optimizer = make(step_size, **how)
+    state, updates = optimizer.init(jnp.zeros(3)), []
+    for gradient in gradients:
+      update, state = optimizer.update(gradient, state, jnp.zeros(3))
+      updates.append(update)
+    return jnp.stack(updates)
+
+  factors = np.asarray([1, 1, 0.5, 0.5, 0.5, 0.5])[:, None]
+  expected = factors * updates_of(0.02)
+  np.testing.assert_allclose(updates_of(0.02, schedule=schedule), expected, rtol=1e-12)
+  # The step size stays a number of the state, so that members of a sweep have their own.
+  swept = jax.vmap(functools.partial(updates_of, schedule=schedule))(jnp.asarray([0.02, 0.06]))
+  np.testing.assert_allclose(swept, jnp.stack([expected, 3 * expected]), rtol=1e-12)
+
+
+def test_eps_of_adam():
+  gradient = jnp.asarray([1e-6, 1.0])
+  optimizer = optimizers.adam(0.1, eps=1e-6)
+  update, _ = optimizer.update(gradient, optimizer.init(jnp.zeros(2)))
+  np.testing.assert_allclose(update, [-0.05, -0.1], rtol=1e-5)  # -0.1 g / (|g| + eps)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from absl import flags
 from tqdm import tqdm
 
@@ -224,16 +225,24 @@ def judge_mcem(row: dict) -> tuple[dict, list[str]]:
 
 
 def estimate_log_likelihood(key: Key, model: Model, params: Params, pixels: Pixels) -> Mean | None:
-  """The mean of log p(x) over the test points, by K importance samples each."""
+  """The mean of log p(x) over the test points, by --num_importance_samples each."""
   if not FLAGS.num_importance_samples:
     return None
+  num_samples = FLAGS.num_importance_samples
+  values = log_likelihoods(key, model, params, pixels, num_samples=num_samples)
+  return mean_and_standard_error(values)
+
+
+def log_likelihoods(
+  key: Key, model: Model, params: Params, pixels: Pixels, *, num_samples: int
+) -> np.ndarray:
+  """log p(x) of every test point, by K importance samples each; the same noise for every model."""
 
   def log_likelihood(key: Key, params: Params, x: Array) -> Array:
-    num_samples = FLAGS.num_importance_samples
     return importance_sampling(key, model, params, x, num_samples=num_samples).value
 
   with tqdm(total=len(pixels.test), unit=" points", desc="log-likelihood", disable=None) as bar:
-    values = evaluate_in_blocks(
+    return evaluate_in_blocks(
       log_likelihood,
       key,
       params,
@@ -245,4 +254,3 @@ def estimate_log_likelihood(key: Key, model: Model, params: Params, pixels: Pixe
       static_key=pixels.test_draw,
       sharding=pixels.sharding,
     )
-  return mean_and_standard_error(values)

@@ -54,6 +54,7 @@ PICTURES = (
   "linear_gaussian",
   "lower_bound",
   "marginal_likelihood",
+  "iwae_table",
 )
 OUTPUTS = (
   "summary.json",

@@ -1,21 +1,26 @@
 """Importance weighted autoencoders, table 1, one stochastic layer: VAE and IWAE by samples k.
 
   python -m experiments.iwae_table --workdir=runs/iwae_table
-  python -m experiments.iwae_table --stages=2 --samples=1,5 --workdir=runs/short
+  python -m experiments.iwae_table --stages=3 --samples=1,5 --workdir=runs/short
   python -m experiments.iwae_table --budget=paper --seed=0,1,2 --workdir=runs/table_1
 
 The protocol is that of Burda, Grosse & Salakhutdinov (2015), --preset=iwae of experiments.train:
 784-200-200-50, tanh, pixels drawn at each use, M = 20, Adam with steps of 0.001·10^(−i/7) for 3^i
-epochs, i = 0…7: 3280 epochs. --stages makes the first so many stages of it. The VAE of k samples
-climbs the mean of k log-weights (elbo_a), the IWAE the log of the mean of the weights; at k = 1
-they are one run. Judged by −L_5000 over all test images, on the same noise, so that differences
-have the errors of differences image by image; a latent is active where E_q[z|x] varies by more
-than 0.01 over the test images.
+epochs, i = 0…7, 3280 in all. --stages makes the first so many stages of it: on a CPU four, 40
+epochs, the last 27 of them at a step of 0.00037. The VAE of k samples climbs the mean of k
+log-weights (elbo_a), as theirs does, the IWAE the log of the mean of the weights; at k = 1 they
+are one run. Judged by −L_5000 over all test images, on the same noise, so that differences have
+the errors of differences image by image; a latent is active where E_q[z|x] varies by more than
+0.01 over the test images.
 
 What their code does and this does not: 400 of the 60000 images are left out; the order of the
 others is the same in every epoch; step sizes are rounded to 0.00001; beta_1 is 0.99 (0.9 in their
 paper, and here); Adam's second moments start at 1; all layers start from one seed; the head of
 the variance is a log standard deviation; active latents are counted on 500 training images.
+Adam's eps of 1e-4 is theirs of gradients summed over a minibatch, and so 5e-6 of means here.
+
+A step of k = 1, 5 and 50 takes 1.2, 2.4 and 16.5 ms of one core of a CPU, an epoch of all five
+rows 2 minutes, log p(x) of all test images by 5000 samples about 5 minutes a row.
 
 Writes iwae_table.csv, iwae_table.png and summary.json; into each run importance-K.csv, with log
 p(x) of every test image, and latents.csv.
@@ -52,7 +57,7 @@ FLAGS = flags.FLAGS
 STAGES = [3**i for i in range(8)]  # epochs
 COMMON = dict(dataset="mnist:60k", samples=["1", "5", "50"], num_importance_samples=5000)
 BUDGETS = {
-  "smoke": COMMON | dict(samples=["1", "5"], stages=1, num_importance_samples=10),
+  "smoke": COMMON | dict(samples=["5"], stages=1, num_importance_samples=10),
   "cpu": COMMON | dict(stages=4),
   "paper": COMMON | dict(stages=8),
 }

@@ -468,6 +468,8 @@ MUTATIONS = [
   Mutation(
     "aevb: reports the objective", "aevb", '{"bound": bound}', '{"bound": bound + 1e-3}', "aevb"
   ),
+  Mutation("stages: one update longer", "optimizers", "step >= jnp", "step > jnp", "optimizers"),
+  Mutation("adam: eps ignored", "optimizers", "step_size, eps=eps)", "step_size)", "optimizers"),
   Mutation("adagrad: optax's accumulator", "optimizers", "value=0.0", "value=0.1", "optimizers"),
   Mutation(
     "adagrad: warm-up a step longer", "optimizers", "step < warmup", "step <= warmup", "optimizers"

@@ -193,3 +193,21 @@ def kl_per_latent(q: Distribution, p: Distribution) -> Array:
       "as elbo_a does, or give a function (q, p) -> KL as `kl`"
     )
   return _CLOSED_FORM_KL[pair](q.eta, p.eta)
+
+
+_OF_ONE_DIMENSION = MappingProxyType(
+  {Bernoulli: bernoulli(1), DiagonalGaussian: diagonal_gaussian(1)}
+)
+
+
+def log_prob_per_dimension(p: Distribution, x: Array) -> Array:
+  """The terms of `p.log_prob(x)`, one for each of D independent dimensions; shape (D,).
+
+  Raises:
+    UnsupportedError: for a family whose dimensions are not known to be independent.
+  """
+  if type(p.eta) not in _OF_ONE_DIMENSION:
+    raise UnsupportedError(f"the dimensions of a {type(p.eta).__name__} are not known to be apart")
+  family = _OF_ONE_DIMENSION[type(p.eta)]
+  alone = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
+  return jax.vmap(lambda eta, x: family.log_prob(alone(eta), alone(x)))(p.eta, x)

@@ -942,6 +942,38 @@ MUTATIONS = [
     "survival",
   ),
   Mutation("manifold: upside down", "figures", "quantiles[::-1]", "quantiles", "figures"),
+  Mutation(
+    "missing: the chain is not corrected", "missing", "if not corrected:", "if True:", "missing"
+  ),
+  Mutation(
+    "missing: accepts what it should refuse",
+    "missing",
+    "log_w(proposal) - log_w(z)",
+    "log_w(z) - log_w(proposal)",
+    "missing",
+  ),
+  Mutation(
+    "missing: known pixels are drawn anew",
+    "missing",
+    "jnp.where(mask, known, p.sample(key))",
+    "p.sample(key)",
+    "missing",
+  ),
+  Mutation(
+    "flipped: errors and right pixels swapped",
+    "missing",
+    "(right - wrong)",
+    "(wrong - right)",
+    "missing",
+  ),
+  Mutation("block sums: pixels are not counted", "missing", "left - x[:, None]", "left", "missing"),
+  Mutation(
+    "block sums: the mean is that without them",
+    "missing",
+    'p.mean + jax.grad(log_prob_of)(_logits(p, "sums of blocks"))',
+    "p.mean",
+    "missing",
+  ),
 ]
 
 

@@ -55,6 +55,8 @@ PICTURES = (
   "lower_bound",
   "marginal_likelihood",
   "iwae_table",
+  "conv_vae",
+  "uses",
 )
 OUTPUTS = (
   "summary.json",

@@ -7,7 +7,7 @@ matplotlib figure and leave saving it to the caller.
 import functools
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
@@ -403,7 +403,13 @@ def draw_latents(z: Array, labels: np.ndarray | None, title: str) -> "Figure":
   """Two-dimensional latents (n, 2) as points, coloured by label where there are any."""
   figure = _figure(4.5, 4.2)
   axes = figure.add_subplot()
-  z = np.asarray(z)
+  _scatter(axes, np.asarray(z), labels)
+  axes.set_title(title, fontsize=9)
+  return figure
+
+
+def _scatter(axes, z: np.ndarray, labels: np.ndarray | None) -> None:
+  """Points (n, 2) in a plane, coloured by label where there are any."""
   dots = dict(s=np.clip(8000 / len(z), 2, 16), alpha=0.7, linewidths=0)
   if labels is None:
     axes.scatter(z[:, 0], z[:, 1], **dots)
@@ -420,7 +426,44 @@ def draw_latents(z: Array, labels: np.ndarray | None, title: str) -> "Figure":
   axes.set_aspect("equal", adjustable="datalim")
   axes.set_xlabel("$z_1$")
   axes.set_ylabel("$z_2$")
-  axes.set_title(title, fontsize=9)
+
+
+class Panel(NamedTuple):
+  """A picture made by `tile`, with a title above and names of its rows beside it."""
+
+  title: str
+  picture: np.ndarray
+  row_labels: Sequence[str]
+
+
+@styled
+def draw_uses(
+  panels: Sequence[Panel], z: Array, labels: np.ndarray, latents_title: str
+) -> "Figure":
+  """Panels of images two in a row, and in the last place two-dimensional latents by label.
+
+  Args:
+    panels: of the same size.
+    z: shape (n, 2).
+    labels: of each, shape (n,).
+    latents_title: above the latents.
+  """
+  num_lines = -(-(len(panels) + 1) // 2)
+  height, width, _ = panels[0].picture.shape
+  figure = _figure(7.0, (3.1 * height / width + 0.3) * num_lines)
+  axes = figure.subplots(num_lines, 2).flat
+  for axis, (title, picture, row_labels) in zip(axes, panels):
+    _show(axis, title, picture)
+    axis.set_axis_on()
+    middles = (np.arange(len(row_labels)) + 0.5) * len(picture) / len(row_labels) - 0.5
+    axis.set_yticks(middles, row_labels)
+    axis.set_xticks([])
+    axis.grid(False)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+  axis = axes[len(panels)]
+  _scatter(axis, np.asarray(z), labels)
+  axis.set_title(latents_title)
   return figure
 
 

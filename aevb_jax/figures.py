@@ -249,6 +249,8 @@ def draw_lower_bounds(rows: Sequence[dict], limits: Mapping[str, tuple[float, fl
     rows: with dataset, latent_dim, algorithm, seed, examples_seen, train_bound and test_bound.
     limits: of the bound, by the name of a data set without its split.
   """
+  from matplotlib.ticker import LogLocator
+
   panels = list(dict.fromkeys((row["dataset"], row["latent_dim"]) for row in rows))
   datasets = list(dict.fromkeys(dataset for dataset, _ in panels))
   lines = [[panel for panel in panels if panel[0] == dataset] for dataset in datasets]
@@ -267,7 +269,7 @@ def draw_lower_bounds(rows: Sequence[dict], limits: Mapping[str, tuple[float, fl
       axis.set_title(f"{name_of(dataset)}, $N_z = {latent_dim}$")
       axis.set_xscale("log")
       axis.set_xlim(*_decades(rows))
-      axis.xaxis.set_tick_params(labelbottom=True)
+      axis.xaxis.set_major_locator(LogLocator(numticks=10))  # every decade, however narrow
       if kind in limits:
         axis.set_ylim(*limits[kind])
       axis.label_outer(remove_inner_ticks=False)
@@ -278,7 +280,10 @@ def draw_lower_bounds(rows: Sequence[dict], limits: Mapping[str, tuple[float, fl
   room = axes[shortest, -1]
   room.set_visible(True)
   room.set_axis_off()
-  room.legend(*axes[0, 0].get_legend_handles_labels(), loc="center left")
+  handles = {}
+  for axis in axes.flat:
+    handles |= dict(zip(*reversed(axis.get_legend_handles_labels())))
+  room.legend(handles.values(), handles.keys(), loc="center left")
   return figure
 
 

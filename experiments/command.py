@@ -1,10 +1,12 @@
 """A main with absl flags, whose user's mistakes end in one line."""
 
+import contextlib
 import logging
 import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
@@ -21,6 +23,7 @@ MAY_BE_EMPTY = ("array_cache_dir", "compilation_cache_dir", "contact_sheet")
 # Controls, line ends and bytes that are not UTF-8: flags.txt and an error are lines of text.
 NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 NO_BOOLEAN = re.compile(r"\('Non-boolean argument.*\)")  # as absl says it
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # as a shell reports it
 OUT_OF_MEMORY = re.compile("out of memory[^\n.]*", re.IGNORECASE)
 
 
@@ -58,7 +61,10 @@ def run(main: Callable[[], None]) -> None:
       fail(f"unexpected argument {argv[1]!r}; flags are written --name=value", 2)
     show_log()
     sys.stdout.reconfigure(line_buffering=True)  # whatever becomes of the process
-    sys.exit(status_of(main))
+    status = status_of(main)
+    if status in INTERRUPTED:
+      leave(status)
+    sys.exit(status)
 
   app.run(checked, flags_parser=parse)
 
@@ -94,13 +100,19 @@ class Terminated(BaseException):
   """SIGTERM, where nothing else hears of it."""
 
 
+def raise_asked(number: int, frame: FrameType | None) -> None:
+  """What a signal does; not where the garbage collector calls JAX, as nobody would hear of it."""
+  if frame and frame.f_code.co_name == "_xla_gc_callback":
+    threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+    return
+  raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
 def status_of(main: Callable[[], None]) -> int:
   """Runs `main` and says in a line what the user got wrong; the status to exit with."""
-
-  def terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
-
-  signal.signal(signal.SIGTERM, terminate)
+  for number in (signal.SIGINT, signal.SIGTERM):
+    if signal.getsignal(number) != signal.SIG_IGN:
+      signal.signal(number, raise_asked)
   try:
     try:
       main()
@@ -119,6 +131,14 @@ def status_of(main: Callable[[], None]) -> int:
   except SystemExit as stop:
     return stop.code or 0
   return 0
+
+
+def leave(status: int) -> NoReturn:
+  """Ends the process as it is, since what devices still compute can crash an ending interpreter."""
+  for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(OSError):
+      stream.flush()
+  os._exit(status)
 
 
 def show_log() -> None:

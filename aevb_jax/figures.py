@@ -482,45 +482,66 @@ def draw_gradient_noise(rows: Sequence[dict], title: str) -> "Figure":
       every `at` are a row of panels each.
     title: above the panels.
   """
-  from matplotlib.ticker import NullFormatter
-
-  stages = sorted({row["at"] for row in rows})
   numbers = sorted({row["num_samples"] for row in rows})
   estimators = list(dict.fromkeys(row["estimator"] for row in rows))
+  stages = sorted({row["at"] for row in rows})
   panels = [(at, block) for at in stages for block in ("theta", "phi")]
-  names = {"variance": "variance", "snr": "SNR", "variance_x_milliseconds": "variance × ms"}
+  names = {
+    "variance": "variance",
+    "snr": "signal-to-noise ratio",
+    "variance_x_milliseconds": "variance × ms",
+  }
   symbols = {"theta": "θ", "phi": "φ"}
-  figure = _figure(9.5, 0.8 + 2.1 * len(panels))
+  figure = _figure(6.5, 1.0 + 1.35 * len(panels))
   axes = figure.subplots(len(panels), len(names), sharex=True, squeeze=False)
   for (at, block), line in zip(panels, axes):
-    for axis, (name, label) in zip(line, names.items()):
+    of_panel = [row for row in rows if (row["at"], row["block"]) == (at, block)]
+    for axis, name in zip(line, names):
       for i, estimator in enumerate(estimators):
-        chosen = [
-          row
-          for row in rows
-          if (row["at"], row["block"], row["estimator"]) == (at, block, estimator) and row[name] > 0
-        ]
-        samples = np.array([row["num_samples"] for row in chosen])
-        value = np.array([row[name] for row in chosen])
-        low = np.array([row.get(f"{name}_low", row[name]) for row in chosen])
-        high = np.array([row.get(f"{name}_high", row[name]) for row in chosen])
-        error = np.abs([value - np.maximum(low, value * 1e-2), high - value])
-        color, marker = f"C{i % 10}", "osD^vP*X"[i % 8]
-        style = dict(color=color, marker=marker, markersize=4, linewidth=1, capsize=2)
-        axis.errorbar(samples, value, error, label=estimator, **style)
-      axis.set_xscale("log")
-      axis.set_yscale("log")
-      axis.set_xticks(numbers, numbers)
-      axis.xaxis.set_minor_formatter(NullFormatter())
-      axis.set_ylabel(f"{symbols[block]}: {label}, {at:,} samples seen", fontsize=7)
-      axis.tick_params(which="both", labelsize=6)
-      axis.grid(alpha=0.3)
+        chosen = [row for row in of_panel if row["estimator"] == estimator and row[name] > 0]
+        _draw_with_intervals(axis, chosen, name, estimator, i)
+      _log_axes(axis, numbers, [row[name] for row in of_panel if row[name] > 0])
+    line[0].set_ylabel(f"{symbols[block]}\n{at:,} seen")
+  for axis, label in zip(axes[0], names.values()):
+    axis.set_title(label)
   for axis in axes[-1]:
-    axis.set_xlabel("samples per data point", fontsize=8)
+    axis.set_xlabel("samples per data point")
   handles, labels = axes[0, 0].get_legend_handles_labels()
-  figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7, frameon=False)
-  figure.suptitle(title, fontsize=9)
+  columns = 2 if max(map(len, estimators)) > 24 else 4
+  figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+  figure.suptitle(title)
   return figure
+
+
+def _draw_with_intervals(axis, rows: Sequence[dict], name: str, label: str, number: int) -> None:
+  """A column against the number of samples, with its intervals where it has any."""
+  value = np.array([row[name] for row in rows])
+  low = np.array([row.get(f"{name}_low", row[name]) for row in rows])
+  high = np.array([row.get(f"{name}_high", row[name]) for row in rows])
+  samples = [row["num_samples"] for row in rows]
+  color, marker = f"C{number % 10}", "osD^vP*X"[number % 8]
+  style = dict(color=color, marker=marker, markersize=3.5, linewidth=1, capsize=2)
+  axis.errorbar(samples, value, np.abs([value - low, high - value]), label=label, **style)
+
+
+def _log_axes(axis, numbers: Sequence[int], values: Sequence[float]) -> None:
+  """Two log axes: ticks at the numbers of samples, and of the values at least two with labels.
+
+  Intervals that reach below what is shown of the values are cut off.
+  """
+  from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
+  axis.set_xscale("log")
+  axis.set_yscale("log")
+  axis.set_xticks(numbers, numbers)
+  axis.xaxis.set_minor_locator(NullLocator())
+  low, high = min(values, default=1.0), max(values, default=1.0)
+  axis.set_ylim(low / 2, high * 2)
+  axis.yaxis.set_minor_formatter(NullFormatter())
+  if high < 25 * low:
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+  axis.grid(alpha=0.3)
 
 
 @styled
@@ -568,7 +589,7 @@ def draw_linear_gaussian(rows: Sequence[dict], maximum: float, title: str) -> "F
     maximum: the log-likelihood of the training set at PCA's solution, in nats per data point.
     title: above the panels.
   """
-  figure = _figure(8.0, 3.4)
+  figure = _figure(6.5, 2.8)
   left, right = figure.subplots(1, 2)
   column = lambda name: np.array([row[name] for row in rows])
   examples = column("examples_seen")
@@ -576,19 +597,18 @@ def draw_linear_gaussian(rows: Sequence[dict], maximum: float, title: str) -> "F
   def draw(axis, y: np.ndarray, color: str, label: str) -> None:
     # What rounding took across the optimum has no place on a log axis.
     y = np.where(y > 0, y, np.nan)
-    axis.loglog(examples, y, "-", color=color, marker=".", markersize=4, label=label)
+    axis.loglog(examples, y, "-", color=color, marker=".", markersize=3, label=label)
 
   draw(left, maximum - column("train_bound"), "C0", "exact variational bound")
   draw(left, maximum - column("train_log_likelihood"), "C1", "exact log p(x)")
-  left.set_ylabel("nats below PCA's maximum likelihood", fontsize=9)
+  left.set_ylabel("nats below PCA's maximum")
   draw(right, column("max_angle"), "C2", "largest")
   draw(right, column("mean_angle"), "C3", "mean")
-  right.set_ylabel("angle to PCA's subspace (degrees)", fontsize=9)
+  right.set_ylabel("angle to PCA's subspace (degrees)")
   for axis in (left, right):
-    axis.set_xlabel("training samples evaluated", fontsize=9)
-    axis.tick_params(labelsize=8)
+    axis.set_xlabel("training samples evaluated")
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False, fontsize=8, loc="lower left")
+    axis.legend(frameon=False, loc="lower left")
     axis.yaxis.set_major_formatter("{x:g}")
-  figure.suptitle(title, fontsize=9)
+  figure.suptitle(title)
   return figure

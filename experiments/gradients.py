@@ -8,7 +8,8 @@ The other flags are those of experiments.train and say which model is trained, b
 which --estimator and on what; the gradients of --estimators are measured on the first
 --num_points test images, at initialization (--at=0) or after so many training samples.
 Writes gradients.csv, with a row for each estimator, number of samples and block of
-parameters, and gradients.png into --workdir.
+parameters, gradients.png and summary.json into --workdir. Interrupted, the same command
+goes on with the first of --at that is not measured yet.
 
 variance is the sum over the block's coordinates of the variance of the gradient of the
 mean over the points (the block value is the estimate itself); snr is ‖E g‖ over its root;
@@ -17,6 +18,7 @@ one gradient. All but the last come with 95 % intervals.
 """
 
 import math
+import pathlib
 import statistics
 import sys
 import time
@@ -46,14 +48,49 @@ from aevb_jax.gradient_noise import (
 from aevb_jax.minibatches import read_rows
 from aevb_jax.score_function import Baseline, no_baseline, with_baseline
 from aevb_jax.train import evaluate, fit
-from aevb_jax.types import Array, Estimator, Key, Model, Params, TrainState
-from experiments import command, data_options, estimator_options, model_options, options, rundir
+from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params
+from experiments import (
+  budgets,
+  command,
+  data_options,
+  estimator_options,
+  model_options,
+  options,
+  resuming,
+  rundir,
+)
 from experiments.command import MAX_COUNT, UsageError
 from experiments.data_options import Pixels
 from experiments.estimator_options import parse_estimator, try_on_shapes
+from experiments.resuming import Progress
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(options)
+flags.adopt_module_key_flags(resuming)
+
+SECTION_2_2 = dict(
+  dataset="mnist",
+  latent_dim=20,
+  estimators=[
+    "elbo_a",
+    "elbo_b",
+    "sticking_the_landing",
+    "score_function",
+    "score_function:baseline=moving_average",
+    "score_function:baseline=learned",
+    "score_function:baseline=leave_one_out",
+    "score_function_optimal_scale",
+  ],
+  samples=["2", "10"],
+)
+BUDGETS = {
+  "smoke": dict(
+    dataset="mnist", hidden_dim=["20"], at=["0", "1000"], num_repeats=50, num_batches=5
+  ),
+  "cpu": SECTION_2_2 | dict(at=["0", "1000000"], num_repeats=500),
+  "paper": SECTION_2_2 | dict(at=["0", "100000", "1000000", "10000000"], num_repeats=2000),
+}
+budgets.define(BUDGETS, default=None)
 
 flags.DEFINE_list(
   "estimators",
@@ -80,6 +117,7 @@ flags.DEFINE_string(
 )
 
 BASELINE_STEPS = 2000  # on the training set, for a ψ at fixed θ and φ
+CHUNK_STEPS = 250  # training steps between two looks from the host
 
 # What each is unbiased for, by the first name of its own that the model allows.
 OF_THE_ELBO = ("exact", "elbo_b", "score_function:baseline=leave_one_out")
@@ -114,15 +152,32 @@ class Batches(NamedTuple):
   seconds: list[float]
 
 
+class Instrument(NamedTuple):
+  """What measures the gradients of a model."""
+
+  model: Model
+  chosen: list[Measured]
+  measured: dict[tuple[str, int], Measured]  # the chosen and their references
+  minibatch: Array  # the data points, shape (M, D)
+  pixels: Pixels  # on which baselines are fitted
+  programs: dict[tuple[str, int], Callable]  # (key, params, minibatch) -> GradientBatch
+
+
+class Keys(NamedTuple):
+  """What a run draws from."""
+
+  init: Key
+  fit: Key
+  noise: Key
+  baseline: Key
+
+
 def main() -> None:
+  started = time.perf_counter()
   commit = rundir.git_commit()
+  budgets.settle(BUDGETS)
   options.settle()
-  stages = whole_numbers("at", 0)
-  sample_numbers = whole_numbers("samples", 1)
-  if not FLAGS.estimators:
-    raise UsageError("estimators", "takes at least one")
-  if FLAGS.num_repeats < 2 * FLAGS.num_batches:
-    raise UsageError("num_repeats", f"takes at least two for each of {FLAGS.num_batches} batches")
+  stages, sample_numbers = check_flags()
   images = options.load_images()
   data_dim = images.train.shape[1]
   model = model_options.make_model(images)
@@ -136,53 +191,127 @@ def main() -> None:
   pixels = data_options.make_pixels(images)
   if pixels.streamed:
     raise UsageError("max_resident_mb", f"must hold the training images of {FLAGS.dataset}")
-  if FLAGS.workdir is None:
-    FLAGS.workdir = f"runs/gradients-{data_options.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
-  workdir = rundir.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
+  key_flags = FLAGS.get_key_flags_for_module(sys.modules[__name__])
+  workdir = resuming.open_workdir(key_flags, f"gradients-{data_options.file_name()}")
+  if not workdir:
+    return
 
-  init_key, fit_key, noise_key, baseline_key = jax.random.split(jax.random.key(FLAGS.seed), 4)
-  state = algorithm.init(init_key)
-  minibatch = test_points(pixels, state)
-  measured = with_references(chosen, data_dim)
-  programs = {
-    name: compile_batch(one, model, state.params, minibatch) for name, one in measured.items()
-  }
-  print(HEADER)
-  rows = []
-  for stage in stages:
-    steps = round(stage / FLAGS.batch_size) - int(state.step)
-    if steps > 0:
-      how = dict(preprocess=pixels.preprocess, static_key=pixels.static_key)
-      batch_size = FLAGS.batch_size
-      state, metrics = fit(
-        algorithm, state, fit_key, pixels.train, batch_size=batch_size, num_steps=steps, **how
-      )
+  keys = Keys(*jax.random.split(jax.random.key(FLAGS.seed), 4))
+  with resuming.going_on(workdir, algorithm, keys.init, started) as (progress, look):
+    instrument = make_instrument(model, chosen, pixels, progress.saved.params)
+    print(HEADER)
+    progress = measure_stages(workdir, progress, look, stages, algorithm, instrument, keys)
+    about = dict(**data_options.describe(images), git_commit=commit)
+    finish(workdir, progress, len(instrument.minibatch), about)
+
+
+def check_flags() -> tuple[list[int], list[int]]:
+  """The steps of --at and the numbers of --samples, in increasing order.
+
+  Raises:
+    UsageError: for what cannot be measured.
+  """
+  stages = sorted({round(at / FLAGS.batch_size) for at in whole_numbers("at", 0)})
+  sample_numbers = whole_numbers("samples", 1)
+  if not FLAGS.estimators:
+    raise UsageError("estimators", "takes at least one")
+  if FLAGS.num_repeats < 2 * FLAGS.num_batches:
+    raise UsageError("num_repeats", f"takes at least two for each of {FLAGS.num_batches} batches")
+  return stages, sample_numbers
+
+
+def make_instrument(
+  model: Model, chosen: list[Measured], pixels: Pixels, params: Params
+) -> Instrument:
+  """`params` are of the model, at any step."""
+  minibatch = test_points(pixels)
+  measured = with_references(chosen, minibatch.shape[1])
+  programs = {name: compile_batch(one, model, params, minibatch) for name, one in measured.items()}
+  return Instrument(model, chosen, measured, minibatch, pixels, programs)
+
+
+def measure_stages(
+  workdir: pathlib.Path,
+  progress: Progress,
+  look: Callable[..., Progress],
+  stages: list[int],
+  algorithm: Algorithm,
+  instrument: Instrument,
+  keys: Keys,
+) -> Progress:
+  """Trains to every stage that has no rows yet and measures there; `look` is called on the way.
+
+  Raises:
+    FloatingPointError: when the bound is no longer a finite number.
+  """
+  whole = {row["at"] for row in progress.rows}
+  batches = dict(total=len(stages) * FLAGS.num_batches, initial=len(whole) * FLAGS.num_batches)
+  with tqdm(**batches, desc="measuring", unit=" batches", disable=None) as bar:
+
+    def drawn() -> None:
+      bar.update()
+      look(progress)
+
+    for stage in stages:
+      at = stage * FLAGS.batch_size
+      if at in whole:
+        continue
+      progress = train(progress, look, stage, algorithm, instrument.pixels, keys.fit)
+      rows = [{"at": at} | row for row in measure(instrument, progress.saved.params, keys, drawn)]
+      for row in rows:
+        if row["block"] in ("theta", "phi", "value"):
+          tqdm.write(describe(row))
+      progress = progress._replace(rows=progress.rows + rows)
+      rundir.write_csv(workdir / "gradients.csv", COLUMNS, progress.rows)
+      progress = look(progress, save=True)
+  return progress
+
+
+def train(
+  progress: Progress,
+  look: Callable[..., Progress],
+  num_steps: int,
+  algorithm: Algorithm,
+  pixels: Pixels,
+  key: Key,
+) -> Progress:
+  """Trains from where it is to `num_steps`.
+
+  Raises:
+    FloatingPointError: when the bound is no longer a finite number.
+  """
+  how = dict(preprocess=pixels.preprocess, static_key=pixels.static_key)
+  how |= dict(batch_size=FLAGS.batch_size)
+  step = int(progress.saved.step)
+  samples = dict(total=num_steps * FLAGS.batch_size, initial=step * FLAGS.batch_size)
+  shown = dict(desc="training", unit=" samples", unit_scale=True, leave=False, disable=None)
+  with tqdm(**samples, **shown) as bar:
+    while step < num_steps:
+      length = min(CHUNK_STEPS, num_steps - step)
+      state, metrics = fit(algorithm, progress.saved, key, pixels.train, num_steps=length, **how)
+      step += length
       if not math.isfinite(bound := float(metrics["bound"][-1])):
-        what = f"the bound became {bound} by step {state.step}"
-        command.fail(f"{what}; a smaller --step_size may help", 1)
-    params = state.params
-    stage_rows = measure(
-      noise_key, baseline_key, chosen, measured, programs, model, params, minibatch, pixels
-    )
-    for row in stage_rows:
-      row |= {"at": int(state.step) * FLAGS.batch_size}
-      if row["block"] in ("theta", "phi", "value"):
-        print(describe(row), flush=True)
-    rows += stage_rows
-    rundir.write_csv(workdir / "gradients.csv", COLUMNS, rows)
-  title = f"{FLAGS.dataset}, {FLAGS.latent_dim} latents: gradient of the mean over {len(minibatch)}"
-  rundir.write_figure(
-    workdir, "gradients", figures.draw_gradient_noise(rows, f"{title} test points")
-  )
+        raise FloatingPointError(f"the bound became {bound} by step {step}")
+      bar.update(length * FLAGS.batch_size)
+      progress = look(progress._replace(saved=state), save=step == num_steps)
+  return progress
+
+
+def finish(workdir: pathlib.Path, progress: Progress, num_points: int, about: dict) -> None:
+  """Draws what was measured and writes the summary."""
+  started = time.perf_counter()
+  title = f"{FLAGS.dataset}, {FLAGS.latent_dim} latents: gradient of the mean over {num_points}"
+  figure = figures.draw_gradient_noise(progress.rows, f"{title} test points")
+  rundir.write_figure(workdir, "gradients", figure)
   summary = dict(
-    **data_options.describe(images),
-    num_points=len(minibatch),
+    **about,
+    num_points=num_points,
     num_repeats=FLAGS.num_repeats,
     num_batches=FLAGS.num_batches,
     seed=FLAGS.seed,
+    wall_seconds=progress.seconds + time.perf_counter() - started,
     device=jax.devices()[0].device_kind,
     jax_version=jax.__version__,
-    git_commit=commit,
   )
   rundir.write_summary(workdir / "summary.json", summary)
   print(f"written to {workdir.resolve()}: gradients.csv gradients.png")
@@ -227,11 +356,11 @@ def make_reference(name: str, data_dim: int, num_samples: int) -> tuple[Estimato
   return parse_estimator(name, data_dim, num_samples)
 
 
-def test_points(pixels: Pixels, state: TrainState) -> Array:
+def test_points(pixels: Pixels) -> Array:
   """The first --num_points test images as data points, shape (M, D)."""
   few = read_rows(pixels.test, np.arange(min(FLAGS.num_points, len(pixels.test))))
   how = dict(preprocess=pixels.preprocess, static_key=pixels.test_draw)
-  return evaluate(lambda key, params, x: x, jax.random.key(0), state.params, few, **how)
+  return evaluate(lambda key, params, x: x, jax.random.key(0), (), few, **how)
 
 
 def with_references(chosen: list[Measured], data_dim: int) -> dict[tuple[str, int], Measured]:
@@ -261,28 +390,25 @@ def compile_batch(one: Measured, model: Model, params: Params, minibatch: Array)
 
 
 def measure(
-  key: Key,
-  baseline_key: Key,
-  chosen: list[Measured],
-  measured: dict[tuple[str, int], Measured],
-  programs: dict[tuple[str, int], Callable],
-  model: Model,
-  params: Params,
-  minibatch: Array,
-  pixels: Pixels,
+  instrument: Instrument, params: Params, keys: Keys, drawn: Callable[[], None]
 ) -> list[dict]:
-  """Draws all batches of all estimators in turn, so that a noisy machine slows them alike."""
+  """Draws all batches of all estimators in turn, so that a noisy machine slows them alike.
+
+  `drawn` is called after each.
+  """
+  model, chosen, measured, minibatch, pixels, programs = instrument
   fitted = {
-    name: fit_baseline(baseline_key, one, model, params, pixels) for name, one in measured.items()
+    name: fit_baseline(keys.baseline, one, model, params, pixels) for name, one in measured.items()
   }
   batches = {name: Batches([], []) for name in measured}
-  for b in tqdm(range(FLAGS.num_batches), unit=" batches", disable=None, leave=False):
+  for b in range(FLAGS.num_batches):
     for name, one in measured.items():
       start = time.perf_counter()
-      batch = programs[name](jax.random.fold_in(key, b), fitted[name], minibatch)
+      batch = programs[name](jax.random.fold_in(keys.noise, b), fitted[name], minibatch)
       batch = jax.tree.map(np.asarray, batch)
       batches[name].seconds.append((time.perf_counter() - start) / repeats_of(one))
       batches[name].drawn.append(batch)
+    drawn()
   return [
     row
     for one in chosen

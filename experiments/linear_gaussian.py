@@ -1,6 +1,7 @@
 """A linear VAE, trained by AEVB, arrives at PCA: its subspace, its likelihood, its noise.
 
   python -m experiments.linear_gaussian --workdir=runs/linear_gaussian
+  python -m experiments.linear_gaussian --budget=paper --workdir=runs/linear_gaussian_mnist
 
 Section 4 of the paper: PCA is the limit of a linear-Gaussian model as its noise vanishes. With
 p(x|z) = N(zW + b, σ²I), probabilistic PCA, the maximum of the likelihood is known in closed form
@@ -10,7 +11,8 @@ exact at every evaluation, and nothing but the training is sampled. x are the re
 of which constant ones do no harm.
 
 Writes metrics.csv, linear_gaussian.png and summary.json into --workdir. Angles, in degrees, are
-the principal ones between the rows of W and PCA's subspace.
+the principal ones between the rows of W and PCA's subspace. Interrupted, the same command goes on
+from its last checkpoint.
 
 The command above took 20 to 35 seconds on two CPU cores shared with other work, and printed, in
 nats per image of the digits (standard errors over the 360 test images; that of the difference
@@ -26,8 +28,8 @@ On MNIST, with --dataset=mnist --latent_dim=20 and 45 seconds, the bound ended 0
 PCA's 299.88 and the subspace at most 0.29° from PCA's. Each is a single run.
 """
 
-import itertools
 import math
+import pathlib
 import sys
 import time
 from collections.abc import Callable
@@ -36,6 +38,7 @@ import jax
 import numpy as np
 import optax
 from absl import flags
+from tqdm import tqdm
 
 from aevb_jax import figures
 from aevb_jax.aevb import aevb
@@ -50,12 +53,21 @@ from aevb_jax.linear_gaussian import (
 )
 from aevb_jax.train import evaluate, evaluate_in_blocks, fit, mean_and_standard_error
 from aevb_jax.types import Algorithm, Array, Key, Params
-from experiments import command, data_options, rundir
+from experiments import budgets, command, data_options, resuming, rundir
 from experiments.command import MAX_COUNT, UsageError
 from experiments.data_options import Pixels
+from experiments.resuming import Progress
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(data_options)
+flags.adopt_module_key_flags(resuming)
+
+BUDGETS = {
+  "smoke": dict(dataset="mnist", latent_dim=2, num_examples=20_000),
+  "cpu": {},
+  "paper": dict(dataset="mnist", latent_dim=20, num_examples=10_000_000),
+}
+budgets.define(BUDGETS, default=None)
 
 ESTIMATORS = {f.__name__: f for f in (elbo_a, elbo_b, sticking_the_landing)}
 STEP_SIZE_DECAY = 1e-3  # over the run: without it the minibatches' noise keeps θ off the optimum
@@ -99,8 +111,9 @@ def _check_step_size(value: float) -> bool:
 
 
 def main() -> None:
-  start = time.perf_counter()
+  started = time.perf_counter()
   commit = rundir.git_commit()
+  budgets.settle(BUDGETS)
   settle()
   images = data_options.load_images()
   num_data, data_dim = images.train.shape
@@ -112,10 +125,10 @@ def main() -> None:
   if pixels.streamed:
     raise UsageError("max_resident_mb", f"must hold the training images of {FLAGS.dataset}")
   pca = find_pca(pixels)
-  if FLAGS.workdir is None:
-    name = f"linear_gaussian-{data_options.file_name()}"
-    FLAGS.workdir = f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-  workdir = rundir.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
+  key_flags = FLAGS.get_key_flags_for_module(sys.modules[__name__])
+  name = f"linear_gaussian-{data_options.file_name()}"
+  if not (workdir := resuming.open_workdir(key_flags, name)):
+    return
 
   num_steps = math.ceil(FLAGS.num_examples / FLAGS.batch_size)
   algorithm = aevb(
@@ -124,24 +137,23 @@ def main() -> None:
     optax.adam(optax.exponential_decay(FLAGS.step_size, num_steps, STEP_SIZE_DECAY)),
     num_data=num_data,
   )
-  rows = []
+  init_key, fit_key = jax.random.split(jax.random.key(FLAGS.seed))
+  with resuming.going_on(workdir, algorithm, init_key, started) as (progress, look):
+    progress = train(workdir, progress, look, algorithm, fit_key, pixels, pca, num_steps)
+    about = dict(**data_options.describe(images), git_commit=commit)
+    finish(workdir, progress, pixels, pca, about)
 
-  def report(row: dict) -> None:
-    rows.append(row)
-    rundir.write_csv(workdir / "metrics.csv", COLUMNS, rows)
-    print(describe(row), flush=True)
 
-  try:
-    params = learn(jax.random.key(FLAGS.seed), algorithm, pixels, pca, num_steps, report)
-  except FloatingPointError as stop:
-    command.fail(f"{stop}; the evaluations are in {workdir / 'metrics.csv'}", 1)
-  optimum, trained = evaluate_params(pca, pixels), evaluate_params(params, pixels)
+def finish(
+  workdir: pathlib.Path, progress: Progress, pixels: Pixels, pca: Params, about: dict
+) -> None:
+  """Holds what was learned against PCA, draws the way to it and writes the summary."""
+  started, rows = time.perf_counter(), progress.rows
+  optimum, trained = evaluate_params(pca, pixels), evaluate_params(progress.saved.params, pixels)
   title = f"{FLAGS.dataset}: a linear-Gaussian VAE of {FLAGS.latent_dim} latents"
-  rundir.write_figure(
-    workdir,
-    "linear_gaussian",
-    figures.draw_linear_gaussian(rows, float(optimum["train_log_likelihood"].mean()), title),
-  )
+  maximum = float(optimum["train_log_likelihood"].mean())
+  figure = figures.draw_linear_gaussian(rows, maximum, title)
+  rundir.write_figure(workdir, "linear_gaussian", figure)
   results = {
     "pca": means(optimum),
     "trained": means(trained),
@@ -154,11 +166,10 @@ def main() -> None:
     latent_dim=FLAGS.latent_dim,
     estimator=FLAGS.estimator,
     examples_seen=rows[-1]["examples_seen"],
-    **data_options.describe(images),
-    wall_seconds=time.perf_counter() - start,
+    **about,
+    wall_seconds=progress.seconds + time.perf_counter() - started,
     device=jax.devices()[0].device_kind,
     jax_version=jax.__version__,
-    git_commit=commit,
     seed=FLAGS.seed,
   )
   rundir.write_summary(workdir / "summary.json", summary)
@@ -197,39 +208,55 @@ def find_pca(pixels: Pixels) -> Params:
   return Params(theta, optimal_phi(theta))
 
 
-def learn(
-  key: Key,
+def train(
+  workdir: pathlib.Path,
+  progress: Progress,
+  look: Callable[..., Progress],
   algorithm: Algorithm,
+  key: Key,
   pixels: Pixels,
   pca: Params,
   num_steps: int,
-  report: Callable[[dict], None],
-) -> Params:
-  """Trains for `num_steps`, with about NUM_EVALUATIONS evaluations on the way.
+) -> Progress:
+  """Trains to `num_steps`, with about NUM_EVALUATIONS evaluations; `look` is called on the way.
 
   Raises:
     FloatingPointError: when the bound is no longer a finite number.
   """
-  init_key, fit_key = jax.random.split(key)
-  state = algorithm.init(init_key)
+  step, due = int(progress.saved.step), evaluation_steps(num_steps)
   how = dict(batch_size=FLAGS.batch_size, preprocess=pixels.preprocess)
-  for before, step in itertools.pairwise(evaluation_steps(num_steps)):
-    for length in chunk_lengths(step - before):
-      state, _ = fit(algorithm, state, fit_key, pixels.train, num_steps=length, **how)
-    seen = dict(step=step, examples_seen=step * FLAGS.batch_size)
-    report(seen | measure(state.params, pixels, pca))
-  return state.params
+  samples = dict(total=num_steps * FLAGS.batch_size, initial=step * FLAGS.batch_size)
+  with tqdm(**samples, unit=" samples", unit_scale=True, disable=None) as bar:
+    for end in (end for end in chunk_ends(num_steps) if end > step):
+      state, _ = fit(algorithm, progress.saved, key, pixels.train, num_steps=end - step, **how)
+      bar.update((end - step) * FLAGS.batch_size)
+      step = end
+      progress = progress._replace(saved=state)
+      if step in due:
+        seen = dict(step=step, examples_seen=step * FLAGS.batch_size)
+        row = seen | measure(state.params, pixels, pca)
+        progress = progress._replace(rows=[*progress.rows, row])
+        rundir.write_csv(workdir / "metrics.csv", COLUMNS, progress.rows)
+        tqdm.write(describe(row))
+      progress = look(progress, save=step == num_steps)
+  return progress
 
 
 def evaluation_steps(num_steps: int) -> list[int]:
-  """0, and the steps to evaluate at: 1, ..., num_steps, evenly on a log axis where they can be."""
-  return [0, *np.unique(np.geomspace(1, num_steps, NUM_EVALUATIONS).round().astype(int)).tolist()]
+  """The steps to evaluate at: 1, ..., num_steps, evenly on a log axis where they can be."""
+  return np.unique(np.geomspace(1, num_steps, NUM_EVALUATIONS).round().astype(int)).tolist()
 
 
-def chunk_lengths(num_steps: int) -> list[int]:
-  """Powers of ten that add up: each is a program of its own, and these are few."""
-  digits = enumerate(reversed(str(num_steps)))
-  return [10**power for power, digit in digits for _ in range(int(digit))]
+def chunk_ends(num_steps: int) -> list[int]:
+  """The steps after which the host looks: those to evaluate at, and some between them.
+
+  They are powers of ten apart, of at most 1000 steps: each such length is a program of its own.
+  """
+  ends = [0]
+  for step in evaluation_steps(num_steps):
+    while (rest := step - ends[-1]) > 0:
+      ends.append(ends[-1] + 10 ** min(3, len(str(rest)) - 1))
+  return ends[1:]
 
 
 def exact_numbers(key: Key, params: Params, x: Array) -> dict[str, Array]:

@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding
 from aevb_jax.sharding import Shardings, constrain
 from aevb_jax.sweep import init_sweep
 from aevb_jax.types import Array, Key, PyTree
-from experiments import devices, saving, sweeps
+from experiments import devices, resuming, saving, sweeps
 from experiments.learners import Learning
 from experiments.saving import Saved
 from experiments.sweeps import Member
@@ -95,7 +95,7 @@ def begin(runs: list[Run], learning: Learning, checkpoints: pathlib.Path) -> Tra
   """The runs at their newest checkpoint, or before their first step.
 
   Raises:
-    CheckpointError: if there is a checkpoint and it is not of these runs.
+    UsageError: if there is a checkpoint and it is not of these runs.
   """
   select_step = math.ceil(FLAGS.select_step_size / FLAGS.batch_size)
 
@@ -119,9 +119,7 @@ def begin(runs: list[Run], learning: Learning, checkpoints: pathlib.Path) -> Tra
     shapes = jax.eval_shape(init, *numbers(going_on))
     return Training(everyone, going_on, step, shapes, sums, record["seconds"], shardings)
 
-  if found := saving.newest(checkpoints, at):
-    examples = found.step * FLAGS.batch_size
-    print(f"going on after {examples:,} training samples, where an earlier run was")
+  if found := resuming.newest(checkpoints, at):
     return found
   training = at(0, dict(runs={}, sums={}, seconds=0.0))
   saved = jax.jit(init, out_shardings=training.placement)(*numbers(runs))

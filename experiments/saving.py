@@ -1,23 +1,17 @@
-"""What a run leaves to go on from: its checkpoints, and how they are read again.
+"""What a run leaves to go on from: its checkpoints.
 
 A checkpoint has the arrays (the state of training, and the parameters of the best validation
 bound so far) and a record: every row of metrics.csv, what is summed up for the next one, the
 flags. The position in the data is the step: a minibatch is a function of it and the key.
 """
 
-import pathlib
-import sys
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import flags
 
-from aevb_jax import checkpoint
 from aevb_jax.types import Array, Params, PyTree
-from experiments import cluster
 from experiments.learners import Learning
 
 FLAGS = flags.FLAGS
@@ -72,47 +66,3 @@ def record(training) -> dict:
     sums={name: values.tolist() for name, values in training.sums.items()},
     runs={run.name: dict(rows=run.rows, faults=run.faults) for run in training.everyone},
   )
-
-
-def newest(directory: pathlib.Path, at: Callable[[int, dict], Any]) -> Any | None:
-  """What the last checkpoint goes on from; one that is damaged is named and set aside.
-
-  Args:
-    directory: of the checkpoints.
-    at: (step, record) -> a `Training` whose `saved` has shapes for arrays.
-
-  Returns:
-    It, with arrays; None if there is no checkpoint.
-
-  Raises:
-    CheckpointError: if it is of something else.
-  """
-  while True:
-    step = int(cluster.of_first(np.asarray(max(checkpoint.steps(directory), default=-1))))
-    if step < 0:
-      return None
-    record, reason = _try(checkpoint.read_record, directory, step)
-    if not reason:
-      training = at(step, record)
-      shapes, placement = training.saved, training.placement
-      saved, reason = _try(checkpoint.restore, directory, step, shapes, placement)
-    if not reason:
-      return training._replace(saved=saved)
-    if cluster.is_first():
-      place = checkpoint.set_aside(directory, step)
-      print(
-        f"warning: the checkpoint of step {step} is damaged ({reason}); it is now {place}",
-        file=sys.stderr,
-      )
-    cluster.wait_for_all(f"damaged {step}")
-
-
-def _try(read: Callable, *arguments) -> tuple[Any, str | None]:
-  """What is read, or why some process could not read it; all of them say the same."""
-  found, reason = None, None
-  try:
-    found = read(*arguments)
-  except checkpoint.DamagedError as error:
-    reason = str(error)
-  (damaged,) = cluster.highest(reason is not None)
-  return found, (reason or "to another process") if damaged else None

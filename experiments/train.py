@@ -19,7 +19,6 @@ had not been interrupted, if it names its --workdir; experiments.inspect tells w
 
 import contextlib
 import functools
-import os
 import pathlib
 import sys
 import time
@@ -41,6 +40,7 @@ from experiments import (
   model_options,
   options,
   pictures,
+  resuming,
   rundir,
   runs,
   saving,
@@ -60,19 +60,10 @@ flags.adopt_module_key_flags(learners)
 flags.adopt_module_key_flags(devices)
 flags.adopt_module_key_flags(cluster)
 flags.adopt_module_key_flags(training)
+flags.adopt_module_key_flags(resuming)
 
 flags.DEFINE_string(
   "workdir", None, "Directory for what this run writes. Default: runs/DATASET-TIME."
-)
-flags.DEFINE_boolean(
-  "resume",
-  True,
-  "Goes on with the same run where --workdir holds it; --noresume sets that one aside.",
-)
-flags.DEFINE_boolean(
-  "overwrite",
-  False,
-  "Where --workdir holds a run with other flags, sets it aside as WORKDIR.1 and starts.",
 )
 flags.DEFINE_boolean(
   "keep_history",
@@ -104,13 +95,14 @@ def train_members(members: list[Member]) -> None:
   devices.check_streamed(pixels.streamed, len(members))
   workdir, finished = open_workdir()
   if finished:
-    print(f"finished before: {workdir / 'summary.json'} (--noresume trains anew)")
+    resuming.tell_finished(workdir)
     return
   print(
     f"{data_options.describe_pixels()}: {len(images.train)} training and {len(images.test)} test "
     f"images, on {devices.describe(shardings)}"
   )
-  with telling_what_is_safe(workdir):
+  skip = ", or --on_nonfinite=skip," * (FLAGS.on_nonfinite == "stop")
+  with resuming.telling_what_is_safe(workdir, f"a smaller --step_size{skip} may help"):
     training = train(workdir, members, learning, pixels, commit)
     for i, run in enumerate(training.runs):
       if run.faults["stopped"]:
@@ -165,11 +157,8 @@ def train(
   checkpoints = workdir / rundir.CHECKPOINTS
   about = dict(flags=rundir.flags_text(flags_of_run()), git_commit=commit)
   with contextlib.ExitStack() as stack:
-    try:
-      so_far = runs.begin([runs.new_run(workdir, member) for member in members],
-                          learning, checkpoints)  # fmt: skip
-    except checkpoint.CheckpointError as error:
-      raise UsageError("workdir", f"holds a run that cannot be gone on with: {error}") from error
+    new = [runs.new_run(workdir, member) for member in members]
+    so_far = runs.begin(new, learning, checkpoints)
     so_far = open_files(stack, so_far, learning.columns)
     asked_to_stop = stack.enter_context(stopping.heard())
     save_arrays = stack.enter_context(checkpoint.saver(checkpoints))
@@ -199,35 +188,6 @@ def kept_history(workdir: pathlib.Path) -> Iterator[Callable[[Training], None]]:
     return
   with checkpoint.saver(workdir / rundir.HISTORY, num_kept=None) as save_params:
     yield lambda now: save_params(now.step, now.saved.states.params)
-
-
-@contextlib.contextmanager
-def telling_what_is_safe(workdir: pathlib.Path) -> Iterator[None]:
-  """Ends the program with a line where training, or what follows it, does not come to its end."""
-
-  def safe() -> str:
-    steps = checkpoint.steps(workdir / rundir.CHECKPOINTS)
-    if not steps:
-      return f"nothing is saved in {workdir} yet"
-    saved = f"the state after {steps[-1] * FLAGS.batch_size:,} training samples is in {workdir}"
-    named = "" if FLAGS["workdir"].present else f" with --workdir={workdir}"
-    return f"{saved}/{rundir.CHECKPOINTS}/{steps[-1]}; the same command{named} goes on from there"
-
-  try:
-    yield
-  except Stopped as stop:
-    command.fail(f"stopped by {stop}; {safe()}", stop.status)
-  except KeyboardInterrupt:
-    command.fail(f"interrupted; {safe()}", 130)
-  except command.Terminated:
-    command.fail(f"terminated; {safe()}", 143)
-  except FloatingPointError as stop:
-    hint = "a smaller --step_size" + ", or --on_nonfinite=skip," * (FLAGS.on_nonfinite == "stop")
-    command.fail(f"{stop}; {safe()}; {hint} may help", 1)
-  except (OSError, checkpoint.SaveError) as error:
-    if cluster.is_lost(error):  # where all of them save
-      raise
-    command.fail(f"{rundir.describe_error(error)}; {safe()}", os.EX_IOERR)
 
 
 def open_files(stack: contextlib.ExitStack, so_far: Training, columns: tuple[str, ...]) -> Training:

@@ -15,6 +15,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def caches(tmp_path_factory):
+  """Compiled programs and decoded arrays, shared by all that is started, and not the user's own."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    yield
+
+
 @pytest.fixture(scope="session")
 def float_images_dir(tmp_path_factory):
   """A TFDS directory with the data set float_images: 4×4 pixels in [-1, 2]."""

@@ -3,8 +3,8 @@
   python -m tests.refusals MAIN
 
 A line of JSON goes out with the definitions of the flags; then for every line of JSON that
-comes in, with arguments and a directory to be in, a line with the status and the seconds goes
-out, and what the fork wrote is in the files stdout and stderr beside the directory.
+comes in, with what `become` takes, a line with the status goes out, and what the fork wrote is
+in the files OUTPUT.out and OUTPUT.err.
 """
 
 import importlib
@@ -13,8 +13,9 @@ import os
 import pathlib
 import signal
 import sys
-import time
 import traceback
+
+import jax
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "scripts"))
 
@@ -29,20 +30,19 @@ def serve(name: str) -> None:
   main = importlib.import_module(f"experiments.{name}")
   print(json.dumps(definitions(main)), flush=True)
   for line in sys.stdin:
-    began = time.perf_counter()
     child = os.fork()  # before JAX has a backend, and with it threads
     if child == 0:
       become(name, main, **json.loads(line))
     _, status = os.waitpid(child, 0)
-    answer = os.waitstatus_to_exitcode(status), time.perf_counter() - began
-    print(json.dumps(answer), flush=True)
+    print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)
 
 
-def become(name: str, main, arguments: list[str], directory: str) -> None:
+def become(name: str, main, arguments: list[str], num_devices: int, cwd: str, output: str) -> None:
   """Does what `python -m experiments.NAME ARGUMENTS` does, and ends the process."""
-  os.chdir(directory)
-  for number, file in ((1, "stdout"), (2, "stderr")):
-    os.dup2(os.open(f"{directory}.{file}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+  os.chdir(cwd)
+  for number, file in ((1, "out"), (2, "err")):
+    os.dup2(os.open(f"{output}.{file}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+  jax.config.update("jax_num_cpu_devices", num_devices)
   signal.alarm(LIMIT)
   sys.argv = [f"experiments/{name}.py", *arguments]
   status = 1

@@ -3,12 +3,11 @@
 `scripts/bad_commands.py` runs many more, and each as a process of its own.
 """
 
-import json
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -19,62 +18,40 @@ from hypothesis import strategies as st
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "scripts"))
 
 from bad_commands import Ending, changes, complaints, environment, prepare, snapshot
-from bad_inputs import MAINS, ROOT, Bad, generated
+from bad_inputs import MAINS, Bad, generated
 
 from experiments import command
+from tests import processes
 
 EXAMPLES = {"train": 40}  # of each other main ten
 
 
-class Main:
-  """A process that has imported a main, and forks for every command."""
-
-  def __init__(self, name: str, home: pathlib.Path):
-    self.name, self._home, self._count = name, home, 0
-    self._server = subprocess.Popen(
-      [sys.executable, "-m", "tests.refusals", name],
-      cwd=ROOT,
-      env=environment(home),
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      text=True,
-    )
-    self.definitions = json.loads(self._server.stdout.readline())
-
-  def run(self, bad: Bad) -> Ending:
-    self._count += 1
-    place = self._home / f"place{self._count}"
-    place.mkdir()
-    arguments = prepare(place, bad, None)
-    before = snapshot(place)
-    self._server.stdin.write(json.dumps(dict(arguments=arguments, directory=str(place))) + "\n")
-    self._server.stdin.flush()
-    status, seconds = json.loads(self._server.stdout.readline())
-    output = [
-      pathlib.Path(f"{place}.{name}").read_text(errors="replace") for name in ("stdout", "stderr")
-    ]
-    changed = changes(before, snapshot(place))
-    shutil.rmtree(place)
-    return Ending(status, *output, seconds, changed)
-
-  def close(self) -> None:
-    self._server.stdin.close()
-    self._server.wait()
-
-
 @pytest.fixture(scope="module", params=MAINS)
 def main(request, tmp_path_factory):
-  main = Main(request.param, tmp_path_factory.mktemp(request.param))
-  yield main
-  main.close()
+  """Its name, how its command lines are run, and its flags."""
+  home = tmp_path_factory.mktemp(request.param)
+  with processes.forks(request.param, home, environment(home)) as (run, definitions):
+    yield request.param, run, definitions
 
 
-def test_what_is_bad_is_refused_in_one_clear_line(main):
-  by_kind = generated(main.name, main.definitions)
+def ending(run, bad, place):
+  """As scripts/bad_commands.py has it."""
+  place.mkdir()
+  arguments = prepare(place, bad, None)
+  before, began = snapshot(place), time.perf_counter()
+  result = run(*arguments, cwd=place)
+  seconds, changed = time.perf_counter() - began, changes(before, snapshot(place))
+  shutil.rmtree(place)
+  return Ending(result.returncode, result.stdout, result.stderr, seconds, changed)
+
+
+def test_what_is_bad_is_refused_in_one_clear_line(main, tmp_path):
+  name, run, definitions = main
+  by_kind = generated(name, definitions)
   assert len(by_kind) >= 6
 
   @settings(
-    max_examples=EXAMPLES.get(main.name, 10),
+    max_examples=EXAMPLES.get(name, 10),
     deadline=None,
     derandomize=True,
     database=None,
@@ -82,8 +59,8 @@ def test_what_is_bad_is_refused_in_one_clear_line(main):
   )
   @given(st.sampled_from(sorted(by_kind)).flatmap(by_kind.get))
   def refused(bad):
-    ending = main.run(bad)
-    assert not complaints(bad, ending), (bad, ending)
+    ended = ending(run, bad, tmp_path / "place")
+    assert not complaints(bad, ended), (bad, ended)
 
   refused()
 

@@ -1,8 +1,8 @@
 """The instrument as its users start it, and the template of an estimator."""
 
 import csv
-import subprocess
-import sys
+import json
+import signal
 
 import jax
 import numpy as np
@@ -10,12 +10,18 @@ import pytest
 
 from aevb_jax import elbo_a, iwae
 from experiments.my_estimator import tempered
-from tests import oracles
+from tests import oracles, processes
 
 
-def run(*flags):
-  command = [sys.executable, "-m", "experiments.gradients", *flags]
-  return subprocess.run(command, capture_output=True, text=True, timeout=300)
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+  """Runs command lines in forks of one process, most of whose time goes into importing."""
+  with processes.forks("gradients", tmp_path_factory.mktemp("refused")) as (run, _):
+    yield run
+
+
+def run(*arguments):
+  return processes.run("gradients", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +41,39 @@ def measured(tmp_path_factory):
   assert result.returncode == 0, result.stderr
   with open(workdir / "gradients.csv") as file:
     return workdir, list(csv.DictReader(file)), result.stdout
+
+
+def without_times(workdir):
+  with open(workdir / "gradients.csv") as file:
+    return [row[:-2] for row in csv.reader(file)]
+
+
+def test_the_smallest_budget_stopped_and_gone_on_with(tmp_path):
+  whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+  flags = ["--budget=smoke", "--dataset=digits"]
+  result = run(*flags, f"--workdir={whole}")
+  assert result.returncode == 0 and result.stderr == ""
+  assert "--at=0,1000\n" in (whole / "flags.txt").read_text()
+
+  flags.append(f"--workdir={stopped}")
+  process = processes.start("gradients", *flags)
+  one_stage = (stopped / "gradients.csv").exists
+  status, (said, error) = processes.stop_when(process, one_stage, signal.SIGINT)
+  assert status == 130 and said.startswith("SIGINT: stops as soon as")
+  assert error.startswith("error: stopped by SIGINT; the state after ")
+  assert error.endswith("; the same command goes on from there")
+  rows = without_times(stopped)
+  assert {row[0] for row in rows} == {"at", "0"} and not (stopped / "summary.json").exists()
+
+  result = run(*flags)
+  assert result.returncode == 0 and result.stderr == ""
+  assert result.stdout.startswith("going on after ")
+  assert without_times(stopped) == without_times(whole)
+  assert without_times(stopped)[: len(rows)] == rows and len(without_times(whole)) > len(rows)
+  summaries = [json.loads((d / "summary.json").read_text()) for d in (whole, stopped)]
+  assert all(summary.pop("wall_seconds") > 0 for summary in summaries)
+  assert summaries[0] == summaries[1]
+  assert run(*flags).stdout.startswith("finished before: ")
 
 
 def find(rows, **wanted):
@@ -57,7 +96,7 @@ def test_rows(measured):
   assert stdout.count("\n") > 20 and "elbo_a" in stdout
   assert (workdir / "gradients.png").read_bytes().startswith(b"\x89PNG")
   assert {path.name for path in workdir.iterdir()} == {
-    "flags.txt", "gradients.csv", "gradients.png", "lock", "summary.json"
+    "checkpoints", "flags.txt", "gradients.csv", "gradients.png", "lock", "summary.json"
   }  # fmt: skip
 
 
@@ -96,10 +135,10 @@ def test_biases(measured):
     (["--num_repeats=50", "--num_batches=40"], "--num_repeats=50: takes at least two"),
   ],
 )
-def test_bad_flags_are_one_line(flags, line, tmp_path):
+def test_bad_flags_are_one_line(refused, flags, line, tmp_path):
   import re
 
-  result = run(f"--workdir={tmp_path}/run", *flags)
+  result = refused(f"--workdir={tmp_path}/run", *flags)
   assert result.returncode == 2
   (error,) = result.stderr.strip().splitlines()
   assert re.search(line, error), error

@@ -2,30 +2,26 @@
 
 import csv
 import json
-import pathlib
-import subprocess
-import sys
+import re
+import signal
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from aevb_jax import data
+from tests import processes
 
-ROOT = pathlib.Path(__file__).parents[1]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def caches(tmp_path_factory):
-  """Keeps decoded arrays away from the user's own."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    yield
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+  """Runs command lines in forks of one process, most of whose time goes into importing."""
+  with processes.forks("linear_gaussian", tmp_path_factory.mktemp("refused")) as (run, _):
+    yield run
 
 
 def run(*arguments):
-  command = [sys.executable, "-m", "experiments.linear_gaussian", *arguments]
-  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+  return processes.run("linear_gaussian", *arguments)
 
 
 def test_arrives_at_pca(tmp_path):
@@ -78,7 +74,37 @@ def test_arrives_at_pca(tmp_path):
     (["--step_size=0"], "takes a positive number"),
   ],
 )
-def test_a_mistake_is_one_line(arguments, line, tmp_path):
-  result = run(*arguments, f"--workdir={tmp_path / 'none'}")
+def test_a_mistake_is_one_line(refused, arguments, line, tmp_path):
+  result = refused(*arguments, f"--workdir={tmp_path / 'none'}")
   assert result.returncode == 2 and line in result.stderr
   assert result.stderr.count("\n") == 1 and not (tmp_path / "none").exists()
+
+
+def test_the_smallest_budget_stopped_and_gone_on_with(tmp_path):
+  whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+  flags = ["--budget=smoke", "--dataset=digits"]
+  result = run(*flags, f"--workdir={whole}")
+  assert result.returncode == 0 and result.stderr == ""
+  assert "--num_examples=20000\n" in (whole / "flags.txt").read_text()
+
+  flags.append(f"--workdir={stopped}")
+  process = processes.start("linear_gaussian", *flags)
+  begun = (stopped / "metrics.csv").exists
+  status, (said, error) = processes.stop_when(process, begun, signal.SIGTERM)
+  assert status == 143 and said.startswith("SIGTERM: stops as soon as")
+  words = (
+    r"error: stopped by SIGTERM; the state after ([\d,]+) training samples is in .*; the same "
+  )
+  (seen,) = re.fullmatch(words + "command goes on from there", error).groups()
+  rows = (stopped / "metrics.csv").read_text()
+  assert not (stopped / "summary.json").exists()
+
+  result = run(*flags)
+  assert result.returncode == 0 and result.stderr == ""
+  assert f"going on after {seen} training samples" in result.stdout
+  assert (stopped / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+  assert (stopped / "metrics.csv").read_text().startswith(rows)
+  summaries = [json.loads((d / "summary.json").read_text()) for d in (whole, stopped)]
+  assert all(summary.pop("wall_seconds") > 0 for summary in summaries)
+  assert summaries[0] == summaries[1]
+  assert run(*flags).stdout.startswith("finished before: ")

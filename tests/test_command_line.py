@@ -4,16 +4,15 @@ import csv
 import json
 import pathlib
 import shutil
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests import processes
 from tests.test_builders import REAL, needs_real_data
 
-ROOT = pathlib.Path(__file__).parents[1]
 SHORT = [
   "--hidden_dim=20",
   "--num_examples=2000",
@@ -22,20 +21,15 @@ SHORT = [
 ]
 
 
-def command(*arguments):
-  return [sys.executable, "-m", "experiments.train", *arguments]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def caches(tmp_path_factory):
-  """Keeps compiled programs and decoded arrays away from the user's own."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    yield
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+  """Runs command lines in forks of one process, most of whose time goes into importing."""
+  with processes.forks("train", tmp_path_factory.mktemp("refused")) as (run, _):
+    yield run
 
 
 def train(*arguments):
-  return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=300)
+  return processes.run("train", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +124,9 @@ def test_a_streamed_run_is_the_resident_run(run, tmp_path):
       assert float(streamed[column]) == pytest.approx(float(row[column]), rel=1e-6)
 
 
-def test_other_flags_do_not_overwrite(run):
+def test_other_flags_do_not_overwrite(run, refused):
   before = contents(run[0])
-  result = train(*SHORT, f"--workdir={run[0]}", "--latent_dim=3")
+  result = refused(*SHORT, f"--workdir={run[0]}", "--latent_dim=3")
   assert_one_clear_line(result, "--workdir=", "--latent_dim=2", "--latent_dim=3", "--overwrite")
   assert contents(run[0]) == before
 
@@ -157,9 +151,9 @@ def test_a_finished_run_is_not_made_again_unasked(tmp_path):
   assert "--latent_dim=2" in (workdir / "flags.txt").read_text()
 
 
-def test_a_directory_that_is_no_run_is_left_alone(tmp_path):
+def test_a_directory_that_is_no_run_is_left_alone(refused, tmp_path):
   (tmp_path / "thesis.tex").write_text("years of work")
-  result = train(*SHORT, f"--workdir={tmp_path}")
+  result = refused(*SHORT, f"--workdir={tmp_path}")
   assert_one_clear_line(result, f"--workdir={tmp_path}", "not empty")
   assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -428,15 +422,15 @@ def assert_one_clear_line(result, *words):
   ],
   ids=lambda value: " ".join(value) if str(value[0]).startswith("-") else "",
 )
-def test_bad_input_is_one_line(arguments, words, tmp_path):
+def test_bad_input_is_one_line(refused, arguments, words, tmp_path):
   workdir = tmp_path / "run"
   workdir_flag = [] if any("workdir" in a for a in arguments) else [f"--workdir={workdir}"]
-  assert_one_clear_line(train(*workdir_flag, *arguments), *words)
+  assert_one_clear_line(refused(*workdir_flag, *arguments), *words)
   assert not workdir.exists()
 
 
-def test_pixels_outside_the_unit_interval(float_images_dir, tmp_path):
-  result = train(
+def test_pixels_outside_the_unit_interval(refused, float_images_dir, tmp_path):
+  result = refused(
     "--dataset=float_images",
     f"--data_dir={float_images_dir}",
     "--batch_size=10",

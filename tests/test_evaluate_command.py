@@ -5,16 +5,12 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 
-from tests.test_command_line import ROOT, assert_one_clear_line, caches, train
-
-__all__ = ["caches"]  # a fixture: compiled programs stay away from the user's own
+from tests import processes
+from tests.test_command_line import assert_one_clear_line, train
 
 SHORT = ["--hidden_dim=20", "--eval_every=20000"]
 CHAINS = ["--chains=8", "--leapfrogs=4", "--temperatures=60"]
@@ -26,14 +22,15 @@ METHODS = {
 }
 
 
-def command(workdir, *arguments):
-  return [sys.executable, "-m", "experiments.evaluate", f"--workdir={workdir}", *arguments]
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+  """Runs command lines in forks of one process, most of whose time goes into importing."""
+  with processes.forks("evaluate", tmp_path_factory.mktemp("refused")) as (run, _):
+    yield lambda workdir, *arguments: run(f"--workdir={workdir}", *arguments)
 
 
 def evaluate(workdir, *arguments):
-  return subprocess.run(
-    command(workdir, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=300
-  )
+  return processes.run("evaluate", f"--workdir={workdir}", *arguments)
 
 
 def table(path):
@@ -124,23 +121,12 @@ def test_goes_on_where_it_was(run, evaluated, tmp_path):
 
 def test_an_interrupt_keeps_what_is_known(run):
   arguments = ["--method=ais", "--split=train", "--temperatures=100", "--num_points=1400"]
-  process = subprocess.Popen(
-    command(run, *arguments),
-    cwd=ROOT,
-    stderr=subprocess.PIPE,
-    text=True,
-    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-  )
+  process = processes.start("evaluate", f"--workdir={run}", *arguments)
   path = run / "ais-train" / "points.csv"
-  deadline = time.monotonic() + 120
-  while not (path.exists() and path.stat().st_size) and time.monotonic() < deadline:
-    time.sleep(0.1)
-  while process.poll() is None:  # one that comes while a module is imported may be lost
-    process.send_signal(signal.SIGINT)
-    time.sleep(3)
-  error = process.communicate()[1]
-  assert process.returncode == 130
-  assert error.strip().splitlines()[-1].startswith("error: interrupted; the same command goes on")
+  begun = lambda: path.exists() and path.stat().st_size
+  status, errors = processes.stop_when(process, begun, signal.SIGINT)
+  assert status == 130
+  assert errors[-1].startswith("error: interrupted; the same command goes on")
   rows = table(path.parent)
   assert 10 <= len(rows) < 1400 and len(rows) % 10 == 0
 
@@ -159,13 +145,13 @@ def test_what_is_not_finite_is_counted_and_not_averaged(run, evaluated, tmp_path
   assert summary["log_p"] is None and summary["log_p_num_not_finite"] == 2
 
 
-def test_monte_carlo_em_is_evaluated_without_an_encoder(mcem_run):
+def test_monte_carlo_em_is_evaluated_without_an_encoder(refused, mcem_run):
   result = evaluate(mcem_run, "--num_points=5", *METHODS["ais"])
   assert result.returncode == 0, result.stderr
   assert "log p(x)" in result.stdout and "active latents" not in result.stdout
-  assert_one_clear_line(evaluate(mcem_run), "method", "takes an encoder")
-  refused = evaluate(mcem_run, "--method=ais", "--start=encoder")
-  assert_one_clear_line(refused, "start", "takes an encoder")
+  assert_one_clear_line(refused(mcem_run), "method", "takes an encoder")
+  without = refused(mcem_run, "--method=ais", "--start=encoder")
+  assert_one_clear_line(without, "start", "takes an encoder")
 
 
 def test_appendix_d_warns_above_four_latents(mcem_run):
@@ -176,11 +162,11 @@ def test_appendix_d_warns_above_four_latents(mcem_run):
   assert line.startswith("warning: the reciprocal estimator is for at most 4 latents")
 
 
-def test_binary_latents_are_refused_where_hmc_would_move_them(tmp_path):
+def test_binary_latents_are_refused_where_hmc_would_move_them(refused, tmp_path):
   arguments = ["--latents=bernoulli", "--estimator=vimco", "--num_samples=2"]
   arguments += ["--num_importance_samples=0"]
   workdir = trained(tmp_path / "run", "--num_examples=500", *arguments)
-  assert_one_clear_line(evaluate(workdir, "--method=ais"), "method", "takes a continuous z")
+  assert_one_clear_line(refused(workdir, "--method=ais"), "method", "takes a continuous z")
   assert evaluate(workdir, "--importance_samples=10", "--num_points=3").returncode == 0
 
 
@@ -200,27 +186,27 @@ def test_binary_latents_are_refused_where_hmc_would_move_them(tmp_path):
     (["--method=guess"], "method", "should be one of"),
   ],
 )
-def test_mistakes_have_a_clear_line(run, evaluated, arguments, flag, message):
-  assert_one_clear_line(evaluate(run, *arguments), flag, message)
+def test_mistakes_have_a_clear_line(refused, run, evaluated, arguments, flag, message):
+  assert_one_clear_line(refused(run, *arguments), flag, message)
 
 
 @pytest.mark.parametrize("name", ["settings.json", "points.csv"])
-def test_a_damaged_evaluation_is_told(run, evaluated, name, tmp_path):
+def test_a_damaged_evaluation_is_told(refused, run, evaluated, name, tmp_path):
   shutil.copytree(run, tmp_path / "run")
   (tmp_path / "run" / "importance-test" / name).write_bytes(b"point,log_p\n\xff,\xfe\n")
-  result = evaluate(tmp_path / "run", "--num_points=25", *METHODS["importance"])
+  result = refused(tmp_path / "run", "--num_points=25", *METHODS["importance"])
   assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
   assert f"has a damaged {name}; move or delete" in result.stderr
 
 
 @pytest.mark.parametrize("text", [b"--latent_dim=x\n", bytes(range(256))])
-def test_damaged_flags_are_told(text, tmp_path):
+def test_damaged_flags_are_told(refused, text, tmp_path):
   (tmp_path / "flags.txt").write_bytes(text)
-  assert_one_clear_line(evaluate(tmp_path), "workdir", "has a flags.txt that cannot be read")
+  assert_one_clear_line(refused(tmp_path), "workdir", "has a flags.txt that cannot be read")
 
 
-def test_a_directory_that_holds_no_parameters(tmp_path, run):
-  assert_one_clear_line(evaluate(tmp_path), "workdir", "holds no run of experiments.train")
+def test_a_directory_that_holds_no_parameters(refused, tmp_path, run):
+  assert_one_clear_line(refused(tmp_path), "workdir", "holds no run of experiments.train")
   shutil.copy(run / "flags.txt", tmp_path)
-  assert_one_clear_line(evaluate(tmp_path), "workdir", "has no parameters to evaluate")
+  assert_one_clear_line(refused(tmp_path), "workdir", "has no parameters to evaluate")
   assert not (tmp_path / "checkpoints").exists()

@@ -3,34 +3,27 @@
 import csv
 import json
 import math
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests import processes
+
 LINES = [("map", "point"), ("full_vb", "mean"), ("full_vb", "drawn")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def caches(tmp_path_factory):
-  """Keeps compiled programs and decoded arrays away from the user's own."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    yield
-
-
-def compare(*arguments):
-  command = [sys.executable, "-m", "experiments.full_vb", *arguments]
-  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+  """Runs command lines in forks of one process, most of whose time goes into importing."""
+  with processes.forks("full_vb", tmp_path_factory.mktemp("refused")) as (run, _):
+    yield run
 
 
 def test_writes_what_it_measured(tmp_path):
   workdir = tmp_path / "full_vb"
-  result = compare(
+  result = processes.run(
+    "full_vb",
     "--methods=map,full_vb",
     "--num_data=100",
     "--hidden_dim=10",
@@ -80,7 +73,7 @@ def test_writes_what_it_measured(tmp_path):
     (["--weight_std=0"], "takes a positive number"),
   ],
 )
-def test_a_mistake_is_one_line(arguments, line, tmp_path):
-  result = compare(*arguments, f"--workdir={tmp_path / 'none'}")
+def test_a_mistake_is_one_line(refused, arguments, line, tmp_path):
+  result = refused(*arguments, f"--workdir={tmp_path / 'none'}")
   assert result.returncode == 2 and line in result.stderr
   assert result.stderr.count("\n") == 1 and not (tmp_path / "none").exists()

@@ -17,15 +17,6 @@ SHORT += ["--num_examples=40000", "--eval_every=2000"]
 NUM_ROWS = 20
 
 
-@pytest.fixture(scope="module", autouse=True)
-def caches(tmp_path_factory):
-  """Keeps compiled programs and decoded arrays away from the user's own."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    patch.setenv("VENV_PYTHON", sys.executable)
-    yield
-
-
 needs_proc = pytest.mark.skipif(
   not pathlib.Path("/proc").is_dir(), reason="looks for processes in /proc"
 )
@@ -40,7 +31,8 @@ def multihost(*arguments):
   """A run in two processes, in a process group of its own."""
   command = ["bash", "scripts/multihost.sh", "2", *SHORT, *arguments]
   pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-  return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)
+  env = os.environ | {"VENV_PYTHON": sys.executable}
+  return subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True, **pipes)
 
 
 def rows(workdir):

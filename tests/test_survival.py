@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from aevb_jax import checkpoint
+from tests import processes
+from tests.processes import wait_until
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Steps of 250, checkpoints after each and rows in between: what a row sums up has to survive.
@@ -22,40 +24,12 @@ MCEM = ["--algorithm=mcem", "--binarization=static", "--hidden_dim=20", "--check
 MCEM += ["--num_examples=600000", "--eval_every=60000"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def caches(tmp_path_factory):
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    patch.setenv("JAX_NUM_CPU_DEVICES", "1")
-    yield
-
-
-def command(*arguments, main="train"):
-  return [sys.executable, "-m", f"experiments.{main}", *map(str, arguments)]
-
-
 def run(*arguments, main="train"):
-  return subprocess.run(
-    command(*arguments, main=main), cwd=ROOT, capture_output=True, text=True, timeout=300
-  )
+  return processes.run(main, *arguments)
 
 
 def start(*arguments):
-  pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-  # Where the tests run in the background, what they start would ignore interrupts.
-  hear = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
-  hear += "os.execv(sys.argv[1], sys.argv[1:])"
-  hearing = [sys.executable, "-c", hear, *command(*arguments)]
-  return subprocess.Popen(hearing, cwd=ROOT, **pipes)
-
-
-def wait_until(process, condition):
-  deadline = time.time() + 120
-  while time.time() < deadline and process.poll() is None:
-    if condition():
-      return
-    time.sleep(0.002)
-  raise AssertionError(process.communicate(timeout=60))
+  return processes.start("train", *arguments)
 
 
 def rows(workdir):

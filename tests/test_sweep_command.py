@@ -2,17 +2,13 @@
 
 import csv
 import json
-import os
-import pathlib
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests import processes
+
 SHORT = [
   "--hidden_dim=20",
   "--num_examples=2000",
@@ -22,26 +18,15 @@ SHORT = [
 SWEEP = ["--seed=0,1", "--step_size=0.001,0.01,1e30", "--select_step_size=700"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def caches(tmp_path_factory):
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    yield
-
-
-def command(*arguments, main="train"):
-  return [sys.executable, "-m", f"experiments.{main}", *arguments]
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+  """Runs command lines in forks of one process, most of whose time goes into importing."""
+  with processes.forks("train", tmp_path_factory.mktemp("refused")) as (run, _):
+    yield run
 
 
 def run(*arguments, main="train", num_devices=1):
-  return subprocess.run(
-    command(*arguments, main=main),
-    cwd=ROOT,
-    env=os.environ | {"JAX_NUM_CPU_DEVICES": str(num_devices)},
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
+  return processes.run(main, *arguments, num_devices=num_devices)
 
 
 def table(file):
@@ -124,14 +109,9 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
   assert run(*flags, f"--workdir={whole}").returncode == 0
   member = killed / "seed_0-step_size_0.01" / "metrics.csv"
   for num_rows in (3, 9):  # before and after the step size was selected
-    process = subprocess.Popen(command(*flags, f"--workdir={killed}"), cwd=ROOT)
-    deadline = time.time() + 120
-    while time.time() < deadline and process.poll() is None:
-      if member.exists() and len(table(member)) >= num_rows:
-        break
-      time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = processes.start("train", *flags, f"--workdir={killed}")
+    there = lambda n=num_rows: member.exists() and len(table(member)) >= n
+    assert processes.stop_when(process, there, signal.SIGKILL) == (-signal.SIGKILL, [])
     assert not (killed / "summary.json").exists()
   result = run(*flags, f"--workdir={killed}")
   assert result.returncode == 0, result.stderr
@@ -190,8 +170,8 @@ def test_eight_devices_report_what_one_reports(tmp_path):
     ),
   ],
 )
-def test_bad_input_is_one_line(arguments, words, num_devices, tmp_path):
-  result = run(*arguments, f"--workdir={tmp_path / 'run'}", num_devices=num_devices)
+def test_bad_input_is_one_line(refused, arguments, words, num_devices, tmp_path):
+  result = refused(*arguments, f"--workdir={tmp_path / 'run'}", num_devices=num_devices)
   assert result.returncode == 2 and words in result.stderr
   assert result.stderr.startswith("error: ") and len(result.stderr.splitlines()) == 1
   assert not (tmp_path / "run").exists()

@@ -36,7 +36,7 @@ def start(main, *arguments):
 
 
 def wait_until(process, condition):
-  deadline = time.time() + 120
+  deadline = time.time() + 200
   while time.time() < deadline and process.poll() is None:
     if condition():
       return

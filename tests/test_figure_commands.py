@@ -2,11 +2,7 @@
 
 import csv
 import json
-import pathlib
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -15,20 +11,13 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from experiments import batch, lower_bound
-from tests.test_command_line import caches  # noqa: F401, for all of this module
+from tests import processes
 
-ROOT = pathlib.Path(__file__).parents[1]
 SHORT = ["--num_examples=13000", "--eval_every=12000", "--select_after=12000"]
 
 
-def command(main, *arguments):
-  return [sys.executable, "-m", f"experiments.{main}", "--budget=smoke", *arguments]
-
-
 def make(main, *arguments):
-  return subprocess.run(
-    command(main, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=300
-  )
+  return processes.run(main, "--budget=smoke", *arguments)
 
 
 def read(path):
@@ -51,19 +40,12 @@ def figure_2(runs):
   """Interrupted in its second run, and started again."""
   workdir = runs.with_name("figure_2")
   how = ["--panels=digits/2", *SHORT, f"--runs={runs}", f"--workdir={workdir}"]
-  process = subprocess.Popen(
-    command("lower_bound", *how), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-  )  # fmt: skip
-  deadline = time.monotonic() + 200
+  process = processes.start("lower_bound", "--budget=smoke", *how)
   second = runs / "digits-2-wake_sleep-seed-0" / "step_size_0.01" / "metrics.csv"
-  while time.monotonic() < deadline and not second.exists():
-    time.sleep(0.05)
-  process.send_signal(signal.SIGINT)
-  _, errors = process.communicate(timeout=120)
-  assert process.returncode == 130, errors
-  assert errors.splitlines()[-1] == "error: stopped by SIGINT; the same command goes on from there"
-  assert "Traceback" not in errors and not (workdir / "summary.json").exists()
+  status, errors = processes.stop_when(process, second.exists, signal.SIGINT)
+  assert status == 130 and "Traceback" not in "".join(errors), errors
+  assert errors[-1] == "error: stopped by SIGINT; the same command goes on from there"
+  assert not (workdir / "summary.json").exists()
   result = make("lower_bound", *how)
   assert result.returncode == 0, result.stderr
   return workdir, how, result

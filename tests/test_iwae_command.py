@@ -2,28 +2,16 @@
 
 import csv
 import json
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def caches(tmp_path_factory):
-  """Keeps compiled programs and decoded arrays away from the user's own."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    yield
+from tests import processes
 
 
 def run(*arguments):
-  command = [sys.executable, "-m", "experiments.iwae_table", *arguments]
-  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+  return processes.run("iwae_table", *arguments)
 
 
 def read(path):

@@ -14,7 +14,6 @@ from PIL import Image
 
 from experiments import completion, representation
 from experiments.representation import Features
-from tests.test_command_line import caches  # noqa: F401, for all of this module
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHAPE = (4, 4, 1)

@@ -59,7 +59,7 @@ BUDGETS = {
     dataset="mnist", num_examples=5_000, num_points=20, num_labels=["500"], methods=["hmc"],
     chains=2, burn_in=20, draws=5,
   ),
-  "cpu": dict(dataset="mnist", num_examples=1_000_000),
+  "cpu": dict(dataset="mnist", num_examples=10_000_000),
   "paper": dict(dataset="mnist", num_examples=10_000_000, num_points=10_000),
 }  # fmt: skip
 budgets.define(BUDGETS)

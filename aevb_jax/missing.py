@@ -24,8 +24,6 @@ from aevb_jax.families import Bernoulli, log_prob_per_dimension
 from aevb_jax.model import log_weight
 from aevb_jax.types import Array, Distribution, Key, Model, Params, UnsupportedError
 
-IMPOSSIBLE = -1e30  # a log-probability whose differences are still numbers
-
 
 class Evidence(NamedTuple):
   """What y says of one x, given p(x|z). Closed over y; lives inside a trace only."""
@@ -94,7 +92,9 @@ def block_sums(sums: Array, image_shape: tuple[int, int, int], block: int) -> Ev
   """How many pixels are 1 in every block × block square of a binary image.
 
   Exact: of n = block² independent pixels the sum is Poisson-binomial, which a table of n by
-  n + 1 numbers adds up, and x given its sums is drawn backwards through the table.
+  n + 1 probabilities adds up, and x given its sums is drawn backwards through the table.
+  Adding λ to all logits l of a square leaves p(x|y, z) as it is, and makes P(sum = c) larger by
+  exp(λc) Π (1 + e^l) / (1 + e^(l+λ)); `_tilt` finds a λ with which it does not underflow.
 
   Args:
     sums: shape (B,), in the order of `sum_blocks`.
@@ -105,29 +105,31 @@ def block_sums(sums: Array, image_shape: tuple[int, int, int], block: int) -> Ev
     ValueError: if it does not.
     UnsupportedError: when it is used with a decoder that is no Bernoulli.
   """
-  counts = sums.astype(jnp.int32)[:, None]
+  counts = sums.astype(jnp.int32)
   split = functools.partial(_split, image_shape=image_shape, block=block)
   split(jnp.zeros(math.prod(image_shape)))  # refuses at once what does not divide
 
   def log_prob_of(logits: Array) -> Array:
-    table, _ = _sum_table(split(logits))
-    return jnp.sum(jnp.take_along_axis(table, counts, axis=1))
+    logits = split(logits)
+    tilt = _tilt(logits, counts)
+    table, _ = _sum_table(jax.nn.sigmoid(logits + tilt))
+    larger = jax.nn.softplus(logits) - jax.nn.softplus(logits + tilt)
+    return jnp.sum(jnp.log(_at(table, counts))) - jnp.sum(larger) - jnp.sum(tilt[0] * counts)
 
   def sample(key: Key, p: Distribution) -> Array:
-    logits = split(_logits(p, "sums of blocks")).T  # pixel by pixel, of all blocks at once
-    _, tables = _sum_table(logits.T)
+    logits = split(_logits(p, "sums of blocks"))
+    probabilities = jax.nn.sigmoid(logits + _tilt(logits, counts))
+    _, tables = _sum_table(probabilities)
 
     def step(left: Array, now: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-      noise, logit, table = now  # of the sums of the pixels before this one
-      if_zero = jnp.take_along_axis(table, left, axis=1)[:, 0]
-      if_one = jnp.take_along_axis(table, jnp.maximum(left - 1, 0), axis=1)[:, 0]
-      if_one = jnp.where(left[:, 0] > 0, if_one, IMPOSSIBLE)
-      x = noise < logit + if_one - if_zero
-      return left - x[:, None], x.astype(logit.dtype)
+      noise, probability, table = now  # one pixel of every square, and the sums of those before
+      if_zero, if_one = _at(table, left) * (1 - probability), _at(table, left - 1) * probability
+      x = noise * (if_zero + if_one) < if_one
+      return left - x, x.astype(noise.dtype)
 
-    noise = jax.random.logistic(key, logits.shape, logits.dtype)
-    _, x = jax.lax.scan(step, counts, (noise, logits, tables), reverse=True)
-    return _join(x.T, image_shape, block)
+    noise = jax.random.uniform(key, probabilities.shape, probabilities.dtype)
+    _, x = jax.lax.scan(step, counts, (noise, probabilities, tables), reverse=True)
+    return _join(x, image_shape, block)
 
   def mean(p: Distribution) -> Array:
     # log p(y|z) is the log of a sum over x of exp(x · logits), but for Σ softplus(logits): its
@@ -139,13 +141,12 @@ def block_sums(sums: Array, image_shape: tuple[int, int, int], block: int) -> Ev
 
 def sum_blocks(x: Array, image_shape: tuple[int, int, int], block: int) -> Array:
   """The sums of x (D,) over its block × block squares, row by row, shape (H·W·C / block²,)."""
-  return _split(x, image_shape, block).sum(axis=1)
+  return _split(x, image_shape, block).sum(axis=0)
 
 
 def spread_blocks(values: Array, image_shape: tuple[int, int, int], block: int) -> Array:
   """A value (B,) for every square, in each of its pixels; shape (D,)."""
-  pixels = jnp.broadcast_to(values[:, None], (len(values), block**2))
-  return _join(pixels, image_shape, block)
+  return _join(jnp.broadcast_to(values, (block**2, len(values))), image_shape, block)
 
 
 def gibbs_transition(
@@ -290,31 +291,51 @@ def _logits(p: Distribution, what: str) -> Array:
 
 
 def _split(x: Array, image_shape: tuple[int, int, int], block: int) -> Array:
-  """The pixels of every square, shape (H·W·C / block², block²)."""
+  """The n = block² pixels of every square, shape (n, B)."""
   height, width, channels = image_shape
   if height % block or width % block:
     raise ValueError(f"squares of {block} pixels do not fill an image of {height} by {width}")
   squares = x.reshape(height // block, block, width // block, block, channels)
-  return squares.transpose(0, 2, 4, 1, 3).reshape(-1, block**2)
+  return squares.transpose(1, 3, 0, 2, 4).reshape(block**2, -1)
 
 
 def _join(squares: Array, image_shape: tuple[int, int, int], block: int) -> Array:
   """The inverse of `_split`."""
   height, width, channels = image_shape
-  squares = squares.reshape(height // block, width // block, channels, block, block)
-  return squares.transpose(0, 3, 1, 4, 2).reshape(-1)
+  squares = squares.reshape(block, block, height // block, width // block, channels)
+  return squares.transpose(2, 0, 3, 1, 4).reshape(-1)
 
 
-def _sum_table(logits: Array) -> tuple[Array, Array]:
-  """Of n pixels of B blocks, logits (B, n): log P(sum = c), shape (B, n + 1), and the same of
-  the first 0, …, n − 1 pixels, shape (n, B, n + 1)."""
-  num_blocks, n = logits.shape
-  nothing = jnp.full((num_blocks, n + 1), IMPOSSIBLE, logits.dtype).at[:, 0].set(0)
+def _tilt(logits: Array, counts: Array) -> Array:
+  """λ for every square, (1, B), from logits (n, B) and counts (B,): half way between the c-th
+  and the next logit in order. With it the c likeliest pixels are on and the others off with at
+  least probability ½ each, so that P(sum = c) is at least 2^−n. A constant to gradients."""
+  logits = jax.lax.stop_gradient(logits)
+  i = jnp.arange(len(logits))
+  a, b = logits[:, None], logits[None, :]
+  before = (b > a) | (b == a) & (i[None, :, None] < i[:, None, None])  # in order, b before a
+  is_on = jnp.sum(before, axis=1) < counts[None]
+  above = jnp.min(jnp.where(is_on, logits, jnp.inf), axis=0, keepdims=True)
+  below = jnp.max(jnp.where(is_on, -jnp.inf, logits), axis=0, keepdims=True)
+  above = jnp.where(above == jnp.inf, below + 8, above)  # where none is on
+  below = jnp.where(below == -jnp.inf, above - 8, below)  # where all are
+  return -(above + below) / 2
 
-  def step(table: Array, logit: Array) -> tuple[Array, Array]:
-    logit = logit[:, None]
-    one_more = jnp.pad(table[:, :-1], ((0, 0), (1, 0)), constant_values=IMPOSSIBLE)
-    on, off = one_more + jax.nn.log_sigmoid(logit), table + jax.nn.log_sigmoid(-logit)
-    return jnp.logaddexp(on, off), table
 
-  return jax.lax.scan(step, nothing, logits.T)
+def _sum_table(probabilities: Array) -> tuple[Array, Array]:
+  """Of n pixels of B squares, (n, B): P(sum = c), shape (n + 1, B), and the same of the first
+  0, …, n − 1 pixels, shape (n, n + 1, B)."""
+  n, num_blocks = probabilities.shape
+  nothing = jnp.zeros((n + 1, num_blocks), probabilities.dtype).at[0].set(1)
+
+  def step(table: Array, probability: Array) -> tuple[Array, Array]:
+    one_more = jnp.pad(table[:-1], ((1, 0), (0, 0)))
+    return one_more * probability[None] + table * (1 - probability[None]), table
+
+  return jax.lax.scan(step, nothing, probabilities)
+
+
+def _at(table: Array, counts: Array) -> Array:
+  """The entry of every column of (n + 1, B) at a count of (B,), shape (B,); 0 at -1."""
+  # A sum and not a gather, whose derivative CPUs are slow at.
+  return jnp.sum(jnp.where(jnp.arange(len(table))[:, None] == counts[None], table, 0), axis=0)

@@ -79,7 +79,7 @@ def _logistic(C: float, x: np.ndarray, labels: np.ndarray):
 
   with warnings.catch_warnings():
     warnings.simplefilter("ignore", ConvergenceWarning)  # close enough
-    return LogisticRegression(C=C, max_iter=200).fit(x, labels)
+    return LogisticRegression(C=C, max_iter=100).fit(x, labels)
 
 
 def nearest_neighbours(features: Features, labels: np.ndarray, test_labels: np.ndarray) -> Mean:

@@ -67,7 +67,7 @@ batch.define("uses")
 for name in ("dataset", "num_examples", "seed"):
   flags.declare_key_flag(name)
 flags.DEFINE_integer(
-  "num_points", 1000, "Completes the first so many test images.", lower_bound=completion.SHOWN
+  "num_points", 500, "Completes the first so many test images.", lower_bound=completion.SHOWN
 )
 flags.DEFINE_list(
   "num_labels", ["1000", "0"], "Labelled training images that classifiers learn from; 0 for all."

@@ -966,7 +966,19 @@ MUTATIONS = [
     "(wrong - right)",
     "missing",
   ),
-  Mutation("block sums: pixels are not counted", "missing", "left - x[:, None]", "left", "missing"),
+  Mutation(
+    "block sums: pixels are not counted",
+    "missing",
+    "return left - x, x.astype",
+    "return left, x.astype",
+    "missing",
+  ),
+  Mutation(
+    "block sums: the tilt is kept", "missing", " - jnp.sum(tilt[0] * counts)", "", "missing"
+  ),
+  Mutation(
+    "block sums: none on, no tilt", "missing", "above == jnp.inf, below + 8", "False, 0", "missing"
+  ),
   Mutation(
     "block sums: the mean is that without them",
     "missing",

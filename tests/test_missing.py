@@ -276,6 +276,32 @@ def test_single_precision_at_the_extremes(kind, size):
       np.testing.assert_allclose(missing.sum_blocks(mean, SHAPE, 2), sums, atol=1e-4)
 
 
+def test_sums_that_a_decoder_holds_for_impossible():
+  # In float32 their probabilities, down to exp(-320), would be 0; in float64 they are not.
+  rng = np.random.default_rng(0)
+  logits = np.concatenate([rng.normal(size=(17, 16)) * 30, np.full((17, 16), 20.0)])
+  counts = np.tile(np.arange(17), 2)
+
+  def log_prob(logits, count):
+    p = distribution(bernoulli(16), Bernoulli(logits))
+    return missing.block_sums(count[None], (4, 4, 1), 4).log_prob(p)
+
+  exact = []
+  for row, count in zip(logits, counts):
+    of_sums = np.array([0.0])  # log-probabilities, pixel by pixel
+    for logit in row:
+      on, off = -np.logaddexp(0, -logit), -np.logaddexp(0, logit)
+      of_sums = np.logaddexp(np.append(of_sums, -np.inf) + off, np.append(-np.inf, of_sums) + on)
+    exact.append(of_sums[count])
+  assert min(exact) < -250
+  np.testing.assert_allclose(jax.jit(jax.vmap(log_prob))(logits, counts), exact, atol=1e-9)
+  with jax.enable_x64(False):
+    of_each = jax.jit(jax.vmap(jax.value_and_grad(log_prob)))
+    values, gradients = of_each(logits.astype(np.float32), counts.astype(np.int32))
+  np.testing.assert_allclose(values, exact, rtol=1e-5, atol=1e-4)
+  assert values.dtype == jnp.float32 and np.isfinite(gradients).all()
+
+
 def test_refusals():
   with pytest.raises(ValueError, match="probability of errors of 0"):
     missing.flipped(X, 0)

@@ -3,7 +3,9 @@
 import os
 import pathlib
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # of what the tests start, too
+# Of what the tests start, too.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")  # most time goes into compiling
 
 import jax
 import numpy as np
@@ -18,8 +20,12 @@ jax.config.update("jax_debug_key_reuse", True)
 @pytest.fixture(scope="session", autouse=True)
 def caches(tmp_path_factory):
   """Compiled programs and decoded arrays, shared by all that is started, and not the user's own."""
+  directory = tmp_path_factory.mktemp("cache")
   with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("XDG_CACHE_HOME", str(directory))
+    # Of mains that have no flag for it.
+    patch.setenv("JAX_COMPILATION_CACHE_DIR", str(directory / "xla"))
+    patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     yield
 
 

@@ -80,7 +80,7 @@ def test_a_mistake_is_one_line(refused, arguments, line, tmp_path):
   assert result.stderr.count("\n") == 1 and not (tmp_path / "none").exists()
 
 
-def test_the_smallest_budget_stopped_and_gone_on_with(tmp_path):
+def test_the_smallest_budget_stopped_and_gone_on_with(refused, tmp_path):
   whole, stopped = tmp_path / "whole", tmp_path / "stopped"
   flags = ["--budget=smoke", "--dataset=digits"]
   result = run(*flags, f"--workdir={whole}")
@@ -107,4 +107,4 @@ def test_the_smallest_budget_stopped_and_gone_on_with(tmp_path):
   summaries = [json.loads((d / "summary.json").read_text()) for d in (whole, stopped)]
   assert all(summary.pop("wall_seconds") > 0 for summary in summaries)
   assert summaries[0] == summaries[1]
-  assert run(*flags).stdout.startswith("finished before: ")
+  assert refused(*flags).stdout.startswith("finished before: ")

@@ -1,5 +1,7 @@
 """Double precision, no silent broadcasting, no key used twice, eight devices."""
 
+import contextlib
+import functools
 import os
 import pathlib
 
@@ -10,6 +12,8 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")  # most time goe
 import jax
 import numpy as np
 import pytest
+
+from tests import processes
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_x64", True)
@@ -27,6 +31,21 @@ def caches(tmp_path_factory):
     patch.setenv("JAX_COMPILATION_CACHE_DIR", str(directory / "xla"))
     patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     yield
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+  """`processes.run` of what is soon over, in forks of one process for each main.
+
+  Most of its time went into importing.
+  """
+  with contextlib.ExitStack() as stack:
+
+    @functools.cache
+    def run(main):
+      return stack.enter_context(processes.forks(main, tmp_path_factory.mktemp(main)))[0]
+
+    yield lambda main, *arguments, num_devices=1: run(main)(*arguments, num_devices=num_devices)
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,7 @@ def become(name: str, main, arguments: list[str], num_devices: int, cwd: str, ou
   for number, file in ((1, "out"), (2, "err")):
     os.dup2(os.open(f"{output}.{file}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
   jax.config.update("jax_num_cpu_devices", num_devices)
+  sys.modules["__main__"] = main
   signal.alarm(LIMIT)
   sys.argv = [f"experiments/{name}.py", *arguments]
   status = 1

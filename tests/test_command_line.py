@@ -21,13 +21,6 @@ SHORT = [
 ]
 
 
-@pytest.fixture(scope="module")
-def refused(tmp_path_factory):
-  """Runs command lines in forks of one process, most of whose time goes into importing."""
-  with processes.forks("train", tmp_path_factory.mktemp("refused")) as (run, _):
-    yield run
-
-
 def train(*arguments):
   return processes.run("train", *arguments)
 
@@ -126,7 +119,7 @@ def test_a_streamed_run_is_the_resident_run(run, tmp_path):
 
 def test_other_flags_do_not_overwrite(run, refused):
   before = contents(run[0])
-  result = refused(*SHORT, f"--workdir={run[0]}", "--latent_dim=3")
+  result = refused("train", *SHORT, f"--workdir={run[0]}", "--latent_dim=3")
   assert_one_clear_line(result, "--workdir=", "--latent_dim=2", "--latent_dim=3", "--overwrite")
   assert contents(run[0]) == before
 
@@ -153,7 +146,7 @@ def test_a_finished_run_is_not_made_again_unasked(tmp_path):
 
 def test_a_directory_that_is_no_run_is_left_alone(refused, tmp_path):
   (tmp_path / "thesis.tex").write_text("years of work")
-  result = refused(*SHORT, f"--workdir={tmp_path}")
+  result = refused("train", *SHORT, f"--workdir={tmp_path}")
   assert_one_clear_line(result, f"--workdir={tmp_path}", "not empty")
   assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -425,12 +418,13 @@ def assert_one_clear_line(result, *words):
 def test_bad_input_is_one_line(refused, arguments, words, tmp_path):
   workdir = tmp_path / "run"
   workdir_flag = [] if any("workdir" in a for a in arguments) else [f"--workdir={workdir}"]
-  assert_one_clear_line(refused(*workdir_flag, *arguments), *words)
+  assert_one_clear_line(refused("train", *workdir_flag, *arguments), *words)
   assert not workdir.exists()
 
 
 def test_pixels_outside_the_unit_interval(refused, float_images_dir, tmp_path):
   result = refused(
+    "train",
     "--dataset=float_images",
     f"--data_dir={float_images_dir}",
     "--batch_size=10",

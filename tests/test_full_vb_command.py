@@ -13,13 +13,6 @@ from tests import processes
 LINES = [("map", "point"), ("full_vb", "mean"), ("full_vb", "drawn")]
 
 
-@pytest.fixture(scope="module")
-def refused(tmp_path_factory):
-  """Runs command lines in forks of one process, most of whose time goes into importing."""
-  with processes.forks("full_vb", tmp_path_factory.mktemp("refused")) as (run, _):
-    yield run
-
-
 def test_writes_what_it_measured(tmp_path):
   workdir = tmp_path / "full_vb"
   result = processes.run(
@@ -74,6 +67,6 @@ def test_writes_what_it_measured(tmp_path):
   ],
 )
 def test_a_mistake_is_one_line(refused, arguments, line, tmp_path):
-  result = refused(*arguments, f"--workdir={tmp_path / 'none'}")
+  result = refused("full_vb", *arguments, f"--workdir={tmp_path / 'none'}")
   assert result.returncode == 2 and line in result.stderr
   assert result.stderr.count("\n") == 1 and not (tmp_path / "none").exists()

@@ -13,13 +13,6 @@ from experiments.my_estimator import tempered
 from tests import oracles, processes
 
 
-@pytest.fixture(scope="module")
-def refused(tmp_path_factory):
-  """Runs command lines in forks of one process, most of whose time goes into importing."""
-  with processes.forks("gradients", tmp_path_factory.mktemp("refused")) as (run, _):
-    yield run
-
-
 def run(*arguments):
   return processes.run("gradients", *arguments)
 
@@ -73,7 +66,7 @@ def test_the_smallest_budget_stopped_and_gone_on_with(refused, tmp_path):
   summaries = [json.loads((d / "summary.json").read_text()) for d in (whole, stopped)]
   assert all(summary.pop("wall_seconds") > 0 for summary in summaries)
   assert summaries[0] == summaries[1]
-  assert refused(*flags).stdout.startswith("finished before: ")
+  assert refused("gradients", *flags).stdout.startswith("finished before: ")
 
 
 def find(rows, **wanted):
@@ -138,7 +131,7 @@ def test_biases(measured):
 def test_bad_flags_are_one_line(refused, flags, line, tmp_path):
   import re
 
-  result = refused(f"--workdir={tmp_path}/run", *flags)
+  result = refused("gradients", f"--workdir={tmp_path}/run", *flags)
   assert result.returncode == 2
   (error,) = result.stderr.strip().splitlines()
   assert re.search(line, error), error

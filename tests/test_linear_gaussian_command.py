@@ -13,13 +13,6 @@ from aevb_jax import data
 from tests import processes
 
 
-@pytest.fixture(scope="module")
-def refused(tmp_path_factory):
-  """Runs command lines in forks of one process, most of whose time goes into importing."""
-  with processes.forks("linear_gaussian", tmp_path_factory.mktemp("refused")) as (run, _):
-    yield run
-
-
 def run(*arguments):
   return processes.run("linear_gaussian", *arguments)
 
@@ -75,7 +68,7 @@ def test_arrives_at_pca(tmp_path):
   ],
 )
 def test_a_mistake_is_one_line(refused, arguments, line, tmp_path):
-  result = refused(*arguments, f"--workdir={tmp_path / 'none'}")
+  result = refused("linear_gaussian", *arguments, f"--workdir={tmp_path / 'none'}")
   assert result.returncode == 2 and line in result.stderr
   assert result.stderr.count("\n") == 1 and not (tmp_path / "none").exists()
 
@@ -107,4 +100,4 @@ def test_the_smallest_budget_stopped_and_gone_on_with(refused, tmp_path):
   summaries = [json.loads((d / "summary.json").read_text()) for d in (whole, stopped)]
   assert all(summary.pop("wall_seconds") > 0 for summary in summaries)
   assert summaries[0] == summaries[1]
-  assert refused(*flags).stdout.startswith("finished before: ")
+  assert refused("linear_gaussian", *flags).stdout.startswith("finished before: ")

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_command_line import assert_one_clear_line, refused, rows, train
-
-__all__ = ["refused"]  # a fixture
+from tests.test_command_line import assert_one_clear_line, rows, train
 
 MCEM = ["--algorithm=mcem", "--binarization=static"]
 SHORT = [*MCEM, "--hidden_dim=20", "--num_examples=2000", "--eval_every=500", "--num_leapfrogs=4"]
@@ -77,7 +75,7 @@ def test_flags_repeat_the_run_to_the_last_digit(run, tmp_path):
 def test_the_paper_preset_and_its_warm_up(refused, tmp_path):
   # A hundred steps of Adagrad's warm-up are twenty minibatches of five updates.
   arguments = ["--algorithm=mcem", "--preset=paper", "--hidden_dim=20", "--latent_dim=3"]
-  result = refused(*arguments, "--num_examples=2000", f"--workdir={tmp_path / 'short'}")
+  result = refused("train", *arguments, "--num_examples=2000", f"--workdir={tmp_path / 'short'}")
   assert_one_clear_line(result, "--num_examples=2000", "20 steps of warm-up")
   result = train(*arguments, "--num_examples=2500", f"--workdir={tmp_path / 'run'}")
   assert result.returncode == 0, result.stderr
@@ -121,5 +119,5 @@ def test_a_run_that_leaves_the_numbers_is_stopped(tmp_path):
 )
 def test_bad_input_is_one_line(refused, arguments, words, tmp_path):
   workdir = tmp_path / "run"
-  assert_one_clear_line(refused(*arguments, f"--workdir={workdir}"), *words)
+  assert_one_clear_line(refused("train", *arguments, f"--workdir={workdir}"), *words)
   assert not workdir.exists()

@@ -18,13 +18,6 @@ SHORT = [
 SWEEP = ["--seed=0,1", "--step_size=0.001,0.01,1e30", "--select_step_size=700"]
 
 
-@pytest.fixture(scope="module")
-def refused(tmp_path_factory):
-  """Runs command lines in forks of one process, most of whose time goes into importing."""
-  with processes.forks("train", tmp_path_factory.mktemp("refused")) as (run, _):
-    yield run
-
-
 def run(*arguments, main="train", num_devices=1):
   return processes.run(main, *arguments, num_devices=num_devices)
 
@@ -171,7 +164,7 @@ def test_eight_devices_report_what_one_reports(tmp_path):
   ],
 )
 def test_bad_input_is_one_line(refused, arguments, words, num_devices, tmp_path):
-  result = refused(*arguments, f"--workdir={tmp_path / 'run'}", num_devices=num_devices)
+  result = refused("train", *arguments, f"--workdir={tmp_path / 'run'}", num_devices=num_devices)
   assert result.returncode == 2 and words in result.stderr
   assert result.stderr.startswith("error: ") and len(result.stderr.splitlines()) == 1
   assert not (tmp_path / "run").exists()

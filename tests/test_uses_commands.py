@@ -2,9 +2,6 @@
 
 import csv
 import json
-import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +11,14 @@ from PIL import Image
 
 from experiments import completion, representation
 from experiments.representation import Features
+from tests import processes
 
-ROOT = pathlib.Path(__file__).parents[1]
+SMOKE = ["--budget=smoke", "--dataset=digits"]
 SHAPE = (4, 4, 1)
 
 
 def make(main, *arguments):
-  return subprocess.run(
-    [sys.executable, "-m", f"experiments.{main}", "--budget=smoke", "--dataset=digits", *arguments],
-    cwd=ROOT, capture_output=True, text=True, timeout=300,
-  )  # fmt: skip
+  return processes.run(main, *SMOKE, *arguments)
 
 
 def read(path):
@@ -108,8 +103,8 @@ def test_uses(tmp_path):
     ("uses", ["--flip_probability=0.5"], "takes a number between 0 and 1/2"),
   ],
 )
-def test_what_cannot_be(main, arguments, words, tmp_path):
-  result = make(main, *arguments, f"--workdir={tmp_path / 'run'}")
+def test_what_cannot_be(refused, main, arguments, words, tmp_path):
+  result = refused(main, *SMOKE, *arguments, f"--workdir={tmp_path / 'run'}")
   assert result.returncode == 2
   assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: ")
   assert words in result.stderr and not (tmp_path / "run").exists()

@@ -34,7 +34,7 @@ def caches(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def refused(tmp_path_factory):
+def quick_run(tmp_path_factory):
   """`processes.run` of what is soon over, in forks of one process for each main.
 
   Most of its time went into importing.

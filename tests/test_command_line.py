@@ -117,36 +117,34 @@ def test_a_streamed_run_is_the_resident_run(run, tmp_path):
       assert float(streamed[column]) == pytest.approx(float(row[column]), rel=1e-6)
 
 
-def test_other_flags_do_not_overwrite(run, refused):
+def test_other_flags_do_not_overwrite(run, quick_run):
   before = contents(run[0])
-  result = refused("train", *SHORT, f"--workdir={run[0]}", "--latent_dim=3")
+  result = quick_run("train", *SHORT, f"--workdir={run[0]}", "--latent_dim=3")
   assert_one_clear_line(result, "--workdir=", "--latent_dim=2", "--latent_dim=3", "--overwrite")
   assert contents(run[0]) == before
 
 
-def test_a_finished_run_is_not_made_again_unasked(tmp_path):
-  workdir = tmp_path / "run"
-  result = train(*SHORT, "--latent_dim=1", f"--workdir={workdir}")
-  assert result.returncode == 0, result.stderr
+def test_a_finished_run_is_not_made_again_unasked(run, quick_run, tmp_path):
+  workdir = shutil.copytree(run[0], tmp_path / "run")
   before = contents(workdir)
   # Where the data lie is not what a run is.
-  result = train(*SHORT, "--latent_dim=1", f"--workdir={workdir}", "--data_dir=elsewhere")
+  result = quick_run("train", *SHORT, f"--workdir={workdir}", "--data_dir=elsewhere")
   assert result.returncode == 0, result.stderr
   assert result.stdout.startswith("finished before: ") and contents(workdir) == before
   # Asked to, both that and another run leave this one whole, beside the new one.
-  for number, flags in ((1, ["--latent_dim=1", "--noresume"]), (2, ["--overwrite"])):
+  for number, flags in ((1, ["--noresume"]), (2, ["--seed=1", "--overwrite"])):
     result = train(*SHORT, *flags, f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
     assert f"is now in {workdir}.{number}" in result.stdout
     assert len(rows(workdir)) == 4
   assert contents(f"{workdir}.1") == before
-  assert "--latent_dim=1" in (tmp_path / "run.2" / "flags.txt").read_text()
-  assert "--latent_dim=2" in (workdir / "flags.txt").read_text()
+  assert "--seed=0" in (tmp_path / "run.2" / "flags.txt").read_text()
+  assert "--seed=1" in (workdir / "flags.txt").read_text()
 
 
-def test_a_directory_that_is_no_run_is_left_alone(refused, tmp_path):
+def test_a_directory_that_is_no_run_is_left_alone(quick_run, tmp_path):
   (tmp_path / "thesis.tex").write_text("years of work")
-  result = refused("train", *SHORT, f"--workdir={tmp_path}")
+  result = quick_run("train", *SHORT, f"--workdir={tmp_path}")
   assert_one_clear_line(result, f"--workdir={tmp_path}", "not empty")
   assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -415,15 +413,15 @@ def assert_one_clear_line(result, *words):
   ],
   ids=lambda value: " ".join(value) if str(value[0]).startswith("-") else "",
 )
-def test_bad_input_is_one_line(refused, arguments, words, tmp_path):
+def test_bad_input_is_one_line(quick_run, arguments, words, tmp_path):
   workdir = tmp_path / "run"
   workdir_flag = [] if any("workdir" in a for a in arguments) else [f"--workdir={workdir}"]
-  assert_one_clear_line(refused("train", *workdir_flag, *arguments), *words)
+  assert_one_clear_line(quick_run("train", *workdir_flag, *arguments), *words)
   assert not workdir.exists()
 
 
-def test_pixels_outside_the_unit_interval(refused, float_images_dir, tmp_path):
-  result = refused(
+def test_pixels_outside_the_unit_interval(quick_run, float_images_dir, tmp_path):
+  result = quick_run(
     "train",
     "--dataset=float_images",
     f"--data_dir={float_images_dir}",

@@ -23,8 +23,8 @@ METHODS = {
 
 
 @pytest.fixture(scope="module")
-def refuse(refused):
-  return lambda workdir, *arguments: refused("evaluate", f"--workdir={workdir}", *arguments)
+def refuse(quick_run):
+  return lambda workdir, *arguments: quick_run("evaluate", f"--workdir={workdir}", *arguments)
 
 
 def evaluate(workdir, *arguments):

@@ -72,10 +72,10 @@ def test_flags_repeat_the_run_to_the_last_digit(run, tmp_path):
   assert "--estimator" not in text and "--num_importance_samples" not in text
 
 
-def test_the_paper_preset_and_its_warm_up(refused, tmp_path):
+def test_the_paper_preset_and_its_warm_up(quick_run, tmp_path):
   # A hundred steps of Adagrad's warm-up are twenty minibatches of five updates.
   arguments = ["--algorithm=mcem", "--preset=paper", "--hidden_dim=20", "--latent_dim=3"]
-  result = refused("train", *arguments, "--num_examples=2000", f"--workdir={tmp_path / 'short'}")
+  result = quick_run("train", *arguments, "--num_examples=2000", f"--workdir={tmp_path / 'short'}")
   assert_one_clear_line(result, "--num_examples=2000", "20 steps of warm-up")
   result = train(*arguments, "--num_examples=2500", f"--workdir={tmp_path / 'run'}")
   assert result.returncode == 0, result.stderr
@@ -117,7 +117,7 @@ def test_a_run_that_leaves_the_numbers_is_stopped(tmp_path):
   ],
   ids=lambda value: " ".join(value) if str(value[0]).startswith("-") else "",
 )
-def test_bad_input_is_one_line(refused, arguments, words, tmp_path):
+def test_bad_input_is_one_line(quick_run, arguments, words, tmp_path):
   workdir = tmp_path / "run"
-  assert_one_clear_line(refused("train", *arguments, f"--workdir={workdir}"), *words)
+  assert_one_clear_line(quick_run("train", *arguments, f"--workdir={workdir}"), *words)
   assert not workdir.exists()

@@ -296,8 +296,8 @@ def test_inspect(whole, tmp_path):
     (["--workdir=x", "--dataset=mnist"], "Unknown command line flag 'dataset'"),
   ],
 )
-def test_what_inspect_refuses(refused, flags, words):
-  result = refused("inspect", *flags)
+def test_what_inspect_refuses(quick_run, flags, words):
+  result = quick_run("inspect", *flags)
   assert result.returncode == 2 and result.stdout == ""
   (line,) = result.stderr.splitlines()
   assert line.startswith("error: ") and words in line

@@ -163,8 +163,8 @@ def test_eight_devices_report_what_one_reports(tmp_path):
     ),
   ],
 )
-def test_bad_input_is_one_line(refused, arguments, words, num_devices, tmp_path):
-  result = refused("train", *arguments, f"--workdir={tmp_path / 'run'}", num_devices=num_devices)
+def test_bad_input_is_one_line(quick_run, arguments, words, num_devices, tmp_path):
+  result = quick_run("train", *arguments, f"--workdir={tmp_path / 'run'}", num_devices=num_devices)
   assert result.returncode == 2 and words in result.stderr
   assert result.stderr.startswith("error: ") and len(result.stderr.splitlines()) == 1
   assert not (tmp_path / "run").exists()

@@ -4,10 +4,12 @@ import contextlib
 import functools
 import os
 import pathlib
+import subprocess
+import sys
 
 # Of what the tests start, too.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")  # most time goes into compiling
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import numpy as np
@@ -19,6 +21,23 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+def compile_quickly():
+  """Most of the time would go into compiling programs that then run for an instant.
+
+  With JAX_DISABLE_MOST_OPTIMIZATIONS=0 and XLA_FLAGS= they are compiled as users have them.
+  """
+  if "XLA_FLAGS" in os.environ:  # of the user, or of the process whose worker this is
+    return
+  quick = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+  start = [sys.executable, "-c", "import jax; jax.devices()"]
+  started = subprocess.run(start, env=os.environ | {"XLA_FLAGS": quick}, capture_output=True)
+  # An XLA that has one of them no longer ends at once.
+  os.environ["XLA_FLAGS"] = "" if started.returncode else quick
+
+
+compile_quickly()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -180,6 +180,7 @@ def complaints(bad: Bad, ending: Ending) -> list[str]:
     why.append("names neither the flag nor its value")
   line = lines[0]
   for value in values:
+    value = value.removeprefix("{place}")
     line = line.replace(value, "") if len(value) > 30 else line
   if len(line) > LENGTH:
     why.append(f"a line of {len(line)} characters")

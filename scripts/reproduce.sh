@@ -4,6 +4,8 @@
 #   scripts/reproduce.sh --budget=smoke        ten minutes, to see that all of it runs
 # Further flags go to every main, such as --data_dir=DIRECTORY. All is written below
 # runs/reproduce-BUDGET, or the directory in $OUT; interrupted, the same command goes on.
+# At the end the page has the new pictures and numbers, but for those of smoke: git diff
+# tells where they differ.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -36,5 +38,8 @@ done
 for section in gradients linear_gaussian; do
   make "$section" "$@"
 done
+if [ "$budget" != smoke ]; then
+  "$VENV_PYTHON" scripts/page.py "$out"
+fi
 echo
 echo "all of it is in $out, after $(((SECONDS - began) / 60)) minutes"

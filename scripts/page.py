@@ -284,7 +284,7 @@ def published() -> list[str]:
       "MNIST, thresholded, convolutions, J = 2, 10 epochs",
       "−155.9",
       with_error(-float(conv["test_loss"]), float(conv["test_loss_se"])),
-      "Adam, estimator and initialization of the article; 50000 images, theirs 60000",
+      "estimator B, theirs A",
     ],
     [
       "Grathwohl et al. (2019), table 3, no flow",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from aevb_jax import Model, conditional, diagonal_gaussian, standard_normal
+from aevb_jax import Model, conditional, diagonal_gaussian, log_joint, standard_normal
 from aevb_jax import linear_gaussian as lg
 from aevb_jax.exact import exact_log_marginal
 from aevb_jax.reciprocal import (
@@ -83,8 +83,9 @@ def test_the_standard_error_is_right_and_chains_accept_as_tuned():
   assert not estimates.diagnostics["num_divergent"].any()
 
 
-def test_chains_that_disagree_are_noticed():
-  # x = z² has a mode on either side of zero, and HMC stays on one.
+def squared_world(log_var):
+  """x = z² and noise: a mode on either side of zero, and HMC stays on one."""
+
   def given(theta, z):
     return squared.given(theta, z**2)
 
@@ -93,12 +94,27 @@ def test_chains_that_disagree_are_noticed():
   model = Model(lambda theta: standard_normal(1), squared._replace(given=given), encoder)
   theta = {
     "mean": {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)},
-    "log_var": jnp.full(1, -4.0),
+    "log_var": jnp.full(1, log_var),
   }
-  estimate = jax.jit(
-    lambda key: reciprocal_importance_sampling(key, model, Params(theta, ()), jnp.asarray([4.0]))
-  )(jax.random.key(0))
+  return model, Params(theta, ()), jnp.asarray([4.0])
+
+
+def test_chains_that_disagree_are_noticed():
+  world = squared_world(log_var=-4.0)
+  estimate = jax.jit(lambda key: reciprocal_importance_sampling(key, *world))(jax.random.key(0))
   assert estimate.diagnostics["r_hat"] > 1.2
+
+
+def test_few_chains_are_never_far_off():
+  # Sets of two chains that found their modes apart would fit to one and estimate from the other.
+  world = squared_world(log_var=-10.0)
+  few = dict(num_samples=20, num_chains=2, num_temperatures=60, num_warmup=20)
+  value = np.asarray(repeated(world, 200, **few).value)
+  z = jnp.linspace(1.5, 2.5, 100_001)
+  log_p = jax.vmap(lambda z: log_joint(world[0], world[1].theta, world[2], z[None]))(z)
+  exact = float(jax.nn.logsumexp(log_p) + jnp.log(2 * (z[1] - z[0])))
+  # Without one of the modes it is log 2 less.
+  assert np.all((exact - np.log(2) - 0.5 < value) & (value < exact + 0.5))
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2])

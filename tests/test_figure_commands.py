@@ -192,6 +192,12 @@ def test_claims_are_read_from_the_curves():
   # In the mean over seeds, from a hundred thousand samples on.
   assert (claim["aevb_test"], claim["wake_sleep_test"]) == (-111, -121)
   assert claim["smallest_lead"] == 2 and claim["samples_to_best_of_wake_sleep"] == 200_000
-  assert claim["inside_axes"]
+  assert claim["aevb_inside_axes_from"] == claim["wake_sleep_inside_axes_from"] == 100_000
   table += rows("wake_sleep", 1, (-200, -159, -130, -123), (-200, -142, -129, -120))
-  assert not lower_bound.judge(("mnist", 3), table)["inside_axes"]
+  claim = lower_bound.judge(("mnist", 3), table)
+  assert (claim["aevb_inside_axes_from"], claim["wake_sleep_inside_axes_from"]) == (
+    10**5,
+    2 * 10**5,
+  )
+  table += rows("aevb", 2, (-400, -142, -122, -112), (-400, -141, -121, 300))
+  assert lower_bound.judge(("mnist", 3), table)["aevb_inside_axes_from"] is None

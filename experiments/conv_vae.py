@@ -10,6 +10,9 @@ loss is minus the bound, in nats per image.
 Draws test images, what becomes of them in the mean of q(z|x), E[x|z] for z from the prior (where
 the article has some from the posterior), and the loss, all in conv_vae.png. Writes conv_vae.csv
 (the loss against epochs) and summary.json too.
+
+Of --budget=cpu: a test loss of 155 after 13 epochs and of 150.4 after 50, half an hour of one core
+of a CPU.
 """
 
 import pathlib

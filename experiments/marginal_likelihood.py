@@ -16,6 +16,10 @@ Monte Carlo EM has no bound to choose one by.
 
 Writes marginal_likelihood.csv, marginal_likelihood.png and summary.json. Interrupted, the same
 command goes on with the run, or the stage, where it was.
+
+Of --budget=cpu, 10^7 evaluations: log p(x) of test images ends at -140.1 by AEVB, -145.3 by
+wake-sleep and -144.5 by Monte Carlo EM with N = 1000, at -137.7, -142.8 and -149.1 with N = 50000,
+all within 1.5. Half an hour of training and half an hour of estimates on one core of a CPU.
 """
 
 import csv

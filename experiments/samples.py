@@ -7,6 +7,9 @@ Drawn is the mean of p(x|z) for z from the prior. The runs are those of experime
 by AEVB, which are made if --runs does not hold them.
 
 Writes samples.png, samples.csv (the bounds of the models that are drawn) and summary.json.
+
+Of --budget=cpu: test bounds of -153.1, -122.2, -106.5 and -103.3; forty minutes on one core of a
+CPU, seconds where --runs has those of figure 2.
 """
 
 import jax

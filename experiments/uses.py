@@ -21,6 +21,11 @@ with the frequencies of all training images or of those nearest to y, and are to
 
 Errors are standard errors over test images. Writes uses.csv (a row for each number), uses.png and
 summary.json.
+
+Of --budget=cpu: the bound of J = 20 ends at -97.2 on test images, 5.3 nats below log p(x) where
+that was estimated; nearest neighbours are right on 96.9 % by 20 latents, 96.0 % by as many
+principal components and 94.8 % by pixels; HMC is wrong on 8.9 % of missing pixels in inpainting,
+3.7 % in super-resolution and 2.0 % in denoising. Half an hour on one core of a CPU.
 """
 
 from collections.abc import Iterator

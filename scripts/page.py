@@ -16,11 +16,12 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 
+from aevb_jax.figures import NAMES, name_of
+
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = ROOT / "experiments" / "README.md"
 RESULTS = ROOT / "experiments" / "results"
 BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-ALGORITHMS = {"aevb": "AEVB", "wake_sleep": "wake-sleep", "mcem": "MCEM"}
 
 
 def main() -> None:
@@ -88,10 +89,6 @@ def hours(seconds: float) -> str:
   return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
-def dataset(name: str) -> str:
-  return {"mnist": "MNIST", "frey_face": "Frey Face"}.get(name.split(":")[0], name)
-
-
 def lower_bound() -> list[str]:
   header = ["", "AEVB: train", "test", "wake-sleep: train", "test"]
   header += ["AEVB ahead on test at every sample count", "AEVB is where wake-sleep ends after"]
@@ -103,7 +100,7 @@ def lower_bound() -> list[str]:
     ends = [curve_rows(*about, algorithm)[-1] for algorithm in ("aevb", "wake_sleep")]
     rows.append(
       [
-        f"{dataset(claim['dataset'])}, J = {claim['latent_dim']}",
+        f"{name_of(claim['dataset'])}, J = {claim['latent_dim']}",
         *(bound_of(end, split, digits=1) for end in ends for split in ("train", "test")),
         f"yes, by at least {number(lead)}" if lead > 0 else f"no, behind by {number(-lead)}",
         count(there) if there else "never",
@@ -127,7 +124,7 @@ def marginal_likelihood() -> list[str]:
   rows = [
     [
       row["num_train"],
-      ALGORITHMS[row["algorithm"]],
+      NAMES[row["algorithm"]],
       count(row["evaluations"]),
       count(row["examples_seen"]),
       number(row["seconds"], 0),
@@ -150,7 +147,7 @@ def drawn(name: str) -> Callable[[], list[str]]:
       header,
       [
         [
-          f"{dataset(row['dataset'])}, J = {row['latent_dim']}",
+          f"{name_of(row['dataset'])}, J = {row['latent_dim']}",
           count(row["examples_seen"]),
           row["step_size"],
           with_error(row["train_bound"], row["train_bound_se"]),
@@ -294,7 +291,7 @@ def published() -> list[str]:
       "MNIST, thresholded, convolutions, J = 2, 10 epochs",
       "−155.9",
       with_error(-float(conv["test_loss"]), float(conv["test_loss_se"])),
-      "estimator B, theirs A",
+      "estimator B, theirs A; 10.5 epochs",
     ],
     [
       "Grathwohl et al. (2019), table 3, no flow",

@@ -19,8 +19,9 @@ paper, and here); Adam's second moments start at 1; all layers start from one se
 the variance is a log standard deviation; active latents are counted on 500 training images.
 Adam's eps of 1e-4 is theirs of gradients summed over a minibatch, and so 5e-6 of means here.
 
-A step of k = 1, 5 and 50 takes 1.2, 2.4 and 16.5 ms of one core of a CPU, an epoch of all five
-rows 2 minutes, log p(x) of all test images by 5000 samples about 5 minutes a row.
+Of --budget=cpu, 40 epochs: -log p(x) of 91.97 for k = 1, of the VAE with k = 5 and 50 90.70 and
+90.43, of the IWAE 90.47 and 89.46; training an hour and a half on one core, log p(x) of all test
+images by 5000 samples about 5 minutes a row.
 
 Writes iwae_table.csv, iwae_table.png and summary.json; into each run importance-K.csv, with log
 p(x) of every test image, and latents.csv.

@@ -188,10 +188,10 @@ def make_path(
   Raises:
     UnsupportedError: if z is not continuous.
   """
-  prior = model.prior(params.theta)
+  prior = model.prior(params)
   check_continuous(what, prior)
   start = prior if start is None else start
-  return Path(start, lambda z: log_joint(model, params.theta, x, z) - start.log_prob(z))
+  return Path(start, lambda z: log_joint(model, params, x, z) - start.log_prob(z))
 
 
 def anneal(

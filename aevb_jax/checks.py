@@ -12,7 +12,7 @@ def check_positive(**numbers: int) -> None:
 
 def check_continuous(what: str, prior: Distribution) -> None:
   """Raises UnsupportedError where z is not continuous, so that HMC cannot move it."""
-  if not prior.reparameterized:
+  if prior.support.kind != "box":  # a simplex has no room to move one number alone
     raise UnsupportedError(
       f"{what} moves z by Hamiltonian Monte Carlo, which takes a continuous z; "
       f"that of this model is {type(prior.eta).__name__}"

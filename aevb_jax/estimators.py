@@ -12,8 +12,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.families import kl_divergence
-from aevb_jax.model import log_weight
+from aevb_jax.divergences import kl_divergence
+from aevb_jax.model import log_joint, log_weight
 from aevb_jax.surrogate import freeze
 from aevb_jax.types import Array, Distribution, Key, Model, Params, UnsupportedError
 
@@ -27,13 +27,30 @@ def posterior_samples(key: Key, q: Distribution, num_samples: int) -> Array:
     UnsupportedError: if q is not reparameterized.
     ValueError: if num_samples is not positive.
   """
+  _check_reparameterized(q)
+  return draw(key, q, num_samples)
+
+
+def posterior_samples_with_log_prob(
+  key: Key, q: Distribution, num_samples: int
+) -> tuple[Array, Array]:
+  """`posterior_samples` and log q(z_l|x) of each, shapes (L, J) and (L,), in nats.
+
+  Of an autoregressive flow one pass gives both, where log q of a z from elsewhere takes J.
+
+  Raises: as `posterior_samples`.
+  """
+  _check_reparameterized(q)
+  return jax.vmap(q.sample_with_log_prob)(_keys(key, num_samples))
+
+
+def _check_reparameterized(q: Distribution) -> None:
   if not q.reparameterized:
     raise UnsupportedError(
       "the estimator differentiates through samples of q(z|x), and the family "
       f"{type(q.eta).__name__} has no reparameterization that allows it; "
       "score_function, vimco, wake_sleep and reweighted_wake_sleep need none"
     )
-  return draw(key, q, num_samples)
 
 
 def draw(key: Key, q: Distribution, num_samples: int) -> Array:
@@ -42,9 +59,13 @@ def draw(key: Key, q: Distribution, num_samples: int) -> Array:
   Raises:
     ValueError: if num_samples is not positive.
   """
+  return jax.vmap(q.sample)(_keys(key, num_samples))
+
+
+def _keys(key: Key, num_samples: int) -> Key:
   if num_samples < 1:
     raise ValueError(f"num_samples is {num_samples}, expected at least 1")
-  return jax.vmap(q.sample)(jax.random.split(key, num_samples))
+  return jax.random.split(key, num_samples)
 
 
 def of_each(function: Callable[[Array], Array], z: Array) -> Array:
@@ -72,8 +93,8 @@ def log_weights(key: Key, model: Model, params: Params, x: Array, *, num_samples
     ValueError: if num_samples is not positive.
   """
   q = model.encoder.given(params.phi, x)
-  z = posterior_samples(key, q, num_samples)
-  return of_each(lambda z: log_weight(model, params.theta, q, x, z), z)
+  z, log_q = posterior_samples_with_log_prob(key, q, num_samples)
+  return of_each(lambda z: log_joint(model, params, x, z), z) - log_q
 
 
 def elbo_a(key: Key, model: Model, params: Params, x: Array, *, num_samples: int = 1) -> Array:
@@ -129,7 +150,7 @@ def elbo_b(
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)
   reconstructions = of_each(lambda z: model.decoder.given(params.theta, z).log_prob(x), z)
-  return jnp.mean(reconstructions) - kl(q, model.prior(params.theta))
+  return jnp.mean(reconstructions) - kl(q, model.prior(params))
 
 
 def sticking_the_landing(
@@ -152,4 +173,4 @@ def sticking_the_landing(
   """
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)
-  return jnp.mean(of_each(lambda z: log_weight(model, params.theta, freeze(q), x, z), z))
+  return jnp.mean(of_each(lambda z: log_weight(model, params, freeze(q), x, z), z))

@@ -26,7 +26,7 @@ def exact_elbo(model: Model, params: Params, x: Array) -> Array:
   q = model.encoder.given(params.phi, x)
 
   def term(z: Array) -> Array:
-    return log_weight(model, params.theta, q, x, z)
+    return log_weight(model, params, q, x, z)
 
   if isinstance(q.eta, DiagonalGaussian) and q.eta.mean.shape == (1,):
     std = jnp.exp(0.5 * q.eta.log_var)
@@ -49,7 +49,7 @@ def exact_log_marginal(model: Model, params: Params, x: Array) -> Array:
   Raises:
     UnsupportedError: under any other prior.
   """
-  p = model.prior(params.theta)
+  p = model.prior(params)
   if isinstance(p.eta, DiagonalGaussian) and p.eta.mean.shape == (1,):
     std = jnp.exp(0.5 * p.eta.log_var)
 
@@ -60,7 +60,7 @@ def exact_log_marginal(model: Model, params: Params, x: Array) -> Array:
     return jax.nn.logsumexp(jax.vmap(log_likelihood)(nodes), b=weights)
   if isinstance(p.eta, Bernoulli) and p.eta.logits.size <= MAX_BINARY_LATENTS:
     z = binary_vectors(p.eta.logits.size)
-    return jax.nn.logsumexp(jax.vmap(lambda z: log_joint(model, params.theta, x, z))(z))
+    return jax.nn.logsumexp(jax.vmap(lambda z: log_joint(model, params, x, z))(z))
   raise UnsupportedError(
     "log p(x) is exact under one Gaussian latent and under at most "
     f"{MAX_BINARY_LATENTS} binary ones, not under {type(p.eta).__name__} of shape {p.mean.shape}"

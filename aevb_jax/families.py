@@ -1,4 +1,8 @@
-"""Families of distributions, and the reparameterization trick (section 2.4)."""
+"""The reparameterization trick (section 2.4), and the two families of appendix C.
+
+The other families of section 2.4 are in `inverse_cdf`, `location_scale` and `composition`,
+after the paper's three constructions; Gaussians of other covariances in `gaussians`.
+"""
 
 import functools
 import math
@@ -9,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.types import Array, Distribution, Eta, Family, Key, UnsupportedError
+from aevb_jax.types import Array, Distribution, Eta, Family, Key, Support, UnsupportedError
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -26,17 +30,27 @@ def reparameterize(key: Key, family: Family, eta: Eta) -> Array:
 
 def distribution(family: Family, eta: Eta) -> Distribution:
   """The member of `family` that has parameters `eta`."""
+
+  def sample_with_log_prob(key: Key) -> tuple[Array, Array]:
+    if family.transform_with_log_prob:
+      return family.transform_with_log_prob(eta, family.noise(key))
+    z = reparameterize(key, family, eta)
+    return z, family.log_prob(eta, z)
+
   return Distribution(
     sample=lambda key: reparameterize(key, family, eta),
+    sample_with_log_prob=sample_with_log_prob,
     log_prob=lambda z: family.log_prob(eta, z),
     mean=family.mean(eta),
     eta=eta,
     reparameterized=family.reparameterized,
+    support=family.support(eta),
     at=functools.partial(distribution, family),
   )
 
 
-def _check_shape(what: str, array: Array, size: int) -> None:
+def check_shape(what: str, array: Array, size: int) -> None:
+  """Raises ValueError unless `array` is one event or head, of shape (size,)."""
   # Without this check a batch would broadcast against one event, and the sum
   # over dimensions would silently run over the batch as well.
   if jnp.shape(array) != (size,):
@@ -75,14 +89,14 @@ def diagonal_gaussian(
   """
 
   def from_heads(mean: Array, log_var: Array) -> DiagonalGaussian:
-    _check_shape("the head for the mean", mean, size)
-    _check_shape("the head for the log-variance", log_var, size)
+    check_shape("the head for the mean", mean, size)
+    check_shape("the head for the log-variance", log_var, size)
     if min_std:
       log_var = jnp.logaddexp(log_var, 2 * math.log(min_std))
     return DiagonalGaussian(mean_link(mean), log_var)
 
   def log_prob(eta: DiagonalGaussian, z: Array) -> Array:
-    _check_shape("z", z, size)
+    check_shape("z", z, size)
     # Dividing before squaring keeps tiny and huge variances inside float32.
     standardized = (z - eta.mean) * jnp.exp(-0.5 * eta.log_var)
     return -0.5 * jnp.sum(LOG_2PI + eta.log_var + standardized**2)
@@ -94,6 +108,8 @@ def diagonal_gaussian(
     transform=lambda eta, noise: eta.mean + jnp.exp(0.5 * eta.log_var) * noise,
     log_prob=log_prob,
     mean=lambda eta: eta.mean,
+    variance=lambda eta: jnp.exp(eta.log_var),
+    entropy=lambda eta: 0.5 * jnp.sum(1 + LOG_2PI + eta.log_var),
   )
 
 
@@ -130,11 +146,11 @@ def bernoulli(size: int) -> Family:
   """
 
   def from_heads(logits: Array) -> Bernoulli:
-    _check_shape("the head for the logits", logits, size)
+    check_shape("the head for the logits", logits, size)
     return Bernoulli(logits)
 
   def log_prob(eta: Bernoulli, x: Array) -> Array:
-    _check_shape("x", x, size)
+    check_shape("x", x, size)
     return _bernoulli_log_prob(eta.logits, x)
 
   return Family(
@@ -145,54 +161,11 @@ def bernoulli(size: int) -> Family:
     log_prob=log_prob,
     mean=lambda eta: jax.nn.sigmoid(eta.logits),
     reparameterized=False,
+    support=lambda eta: Support(0, 1, "integers"),
+    widest=Support(0, 1, "integers"),
+    variance=lambda eta: jax.nn.sigmoid(eta.logits) * jax.nn.sigmoid(-eta.logits),
+    entropy=lambda eta: jnp.sum(_softplus(eta.logits) - eta.logits * jax.nn.sigmoid(eta.logits)),
   )
-
-
-def _kl_diagonal_gaussians(q: DiagonalGaussian, p: DiagonalGaussian) -> Array:
-  # With p = N(0, I) this is appendix B: -KL_j = (1 + log_var_j - mean_j² - var_j) / 2.
-  variance_ratio = jnp.exp(q.log_var - p.log_var)
-  squared_distance = ((q.mean - p.mean) * jnp.exp(-0.5 * p.log_var)) ** 2
-  return 0.5 * (variance_ratio + squared_distance - 1 + p.log_var - q.log_var)
-
-
-def _kl_bernoullis(q: Bernoulli, p: Bernoulli) -> Array:
-  # E_q of log q - log p, where log P(z = 1) = -softplus(-logit), log P(z = 0) = -softplus(logit).
-  on = jax.nn.softplus(-p.logits) - jax.nn.softplus(-q.logits)
-  off = jax.nn.softplus(p.logits) - jax.nn.softplus(q.logits)
-  return jax.nn.sigmoid(q.logits) * on + jax.nn.sigmoid(-q.logits) * off
-
-
-_CLOSED_FORM_KL = MappingProxyType(
-  {
-    (DiagonalGaussian, DiagonalGaussian): _kl_diagonal_gaussians,
-    (Bernoulli, Bernoulli): _kl_bernoullis,
-  }
-)
-
-
-def kl_divergence(q: Distribution, p: Distribution) -> Array:
-  """KL(q ‖ p) in nats, in closed form; shape ().
-
-  The pair is found by the types of the two etas. Implemented: diagonal Gaussian
-  against diagonal Gaussian, of which appendix B is the case p = N(0, I), and
-  Bernoulli against Bernoulli.
-
-  Raises:
-    UnsupportedError: for a pair that has no closed form here.
-  """
-  return jnp.sum(kl_per_latent(q, p))
-
-
-def kl_per_latent(q: Distribution, p: Distribution) -> Array:
-  """The terms of `kl_divergence`, one for each of J independent latents; shape (J,)."""
-  pair = type(q.eta), type(p.eta)
-  if pair not in _CLOSED_FORM_KL:
-    names = " ‖ ".join(eta.__name__ for eta in pair)
-    raise UnsupportedError(
-      f"no closed form is known for KL({names}); estimate it from samples, "
-      "as elbo_a does, or give a function (q, p) -> KL as `kl`"
-    )
-  return _CLOSED_FORM_KL[pair](q.eta, p.eta)
 
 
 _OF_ONE_DIMENSION = MappingProxyType(

@@ -40,7 +40,7 @@ def encode(model: Model, params: Params, x: Array) -> Array:
 @functools.partial(jax.jit, static_argnames=("model", "n"))
 def sample_prior(key: Key, model: Model, params: Params, n: int) -> Array:
   """n draws z ~ p(z); shape (n, J)."""
-  return jax.vmap(model.prior(params.theta).sample)(jax.random.split(key, n))
+  return jax.vmap(model.prior(params).sample)(jax.random.split(key, n))
 
 
 def manifold_latents(n: int) -> np.ndarray:

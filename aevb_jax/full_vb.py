@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from aevb_jax import model as models
-from aevb_jax.families import DiagonalGaussian, diagonal_gaussian, distribution, kl_divergence
+from aevb_jax.divergences import kl_divergence
+from aevb_jax.families import DiagonalGaussian, diagonal_gaussian, distribution
 from aevb_jax.types import (
   Array,
   Conditional,

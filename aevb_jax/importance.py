@@ -120,8 +120,8 @@ def pathwise(
   stop = jax.lax.stop_gradient
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)
-  log_w_of_theta = jax.vmap(lambda z: log_weight(model, params.theta, freeze(q), x, z))(stop(z))
-  log_w_of_phi = jax.vmap(lambda z: log_weight(model, stop(params.theta), q, x, z))(z)
+  log_w_of_theta = jax.vmap(lambda z: log_weight(model, params, freeze(q), x, z))(stop(z))
+  log_w_of_phi = jax.vmap(lambda z: log_weight(model, stop(params), q, x, z))(z)
   value = bound(log_w_of_theta)
   return replace_gradient(value, value + phi_bound(log_w_of_phi))
 
@@ -281,7 +281,7 @@ def _doubly_reparameterized(
   """
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)
-  log_w_of = jax.vmap(lambda z: log_weight(model, params.theta, freeze(q), x, z))
+  log_w_of = jax.vmap(lambda z: log_weight(model, params, freeze(q), x, z))
   log_w = log_w_of(z)
   b, factor = coefficients(jax.lax.stop_gradient(log_w))
   # The same forward pass again, which the compiler merges with the first.

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb_jax.families import DiagonalGaussian, diagonal_gaussian, distribution, kl_divergence
+from aevb_jax.divergences import kl_divergence
+from aevb_jax.families import DiagonalGaussian, diagonal_gaussian, distribution
 from aevb_jax.model import standard_normal
 from aevb_jax.networks import conditional
 from aevb_jax.types import Array, Model, Params, PyTree

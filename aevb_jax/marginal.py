@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from aevb_jax.checks import check_positive
 from aevb_jax.importance import log_mean_exp
 from aevb_jax.late import blackjax
-from aevb_jax.model import log_weight
+from aevb_jax.model import log_joint
 from aevb_jax.types import Array, Key, Model, Params
 
 
@@ -65,7 +65,8 @@ def importance_sampling(
   q = model.encoder.given(params.phi, x)
 
   def log_w_of(key: Key) -> Array:
-    return log_weight(model, params.theta, q, x, q.sample(key))
+    z, log_q = q.sample_with_log_prob(key)
+    return log_joint(model, params, x, z) - log_q
 
   def chunk(i: Array) -> Array:
     return jax.vmap(log_w_of)(jax.random.split(jax.random.fold_in(key, i), chunk_size))

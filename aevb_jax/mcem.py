@@ -89,7 +89,9 @@ def mcem(
   if not 0 < target_acceptance < 1:
     raise ValueError(f"target_acceptance is {target_acceptance}, expected between 0 and 1")
   jax.eval_shape(
-    lambda key: check_continuous("mcem", model.prior(model.decoder.init(key))),
+    lambda key: check_continuous(
+      "mcem", model.prior(Params(theta=model.decoder.init(key), phi=()))
+    ),
     jax.random.key(0),
   )
 
@@ -97,7 +99,7 @@ def mcem(
     params_key, z_key, key = jax.random.split(key, 3)  # the first is that of aevb's two
     theta_key, _ = jax.random.split(params_key)  # as `init_params` does
     params = Params(theta=model.decoder.init(theta_key), phi=())
-    z = jax.vmap(model.prior(params.theta).sample)(jax.random.split(z_key, num_data))
+    z = jax.vmap(model.prior(params).sample)(jax.random.split(z_key, num_data))
     log_step_size = jnp.log(hmc.first_step_size(z))
     zero = jnp.zeros((), jnp.int32)
     return MCEMState(zero, params, optimizer.init(params), key, z, log_step_size)
@@ -107,7 +109,7 @@ def mcem(
     chains, info = e_step(
       jax.random.fold_in(state.key, state.step),
       model,
-      state.params.theta,
+      state.params,
       batch,
       state.z.at[index].get(mode="fill"),  # NaN, which shows, where num_data is too small
       step_size,
@@ -116,7 +118,7 @@ def mcem(
     acceptance = jnp.mean(info.acceptance_rate)
 
     def loss(params: Params) -> Array:
-      log_p = jax.vmap(lambda x, z: log_joint(model, params.theta, x, z))(batch, chains.position)
+      log_p = jax.vmap(lambda x, z: log_joint(model, params, x, z))(batch, chains.position)
       objective = jnp.mean(log_p)
       if log_prior is not None:
         objective += log_prior(params) / num_data
@@ -151,7 +153,7 @@ def mcem(
 def e_step(
   key: Key,
   model: Model,
-  theta: PyTree,
+  params: Params,
   batch: Array,
   z: Array,
   step_size: Array,
@@ -163,7 +165,7 @@ def e_step(
   Args:
     key: consumed; data point i draws from `split(key, M)[i]`.
     model: p(z) and p(x|z).
-    theta: its parameters.
+    params: its parameters; φ is not used.
     batch: M data points, shape (M, D).
     z: where their chains are, shape (M, J).
     step_size: of the leapfrogs, shape ().
@@ -176,7 +178,7 @@ def e_step(
 
   def move(key: Key, x: Array, z: Array) -> tuple[HMCState, HMCInfo]:
     def log_density(z: Array) -> Array:  # log p(z|x; θ) but for log p(x; θ), which z is not in
-      return log_joint(model, theta, x, z)
+      return log_joint(model, params, x, z)
 
     chain = blackjax().hmc.init(z, log_density)  # anew: θ has changed since the last transition
     return hmc.transition(key, chain, log_density, step_size, num_leapfrogs=num_leapfrogs)

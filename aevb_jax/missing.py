@@ -170,7 +170,7 @@ def gibbs_transition(
   proposal = q.sample(z_key)
   if not corrected:
     return proposal, jnp.ones((), proposal.dtype)
-  log_w = functools.partial(log_weight, model, params.theta, q, x)
+  log_w = functools.partial(log_weight, model, params, q, x)
   ratio = jnp.exp(jnp.minimum(log_w(proposal) - log_w(z), 0))
   accepted = jax.random.uniform(accept_key, (), ratio.dtype) < ratio
   return jnp.where(accepted, proposal, z), ratio
@@ -251,7 +251,7 @@ def complete_by_hmc(
     ValueError: if a number is not positive.
   """
   check_positive(num_chains=num_chains, num_burn_in=num_burn_in, num_samples=num_samples)
-  prior = model.prior(params.theta)
+  prior = model.prior(params)
   check_continuous("complete_by_hmc", prior)
   start_key, burn_in_key, chain_key, key = jax.random.split(key, 4)
 
@@ -281,7 +281,7 @@ def complete(
 
 
 def _draw_prior(key: Key, model: Model, params: Params, n: int) -> Array:
-  return jax.vmap(model.prior(params.theta).sample)(jax.random.split(key, n))
+  return jax.vmap(model.prior(params).sample)(jax.random.split(key, n))
 
 
 def _logits(p: Distribution, what: str) -> Array:

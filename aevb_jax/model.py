@@ -77,7 +77,7 @@ def mlp_vae(
     return conditional(module, family, input_size)
 
   return Model(
-    prior=lambda theta: prior(latent_dim),
+    prior=lambda params: prior(latent_dim),
     decoder=network(layers[::-1], likelihood, latent_dim),
     encoder=network(layers, posterior(latent_dim), data_dim),
   )
@@ -127,7 +127,7 @@ def conv_vae(
   encoder = ConvEncoder(image_shape, family.sizes, tuple(widths), **how)
   check_room(image_shape, len(widths))
   return Model(
-    prior=lambda theta: prior(latent_dim),
+    prior=lambda params: prior(latent_dim),
     decoder=conditional(decoder, likelihood, latent_dim),
     encoder=conditional(encoder, family, data_dim),
   )
@@ -165,22 +165,22 @@ def init_params(key: Key, model: Model) -> Params:
   return Params(theta=model.decoder.init(theta_key), phi=model.encoder.init(phi_key))
 
 
-def log_joint(model: Model, theta: PyTree, x: Array, z: Array) -> Array:
+def log_joint(model: Model, params: Params, x: Array, z: Array) -> Array:
   """log p(x, z; θ) = log p(z) + log p(x|z) in nats, for one x (D,) and z (J,)."""
-  return model.prior(theta).log_prob(z) + model.decoder.given(theta, z).log_prob(x)
+  return model.prior(params).log_prob(z) + model.decoder.given(params.theta, z).log_prob(x)
 
 
-def log_weight(model: Model, theta: PyTree, q: Distribution, x: Array, z: Array) -> Array:
+def log_weight(model: Model, params: Params, q: Distribution, x: Array, z: Array) -> Array:
   """log w = log p(x, z; θ) − log q(z) in nats, shape (), for one x (D,) and z (J,).
 
   With z ~ q = q(z|x) its expectation is the bound of equation 3, and that of w is
   p(x).
   """
-  return log_joint(model, theta, x, z) - q.log_prob(z)
+  return log_joint(model, params, x, z) - q.log_prob(z)
 
 
-def simulate(key: Key, model: Model, theta: PyTree) -> tuple[Array, Array]:
+def simulate(key: Key, model: Model, params: Params) -> tuple[Array, Array]:
   """A draw (z, x) of the model itself, shapes (J,) and (D,): z is an exact sample of p(z|x)."""
   z_key, x_key = jax.random.split(key)
-  z = model.prior(theta).sample(z_key)
-  return z, model.decoder.given(theta, z).sample(x_key)
+  z = model.prior(params).sample(z_key)
+  return z, model.decoder.given(params.theta, z).sample(x_key)

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aevb_jax.divergences import kl_per_latent
 from aevb_jax.estimators import draw, of_each
-from aevb_jax.families import kl_per_latent
 from aevb_jax.types import (
   Algorithm,
   Array,
@@ -113,7 +113,7 @@ def explain(
   """
 
   def of_example(key: Array, params: Params, x: Array) -> dict:
-    q, p = model.encoder.given(params.phi, x), model.prior(params.theta)
+    q, p = model.encoder.given(params.phi, x), model.prior(params)
     z = draw(key, q, num_samples)
     of_sample = lambda z: _of_z(model, params, x, z) | dict(log_q=jnp.isfinite(q.log_prob(z)))
     samples = jax.tree.map(lambda finite: finite.all(axis=0), of_each(of_sample, z))
@@ -213,7 +213,7 @@ def _of_z(model: Model, params: Params, x: Array, z: Array) -> dict[str, PyTree]
     z=jnp.isfinite(z),
     p=_by_name(p.eta),
     reconstruction=jnp.isfinite(p.log_prob(x)),
-    prior=jnp.isfinite(model.prior(params.theta).log_prob(z)),
+    prior=jnp.isfinite(model.prior(params).log_prob(z)),
   )
 
 

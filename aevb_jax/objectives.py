@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from aevb_jax.families import kl_divergence, kl_per_latent
+from aevb_jax.divergences import kl_divergence, kl_per_latent
 from aevb_jax.types import Array, Distribution, Estimator, Key, Model, Params, Scheduled
 
 KL = Callable[[Distribution, Distribution], Array]
@@ -37,7 +37,7 @@ def beta_weighted(
   def weighted(key: Key, model: Model, params: Params, x: Array, **kwargs) -> Array:
     q, model = _share_posterior(model, params, x)
     bound = estimator(key, model, params, x, **kwargs)
-    return bound + (1 - beta) * kl(q, model.prior(params.theta))
+    return bound + (1 - beta) * kl(q, model.prior(params))
 
   return weighted
 
@@ -91,7 +91,7 @@ def free_bits(estimator: Estimator, nats: float, *, kl: KL = kl_per_latent) -> E
   def with_free_bits(key: Key, model: Model, params: Params, x: Array, **kwargs) -> Array:
     q, model = _share_posterior(model, params, x)
     bound = estimator(key, model, params, x, **kwargs)
-    p = model.prior(params.theta)
+    p = model.prior(params)
     return bound + jnp.sum(kl(q, p)) - floored(q, p)
 
   return with_free_bits

@@ -224,5 +224,5 @@ class _Samples(NamedTuple):
 def _samples(key: Key, model: Model, params: Params, x: Array, num_samples: int) -> _Samples:
   q = model.encoder.given(params.phi, x)
   z = jax.lax.stop_gradient(draw(key, q, num_samples))
-  log_p = jax.vmap(lambda z: log_joint(model, params.theta, x, z))(z)
+  log_p = jax.vmap(lambda z: log_joint(model, params, x, z))(z)
   return _Samples(q, z, log_p, jax.vmap(q.log_prob)(z))

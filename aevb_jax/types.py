@@ -10,6 +10,7 @@ use the paper's letters: D dimensions of x, J of the latent z, L samples per
 data point, M data points in a minibatch, N in the data set.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,30 +22,51 @@ PyTree = Any
 Eta = Any  # a NamedTuple of arrays; its type says which family it belongs to
 
 
+class Support(NamedTuple):
+  """Where a density is positive: the box between low and high, or the simplex in it.
+
+  low and high are numbers, or arrays of the shape of z.
+  """
+
+  low: Array | float = -math.inf
+  high: Array | float = math.inf
+  kind: str = "box"  # or "simplex", "integers" from low to high, or "levels" of a pixel
+
+
 class Family(NamedTuple):
   """A family of distributions in reparameterized form (section 2.4).
 
   z = transform(eta, noise) with noise ~ p(noise), so that z follows the member
-  of the family that has parameters eta.
+  of the family that has parameters eta. What has no closed form is None.
   """
 
   sizes: tuple[int, ...]  # widths of the unconstrained heads a network must give
-  from_heads: Callable[..., Eta]  # (*heads) -> eta
+  from_heads: Callable[..., Eta]  # (*heads) -> eta; with `init_shared`, (*heads, shared) -> eta
   noise: Callable[[Key], Array]  # key -> noise, free of parameters
   transform: Callable[[Eta, Array], Array]  # (eta, noise) -> z
   log_prob: Callable[[Eta, Array], Array]  # (eta, z) -> (), in nats
-  mean: Callable[[Eta], Array]  # eta -> E[z]
+  mean: Callable[[Eta], Array]  # eta -> E[z]; inf or NaN where there is none
   reparameterized: bool = True  # whether dz/d eta through `transform` is meaningful
+  support: Callable[[Eta], Support] = lambda eta: Support()  # of one member
+  widest: Support = Support()  # in which the supports of all members that heads give lie
+  variance: Callable[[Eta], Array] | None = None  # eta -> the variance of each dimension
+  entropy: Callable[[Eta], Array] | None = None  # eta -> (), in nats
+  # Parameters that are the same for every x, such as the networks of a flow: key -> shared.
+  init_shared: Callable[[Key], PyTree] | None = None
+  # (eta, noise) -> (z, log_prob of z), where that is cheaper than one after the other.
+  transform_with_log_prob: Callable[[Eta, Array], tuple[Array, Array]] | None = None
 
 
 class Distribution(NamedTuple):
   """One member of a family, closed over its eta. Lives inside a trace only."""
 
   sample: Callable[[Key], Array]  # key -> z
+  sample_with_log_prob: Callable[[Key], tuple[Array, Array]]  # key -> (z, its log_prob)
   log_prob: Callable[[Array], Array]  # z -> (), in nats
   mean: Array  # E[z]
   eta: Eta  # for closed-form divergences
   reparameterized: bool  # whether gradients flow through `sample`
+  support: Support
   at: Callable[[Eta], "Distribution"]  # the member of the same family with another eta
 
 
@@ -56,9 +78,12 @@ class Conditional(NamedTuple):
 
 
 class Model(NamedTuple):
-  """p(z; theta), p(x|z; theta) and q(z|x; phi)."""
+  """p(z; theta), p(x|z; theta) and q(z|x; phi).
 
-  prior: Callable[[PyTree], Distribution]  # theta -> p(z)
+  The prior is given all parameters: a VampPrior is made of q(z|x; phi).
+  """
+
+  prior: Callable[["Params"], Distribution]  # params -> p(z)
   decoder: Conditional  # p(x|z; theta)
   encoder: Conditional  # q(z|x; phi)
 

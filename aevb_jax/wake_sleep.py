@@ -42,7 +42,7 @@ def wake_sleep(key: Key, model: Model, params: Params, x: Array, *, num_samples:
   """
   q = model.encoder.given(params.phi, x)
   z = jax.lax.stop_gradient(draw(key, q, num_samples))
-  log_p = jax.vmap(lambda z: log_joint(model, params.theta, x, z))(z)
+  log_p = jax.vmap(lambda z: log_joint(model, params, x, z))(z)
   value = jnp.mean(log_p - jax.vmap(q.log_prob)(z))
   dreams = log_q_of_dreams(_dream_key(key, num_samples), model, params, num_samples)
   return replace_gradient(value, jnp.mean(log_p) + dreams)
@@ -87,7 +87,7 @@ def reweighted_wake_sleep(
   """
   q = model.encoder.given(params.phi, x)
   z = jax.lax.stop_gradient(draw(key, q, num_samples))
-  log_p = jax.vmap(lambda z: log_joint(model, params.theta, x, z))(z)
+  log_p = jax.vmap(lambda z: log_joint(model, params, x, z))(z)
   log_q = jax.vmap(q.log_prob)(z)
   log_w = jax.lax.stop_gradient(log_p - log_q)
   surrogate = jnp.vdot(jax.nn.softmax(log_w), log_p + wake * log_q)
@@ -102,10 +102,10 @@ def log_q_of_dreams(key: Key, model: Model, params: Params, num_samples: int) ->
 
   No gradient flows through the dreams, neither to φ nor to θ.
   """
-  theta = jax.lax.stop_gradient(params.theta)
+  frozen = jax.lax.stop_gradient(params)
 
   def log_q(key: Key) -> Array:
-    z, x = simulate(key, model, theta)
+    z, x = simulate(key, model, frozen)
     return model.encoder.given(params.phi, x).log_prob(z)
 
   return jnp.mean(jax.vmap(log_q)(jax.random.split(key, num_samples)))

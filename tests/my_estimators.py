@@ -14,7 +14,7 @@ def importance_bound(key, model, params, x, *, num_samples=1):
 
   def log_weight(key):
     z = q.sample(key)
-    return log_joint(model, params.theta, x, z) - q.log_prob(z)
+    return log_joint(model, params, x, z) - q.log_prob(z)
 
   log_w = jax.vmap(log_weight)(jax.random.split(key, num_samples))
   return jax.nn.logsumexp(log_w) - jnp.log(num_samples)

@@ -121,7 +121,7 @@ def exact_bound_of_two(bound, model, params, x, step=0.05):
   else:
     z = binary_vectors(q.eta.logits.size)
     probabilities = jnp.exp(jax.vmap(q.log_prob)(z))
-  log_w = jax.vmap(lambda z: log_weight(model, params.theta, q, x, z))(z)
+  log_w = jax.vmap(lambda z: log_weight(model, params, q, x, z))(z)
   of_pair = jax.vmap(jax.vmap(lambda a, b: bound(jnp.stack([a, b])), (None, 0)), (0, None))
   return probabilities @ of_pair(log_w, log_w) @ probabilities
 
@@ -137,7 +137,7 @@ def wake_phi_of_two(model, params, x, step=0.05):
   nodes = np.arange(-9, 9 + step / 2, step)
   probabilities = jnp.asarray(np.exp(-0.5 * nodes**2) * step / np.sqrt(2 * np.pi))
   z = at_noise(q, nodes)
-  w = jnp.exp(jax.vmap(lambda z: log_weight(model, params.theta, q, x, z))(z))
+  w = jnp.exp(jax.vmap(lambda z: log_weight(model, params, q, x, z))(z))
   # By symmetry twice the first sample's term.
   first_share = (w[:, None] / (w[:, None] + w[None, :])) @ probabilities
 
@@ -150,10 +150,10 @@ def wake_phi_of_two(model, params, x, step=0.05):
 
 def sleep_phi(model, params):
   """∇φ E[log q(z|x)] under the model's own x and z, all of them enumerated."""
-  z_size = model.prior(params.theta).mean.size
+  z_size = model.prior(params).mean.size
   x_size = model.decoder.given(params.theta, jnp.zeros(z_size)).mean.size
   zs, xs = binary_vectors(z_size), binary_vectors(x_size)
-  log_p = jax.vmap(lambda z: jax.vmap(lambda x: log_joint(model, params.theta, x, z))(xs))(zs)
+  log_p = jax.vmap(lambda z: jax.vmap(lambda x: log_joint(model, params, x, z))(xs))(zs)
 
   def expected_log_q(phi):
     log_q = jax.vmap(lambda z: jax.vmap(lambda x: model.encoder.given(phi, x).log_prob(z))(xs))(zs)

@@ -36,8 +36,7 @@ def over(estimate, *arguments):
 
 def sandwiches(world, n, **kwargs):
   """Sandwiches of n data points of the model itself, and their exact log p(x)."""
-  theta = world.params.theta
-  z, x = jax.vmap(lambda key: simulate(key, world.model, theta))(
+  z, x = jax.vmap(lambda key: simulate(key, world.model, world.params))(
     jax.random.split(jax.random.key(1), n)
   )
   estimate = lambda key, x, z: bidirectional_monte_carlo(
@@ -63,9 +62,7 @@ def test_the_likelihood_itself_is_unbiased(world, log_p, num_temperatures):
 def test_one_temperature_is_importance_sampling_from_the_start():
   how = dict(num_temperatures=1, num_chains=3, start=oracles_encoder(AFFINE))
   estimate = annealed_importance_sampling(jax.random.key(0), *AFFINE, **how)
-  log_w = lambda z: log_weight(
-    *AFFINE[:1], AFFINE.params.theta, oracles_encoder(AFFINE), AFFINE.x, z
-  )
+  log_w = lambda z: log_weight(AFFINE.model, AFFINE.params, oracles_encoder(AFFINE), AFFINE.x, z)
   start_key = jax.random.split(jax.random.split(jax.random.key(0))[1])[0]
   z = jax.vmap(oracles_encoder(AFFINE).sample)(jax.random.split(start_key, 3))
   np.testing.assert_allclose(estimate.value, log_mean_exp(jax.vmap(log_w)(z)), rtol=1e-9)
@@ -84,7 +81,7 @@ def test_exact_from_the_posterior(num_temperatures):
   expected = oracles.affine_log_marginal(world.params, world.x)
   np.testing.assert_allclose(estimate.value, expected, rtol=1e-12)
   np.testing.assert_allclose(estimate.standard_error, 0, atol=1e-12)
-  (z, x), key = simulate(jax.random.key(1), world.model, world.params.theta), jax.random.key(2)
+  (z, x), key = simulate(jax.random.key(1), world.model, world.params), jax.random.key(2)
   q = world.model.encoder.given(world.params.phi, x)
   bdmc = lambda key: bidirectional_monte_carlo(key, world.model, world.params, x, z, start=q, **how)
   both = jax.jit(bdmc)(key)
@@ -134,7 +131,7 @@ def test_many_latents():
 @pytest.mark.parametrize("forward", [True, False])
 def test_weighs_at_the_old_temperature_and_moves_at_the_new_at_its_own_step_size(forward):
   theta, num_chains = AFFINE.params.theta, 3
-  prior = AFFINE.model.prior(theta)
+  prior = AFFINE.model.prior(AFFINE.params)
   path = make_path(AFFINE.model, AFFINE.params, AFFINE.x, None, "this")
   betas = sigmoid_temperatures(4)[:: 1 if forward else -1]
   step_sizes = jnp.asarray([0.1, 0.3, 0.2, 0.25])

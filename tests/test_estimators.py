@@ -118,7 +118,7 @@ def test_a_and_b_differ_by_the_noise_in_the_kl_alone():
   a = elbo_a(make_key(), *world, num_samples=4)
   b = elbo_b(make_key(), *world, num_samples=4)
   q = world.model.encoder.given(world.params.phi, world.x)
-  p = world.model.prior(world.params.theta)
+  p = world.model.prior(world.params)
   z = jax.vmap(q.sample)(jax.random.split(make_key(), 4))
   sampled_kl = jnp.mean(jax.vmap(q.log_prob)(z) - jax.vmap(p.log_prob)(z))
   np.testing.assert_allclose(b - a, sampled_kl - kl_divergence(q, p), rtol=1e-10)
@@ -137,7 +137,7 @@ def test_b_refuses_a_pair_without_closed_form_and_takes_one_given():
 
   world = oracles.bernoulli_world()
   prior = standard_normal(1)._replace(eta=Learned())
-  model = world.model._replace(prior=lambda theta: prior)
+  model = world.model._replace(prior=lambda params: prior)
   with pytest.raises(UnsupportedError, match="DiagonalGaussian ‖ Learned.*elbo_a"):
     elbo_b(jax.random.key(0), model, *world[1:])
   assert jnp.isfinite(elbo_a(jax.random.key(0), model, *world[1:]))
@@ -153,7 +153,7 @@ def test_log_joint_is_prior_plus_likelihood():
   logits = world.model.decoder.given(world.params.theta, z).eta.logits
   y = 1 / (1 + np.exp(-logits))
   expected = np.sum(np.log(np.where(world.x == 1, y, 1 - y))) - 0.5 * np.log(2 * np.pi) - 0.5 * 0.09
-  np.testing.assert_allclose(log_joint(world.model, world.params.theta, world.x, z), expected)
+  np.testing.assert_allclose(log_joint(world.model, world.params, world.x, z), expected)
 
 
 @pytest.mark.parametrize("num_samples", [1, 3, SAMPLES_AT_ONCE, 2 * SAMPLES_AT_ONCE + 3])

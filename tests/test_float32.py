@@ -28,6 +28,7 @@ from aevb_jax.families import Bernoulli, DiagonalGaussian, distribution
 from aevb_jax.optimizers import adagrad
 from aevb_jax.preprocess import binarize, dequantize
 from tests.estimator_table import ALL
+from tests.family_table import INVERSE_CDF, UNIVARIATE
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +156,7 @@ def test_estimates_of_a_likelihood_of_many_dimensions():
   kernel = 0.05 * jax.random.normal(w_key, (3, 784))
   theta = {"mean": {"kernel": kernel, "bias": jnp.zeros(784)}, "log_var": jnp.zeros(784)}
   params = Params(theta, lg.optimal_phi(theta))
-  z, x = simulate(x_key, model, theta)
+  z, x = simulate(x_key, model, params)
   how = dict(num_chains=16, num_temperatures=100, num_leapfrogs=4)
   both = jax.jit(lambda key: bidirectional_monte_carlo(key, model, params, x, z, **how))(keys[0])
   others = [
@@ -169,3 +170,39 @@ def test_estimates_of_a_likelihood_of_many_dimensions():
     assert_finite((estimate.value, estimate.standard_error))
     assert abs(estimate.value - exact) < 5 * estimate.standard_error + 0.01
     assert estimate.standard_error < 0.3
+
+
+@pytest.mark.parametrize("head", [-6.0, -1.0, 0.0, 2.0, 6.0])
+@pytest.mark.parametrize("case", UNIVARIATE, ids=lambda case: case.name)
+def test_families(case, head):
+  """Draws, their densities and both derivatives, of parameters from 0.0025 to 6."""
+  family = case.family
+  if head == -6 and case.name in ("pareto", "weibull", "gamma", "beta", "f", "chi_squared"):
+    return  # shapes of 0.0025, beyond what the docstrings promise
+  eta = family.from_heads(*(jnp.full(size, head, jnp.float32) for size in family.sizes))
+  noise = jax.vmap(family.noise)(jax.random.split(jax.random.key(0), 300))
+
+  def one(eta, noise):
+    z = family.transform(eta, noise)
+    return family.log_prob(eta, z), z
+
+  slopes, z = jax.vmap(jax.grad(one, has_aux=True), (None, 0))(eta, noise)
+  values = jax.vmap(lambda z: family.log_prob(eta, z))(z)
+  assert_finite((slopes, z, values))
+  with jax.enable_x64(True):
+    double = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float64)), tree)
+    exact = jax.vmap(lambda z: family.log_prob(double(eta), z))(double(z))
+  np.testing.assert_allclose(values, exact, rtol=1e-5, atol=5e-5)
+
+
+@pytest.mark.parametrize("u", [6e-8, 0.5, 1 - 6e-8])
+@pytest.mark.parametrize("case", INVERSE_CDF, ids=lambda case: case.name)
+def test_the_ends_of_the_noise(case, u):
+  eta = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float32)), case.eta)
+  noise = jnp.full(case.family.noise(jax.random.key(0)).shape, u, jnp.float32)
+  assert_finite(jax.jacrev(case.family.transform)(eta, noise))
+  z = case.family.transform(eta, noise)
+  with jax.enable_x64(True):
+    double = lambda a: jnp.asarray(np.asarray(a, np.float64))
+    exact = case.family.transform(jax.tree.map(double, eta), double(noise))
+  np.testing.assert_allclose(z, exact, rtol=1e-5, atol=1e-5)

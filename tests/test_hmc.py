@@ -143,7 +143,7 @@ def test_the_step_size_is_held_while_samples_are_kept():
 @pytest.mark.parametrize("target, tolerance", [(0.65, 0.12), (0.9, 0.03)])
 def test_acceptance_is_near_its_target(num_latents, num_chains, target, tolerance):
   model, params, x = oracles.affine_world(12, num_latents)
-  log_density = lambda z: log_joint(model, params.theta, x, z)
+  log_density = lambda z: log_joint(model, params, x, z)
 
   def run(key):
     start_key, warm_up_key, key = jax.random.split(key, 3)

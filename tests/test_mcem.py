@@ -94,7 +94,9 @@ def test_fishers_identity():
     return jax.scipy.stats.multivariate_normal.logpdf(x, b, covariance)
 
   theta = WORLD.params.theta
-  gradients = jax.vmap(jax.grad(lambda x, z, t: log_joint(WORLD.model, t, x, z), 2), (0, 0, None))
+  gradients = jax.vmap(
+    jax.grad(lambda x, z, t: log_joint(WORLD.model, Params(t, ()), x, z), 2), (0, 0, None)
+  )
   exact = jax.vmap(jax.grad(lambda x, t: log_marginal(t, x), 1), (0, None))
   errors = jax.tree.map(
     jnp.subtract, gradients(jnp.asarray(x), state.z, theta), exact(jnp.asarray(x), theta)
@@ -145,7 +147,7 @@ def test_theta_climbs_the_log_joint_at_the_new_z(num_updates):
   z = after.z[INDEX]
   assert np.abs(z - state.z[INDEX]).min() > 0
   mean_log_joint = lambda theta: jnp.mean(
-    jax.vmap(lambda x, z: log_joint(WORLD.model, theta, x, z))(BATCH, z)
+    jax.vmap(lambda x, z: log_joint(WORLD.model, Params(theta, ()), x, z))(BATCH, z)
   )
 
   def objective(params):

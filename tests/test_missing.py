@@ -130,7 +130,7 @@ def test_binary_latents_stay_at_their_posterior(kind):
   evidence, likelihood = kinds(BINARY.x, mask, (2, 2, 1))[kind]
   states, everything = binary_vectors(3), binary_vectors(4)
   joint = lambda z: jax.vmap(
-    lambda x: jnp.exp(log_joint(BINARY.model, BINARY.params.theta, x, z)) * likelihood(x)
+    lambda x: jnp.exp(log_joint(BINARY.model, BINARY.params, x, z)) * likelihood(x)
   )(everything)
   posterior = jax.vmap(joint)(states).sum(axis=1)
   posterior = np.asarray(posterior / posterior.sum())

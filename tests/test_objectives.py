@@ -32,7 +32,7 @@ WORLD = oracles.affine_world()
 
 
 def q_and_p(world, params):
-  return world.model.encoder.given(params.phi, world.x), world.model.prior(params.theta)
+  return world.model.encoder.given(params.phi, world.x), world.model.prior(params)
 
 
 def kl(world, params):
@@ -147,7 +147,7 @@ def test_bad_arguments():
   class Learned:  # the eta of some prior
     pass
 
-  model = WORLD.model._replace(prior=lambda theta: standard_normal(3)._replace(eta=Learned()))
+  model = WORLD.model._replace(prior=lambda params: standard_normal(3)._replace(eta=Learned()))
   for wrapped in (beta_weighted(elbo_a, 0.5), free_bits(elbo_a, 0.5)):
     with pytest.raises(UnsupportedError, match="no closed form.*DiagonalGaussian ‖ Learned"):
       wrapped(jax.random.key(0), model, *WORLD[1:])

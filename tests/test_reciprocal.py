@@ -91,7 +91,7 @@ def squared_world(log_var):
 
   squared = conditional(oracles.AffineHeads(1), diagonal_gaussian(1), 1)
   encoder = conditional(oracles.AffineHeads(1), diagonal_gaussian(1), 1)
-  model = Model(lambda theta: standard_normal(1), squared._replace(given=given), encoder)
+  model = Model(lambda params: standard_normal(1), squared._replace(given=given), encoder)
   theta = {
     "mean": {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)},
     "log_var": jnp.full(1, log_var),
@@ -111,7 +111,7 @@ def test_few_chains_are_never_far_off():
   few = dict(num_samples=20, num_chains=2, num_temperatures=60, num_warmup=20)
   value = np.asarray(repeated(world, 200, **few).value)
   z = jnp.linspace(1.5, 2.5, 100_001)
-  log_p = jax.vmap(lambda z: log_joint(world[0], world[1].theta, world[2], z[None]))(z)
+  log_p = jax.vmap(lambda z: log_joint(world[0], world[1], world[2], z[None]))(z)
   exact = float(jax.nn.logsumexp(log_p) + jnp.log(2 * (z[1] - z[0])))
   # Without one of the modes it is log 2 less.
   assert np.all((exact - np.log(2) - 0.5 < value) & (value < exact + 0.5))

@@ -7,6 +7,7 @@ from aevb_jax.annealing import (
   bidirectional_monte_carlo,
 )
 from aevb_jax.convolutions import conv, conv_transpose
+from aevb_jax.divergences import kl_divergence, kl_per_latent
 from aevb_jax.estimators import (
   draw,
   elbo_a,
@@ -18,10 +19,18 @@ from aevb_jax.estimators import (
 from aevb_jax.families import (
   bernoulli,
   diagonal_gaussian,
-  kl_divergence,
-  kl_per_latent,
+  distribution,
   reparameterize,
 )
+from aevb_jax.flows import (
+  affine_coupling,
+  chain,
+  flow,
+  in_turn,
+  inverse_autoregressive,
+  spline_coupling,
+)
+from aevb_jax.gaussians import gaussian, low_rank_gaussian
 from aevb_jax.importance import (
   ciwae,
   doubly_reparameterized,
@@ -37,10 +46,24 @@ from aevb_jax.importance import (
   power_mean,
   renyi,
 )
+from aevb_jax.likelihoods import (
+  categorical,
+  continuous_bernoulli,
+  discretized_gaussian,
+  discretized_logistic,
+)
 from aevb_jax.linear_gaussian import linear_gaussian_vae
 from aevb_jax.marginal import LogLikelihood, importance_sampling
 from aevb_jax.mcem import mcem
 from aevb_jax.minibatches import Minibatch, stream
+from aevb_jax.mixtures import (
+  gaussian_mixture,
+  stratified_elbo,
+  stratified_iwae,
+  with_mixture_prior,
+  with_prior,
+  with_vamp_prior,
+)
 from aevb_jax.model import (
   conv_vae,
   fair_coins,
@@ -88,6 +111,7 @@ from aevb_jax.types import (
   Params,
   Preprocess,
   Scheduled,
+  Support,
   TrainState,
 )
 from aevb_jax.wake_sleep import reweighted_wake_sleep, wake_sleep

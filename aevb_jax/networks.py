@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from aevb_jax.convolutions import conv, conv_transpose
@@ -162,7 +163,8 @@ def conditional(module: nn.Module, family: Family, input_size: int) -> Condition
   Args:
     module: maps an input of shape (input_size,) to as many heads as
       `family.sizes` has entries, of those sizes, as a tuple.
-    family: of the conditioned variable.
+    family: of the conditioned variable. If it has parameters that are the same for every
+      input, they stand beside the module's: {"network": …, "shared": …}.
     input_size: length of what is conditioned on (D for an encoder, J for a decoder).
 
   Raises:
@@ -171,6 +173,12 @@ def conditional(module: nn.Module, family: Family, input_size: int) -> Condition
   """
 
   def init(key: Key) -> PyTree:
+    if family.init_shared:
+      key, shared_key = jax.random.split(key)
+      return {"network": init_network(key), "shared": family.init_shared(shared_key)}
+    return init_network(key)
+
+  def init_network(key: Key) -> PyTree:
     variables = module.init(key, jnp.zeros(input_size))
     if stateful := sorted(variables.keys() - {"params"}):
       raise ValueError(
@@ -180,6 +188,9 @@ def conditional(module: nn.Module, family: Family, input_size: int) -> Condition
     return variables.get("params", {})
 
   def given(params: PyTree, x: Array) -> Distribution:
+    if family.init_shared:
+      heads = module.apply({"params": params["network"]}, x)
+      return distribution(family, family.from_heads(*heads, params["shared"]))
     heads = module.apply({"params": params}, x)
     return distribution(family, family.from_heads(*heads))
 

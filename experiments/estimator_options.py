@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 
 from aevb_jax import estimators, importance
-from aevb_jax.families import kl_divergence
+from aevb_jax.divergences import kl_divergence
 from aevb_jax.objectives import beta_weighted, floored_kl, free_bits, kl_warmup
 from aevb_jax.score_function import (
   Baseline,

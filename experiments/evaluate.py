@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from aevb_jax import reciprocal
 from aevb_jax.annealing import annealed_importance_sampling, bidirectional_monte_carlo
-from aevb_jax.families import kl_per_latent
+from aevb_jax.divergences import kl_per_latent
 from aevb_jax.latents import active_units
 from aevb_jax.marginal import LogLikelihood, importance_sampling
 from aevb_jax.minibatches import read_rows
@@ -206,7 +206,7 @@ def make_estimator(model: Model) -> PointEstimator:
   def bdmc(key: Key, params: Params, x: Array) -> dict[str, LogLikelihood]:
     # Another x, from the model, takes the place of this one.
     simulate_key, key = jax.random.split(key)
-    z, x = simulate(simulate_key, model, params.theta)
+    z, x = simulate(simulate_key, model, params)
     how = annealing | dict(start=start(params, x))
     return bidirectional_monte_carlo(key, model, params, x, z, **how)._asdict()
 
@@ -414,7 +414,12 @@ def describe_latents(run: Trained, source) -> tuple[list[dict], str]:
 
   def of_point(key: Key, params: Params, x: Array) -> dict[str, Array]:
     q = run.model.encoder.given(params.phi, x)
-    return dict(mean=q.mean, kl=kl_per_latent(q, run.model.prior(params.theta)))
+    p = run.model.prior(params)
+    try:
+      return dict(mean=q.mean, kl=kl_per_latent(q, p))
+    except UnsupportedError:  # of one draw, and of all latents together
+      z, log_q = q.sample_with_log_prob(key)
+      return dict(mean=q.mean, kl=(log_q - p.log_prob(z))[None])
 
   drawn = run.pixels.train_draw if FLAGS.split == "train" else run.pixels.test_draw
   values = evaluate_in_blocks(
@@ -427,13 +432,16 @@ def describe_latents(run: Trained, source) -> tuple[list[dict], str]:
   )
   active, variance = active_units(values["mean"]), values["mean"].var(axis=0)
   kl = values["kl"].mean(axis=0)
+  known = len(kl) == len(active)
   rows = [
-    dict(latent=j, kl=float(kl[j]), variance_of_mean=float(variance[j]), active=int(active[j]))
-    for j in range(len(kl))
+    dict(latent=j, kl=float(kl[j]) if known else None)
+    | dict(variance_of_mean=float(variance[j]), active=int(active[j]))
+    for j in range(len(active))
   ]
-  total = f"KL(q ‖ p) {kl.sum():.2f} nats, from {kl.min():.2f} to {kl.max():.2f} a latent"
+  total = f"KL(q ‖ p) {kl.sum():.2f} nats"
+  total += f", from {kl.min():.2f} to {kl.max():.2f} a latent" if known else " by one draw a point"
   where = f"over all {len(source)} {FLAGS.split} points"
-  return rows, f"{'active latents':22}{active.sum()} of {len(kl)}; {total}, {where}"
+  return rows, f"{'active latents':22}{active.sum()} of {len(active)}; {total}, {where}"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from absl import flags
 from aevb_jax.annealing import describe_sandwich
 from aevb_jax.preprocess import bits_per_dim
 from aevb_jax.train import Mean, mean_and_standard_error
-from experiments import data_options
+from experiments import data_options, family_options
 
 FLAGS = flags.FLAGS
 
@@ -76,7 +76,8 @@ def to_bits(log_p: float, data_dim: int) -> float | None:
   """Bits per dimension of a probability of discrete data; None of a density or of neither."""
   if FLAGS.dequantization:
     return bits_per_dim(log_p, data_dim)
-  return None if data_options.real_valued() else -log_p / (data_dim * math.log(2))
+  discrete = FLAGS.likelihood in family_options.LEVELS or not data_options.real_valued()
+  return -log_p / (data_dim * math.log(2)) if discrete else None
 
 
 def diagnose(columns: dict[str, np.ndarray]) -> tuple[dict, list[str]]:

@@ -46,7 +46,7 @@ from absl import flags
 
 from aevb_jax import figures
 from aevb_jax.aevb import aevb, gaussian_weight_prior
-from aevb_jax.families import kl_divergence
+from aevb_jax.divergences import kl_divergence
 from aevb_jax.full_vb import (
   averaged_over_theta,
   full_vb,

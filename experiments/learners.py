@@ -1,5 +1,6 @@
 """What --algorithm stands for: ways of learning, and what is told of each."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from aevb_jax.mcem import evaluations_per_example
 from aevb_jax.preprocess import bits_per_dim
 from aevb_jax.train import Mean, evaluate, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.types import Algorithm, Array, Key, Model, Params
-from experiments import estimator_options, options
+from experiments import estimator_options, family_options, options
 from experiments.command import UsageError
 from experiments.data_options import Pixels
 
@@ -193,7 +194,11 @@ def describe_mcem(row: dict) -> str:
 
 def judge_bound(row: dict, log_likelihood: Mean | None, data_dim: int) -> tuple[dict, list[str]]:
   """What summary.json and the last lines say of a run of AEVB."""
-  bits = bits_per_dim(row["test_bound"], data_dim) if FLAGS.dequantization else None
+  bits = None
+  if FLAGS.dequantization:
+    bits = bits_per_dim(row["test_bound"], data_dim)
+  elif FLAGS.likelihood in family_options.LEVELS:
+    bits = -row["test_bound"] / (data_dim * math.log(2))
   lines = [f"test bound           {row['test_bound']:.2f} ± {row['test_bound_se']:.2f} nats"]
   if bits:
     lines.append(f"test bits per dim    {bits:.3f}, by the bound")

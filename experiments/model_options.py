@@ -1,8 +1,10 @@
 """The flags that say which model is trained, and the model they stand for."""
 
+import functools
 import math
 import os
 import sys
+from collections.abc import Callable, Collection
 
 import flax.linen as nn
 import jax
@@ -11,26 +13,24 @@ import numpy as np
 from absl import flags
 from scipy.special import logit
 
+from aevb_jax import likelihoods
 from aevb_jax.data import ImageData
 from aevb_jax.families import bernoulli, diagonal_gaussian
+from aevb_jax.mixtures import with_mixture_prior, with_vamp_prior
 from aevb_jax.model import (
   conv_vae,
-  fair_coins,
   init_params,
   mlp_vae,
   standard_normal,
   with_output_bias,
 )
-from aevb_jax.types import Family, Model
-from experiments import data_options
+from aevb_jax.supports import check_support, describe
+from aevb_jax.types import Distribution, Family, Model, UnsupportedError
+from experiments import data_options, family_options
 from experiments.command import UsageError, is_count
 
 FLAGS = flags.FLAGS
 
-LATENTS = {
-  "gaussian": dict(posterior=diagonal_gaussian, prior=standard_normal),
-  "bernoulli": dict(posterior=bernoulli, prior=fair_coins),
-}
 DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}  # None: nothing is rounded
 HIDDEN_DIMS = {"mlp": ["500"], "conv": ["32", "64"]}  # by --model
 INITIALIZERS = {"flax": nn.initializers.lecun_normal, "glorot": nn.initializers.glorot_uniform}
@@ -43,11 +43,17 @@ flags.DEFINE_enum(
   "mlp: tanh layers on each side (appendix C); conv: 3x3 convolutions of stride 2 and ReLUs, "
   "transposed ones in the decoder.",
 )
-flags.DEFINE_enum(
-  "likelihood", "bernoulli", ["bernoulli", "gaussian"], "p(x|z): appendix C.1 or C.2."
+flags.DEFINE_string(
+  "likelihood",
+  "bernoulli",
+  f"p(x|z), one of {', '.join(family_options.LIKELIHOODS)}. bernoulli and gaussian are those of "
+  f"appendix C; {', '.join(family_options.LEVELS)} are probabilities of 8-bit pixels; the others "
+  "densities, of pixels where they are finite, with arguments as of --posterior.",
 )
 flags.DEFINE_boolean(
-  "sigmoid_mean", True, "Gaussian likelihood: put its mean through a sigmoid, as for Frey Face."
+  "sigmoid_mean",
+  True,
+  "Gaussian and discretized likelihoods: put the mean through a sigmoid, as for Frey Face.",
 )
 flags.DEFINE_float(
   "min_std",
@@ -57,11 +63,20 @@ flags.DEFINE_float(
   lower_bound=0.0,
 )
 flags.DEFINE_integer("latent_dim", 2, "J, dimensions of z.", lower_bound=1)
-flags.DEFINE_enum(
-  "latents",
+flags.DEFINE_string(
+  "posterior",
   "gaussian",
-  list(LATENTS),
-  "q(z|x) and p(z): N(0, I), or fair coins for binary latents.",
+  f"q(z|x), one of {', '.join(family_options.POSTERIORS)}, with arguments after colons: "
+  "student_t:degrees_of_freedom=3, low_rank_gaussian:rank=2, mixture:components=5, "
+  "iaf:steps=2:hidden=64, spline_flow:bins=8. bernoulli is for binary latents.",
+)
+flags.DEFINE_string(
+  "prior",
+  None,
+  f"p(z), one of {', '.join(family_options.PRIORS)}, with arguments after colons, which may be "
+  "parameters: gamma:shape=2:rate=0.5. mixture and vamp are learned and take components=10. "
+  "Default: gaussian, N(0, I), where q(z|x) is on all numbers; otherwise a standard member of "
+  "a family that is where q(z|x) is.",
 )
 flags.DEFINE_list(
   "hidden_dim",
@@ -104,6 +119,29 @@ def _check_min_std(value: float) -> bool:
   return math.isfinite(value)
 
 
+@flags.validator("posterior")
+def _check_posterior(value: str) -> bool:
+  return _is_known(value, family_options.POSTERIORS)
+
+
+@flags.validator("prior")
+def _check_prior(value: str | None) -> bool:
+  return value is None or _is_known(value, family_options.PRIORS)
+
+
+@flags.validator("likelihood")
+def _check_likelihood(value: str) -> bool:
+  return _is_known(value, family_options.LIKELIHOODS)
+
+
+def _is_known(text: str, names: Collection[str]) -> bool:
+  try:
+    family_options.parse(text, names)
+  except ValueError as error:
+    raise flags.ValidationError(str(error)) from error
+  return True
+
+
 @flags.validator("hidden_dim", "takes positive whole numbers, separated by commas")
 def _check_hidden_dim(value: list[str]) -> bool:
   return bool(value) and all(map(is_count, value))
@@ -121,9 +159,15 @@ def settle() -> None:
   """Flags take the values that others imply; called by `options.settle`."""
   if FLAGS.model == "conv" and not FLAGS["hidden_dim"].present:
     FLAGS["hidden_dim"].value = HIDDEN_DIMS["conv"]
+  FLAGS.prior = prior_name()
   if FLAGS.output_bias != "init" and (FLAGS.likelihood != "bernoulli" or FLAGS.model != "mlp"):
     raise UsageError("output_bias", "takes --likelihood=bernoulli and --model=mlp")
   jax.config.update("jax_default_matmul_precision", FLAGS.matmul_precision)
+
+
+def prior_name() -> str:
+  """p(z), or what goes with q(z|x) unless another is asked for."""
+  return FLAGS.prior or family_options.POSTERIORS[FLAGS.posterior.split(":")[0]].prior
 
 
 def make_model(images: ImageData) -> Model:
@@ -143,14 +187,16 @@ def make_model(images: ImageData) -> Model:
     kernel_init, bias_init = INITIALIZERS[FLAGS.init](), nn.initializers.zeros_init()
   else:
     kernel_init = bias_init = nn.initializers.normal(float(FLAGS.init))
+  posterior, prior = make_latents()
   how = dict(
     latent_dim=FLAGS.latent_dim,
-    **LATENTS[FLAGS.latents],
+    posterior=lambda size: posterior,
+    prior=prior,
     kernel_init=kernel_init,
     bias_init=bias_init,
     dtype=DTYPES[FLAGS.compute_dtype],
   )
-  likelihood, widths = _likelihood(data_dim), [int(units) for units in FLAGS.hidden_dim]
+  likelihood, widths = make_likelihood(images), [int(units) for units in FLAGS.hidden_dim]
   try:
     if FLAGS.model == "mlp":
       model = mlp_vae(likelihood, data_dim=data_dim, hidden_dim=widths, **how)
@@ -161,7 +207,53 @@ def make_model(images: ImageData) -> Model:
   check_memory(model)
   if FLAGS.output_bias == "data_mean":
     model = with_output_bias(model, logit(np.clip(data_options.mean_of_x(images), *MEANS)))
-  return model
+  return with_learned_prior(model, images)
+
+
+def make_latents() -> tuple[Family, Callable[[int], Distribution]]:
+  """q(z|x), and J -> p(z), that the flags name; N(0, I) in the place of one that is learned.
+
+  Raises:
+    UsageError: if there is none such, or p(z) has no density where q(z|x) is.
+  """
+  try:
+    posterior = family_options.make_family(
+      FLAGS.posterior, family_options.POSTERIORS, FLAGS.latent_dim
+    )
+  except ValueError as error:
+    raise UsageError("posterior", str(error)) from error
+  name = prior_name()
+  try:
+    prior = standard_normal
+    if name != "gaussian" and not family_options.learned_prior(name):
+      prior = functools.partial(family_options.make_prior, name)
+      family_options.try_prior(name, min(FLAGS.latent_dim, 2))
+    if name.split(":")[0] != "vamp":  # which is where q(z|x) is
+      check_support(posterior, prior(min(FLAGS.latent_dim, 2)))
+  except (ValueError, UnsupportedError) as error:
+    raise UsageError("prior", str(error)) from error
+  return posterior, prior
+
+
+def with_learned_prior(model: Model, images: ImageData) -> Model:
+  """The same model with the learned prior that the flags name, if they do."""
+  learned = family_options.learned_prior(prior_name())
+  if learned is None:
+    return model
+  name, components = learned
+  if name == "mixture":
+    return with_mixture_prior(model, FLAGS.latent_dim, components)
+  if components > len(images.train):
+    raise UsageError(
+      "prior", f"takes at most the {len(images.train)} training images as components"
+    )
+  # Pseudo-inputs start from training images, as far as the logit of a pixel goes.
+  start = np.asarray(images.train[:components], np.float64)
+  if images.train.dtype == np.uint8:
+    return with_vamp_prior(
+      model, logit(np.clip(start / data_options.pixel_scale(images), *MEANS)), link=jax.nn.sigmoid
+    )
+  return with_vamp_prior(model, start)
 
 
 def check_memory(model: Model) -> None:
@@ -176,11 +268,50 @@ def check_memory(model: Model) -> None:
     raise UsageError(flag, f"makes {gib}")
 
 
-def _likelihood(data_dim: int) -> Family:
-  if FLAGS.likelihood == "bernoulli":
-    return bernoulli(data_dim)
+def make_likelihood(images: ImageData) -> Family:
+  """p(x|z) that the flags name, of x as large as the images.
+
+  Raises:
+    UsageError: if it has arguments that it does not take, or no density at pixels.
+  """
+  data_dim, name = images.train.shape[1], FLAGS.likelihood
   mean_link = jax.nn.sigmoid if FLAGS.sigmoid_mean else lambda head: head
-  return diagonal_gaussian(data_dim, mean_link=mean_link, min_std=FLAGS.min_std)
+  if name == "bernoulli":
+    return bernoulli(data_dim)
+  if name == "gaussian":
+    return diagonal_gaussian(data_dim, mean_link=mean_link, min_std=FLAGS.min_std)
+  if name == "continuous_bernoulli":
+    return likelihoods.continuous_bernoulli(data_dim)
+  if name in family_options.LEVELS:
+    if images.train.dtype != np.uint8:
+      raise UsageError("likelihood", f"{name} is of 8-bit pixels, and {FLAGS.dataset} has others")
+    step = 1 / data_options.pixel_scale(images)
+    if name == "categorical":
+      return likelihoods.categorical(data_dim, step=step)
+    return family_options.PIXELS[name](data_dim, step=step, mean_link=mean_link)
+  try:
+    family = family_options.make_family(name, family_options.REPARAMETERIZABLE, data_dim)
+    alone = family_options.make_family(name, family_options.REPARAMETERIZABLE, 2)
+  except ValueError as error:
+    raise UsageError("likelihood", str(error)) from error
+  check_pixels(name, alone)
+  return family
+
+
+LEAST_LOG_PROB = -200  # of two pixels, below which a density is as good as none
+
+
+def check_pixels(name: str, family: Family) -> None:
+  """Refuses a likelihood of two pixels that is zero or infinite where pixels are."""
+  eta = family.from_heads(*(jnp.zeros(width) for width in family.sizes))
+  for pixel in (0.0, 0.5) if FLAGS.dequantization else (0.0, 1.0):
+    log_p = float(family.log_prob(eta, jnp.full(2, pixel)))
+    if not LEAST_LOG_PROB < log_p < math.inf:
+      where = describe(family.widest)
+      raise UsageError(
+        "likelihood",
+        f"{name}, on {where}, has the density {math.exp(log_p):g} at pixels of {pixel:g}",
+      )
 
 
 def _emulated(device: jax.Device) -> bool:

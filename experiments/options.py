@@ -20,7 +20,7 @@ from aevb_jax.score_function import (
   with_baseline,
 )
 from aevb_jax.types import Algorithm, Array, Model, Params, UnsupportedError
-from experiments import data_options, estimator_options, model_options, sweeps
+from experiments import data_options, estimator_options, family_options, model_options, sweeps
 from experiments.command import CACHE, MAX_COUNT, UsageError, is_count
 from experiments.estimator_options import Estimation
 
@@ -192,13 +192,16 @@ def settle(*, updates_per_step: int = 1, sweep: bool = False) -> None:
     if FLAGS["adam_eps"].present:
       raise UsageError("adam_eps", f"has no meaning for --optimizer={FLAGS.optimizer}")
     FLAGS.adam_eps = None  # a preset's
-  real_or_binary = FLAGS.likelihood == "gaussian" or FLAGS.dataset == "binarized_mnist"
+  of_bits = FLAGS.likelihood == "bernoulli"
+  real_or_binary = not of_bits or FLAGS.dataset == "binarized_mnist"
   if real_or_binary and not FLAGS["binarization"].present:
     FLAGS.binarization = "none"
-  if FLAGS.likelihood == "gaussian" and FLAGS.binarization != "none":
-    raise UsageError("binarization", "--likelihood=gaussian takes none, since pixels stay real")
+  if not of_bits and FLAGS.binarization != "none":
+    raise UsageError(
+      "binarization", f"--likelihood={FLAGS.likelihood} takes none, since pixels stay real"
+    )
   data_options.settle()
-  if FLAGS.dequantization and FLAGS.likelihood != "gaussian":
+  if FLAGS.dequantization and (of_bits or FLAGS.likelihood in family_options.LEVELS):
     raise UsageError("dequantization", "is for a density; it takes --likelihood=gaussian")
   if FLAGS.examples_at_once and FLAGS.batch_size % FLAGS.examples_at_once:
     raise UsageError("examples_at_once", f"must divide --batch_size={FLAGS.batch_size}")
@@ -227,7 +230,8 @@ def load_images() -> data.ImageData:
     raise UsageError(
       "batch_size", f"takes at most the {num_train} training images of {FLAGS.dataset}"
     )
-  if FLAGS.likelihood == "bernoulli" and images.train.dtype != np.uint8:
+  of_unit = FLAGS.likelihood in ("bernoulli", "continuous_bernoulli")
+  if of_unit and images.train.dtype != np.uint8:
     for source in (images.train, images.test):
       low, high = data_options.pixel_range(source)
       if not (low >= 0 and high <= 1):
@@ -288,12 +292,14 @@ def _examples_in_cache() -> int | None:
 
 def make_mcem(model: Model, num_data: int, *, num_leapfrogs: int, num_updates: int) -> Algorithm:
   """Monte Carlo EM with the optimizer and the prior on the weights that the flags name."""
+  if model_options.prior_name().startswith("vamp"):
+    raise UsageError("prior", "vamp is made of an encoder, and --algorithm=mcem has none")
   optimizer = make_optimizer(num_data, updates_per_step=num_updates)
   how = dict(num_leapfrogs=num_leapfrogs, num_updates=num_updates, log_prior=make_log_prior())
   try:
     return mcem(model, optimizer, num_data=num_data, **how)
   except UnsupportedError as error:
-    raise UsageError("latents", str(error)) from error
+    raise UsageError("posterior", str(error)) from error
 
 
 def make_log_prior() -> Callable[[Params], Array] | None:

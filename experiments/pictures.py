@@ -12,7 +12,7 @@ from aevb_jax.data import ImageData
 from aevb_jax.minibatches import read_rows
 from aevb_jax.train import evaluate, evaluate_in_blocks
 from aevb_jax.types import Key, Model, Params
-from experiments import rundir
+from experiments import model_options, rundir
 from experiments.data_options import Pixels, describe_pixels
 
 FLAGS = flags.FLAGS
@@ -41,7 +41,7 @@ def describe_latents() -> str:
 
 def has_plane() -> bool:
   """Whether the latents are the points of a plane, which can be drawn."""
-  return FLAGS.latent_dim == 2 and FLAGS.latents == "gaussian"
+  return FLAGS.latent_dim == 2 and model_options.prior_name() == "gaussian"
 
 
 def draw_model(save: Callable, key: Key, model: Model, params: Params, images: ImageData) -> None:

@@ -21,12 +21,20 @@ TABLES = {
 # By main, what the README, the headers of the mains or --help say that cannot be.
 DOCUMENTED = {
   "train": (
-    "--latents=bernoulli",  # takes an estimator that needs no reparameterization
-    "--latents=bernoulli --estimator=iwae --num_samples=5",
-    "--latents=bernoulli --estimator=vimco",  # of one sample
-    "--latents=bernoulli --estimator=sticking_the_landing",
+    "--posterior=bernoulli",  # takes an estimator that needs no reparameterization
+    "--posterior=bernoulli --estimator=iwae --num_samples=5",
+    "--posterior=bernoulli --estimator=vimco",  # of one sample
+    "--posterior=bernoulli --estimator=sticking_the_landing",
+    "--posterior=gaussian --prior=gamma",  # is where the prior has no density
+    "--posterior=beta --prior=gaussian",  # has no closed form
+    "--posterior=iaf",
+    "--prior=vamp:components=10",
+    "--posterior=affine_flow --latent_dim=1 --estimator=elbo_a",
+    "--posterior=dirichlet --latent_dim=1",
+    "--likelihood=rayleigh",
+    "--likelihood=discretized_logistic --binarization=dynamic",
     "--algorithm=mcem",  # keeps a z for every x, and so no dynamic binarization
-    "--algorithm=mcem --binarization=static --latents=bernoulli",
+    "--algorithm=mcem --binarization=static --posterior=bernoulli",
     "--dataset=mnist --dequantization --binarization=none",  # of a density
     "--dataset=mnist --dequantization --likelihood=gaussian --pixel_scale=255",
     "--dataset=binarized_mnist --pixel_scale=256",
@@ -62,19 +70,19 @@ DOCUMENTED = {
   ),
   "gradients": (
     "--reference=exact",  # with two latents
-    "--reference=exact --latents=bernoulli --latent_dim=13 --estimators=vimco",
+    "--reference=exact --posterior=bernoulli --latent_dim=13 --estimators=vimco",
     "--seed=1,2",
     "--step_size=0.1,0.2",
     "--max_resident_mb=0",
     "--num_batches=1500",
-    "--latents=bernoulli --estimator=vimco --num_samples=2 --estimators=elbo_a",
+    "--posterior=bernoulli --estimator=vimco --num_samples=2 --estimators=elbo_a",
   ),
   "full_vb": (
     "--algorithm=mcem",
     "--algorithm=mcem --binarization=static",
     "--weight_prior=2",
     "--estimator=vimco --num_samples=2",
-    "--latents=bernoulli",
+    "--posterior=bernoulli",
     "--num_data=2000",
     "--max_resident_mb=0",
     "--seed=1,2",

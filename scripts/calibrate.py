@@ -106,7 +106,7 @@ def measure(case: Case) -> list[dict]:
 
   def one(key: Key) -> tuple:
     simulate_key, key = jax.random.split(key)
-    z, x = simulate(simulate_key, model, params.theta)
+    z, x = simulate(simulate_key, model, params)
     return lg.log_marginal(params.theta, x), case.estimate(key, model, params, x, z)
 
   keys = jax.random.split(jax.random.key(FLAGS.seed), FLAGS.repetitions)

@@ -161,11 +161,27 @@ def test_appendix_d_warns_above_four_latents(mcem_run):
 
 
 def test_binary_latents_are_refused_where_hmc_would_move_them(refuse, tmp_path):
-  arguments = ["--latents=bernoulli", "--estimator=vimco", "--num_samples=2"]
+  arguments = ["--posterior=bernoulli", "--estimator=vimco", "--num_samples=2"]
   arguments += ["--num_importance_samples=0"]
   workdir = trained(tmp_path / "run", "--num_examples=500", *arguments)
   assert_one_clear_line(refuse(workdir, "--method=ais"), "method", "takes a continuous z")
   assert evaluate(workdir, "--importance_samples=10", "--num_points=3").returncode == 0
+
+
+def test_a_flow_under_a_learned_prior(tmp_path):
+  # No closed form, no single latents, a prior made of the encoder, and 17 levels for pixels.
+  arguments = ["--posterior=iaf:hidden=8", "--prior=vamp:components=5", "--num_examples=2000"]
+  arguments += ["--likelihood=discretized_logistic", "--estimator=iwae", "--num_samples=3"]
+  workdir = trained(tmp_path / "run", *arguments, "--num_importance_samples=0", "--latent_dim=3")
+  result = evaluate(workdir, "--importance_samples=50", "--num_points=20")
+  assert result.returncode == 0, result.stderr
+  assert re.search(
+    r"active latents +\d of 3; KL\(q ‖ p\) \d+\.\d\d nats by one draw a point", result.stdout
+  )
+  (bits,) = re.findall(r"bits per dimension +([\d.]+)", result.stdout)
+  points = np.mean([row["log_p"] for row in table(workdir / "importance-test")])
+  np.testing.assert_allclose(float(bits), -points / (64 * np.log(2)), rtol=1e-3)
+  assert 2 < float(bits) < 8
 
 
 @pytest.mark.parametrize(

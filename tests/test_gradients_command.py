@@ -123,7 +123,7 @@ def test_biases(measured):
     (["--samples=0"], "--samples=.*whole numbers of at least 1"),
     (["--at=soon"], "--at=.*whole numbers of at least 0"),
     (["--samples=1", "--estimators=vimco"], "expected at least 2"),
-    (["--latents=bernoulli", "--estimator=vimco", "--num_samples=2"], "no reparameterization"),
+    (["--posterior=bernoulli", "--estimator=vimco", "--num_samples=2"], "no reparameterization"),
     (["--reference=exact"], "--reference=exact: .*one Gaussian latent"),
     (["--num_repeats=50", "--num_batches=40"], "--num_repeats=50: takes at least two"),
   ],

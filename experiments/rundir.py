@@ -57,12 +57,14 @@ PICTURES = (
   "iwae_table",
   "conv_vae",
   "uses",
+  "families",
 )
 OUTPUTS = (
   "summary.json",
   "metrics.csv",
   "sweep.csv",
   "gradients.csv",
+  "families.csv",
   "events.out.tfevents.*",
   "*.partial",
   *(f"{name}.png" for name in PICTURES),

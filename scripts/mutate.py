@@ -29,15 +29,15 @@ MUTATIONS = [
   Mutation(
     "log-weight: sign of log q",
     "model",
-    "log_joint(model, theta, x, z) - q.log_prob(z)",
-    "log_joint(model, theta, x, z) + q.log_prob(z)",
+    "log_joint(model, params, x, z) - q.log_prob(z)",
+    "log_joint(model, params, x, z) + q.log_prob(z)",
     "estimators",
   ),
   Mutation(
     "log-weight: no log q",
     "model",
-    "log_joint(model, theta, x, z) - q.log_prob(z)",
-    "log_joint(model, theta, x, z)",
+    "log_joint(model, params, x, z) - q.log_prob(z)",
+    "log_joint(model, params, x, z)",
     "estimators",
   ),
   Mutation(
@@ -57,8 +57,8 @@ MUTATIONS = [
   Mutation(
     "sticking the landing: the score kept",
     "estimators",
-    "log_weight(model, params.theta, freeze(q), x, z)",
-    "log_weight(model, params.theta, q, x, z)",
+    "log_weight(model, params, freeze(q), x, z)",
+    "log_weight(model, params, q, x, z)",
     "estimators",
   ),
   Mutation(
@@ -131,7 +131,7 @@ MUTATIONS = [
   Mutation(
     "piwae: theta follows both",
     "importance",
-    "stop(params.theta), q, x, z",
+    "stop(params), q, x, z",
     "params.theta, q, x, z",
     "importance",
   ),
@@ -148,8 +148,8 @@ MUTATIONS = [
   Mutation(
     "dreg: the score kept",
     "importance",
-    "log_w_of = jax.vmap(lambda z: log_weight(model, params.theta, freeze(q), x, z))",
-    "log_w_of = jax.vmap(lambda z: log_weight(model, params.theta, q, x, z))",
+    "log_w_of = jax.vmap(lambda z: log_weight(model, params, freeze(q), x, z))",
+    "log_w_of = jax.vmap(lambda z: log_weight(model, params, q, x, z))",
     "importance",
   ),
   Mutation(
@@ -250,24 +250,24 @@ MUTATIONS = [
   Mutation(
     "wake-sleep: dreams are means",
     "model",
-    "return z, model.decoder.given(theta, z).sample(x_key)",
-    "return z, model.decoder.given(theta, z).mean",
+    "return z, model.decoder.given(params.theta, z).sample(x_key)",
+    "return z, model.decoder.given(params.theta, z).mean",
     "wake_sleep",
   ),
   Mutation(
     "wake-sleep: gradients through dreams",
     "wake_sleep",
-    "theta = jax.lax.stop_gradient(params.theta)",
-    "theta = params.theta",
+    "frozen = jax.lax.stop_gradient(params)",
+    "frozen = params",
     "wake_sleep",
   ),
   Mutation(
     "wake-sleep: gradients through z awake",
     "wake_sleep",
     "z = jax.lax.stop_gradient(draw(key, q, num_samples))\n"
-    "  log_p = jax.vmap(lambda z: log_joint(model, params.theta, x, z))(z)\n  value",
+    "  log_p = jax.vmap(lambda z: log_joint(model, params, x, z))(z)\n  value",
     "z = draw(key, q, num_samples)\n"
-    "  log_p = jax.vmap(lambda z: log_joint(model, params.theta, x, z))(z)\n  value",
+    "  log_p = jax.vmap(lambda z: log_joint(model, params, x, z))(z)\n  value",
     "wake_sleep",
   ),
   Mutation(
@@ -380,8 +380,8 @@ MUTATIONS = [
   Mutation(
     "elbo_b: KL the wrong way round",
     "estimators",
-    "kl(q, model.prior(params.theta))",
-    "kl(model.prior(params.theta), q)",
+    "kl(q, model.prior(params))",
+    "kl(model.prior(params), q)",
     "estimators",
   ),
   Mutation("elbo_b: sum over samples", "estimators", "jnp.mean(rec", "jnp.sum(rec", "estimators"),
@@ -401,7 +401,7 @@ MUTATIONS = [
   ),
   Mutation(
     "bernoulli: KL without its second class",
-    "families",
+    "divergences",
     "jax.nn.sigmoid(-q.logits) * off",
     "jax.nn.sigmoid(q.logits) * off",
     "families",
@@ -414,7 +414,7 @@ MUTATIONS = [
     "float32",
   ),
   Mutation(
-    "gaussian: KL constant", "families", "squared_distance - 1", "squared_distance", "families"
+    "gaussian: KL constant", "divergences", "squared_distance - 1", "squared_distance", "families"
   ),
   Mutation(
     "gaussian: floor in std, not variance",
@@ -937,7 +937,7 @@ MUTATIONS = [
   Mutation(
     "a second run of a directory is let in",
     "experiments/rundir",
-    "LOCKS_HELD.append(locks.hold(workdir / LOCK))",
+    "LOCKS_HELD.append(locks.hold(directory / LOCK))",
     "pass",
     "survival",
   ),
@@ -985,6 +985,118 @@ MUTATIONS = [
     'p.mean + jax.grad(log_prob_of)(_logits(p, "sums of blocks"))',
     "p.mean",
     "missing",
+  ),
+  Mutation(
+    "weibull: shape and its inverse",
+    "inverse_cdf",
+    "_exponential_noise(u) ** (1 / eta.shape)",
+    "_exponential_noise(u) ** eta.shape",
+    "reparameterizable",
+  ),
+  Mutation(
+    "gumbel: the other tail",
+    "inverse_cdf",
+    "eta.location - eta.scale * jnp.log(-jnp.log(u))",
+    "eta.location + eta.scale * jnp.log(-jnp.log(u))",
+    "reparameterizable",
+  ),
+  Mutation(
+    "uniform noise: 0 is drawn",
+    "univariate",
+    "return noise + jnp.finfo(noise.dtype).eps / 2",
+    "return noise",
+    "float32",
+  ),
+  Mutation(
+    "densities: outside as inside",
+    "univariate",
+    "_within(low, high))), -jnp.inf)",
+    "_within(low, high))), 0.0)",
+    "reparameterizable",
+  ),
+  Mutation(
+    "gamma: rate as scale in samples",
+    "composition",
+    "_log_gamma_variables(noise, eta.shape)[0] - jnp.log(eta.rate)",
+    "_log_gamma_variables(noise, eta.shape)[0] + jnp.log(eta.rate)",
+    "reparameterizable",
+  ),
+  Mutation(
+    "beta: one noise for both variables",
+    "composition",
+    "keys = jax.random.split(key, len(shapes))",
+    "keys = [jax.random.clone(key) for _ in shapes]",
+    "reparameterizable",
+  ),
+  Mutation(
+    "KL of Gammas: the wrong way round",
+    "divergences",
+    "ratio = p.rate / q.rate",
+    "ratio = q.rate / p.rate",
+    "divergences",
+  ),
+  Mutation(
+    "KL of Gaussians: no dimensions taken off",
+    "divergences",
+    "0.5 * (squares - len(q.mean))",
+    "0.5 * squares",
+    "divergences",
+  ),
+  Mutation(
+    "autoregression: a number sees itself",
+    "flows",
+    "of_hidden[None] >= degrees[:, None]",
+    "of_hidden[None] + 1 >= degrees[:, None]",
+    "flows",
+  ),
+  Mutation(
+    "flow: the sign of the volume",
+    "flows",
+    "return base.log_prob(eta.base, z_0) - log_det",
+    "return base.log_prob(eta.base, z_0) + log_det",
+    "flows",
+  ),
+  Mutation(
+    "spline: slope of the bin left out",
+    "flows",
+    "return 2 * jnp.log(slope) + jnp.log(above)",
+    "return jnp.log(above)",
+    "flows",
+  ),
+  Mutation(
+    "mixture: no implicit gradient",
+    "mixtures",
+    "return z - solve_triangular(slopes, change, lower=True)",
+    "return z",
+    "mixtures",
+  ),
+  Mutation(
+    "strata: not weighed",
+    "mixtures",
+    "return jnp.exp(log_pi) @ jnp.mean(log_w, axis=1)",
+    "return jnp.mean(log_w)",
+    "mixtures",
+  ),
+  Mutation(
+    "VampPrior: the sum, not the mean",
+    "mixtures",
+    "jax.nn.logsumexp(of_each) - math.log(k)",
+    "jax.nn.logsumexp(of_each)",
+    "mixtures",
+  ),
+  Mutation(
+    "continuous Bernoulli: no normalizer",
+    "likelihoods",
+    "jax.nn.softplus(l) + _log_normalizer(l)",
+    "jax.nn.softplus(l)",
+    "likelihoods",
+  ),
+  Mutation(
+    "discretized: ends closed",
+    "likelihoods",
+    "return jnp.where(inner, log_mass(a, b), ends)",
+    "return log_mass(a, b)",
+    "likelihoods",
   ),
 ]
 

@@ -361,7 +361,7 @@ def made() -> list[str]:
 FIGURES = (
   "lower_bound", "marginal_likelihood", "manifold", "samples", "conv_vae", "iwae_table", "uses"
 )  # fmt: skip
-SECTIONS = ("gradients", "linear_gaussian")  # 2.2 and 4
+SECTIONS = ("gradients", "families", "linear_gaussian")  # 2.2, 2.4 and 4
 TABLES = dict(
   made=made,
   lower_bound=lower_bound,

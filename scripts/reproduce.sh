@@ -38,6 +38,9 @@ done
 for section in gradients linear_gaussian; do
   make "$section" "$@"
 done
+echo
+echo "== families: $out/families"
+"$VENV_PYTHON" -m experiments.families --workdir="$out/families"
 if [ "$budget" != smoke ]; then
   "$VENV_PYTHON" scripts/page.py "$out"
 fi

@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 MAINS = ["train", "data", "gradients", "full_vb", "evaluate", "linear_gaussian", "inspect"]
 MAINS += ["lower_bound", "marginal_likelihood", "manifold", "samples", "conv_vae", "iwae_table"]
-MAINS += ["uses"]
+MAINS += ["uses", "families"]
 
 
 def test_the_example_runs():

@@ -98,7 +98,6 @@ def low_rank_gaussian(size: int, rank: int) -> Family:
     check_shape("the head for the mean", mean, size)
     check_shape("the head for the log-variance", log_var, size)
     check_shape("the head for the factor", factor, size * rank)
-    # A factor of zero would stay there, as ε₂ then has no part in z.
     return LowRankGaussian(mean, log_var, factor.reshape(size, rank))
 
   def capacitance(eta: LowRankGaussian) -> tuple[Array, Array]:

@@ -14,7 +14,14 @@ import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln
 
 from aevb_jax.types import Array, Family, Support
-from aevb_jax.univariate import POSITIVE, independent, positive, real, uniform_noise
+from aevb_jax.univariate import (
+  POSITIVE,
+  independent,
+  positive,
+  real,
+  uniform_noise,
+  with_ordered_ends,
+)
 
 EULER = 0.5772156649015329
 
@@ -245,11 +252,7 @@ def reciprocal(size: int) -> Family:
     widest=POSITIVE,
   )
 
-  def from_heads(low: Array, width: Array) -> Reciprocal:
-    ends = family.from_heads(low, width)
-    return Reciprocal(ends.low, ends.low + ends.high)
-
-  return family._replace(from_heads=from_heads)
+  return with_ordered_ends(family)
 
 
 def gompertz(size: int) -> Family:

@@ -4,7 +4,6 @@ Those of levels are probabilities, not densities: log p(x) is below zero, and âˆ
 bits per dimension. x is a level times `step`, as data sets scale them: k/255 or k/256.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -246,7 +245,6 @@ def categorical(size: int, *, levels: int = 256, step: float = STEP) -> Family:
     log_p = jax.nn.log_softmax(eta.logits, axis=1)
     return -jnp.sum(jnp.exp(log_p) * log_p)
 
-  grid = functools.partial(jnp.arange, levels)
   return Family(
     sizes=(size * levels,),
     from_heads=from_heads,
@@ -255,7 +253,9 @@ def categorical(size: int, *, levels: int = 256, step: float = STEP) -> Family:
       step * jnp.argmax(eta.logits + noise, axis=1).astype(eta.logits.dtype)
     ),
     log_prob=log_prob,
-    mean=lambda eta: jax.nn.softmax(eta.logits, axis=1) @ (step * grid(dtype=eta.logits.dtype)),
+    mean=lambda eta: (
+      jax.nn.softmax(eta.logits, axis=1) @ (step * jnp.arange(levels, dtype=eta.logits.dtype))
+    ),
     reparameterized=False,
     support=lambda eta: Support(0.0, (levels - 1) * step, "levels"),
     widest=Support(0.0, (levels - 1) * step, "levels"),

@@ -20,7 +20,15 @@ from jax.scipy.special import betaln, digamma
 from aevb_jax.families import LOG_2PI, check_shape
 from aevb_jax.gaussians import log_det, lower_triangle, num_below
 from aevb_jax.types import Array, Family, Key, Support
-from aevb_jax.univariate import REAL, SMALLEST, independent, positive, real, uniform_noise
+from aevb_jax.univariate import (
+  REAL,
+  SMALLEST,
+  independent,
+  positive,
+  real,
+  uniform_noise,
+  with_ordered_ends,
+)
 
 
 class Laplace(NamedTuple):
@@ -135,12 +143,10 @@ def uniform(size: int, within: tuple[float, float] | None = None) -> Family:
     support=lambda eta: Support(eta.low, eta.high),
     widest=REAL if within is None else Support(*within),
   )
-  if within is not None and not -math.inf < within[0] < within[1] < math.inf:
+  if within is None:
+    return with_ordered_ends(family)
+  if not -math.inf < within[0] < within[1] < math.inf:
     raise ValueError(f"within is {within}, expected two finite numbers, the smaller first")
-
-  def ordered(low: Array, width: Array) -> Uniform:
-    ends = family_from_heads(low, width)
-    return Uniform(ends.low, ends.low + ends.high)
 
   def divided(*heads: Array) -> Uniform:
     for name, head in zip(("lower end", "width"), heads, strict=True):
@@ -152,8 +158,7 @@ def uniform(size: int, within: tuple[float, float] | None = None) -> Family:
     below = jnp.minimum(below, 1 - width)
     return Uniform(start + length * below, start + length * (below + width))
 
-  family_from_heads = family.from_heads
-  return family._replace(from_heads=ordered if within is None else divided)
+  return family._replace(from_heads=divided)
 
 
 def triangular(size: int, mode: float = 0.5) -> Family:

@@ -45,7 +45,12 @@ def bits_per_dim(log_density: float, data_dim: int) -> float:
   The density is of x in [0, 1]^D; a level is 1/256 wide. Of a lower bound on
   the log-density it is an upper bound.
   """
-  return 8 - log_density / (data_dim * math.log(2))
+  return 8 + bits_of_levels(log_density, data_dim)
+
+
+def bits_of_levels(log_p: float, data_dim: int) -> float:
+  """The log-probability of an x of D discrete pixels, in nats, as bits for each of them."""
+  return -log_p / (data_dim * math.log(2))
 
 
 def threshold(key: Key, pixels: Array, *, levels: int = 255) -> Array:

@@ -97,6 +97,16 @@ def independent(
   )
 
 
+def with_ordered_ends(family: Family) -> Family:
+  """The same family of intervals, whose second head makes their length and not their end."""
+
+  def from_heads(low: Array, length: Array) -> Eta:
+    eta = family.from_heads(low, length)
+    return type(eta)(eta.low, eta.low + eta.high)
+
+  return family._replace(from_heads=from_heads)
+
+
 def _within(low: Array | float, high: Array | float) -> Array:
   middle = jnp.where(jnp.isinf(high), low + 1.0, 0.5 * (low + high))
   return jnp.where(jnp.isinf(low), 0.0, middle)

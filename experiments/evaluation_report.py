@@ -6,7 +6,7 @@ import numpy as np
 from absl import flags
 
 from aevb_jax.annealing import describe_sandwich
-from aevb_jax.preprocess import bits_per_dim
+from aevb_jax.preprocess import bits_of_levels, bits_per_dim
 from aevb_jax.train import Mean, mean_and_standard_error
 from experiments import data_options, family_options
 
@@ -77,7 +77,7 @@ def to_bits(log_p: float, data_dim: int) -> float | None:
   if FLAGS.dequantization:
     return bits_per_dim(log_p, data_dim)
   discrete = FLAGS.likelihood in family_options.LEVELS or not data_options.real_valued()
-  return -log_p / (data_dim * math.log(2)) if discrete else None
+  return bits_of_levels(log_p, data_dim) if discrete else None
 
 
 def diagnose(columns: dict[str, np.ndarray]) -> tuple[dict, list[str]]:

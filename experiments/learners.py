@@ -1,6 +1,5 @@
 """What --algorithm stands for: ways of learning, and what is told of each."""
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from aevb_jax import nonfinite
 from aevb_jax.data import ImageData
 from aevb_jax.marginal import importance_sampling
 from aevb_jax.mcem import evaluations_per_example
-from aevb_jax.preprocess import bits_per_dim
+from aevb_jax.preprocess import bits_of_levels, bits_per_dim
 from aevb_jax.train import Mean, evaluate, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.types import Algorithm, Array, Key, Model, Params
 from experiments import estimator_options, family_options, options
@@ -198,7 +197,7 @@ def judge_bound(row: dict, log_likelihood: Mean | None, data_dim: int) -> tuple[
   if FLAGS.dequantization:
     bits = bits_per_dim(row["test_bound"], data_dim)
   elif FLAGS.likelihood in family_options.LEVELS:
-    bits = -row["test_bound"] / (data_dim * math.log(2))
+    bits = bits_of_levels(row["test_bound"], data_dim)
   lines = [f"test bound           {row['test_bound']:.2f} ± {row['test_bound_se']:.2f} nats"]
   if bits:
     lines.append(f"test bits per dim    {bits:.3f}, by the bound")

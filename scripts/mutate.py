@@ -493,7 +493,9 @@ MUTATIONS = [
   Mutation(
     "dequantize: by 255", "preprocess", "dtype) + u) / 256", "dtype) + u) / 255", "preprocess"
   ),
-  Mutation("bits per dim: sign", "preprocess", "return 8 - ", "return 8 + ", "preprocess"),
+  Mutation(
+    "bits per dim: sign", "preprocess", "return -log_p / (", "return log_p / (", "preprocess"
+  ),
   Mutation(
     "order: same in every epoch",
     "minibatches",

@@ -19,7 +19,16 @@ import hypothesis
 from hypothesis import strategies as st
 
 ROOT = pathlib.Path(__file__).parents[1]
-MAINS = ("train", "data", "gradients", "full_vb", "evaluate", "linear_gaussian", "inspect")
+MAINS = (
+  "train",
+  "data",
+  "gradients",
+  "full_vb",
+  "evaluate",
+  "linear_gaussian",
+  "families",
+  "inspect",
+)
 MAX_COUNT = 2**31 - 1
 
 # {place} is a directory of the command's own: see `bad_commands.prepare`.

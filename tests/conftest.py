@@ -1,7 +1,5 @@
 """Double precision, no silent broadcasting, no key used twice, eight devices."""
 
-import contextlib
-import functools
 import os
 import pathlib
 import subprocess
@@ -14,8 +12,6 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 import jax
 import numpy as np
 import pytest
-
-from tests import processes
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_x64", True)
@@ -50,21 +46,6 @@ def caches(tmp_path_factory):
     patch.setenv("JAX_COMPILATION_CACHE_DIR", str(directory / "xla"))
     patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     yield
-
-
-@pytest.fixture(scope="module")
-def quick_run(tmp_path_factory):
-  """`processes.run` of what is soon over, in forks of one process for each main.
-
-  Most of its time went into importing.
-  """
-  with contextlib.ExitStack() as stack:
-
-    @functools.cache
-    def run(main):
-      return stack.enter_context(processes.forks(main, tmp_path_factory.mktemp(main)))[0]
-
-    yield lambda main, *arguments, num_devices=1: run(main)(*arguments, num_devices=num_devices)
 
 
 @pytest.fixture(scope="session")

@@ -1,37 +1,67 @@
 """Mains as a user starts them, each a process of its own."""
 
-import contextlib
+import atexit
+import functools
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def command(main, *arguments):
-  return [sys.executable, "-m", f"experiments.{main}", *map(str, arguments)]
+def run(main, *arguments, **how):
+  """experiments.MAIN, as the shell has it; `how` is as of `python`."""
+  return python(f"experiments.{main}", *arguments, **how)
 
 
-def run(main, *arguments, num_devices=1):
-  return subprocess.run(
-    command(main, *arguments),
-    cwd=ROOT,
-    env=os.environ | {"JAX_NUM_CPU_DEVICES": str(num_devices)},
-    capture_output=True,
-    text=True,
-    timeout=300,
+def python(program, *arguments, num_devices=1, cwd=ROOT, environment=None):
+  """`python -m PROGRAM`, or `python PROGRAM` of a file.
+
+  In a fork of what has imported the libraries, which is what took most of the time.
+  """
+  server, output = _server()
+  asked = dict(
+    program=str(program),
+    arguments=list(map(str, arguments)),
+    environment=dict(environment or os.environ) | {"JAX_NUM_CPU_DEVICES": str(num_devices)},
+    cwd=str(cwd),
+    output=str(output),
   )
+  server.stdin.write(json.dumps(asked) + "\n")
+  server.stdin.flush()
+  status = json.loads(server.stdout.readline())
+  written = [output.with_suffix(name).read_text(errors="replace") for name in (".out", ".err")]
+  return subprocess.CompletedProcess(arguments, status, *written)
+
+
+@functools.cache
+def _server():
+  """`tests.forking`, until this process ends, and where its forks write."""
+  directory = tempfile.TemporaryDirectory()
+  pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+  server = subprocess.Popen([sys.executable, "-m", "tests.forking"], cwd=ROOT, **pipes)
+
+  def end():
+    server.stdin.close()
+    server.wait()
+    directory.cleanup()
+
+  atexit.register(end)
+  return server, pathlib.Path(directory.name) / "output"
 
 
 def start(main, *arguments):
+  """experiments.MAIN in a process of its own, which goes on by itself."""
   pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
   # Where the tests run in the background, what they start would ignore interrupts.
   hear = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
   hear += "os.execv(sys.argv[1], sys.argv[1:])"
-  hearing = [sys.executable, "-c", hear, *command(main, *arguments)]
+  hearing = [sys.executable, "-c", hear, sys.executable, "-m", f"experiments.{main}"]
+  hearing += map(str, arguments)
   return subprocess.Popen(hearing, cwd=ROOT, **pipes)
 
 
@@ -50,34 +80,3 @@ def stop_when(process, condition, number):
   process.send_signal(number)
   _, errors = process.communicate(timeout=60)
   return process.returncode, errors.splitlines()
-
-
-@contextlib.contextmanager
-def forks(main, directory, environment=None):
-  """What `run` does, of one process that has imported the main and forks for each command.
-
-  Yields:
-    A function (arguments, cwd=ROOT, num_devices=1) -> CompletedProcess, and the definitions
-    of the main's flags as scripts/bad_inputs.py writes them.
-  """
-  with subprocess.Popen(
-    [sys.executable, "-m", "tests.refusals", main],
-    cwd=ROOT,
-    env=environment,
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
-  ) as server:
-    output = pathlib.Path(directory) / "output"
-
-    def run(*arguments, cwd=ROOT, num_devices=1):
-      arguments = list(map(str, arguments))
-      asked = dict(arguments=arguments, num_devices=num_devices, cwd=str(cwd), output=str(output))
-      server.stdin.write(json.dumps(asked) + "\n")
-      server.stdin.flush()
-      status = json.loads(server.stdout.readline())
-      written = [output.with_suffix(name).read_text(errors="replace") for name in (".out", ".err")]
-      return subprocess.CompletedProcess(arguments, status, *written)
-
-    yield run, json.loads(server.stdout.readline())
-    server.stdin.close()

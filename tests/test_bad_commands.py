@@ -3,6 +3,7 @@
 `scripts/bad_commands.py` runs many more, and each as a process of its own.
 """
 
+import json
 import os
 import pathlib
 import shutil
@@ -26,32 +27,29 @@ from tests import processes
 EXAMPLES = {"train": 40}  # of each other main ten
 
 
-@pytest.fixture(scope="module", params=MAINS)
-def main(request, tmp_path_factory):
-  """Its name, how its command lines are run, and its flags."""
-  home = tmp_path_factory.mktemp(request.param)
-  with processes.forks(request.param, home, environment(home)) as (run, definitions):
-    yield request.param, run, definitions
-
-
-def ending(run, bad, place):
+def ending(bad, place):
   """As scripts/bad_commands.py has it."""
   place.mkdir()
-  arguments = prepare(place, bad, None)
+  arguments, clean = prepare(place, bad, None), environment(place.parent)
   before, began = snapshot(place), time.perf_counter()
-  result = run(*arguments, cwd=place)
+  result = processes.run(
+    bad.main, *arguments, cwd=place, environment=clean, num_devices=bad.num_devices
+  )
   seconds, changed = time.perf_counter() - began, changes(before, snapshot(place))
   shutil.rmtree(place)
   return Ending(result.returncode, result.stdout, result.stderr, seconds, changed)
 
 
+@pytest.mark.parametrize("main", MAINS)
 def test_what_is_bad_is_refused_in_one_clear_line(main, tmp_path):
-  name, run, definitions = main
-  by_kind = generated(name, definitions)
+  definitions = json.loads(
+    processes.python(processes.ROOT / "scripts" / "bad_inputs.py", main).stdout
+  )
+  by_kind = generated(main, definitions)
   assert len(by_kind) >= 6
 
   @settings(
-    max_examples=EXAMPLES.get(name, 10),
+    max_examples=EXAMPLES.get(main, 10),
     deadline=None,
     derandomize=True,
     database=None,
@@ -59,7 +57,7 @@ def test_what_is_bad_is_refused_in_one_clear_line(main, tmp_path):
   )
   @given(st.sampled_from(sorted(by_kind)).flatmap(by_kind.get))
   def refused(bad):
-    ended = ending(run, bad, tmp_path / "place")
+    ended = ending(bad, tmp_path / "place")
     assert not complaints(bad, ended), (bad, ended)
 
   refused()

@@ -117,18 +117,18 @@ def test_a_streamed_run_is_the_resident_run(run, tmp_path):
       assert float(streamed[column]) == pytest.approx(float(row[column]), rel=1e-6)
 
 
-def test_other_flags_do_not_overwrite(run, quick_run):
+def test_other_flags_do_not_overwrite(run):
   before = contents(run[0])
-  result = quick_run("train", *SHORT, f"--workdir={run[0]}", "--latent_dim=3")
+  result = processes.run("train", *SHORT, f"--workdir={run[0]}", "--latent_dim=3")
   assert_one_clear_line(result, "--workdir=", "--latent_dim=2", "--latent_dim=3", "--overwrite")
   assert contents(run[0]) == before
 
 
-def test_a_finished_run_is_not_made_again_unasked(run, quick_run, tmp_path):
+def test_a_finished_run_is_not_made_again_unasked(run, tmp_path):
   workdir = shutil.copytree(run[0], tmp_path / "run")
   before = contents(workdir)
   # Where the data lie is not what a run is.
-  result = quick_run("train", *SHORT, f"--workdir={workdir}", "--data_dir=elsewhere")
+  result = processes.run("train", *SHORT, f"--workdir={workdir}", "--data_dir=elsewhere")
   assert result.returncode == 0, result.stderr
   assert result.stdout.startswith("finished before: ") and contents(workdir) == before
   # Asked to, both that and another run leave this one whole, beside the new one.
@@ -142,9 +142,9 @@ def test_a_finished_run_is_not_made_again_unasked(run, quick_run, tmp_path):
   assert "--seed=1" in (workdir / "flags.txt").read_text()
 
 
-def test_a_directory_that_is_no_run_is_left_alone(quick_run, tmp_path):
+def test_a_directory_that_is_no_run_is_left_alone(tmp_path):
   (tmp_path / "thesis.tex").write_text("years of work")
-  result = quick_run("train", *SHORT, f"--workdir={tmp_path}")
+  result = processes.run("train", *SHORT, f"--workdir={tmp_path}")
   assert_one_clear_line(result, f"--workdir={tmp_path}", "not empty")
   assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -437,15 +437,15 @@ def assert_one_clear_line(result, *words):
   ],
   ids=lambda value: " ".join(value) if str(value[0]).startswith("-") else "",
 )
-def test_bad_input_is_one_line(quick_run, arguments, words, tmp_path):
+def test_bad_input_is_one_line(arguments, words, tmp_path):
   workdir = tmp_path / "run"
   workdir_flag = [] if any("workdir" in a for a in arguments) else [f"--workdir={workdir}"]
-  assert_one_clear_line(quick_run("train", *workdir_flag, *arguments), *words)
+  assert_one_clear_line(processes.run("train", *workdir_flag, *arguments), *words)
   assert not workdir.exists()
 
 
-def test_pixels_outside_the_unit_interval(quick_run, float_images_dir, tmp_path):
-  result = quick_run(
+def test_pixels_outside_the_unit_interval(float_images_dir, tmp_path):
+  result = processes.run(
     "train",
     "--dataset=float_images",
     f"--data_dir={float_images_dir}",

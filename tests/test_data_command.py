@@ -1,23 +1,16 @@
 """Preparing a data set from the command line: its card, its picture, every mistake."""
 
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests import tiny
+from tests import processes, tiny
 from tests.test_builders import REAL, needs_real_data
-
-ROOT = pathlib.Path(__file__).parents[1]
 
 
 def data(tmp_path, *arguments):
   flags = [f"--array_cache_dir={tmp_path / 'cache'}", f"--contact_sheet={tmp_path / 'sheet.png'}"]
-  command = [sys.executable, "-m", "experiments.data", *flags, *arguments]
-  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+  return processes.run("data", *flags, *arguments)
 
 
 def one_clear_line(result):

@@ -22,11 +22,6 @@ METHODS = {
 }
 
 
-@pytest.fixture(scope="module")
-def refuse(quick_run):
-  return lambda workdir, *arguments: quick_run("evaluate", f"--workdir={workdir}", *arguments)
-
-
 def evaluate(workdir, *arguments):
   return processes.run("evaluate", f"--workdir={workdir}", *arguments)
 
@@ -143,12 +138,12 @@ def test_what_is_not_finite_is_counted_and_not_averaged(run, evaluated, tmp_path
   assert summary["log_p"] is None and summary["log_p_num_not_finite"] == 2
 
 
-def test_monte_carlo_em_is_evaluated_without_an_encoder(refuse, mcem_run):
+def test_monte_carlo_em_is_evaluated_without_an_encoder(mcem_run):
   result = evaluate(mcem_run, "--num_points=5", *METHODS["ais"])
   assert result.returncode == 0, result.stderr
   assert "log p(x)" in result.stdout and "active latents" not in result.stdout
-  assert_one_clear_line(refuse(mcem_run), "method", "takes an encoder")
-  without = refuse(mcem_run, "--method=ais", "--start=encoder")
+  assert_one_clear_line(evaluate(mcem_run), "method", "takes an encoder")
+  without = evaluate(mcem_run, "--method=ais", "--start=encoder")
   assert_one_clear_line(without, "start", "takes an encoder")
 
 
@@ -160,11 +155,11 @@ def test_appendix_d_warns_above_four_latents(mcem_run):
   assert line.startswith("warning: the reciprocal estimator is for at most 4 latents")
 
 
-def test_binary_latents_are_refused_where_hmc_would_move_them(refuse, tmp_path):
+def test_binary_latents_are_refused_where_hmc_would_move_them(tmp_path):
   arguments = ["--posterior=bernoulli", "--estimator=vimco", "--num_samples=2"]
   arguments += ["--num_importance_samples=0"]
   workdir = trained(tmp_path / "run", "--num_examples=500", *arguments)
-  assert_one_clear_line(refuse(workdir, "--method=ais"), "method", "takes a continuous z")
+  assert_one_clear_line(evaluate(workdir, "--method=ais"), "method", "takes a continuous z")
   assert evaluate(workdir, "--importance_samples=10", "--num_points=3").returncode == 0
 
 
@@ -200,27 +195,27 @@ def test_a_flow_under_a_learned_prior(tmp_path):
     (["--method=guess"], "method", "should be one of"),
   ],
 )
-def test_mistakes_have_a_clear_line(refuse, run, evaluated, arguments, flag, message):
-  assert_one_clear_line(refuse(run, *arguments), flag, message)
+def test_mistakes_have_a_clear_line(run, evaluated, arguments, flag, message):
+  assert_one_clear_line(evaluate(run, *arguments), flag, message)
 
 
 @pytest.mark.parametrize("name", ["settings.json", "points.csv"])
-def test_a_damaged_evaluation_is_told(refuse, run, evaluated, name, tmp_path):
+def test_a_damaged_evaluation_is_told(run, evaluated, name, tmp_path):
   shutil.copytree(run, tmp_path / "run")
   (tmp_path / "run" / "importance-test" / name).write_bytes(b"point,log_p\n\xff,\xfe\n")
-  result = refuse(tmp_path / "run", "--num_points=25", *METHODS["importance"])
+  result = evaluate(tmp_path / "run", "--num_points=25", *METHODS["importance"])
   assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
   assert f"has a damaged {name}; move or delete" in result.stderr
 
 
 @pytest.mark.parametrize("text", [b"--latent_dim=x\n", bytes(range(256))])
-def test_damaged_flags_are_told(refuse, text, tmp_path):
+def test_damaged_flags_are_told(text, tmp_path):
   (tmp_path / "flags.txt").write_bytes(text)
-  assert_one_clear_line(refuse(tmp_path), "workdir", "has a flags.txt that cannot be read")
+  assert_one_clear_line(evaluate(tmp_path), "workdir", "has a flags.txt that cannot be read")
 
 
-def test_a_directory_that_holds_no_parameters(refuse, tmp_path, run):
-  assert_one_clear_line(refuse(tmp_path), "workdir", "holds no run of experiments.train")
+def test_a_directory_that_holds_no_parameters(tmp_path, run):
+  assert_one_clear_line(evaluate(tmp_path), "workdir", "holds no run of experiments.train")
   shutil.copy(run / "flags.txt", tmp_path)
-  assert_one_clear_line(refuse(tmp_path), "workdir", "has no parameters to evaluate")
+  assert_one_clear_line(evaluate(tmp_path), "workdir", "has no parameters to evaluate")
   assert not (tmp_path / "checkpoints").exists()

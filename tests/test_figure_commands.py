@@ -141,8 +141,8 @@ def test_figure_3(runs):
     ("marginal_likelihood", ["--budget=huge"], "--budget=huge"),
   ],
 )
-def test_what_cannot_be(quick_run, main, arguments, words, tmp_path):
-  result = quick_run(main, "--budget=smoke", *arguments, f"--workdir={tmp_path / 'run'}")
+def test_what_cannot_be(main, arguments, words, tmp_path):
+  result = processes.run(main, "--budget=smoke", *arguments, f"--workdir={tmp_path / 'run'}")
   assert result.returncode == 2
   assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: ")
   assert words in result.stderr and not (tmp_path / "run").exists()

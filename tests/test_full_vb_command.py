@@ -66,7 +66,7 @@ def test_writes_what_it_measured(tmp_path):
     (["--weight_std=0"], "takes a positive number"),
   ],
 )
-def test_a_mistake_is_one_line(quick_run, arguments, line, tmp_path):
-  result = quick_run("full_vb", *arguments, f"--workdir={tmp_path / 'none'}")
+def test_a_mistake_is_one_line(arguments, line, tmp_path):
+  result = processes.run("full_vb", *arguments, f"--workdir={tmp_path / 'none'}")
   assert result.returncode == 2 and line in result.stderr
   assert result.stderr.count("\n") == 1 and not (tmp_path / "none").exists()

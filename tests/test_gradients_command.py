@@ -41,7 +41,7 @@ def without_times(workdir):
     return [row[:-2] for row in csv.reader(file)]
 
 
-def test_the_smallest_budget_stopped_and_gone_on_with(quick_run, tmp_path):
+def test_the_smallest_budget_stopped_and_gone_on_with(tmp_path):
   whole, stopped = tmp_path / "whole", tmp_path / "stopped"
   flags = ["--budget=smoke", "--dataset=digits"]
   result = run(*flags, f"--workdir={whole}")
@@ -66,7 +66,7 @@ def test_the_smallest_budget_stopped_and_gone_on_with(quick_run, tmp_path):
   summaries = [json.loads((d / "summary.json").read_text()) for d in (whole, stopped)]
   assert all(summary.pop("wall_seconds") > 0 for summary in summaries)
   assert summaries[0] == summaries[1]
-  assert quick_run("gradients", *flags).stdout.startswith("finished before: ")
+  assert processes.run("gradients", *flags).stdout.startswith("finished before: ")
 
 
 def find(rows, **wanted):
@@ -128,10 +128,10 @@ def test_biases(measured):
     (["--num_repeats=50", "--num_batches=40"], "--num_repeats=50: takes at least two"),
   ],
 )
-def test_bad_flags_are_one_line(quick_run, flags, line, tmp_path):
+def test_bad_flags_are_one_line(flags, line, tmp_path):
   import re
 
-  result = quick_run("gradients", f"--workdir={tmp_path}/run", *flags)
+  result = processes.run("gradients", f"--workdir={tmp_path}/run", *flags)
   assert result.returncode == 2
   (error,) = result.stderr.strip().splitlines()
   assert re.search(line, error), error

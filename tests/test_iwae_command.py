@@ -92,7 +92,9 @@ def test_smoke(tmp_path):
     (["--budget=huge"], "--budget"),
   ],
 )
-def test_a_mistake_is_one_line(quick_run, arguments, line, tmp_path):
-  result = quick_run("iwae_table", "--dataset=digits", *arguments, f"--workdir={tmp_path / 'none'}")
+def test_a_mistake_is_one_line(arguments, line, tmp_path):
+  result = processes.run(
+    "iwae_table", "--dataset=digits", *arguments, f"--workdir={tmp_path / 'none'}"
+  )
   assert result.returncode == 2 and line in result.stderr, result.stderr
   assert result.stderr.count("\n") == 1 and not (tmp_path / "none").exists()

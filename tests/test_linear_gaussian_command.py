@@ -67,13 +67,13 @@ def test_arrives_at_pca(tmp_path):
     (["--step_size=0"], "takes a positive number"),
   ],
 )
-def test_a_mistake_is_one_line(quick_run, arguments, line, tmp_path):
-  result = quick_run("linear_gaussian", *arguments, f"--workdir={tmp_path / 'none'}")
+def test_a_mistake_is_one_line(arguments, line, tmp_path):
+  result = processes.run("linear_gaussian", *arguments, f"--workdir={tmp_path / 'none'}")
   assert result.returncode == 2 and line in result.stderr
   assert result.stderr.count("\n") == 1 and not (tmp_path / "none").exists()
 
 
-def test_the_smallest_budget_stopped_and_gone_on_with(quick_run, tmp_path):
+def test_the_smallest_budget_stopped_and_gone_on_with(tmp_path):
   whole, stopped = tmp_path / "whole", tmp_path / "stopped"
   flags = ["--budget=smoke", "--dataset=digits"]
   result = run(*flags, f"--workdir={whole}")
@@ -100,4 +100,4 @@ def test_the_smallest_budget_stopped_and_gone_on_with(quick_run, tmp_path):
   summaries = [json.loads((d / "summary.json").read_text()) for d in (whole, stopped)]
   assert all(summary.pop("wall_seconds") > 0 for summary in summaries)
   assert summaries[0] == summaries[1]
-  assert quick_run("linear_gaussian", *flags).stdout.startswith("finished before: ")
+  assert processes.run("linear_gaussian", *flags).stdout.startswith("finished before: ")

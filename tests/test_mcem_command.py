@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import processes
 from tests.test_command_line import assert_one_clear_line, rows, train
 
 MCEM = ["--algorithm=mcem", "--binarization=static"]
@@ -72,10 +73,12 @@ def test_flags_repeat_the_run_to_the_last_digit(run, tmp_path):
   assert "--estimator" not in text and "--num_importance_samples" not in text
 
 
-def test_the_paper_preset_and_its_warm_up(quick_run, tmp_path):
+def test_the_paper_preset_and_its_warm_up(tmp_path):
   # A hundred steps of Adagrad's warm-up are twenty minibatches of five updates.
   arguments = ["--algorithm=mcem", "--preset=paper", "--hidden_dim=20", "--latent_dim=3"]
-  result = quick_run("train", *arguments, "--num_examples=2000", f"--workdir={tmp_path / 'short'}")
+  result = processes.run(
+    "train", *arguments, "--num_examples=2000", f"--workdir={tmp_path / 'short'}"
+  )
   assert_one_clear_line(result, "--num_examples=2000", "20 steps of warm-up")
   result = train(*arguments, "--num_examples=2500", f"--workdir={tmp_path / 'run'}")
   assert result.returncode == 0, result.stderr
@@ -118,7 +121,7 @@ def test_a_run_that_leaves_the_numbers_is_stopped(tmp_path):
   ],
   ids=lambda value: " ".join(value) if str(value[0]).startswith("-") else "",
 )
-def test_bad_input_is_one_line(quick_run, arguments, words, tmp_path):
+def test_bad_input_is_one_line(arguments, words, tmp_path):
   workdir = tmp_path / "run"
-  assert_one_clear_line(quick_run("train", *arguments, f"--workdir={workdir}"), *words)
+  assert_one_clear_line(processes.run("train", *arguments, f"--workdir={workdir}"), *words)
   assert not workdir.exists()

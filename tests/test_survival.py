@@ -21,7 +21,7 @@ from tests.processes import wait_until
 ROOT = pathlib.Path(__file__).parents[1]
 # Steps of 250, checkpoints after each and rows in between: what a row sums up has to survive.
 MCEM = ["--algorithm=mcem", "--binarization=static", "--hidden_dim=20", "--checkpoint_every=0"]
-MCEM += ["--num_examples=600000", "--eval_every=60000"]
+MCEM += ["--num_examples=300000", "--eval_every=30000"]
 
 
 def run(*arguments, main="train"):
@@ -265,9 +265,9 @@ def test_inspect(whole, tmp_path):
   assert result.returncode == 0 and result.stderr == ""
   for words in (
     "--dataset=digits --algorithm=mcem",
-    "finished: 600,000 of 600,000 training samples (100 %)",
-    "10, the last after 600,000 samples: recent log joint",
-    f"{whole}/checkpoints/6000: 600,000 samples",
+    "finished: 300,000 of 300,000 training samples (100 %)",
+    "10, the last after 300,000 samples: recent log joint",
+    f"{whole}/checkpoints/3000: 300,000 samples",
     f"python -m experiments.train --flagfile={whole}/flags.txt --workdir={whole}",
   ):
     assert words in result.stdout
@@ -278,8 +278,8 @@ def test_inspect(whole, tmp_path):
   shutil.copytree(whole, ended)
   (ended / "summary.json").unlink()
   for workdir, state in (
-    (begun, "not finished: 0 of 600,000"),
-    (ended, "not finished: trained (600,000 of 600,000"),
+    (begun, "not finished: 0 of 300,000"),
+    (ended, "not finished: trained (300,000 of 300,000"),
   ):
     result = run(f"--workdir={workdir}", main="inspect")
     assert result.returncode == 0 and state in result.stdout
@@ -296,8 +296,8 @@ def test_inspect(whole, tmp_path):
     (["--workdir=x", "--dataset=mnist"], "Unknown command line flag 'dataset'"),
   ],
 )
-def test_what_inspect_refuses(quick_run, flags, words):
-  result = quick_run("inspect", *flags)
+def test_what_inspect_refuses(flags, words):
+  result = processes.run("inspect", *flags)
   assert result.returncode == 2 and result.stdout == ""
   (line,) = result.stderr.splitlines()
   assert line.startswith("error: ") and words in line

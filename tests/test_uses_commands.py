@@ -103,8 +103,8 @@ def test_uses(tmp_path):
     ("uses", ["--flip_probability=0.5"], "takes a number between 0 and 1/2"),
   ],
 )
-def test_what_cannot_be(quick_run, main, arguments, words, tmp_path):
-  result = quick_run(main, *SMOKE, *arguments, f"--workdir={tmp_path / 'run'}")
+def test_what_cannot_be(main, arguments, words, tmp_path):
+  result = processes.run(main, *SMOKE, *arguments, f"--workdir={tmp_path / 'run'}")
   assert result.returncode == 2
   assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: ")
   assert words in result.stderr and not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """Portraits of reparameterizable families: density, transform, samples, pathwise derivative."""
 
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -59,7 +60,7 @@ def draw(key: Key, family: Family, etas: Sequence[Eta], n: int) -> list[Drawn]:
   of_all = jax.jit(jax.vmap(jax.vmap(one, (None, 0))))
   together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *etas)
   drawn = jax.tree.map(np.asarray, of_all(together, jax.random.split(key, (len(etas), n))))
-  members = [jax.tree.map(lambda leaf: leaf[i], drawn) for i in range(len(etas))]  # noqa: B023
+  members = [jax.tree.map(operator.itemgetter(i), drawn) for i in range(len(etas))]
   return [
     Drawn(noise[:, 0] if _is_number(noise) else None, z, slopes._asdict())
     for noise, z, slopes in members

@@ -27,13 +27,14 @@ class LowRankGaussian(NamedTuple):
   factor: Array
 
 
-def lower_triangle(log_square: Array, below: Array) -> Array:
+def scale_tril(size: int, log_square: Array, below: Array) -> Array:
   """L of heads for the log-squares of its diagonal, (J,), and for what is below it, row by row.
 
   With `below` at zero, L Lᵀ is the diagonal covariance of a `diagonal_gaussian` whose
   log_var is `log_square`.
   """
-  size = len(log_square)
+  check_shape("the head for the log-squares of the diagonal", log_square, size)
+  check_shape("the head for the numbers below the diagonal", below, num_below(size))
   rows, columns = np.tril_indices(size, -1)
   return jnp.diag(jnp.exp(0.5 * log_square)).at[rows, columns].set(below)
 
@@ -56,9 +57,7 @@ def gaussian(size: int) -> Family:
 
   def from_heads(mean: Array, log_square: Array, below: Array) -> Gaussian:
     check_shape("the head for the mean", mean, size)
-    check_shape("the head for the log-squares of the diagonal", log_square, size)
-    check_shape("the head for the numbers below the diagonal", below, num_below(size))
-    return Gaussian(mean, lower_triangle(log_square, below))
+    return Gaussian(mean, scale_tril(size, log_square, below))
 
   def log_prob(eta: Gaussian, z: Array) -> Array:
     check_shape("z", z, size)

@@ -18,7 +18,7 @@ from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import betaln, digamma
 
 from aevb_jax.families import LOG_2PI, check_shape
-from aevb_jax.gaussians import log_det, lower_triangle, num_below
+from aevb_jax.gaussians import log_det, num_below, scale_tril
 from aevb_jax.types import Array, Family, Key, Support
 from aevb_jax.univariate import (
   REAL,
@@ -238,9 +238,7 @@ def elliptical(size: int, radius: Callable[[int], Radius] | None = None) -> Fami
 
   def from_heads(location: Array, log_square: Array, below: Array) -> Elliptical:
     check_shape("the head for the location", location, size)
-    check_shape("the head for the log-squares of the diagonal", log_square, size)
-    check_shape("the head for the numbers below the diagonal", below, num_below(size))
-    return Elliptical(location, lower_triangle(log_square, below))
+    return Elliptical(location, scale_tril(size, log_square, below))
 
   def noise(key: Key) -> Array:
     direction_key, radius_key = jax.random.split(key)

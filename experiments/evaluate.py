@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from aevb_jax import reciprocal
 from aevb_jax.annealing import annealed_importance_sampling, bidirectional_monte_carlo
-from aevb_jax.divergences import kl_per_latent
+from aevb_jax.divergences import kl_divergence, kl_per_latent
 from aevb_jax.latents import active_units
 from aevb_jax.marginal import LogLikelihood, importance_sampling
 from aevb_jax.minibatches import read_rows
@@ -414,12 +414,7 @@ def describe_latents(run: Trained, source) -> tuple[list[dict], str]:
 
   def of_point(key: Key, params: Params, x: Array) -> dict[str, Array]:
     q = run.model.encoder.given(params.phi, x)
-    p = run.model.prior(params)
-    try:
-      return dict(mean=q.mean, kl=kl_per_latent(q, p))
-    except UnsupportedError:  # of one draw, and of all latents together
-      z, log_q = q.sample_with_log_prob(key)
-      return dict(mean=q.mean, kl=(log_q - p.log_prob(z))[None])
+    return dict(mean=q.mean) | divergence(key, q, run.model.prior(params))
 
   drawn = run.pixels.train_draw if FLAGS.split == "train" else run.pixels.test_draw
   values = evaluate_in_blocks(
@@ -430,18 +425,35 @@ def describe_latents(run: Trained, source) -> tuple[list[dict], str]:
     preprocess=run.pixels.preprocess,
     static_key=drawn,
   )
-  active, variance = active_units(values["mean"]), values["mean"].var(axis=0)
-  kl = values["kl"].mean(axis=0)
-  known = len(kl) == len(active)
+  variance, active = values["mean"].var(axis=0), active_units(values["mean"])
+  known = bool(np.isfinite(variance).all())  # not of a q without a mean
+  kl = next(values[name].mean(axis=0) for name in values if name != "mean")
+  kls = kl.tolist() if "kl_per_latent" in values else [None] * len(active)
   rows = [
-    dict(latent=j, kl=float(kl[j]) if known else None)
-    | dict(variance_of_mean=float(variance[j]), active=int(active[j]))
+    dict(latent=j, kl=kls[j], variance_of_mean=float(variance[j]))
+    | dict(active=int(active[j]) if known else None)
     for j in range(len(active))
   ]
-  total = f"KL(q ‖ p) {kl.sum():.2f} nats"
-  total += f", from {kl.min():.2f} to {kl.max():.2f} a latent" if known else " by one draw a point"
-  where = f"over all {len(source)} {FLAGS.split} points"
-  return rows, f"{'active latents':22}{active.sum()} of {len(active)}; {total}, {where}"
+  line = f"{active.sum() if known else 'unknown, without a mean,'} of {len(active)}"
+  line += f"; KL(q ‖ p) {kl.sum():.2f} nats"
+  if "kl_per_latent" in values:
+    line += f", from {kl.min():.2f} to {kl.max():.2f} a latent"
+  if "kl_of_a_draw" in values:
+    line += " by one draw a point"
+  return rows, f"{'active latents':22}{line}, over all {len(source)} {FLAGS.split} points"
+
+
+def divergence(key: Key, q: Distribution, p: Distribution) -> dict[str, Array]:
+  """KL(q ‖ p), as exactly as it is known: latent by latent, in one, or of one draw."""
+  try:
+    return dict(kl_per_latent=kl_per_latent(q, p))
+  except UnsupportedError:
+    pass
+  try:
+    return dict(kl=kl_divergence(q, p))
+  except UnsupportedError:
+    z, log_q = q.sample_with_log_prob(key)
+    return dict(kl_of_a_draw=log_q - p.log_prob(z))
 
 
 if __name__ == "__main__":

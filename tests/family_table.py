@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
@@ -26,6 +27,11 @@ class Case(NamedTuple):
   @property
   def family(self):
     return self.make(3)
+
+
+def alone(eta, j):
+  """The parameters of dimension j, as a family of one dimension has them."""
+  return jax.tree.map(lambda leaf: leaf[j, None], eta)
 
 
 def case(name, make, eta, scipy_of, cdf=None):

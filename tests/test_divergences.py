@@ -21,6 +21,7 @@ from aevb_jax import location_scale as ls
 from aevb_jax.families import DiagonalGaussian, distribution
 from aevb_jax.gaussians import Gaussian, LowRankGaussian, gaussian, low_rank_gaussian
 from aevb_jax.types import UnsupportedError
+from tests.family_table import alone
 from tests.statistical import assert_unbiased
 
 A = jnp.asarray
@@ -75,10 +76,6 @@ JOINT = {
     (composition.dirichlet, composition.Dirichlet(A([1.0, 1.0, 2.0]))),
   ),
 }
-
-
-def alone(eta, j):
-  return jax.tree.map(lambda leaf: leaf[j, None], eta)
 
 
 def member(make, eta):

@@ -11,16 +11,11 @@ import scipy.stats
 from aevb_jax import composition, location_scale, reparameterize
 from aevb_jax.families import distribution
 from aevb_jax.gaussians import Gaussian, LowRankGaussian, covariance, gaussian, low_rank_gaussian
-from tests.family_table import COMPOSITION, SPECIES, UNIVARIATE
+from tests.family_table import COMPOSITION, SPECIES, UNIVARIATE, alone
 from tests.statistical import FALSE_ALARM, assert_unbiased
 
 QUANTILES = np.array([1e-12, 1e-6, 1e-3, 0.05, 0.3, 0.5, 0.7, 0.95, 0.999, 1 - 1e-6, 1 - 1e-12])
 by_name = pytest.mark.parametrize("case", UNIVARIATE, ids=lambda case: case.name)
-
-
-def alone(eta, j):
-  """The parameters of dimension j, as a family of one dimension has them."""
-  return jax.tree.map(lambda leaf: leaf[j, None], eta)
 
 
 def test_there_are_22():
@@ -73,7 +68,7 @@ def test_the_density_integrates_to_one(case):
       )
     low, high = frozen.support()
     total = sum(
-      pieces(lambda z, eta: density(eta, z), alone(case.eta, j), a, b, float(low), float(high))
+      pieces(density, alone(case.eta, j), a, b, float(low), float(high))
       for a, b in zip(np.sort(ends)[:-1], np.sort(ends)[1:])
     )
     assert abs(total - (marks[-1] - marks[0])) < 1e-8
@@ -90,10 +85,10 @@ def pieces(density, eta, a, b, low, high):
     start, sign, near, far = high, -1, high - b, high - a
   else:
     z = 0.5 * (b - a) * (NODES + 1) + a
-    return 0.5 * (b - a) * float(WEIGHTS @ np.asarray(density(jnp.asarray(z), eta)))
+    return 0.5 * (b - a) * float(WEIGHTS @ np.asarray(density(eta, jnp.asarray(z))))
   width = np.log(far) - np.log(near)
   t = near * np.exp(0.5 * width * (NODES + 1))
-  values = np.asarray(density(jnp.asarray(start + sign * t), eta)) * t
+  values = np.asarray(density(eta, jnp.asarray(start + sign * t))) * t
   return 0.5 * width * float(WEIGHTS @ values)
 
 

@@ -41,25 +41,34 @@ def _uniform(size: int, low: float = 0.0, high: float = 1.0) -> Family:
   return location_scale.uniform(size, within=(low, high))
 
 
-def _flow(bijection: Callable, size: int, steps: int = 2, hidden: int = 64, **how) -> Family:
-  """`steps` of the bijection, with networks of one layer and a context as wide as it."""
-  if steps < 1 or hidden < 1:
-    raise ValueError(f"steps is {steps}, hidden is {hidden}, expected at least 1")
-  step = bijection(size, (hidden,), context_size=hidden, **how)
+def _flow(
+  bijection: Callable, size: int, steps: int, hidden: int, context: int, **how: int
+) -> Family:
+  """`steps` of the bijection, whose networks have one layer; of x they are told `context` numbers.
+
+  With none, the map is the same for every x, and so one from other coordinates of z.
+  """
+  if steps < 1 or hidden < 1 or context < 0:
+    raise ValueError(
+      f"steps is {steps}, hidden is {hidden}, context is {context}, expected at least 1, 1 and 0"
+    )
+  step = bijection(size, (hidden,), context_size=context, **how)
   base = families.diagonal_gaussian(size)
-  return flows.flow(base, flows.in_turn(step, steps), context_size=hidden)
+  return flows.flow(base, flows.in_turn(step, steps), context_size=context)
 
 
-def iaf(size: int, steps: int = 2, hidden: int = 64) -> Family:
-  return _flow(flows.inverse_autoregressive, size, steps, hidden)
+def iaf(size: int, steps: int = 2, hidden: int = 64, context: int = 64) -> Family:
+  return _flow(flows.inverse_autoregressive, size, steps, hidden, context)
 
 
-def affine_flow(size: int, steps: int = 4, hidden: int = 64) -> Family:
-  return _flow(flows.affine_coupling, size, steps, hidden)
+def affine_flow(size: int, steps: int = 4, hidden: int = 64, context: int = 64) -> Family:
+  return _flow(flows.affine_coupling, size, steps, hidden, context)
 
 
-def spline_flow(size: int, steps: int = 4, hidden: int = 64, bins: int = 8) -> Family:
-  return _flow(flows.spline_coupling, size, steps, hidden, num_bins=bins)
+def spline_flow(
+  size: int, steps: int = 4, hidden: int = 64, context: int = 64, bins: int = 8
+) -> Family:
+  return _flow(flows.spline_coupling, size, steps, hidden, context, num_bins=bins)
 
 
 def low_rank_gaussian(size: int, rank: int = 1) -> Family:

@@ -68,7 +68,7 @@ flags.DEFINE_string(
   "gaussian",
   f"q(z|x), one of {', '.join(family_options.POSTERIORS)}, with arguments after colons: "
   "student_t:degrees_of_freedom=3, low_rank_gaussian:rank=2, mixture:components=5, "
-  "iaf:steps=2:hidden=64, spline_flow:bins=8. bernoulli is for binary latents.",
+  "iaf:steps=2:hidden=64:context=64, spline_flow:bins=8. bernoulli is for binary latents.",
 )
 flags.DEFINE_string(
   "prior",

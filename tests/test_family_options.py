@@ -74,9 +74,11 @@ def test_arguments_reach_family_and_member():
   expected = family_options.make_prior("student_t:scale=2", 2)
   z = jnp.asarray([9.0, 9.0])
   assert p.log_prob(z) > expected.log_prob(z)  # of 3 degrees of freedom and not of 5
-  family = family_options.make_family("iaf:steps=3:hidden=4", family_options.POSTERIORS, 2)
-  assert family.sizes == (2, 2, 4)
+  family = family_options.make_family("iaf:steps=3:context=5", family_options.POSTERIORS, 2)
+  assert family.sizes == (2, 2, 5)
   assert len(family.init_shared(jax.random.key(0))) == 5  # 3 steps, and what turns the order
+  alone = family_options.make_family("spline_flow:context=0", family_options.POSTERIORS, 2)
+  assert alone.sizes == (2, 2)
   assert family_options.learned_prior("vamp:components=7") == ("vamp", 7)
   assert family_options.learned_prior("gaussian") is None
 

@@ -83,6 +83,12 @@ def test_the_step_size_with_the_best_training_bound_goes_on(sweep):
     assert (workdir / row["name"] / "summary.json").exists() == chosen
   assert f"step size {best:g}, by the training bound" in output
   assert (workdir / "sweep.png").stat().st_size > 10_000
+  (mean,) = json.loads((workdir / "summary.json").read_text())["over_seeds"]
+  a, b = (float(row["test_bound"]) for row in rows if row["finished"] == "True")
+  assert mean["step_size"] == best and mean["num_seeds"] == 2
+  assert mean["test_bound"] == pytest.approx((a + b) / 2)
+  assert mean["test_bound_se"] == pytest.approx(abs(a - b) / 2)  # s/√2, s = |a − b|/√2
+  assert f"test bound {(a + b) / 2:.2f} ± {abs(a - b) / 2:.2f}" in output
 
 
 def test_a_member_is_evaluated_as_a_run_is(sweep):
@@ -163,8 +169,10 @@ def test_eight_devices_report_what_one_reports(tmp_path):
     ),
   ],
 )
-def test_bad_input_is_one_line(quick_run, arguments, words, num_devices, tmp_path):
-  result = quick_run("train", *arguments, f"--workdir={tmp_path / 'run'}", num_devices=num_devices)
+def test_bad_input_is_one_line(arguments, words, num_devices, tmp_path):
+  result = processes.run(
+    "train", *arguments, f"--workdir={tmp_path / 'run'}", num_devices=num_devices
+  )
   assert result.returncode == 2 and words in result.stderr
   assert result.stderr.startswith("error: ") and len(result.stderr.splitlines()) == 1
   assert not (tmp_path / "run").exists()

@@ -38,13 +38,14 @@ compile_quickly()
 
 @pytest.fixture(scope="session", autouse=True)
 def caches(tmp_path_factory):
-  """Compiled programs and decoded arrays, shared by all that is started, and not the user's own."""
+  """Decoded arrays, shared by all that is started, and not the user's own.
+
+  Compiled programs are not kept: as they are compiled here, that takes longer.
+  """
   directory = tmp_path_factory.mktemp("cache")
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("XDG_CACHE_HOME", str(directory))
-    # Of mains that have no flag for it.
-    patch.setenv("JAX_COMPILATION_CACHE_DIR", str(directory / "xla"))
-    patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    patch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")
     yield
 
 

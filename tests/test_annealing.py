@@ -105,6 +105,7 @@ def test_more_temperatures_tighten_the_bound():
   assert_greater(np.full(1000, LOG_P), few.value)
 
 
+@pytest.mark.long
 def test_the_standard_error_is_right():
   (lower, upper), x = sandwiches(AFFINE, 400, num_temperatures=100, num_leapfrogs=5)
   log_p = jax.vmap(lambda x: lg.log_marginal(AFFINE.params.theta, x))(x)
@@ -113,6 +114,7 @@ def test_the_standard_error_is_right():
     assert 0.88 < np.mean(side.diagnostics["acceptance"]) < 0.93
 
 
+@pytest.mark.long
 def test_many_latents():
   model = lg.linear_gaussian_vae(60, 50)
   w = jax.random.normal(jax.random.key(0), (50, 60)) / np.sqrt(50)

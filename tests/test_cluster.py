@@ -85,7 +85,7 @@ def test_processes_meet_and_part(meet):
 
 
 @pytest.mark.parametrize("work", ["together", "alone"])
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_the_others_stop_when_one_is_killed(meet, victim, work):
   address, processes, children = meet([f"--work={work}"], [f"--work={work}"])
   time.sleep(0.5)
@@ -97,6 +97,7 @@ def test_the_others_stop_when_one_is_killed(meet, victim, work):
     assert (processes[0].returncode, errors) == (128 + 9, "error: ended by SIGKILL\n")
 
 
+@pytest.mark.long
 def test_the_others_stop_when_one_is_silent(meet):
   address, processes, children = meet([], [])
   os.kill(children[1], signal.SIGSTOP)

@@ -108,6 +108,7 @@ def test_flags_repeat_the_run_to_the_last_digit(run, tmp_path):
   assert (tmp_path / "again" / "flags.txt").read_text() == (run[0] / "flags.txt").read_text()
 
 
+@pytest.mark.long
 def test_a_streamed_run_is_the_resident_run(run, tmp_path):
   result = train(*SHORT, "--max_resident_mb=0", f"--workdir={tmp_path / 'run'}")
   assert result.returncode == 0, result.stderr
@@ -164,6 +165,7 @@ def test_preset_gives_way_to_flags(tmp_path):
     assert flag in flags
 
 
+@pytest.mark.long
 def test_the_preset_of_burda_et_al(tmp_path):
   workdir = tmp_path / "run"
   result = train(
@@ -185,6 +187,7 @@ def test_the_preset_of_burda_et_al(tmp_path):
   assert float(table[-1]["test_bound"]) > -30
 
 
+@pytest.mark.long
 def test_a_convolutional_model_in_bfloat16(tmp_path):
   workdir = tmp_path / "run"
   result = train(

@@ -58,6 +58,7 @@ def test_value_and_gradients_are_those_of_lax(layer, padding, stride, shape):
   )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layer", LAYERS)
 def test_transformations_compose(layer):
   ours, its = LAYERS[layer]

@@ -32,6 +32,7 @@ def test_the_card_of_the_digits(tmp_path):
   assert min(sheet.shape) > 400 and sheet.std() > 30
 
 
+@pytest.mark.long
 @needs_real_data
 def test_mnist_from_its_server_to_its_card(tmp_path):
   bodies = {path.name: path.read_bytes() for path in (REAL / "mnist").iterdir()}

@@ -101,6 +101,7 @@ def test_figures_share_runs(figure_2, runs, main, what):
   assert_picture(workdir / f"{main}.png")
 
 
+@pytest.mark.long
 def test_figure_3(runs):
   workdir = runs.with_name("figure_3")
   how = ["--dataset=digits", "--algorithms=aevb,mcem", f"--runs={runs}", f"--workdir={workdir}"]

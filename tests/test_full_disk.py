@@ -48,9 +48,7 @@ with rundir.metrics_writer(pathlib.Path(sys.argv[1]), ("examples_seen", "bound")
 def limited(size, *arguments):
   """Python in a process whose files cannot grow beyond so many bytes; -1 for any."""
   command = [sys.executable, "-c", LIMIT, str(size), *arguments]
-  # Compiled programs are not kept, as they are files.
-  env = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=env)
+  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
 def train(workdir, *, limit):

@@ -41,6 +41,7 @@ def without_times(workdir):
     return [row[:-2] for row in csv.reader(file)]
 
 
+@pytest.mark.long
 def test_the_smallest_budget_stopped_and_gone_on_with(tmp_path):
   whole, stopped = tmp_path / "whole", tmp_path / "stopped"
   flags = ["--budget=smoke", "--dataset=digits"]

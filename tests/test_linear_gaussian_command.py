@@ -73,6 +73,7 @@ def test_a_mistake_is_one_line(arguments, line, tmp_path):
   assert result.stderr.count("\n") == 1 and not (tmp_path / "none").exists()
 
 
+@pytest.mark.long
 def test_the_smallest_budget_stopped_and_gone_on_with(tmp_path):
   whole, stopped = tmp_path / "whole", tmp_path / "stopped"
   flags = ["--budget=smoke", "--dataset=digits"]

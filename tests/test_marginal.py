@@ -60,6 +60,7 @@ def test_more_samples_tighten_the_bound():
   assert_greater(np.broadcast_to(log_p, previous.shape), previous)
 
 
+@pytest.mark.long
 def test_the_standard_error_is_the_standard_deviation_of_the_estimate():
   estimates = repeated(oracles.bernoulli_world(), 20_000, 1000)
   claimed = np.sqrt(np.mean(estimates.standard_error**2))

@@ -134,6 +134,7 @@ def test_when_a_host_dies_the_others_stop(broken):
   assert seconds < 15
 
 
+@pytest.mark.long
 @needs_proc
 def test_a_restart_goes_on(alone, broken):
   workdir, metrics, *_ = broken

@@ -52,12 +52,13 @@ def test_estimates_from_new_samples():
   np.testing.assert_allclose(estimates.value, LOG_P, rtol=1e-10)
 
 
-@pytest.mark.parametrize("fit", FITS[1:])
+@pytest.mark.parametrize("fit", [FITS[1], pytest.param(FITS[2], marks=pytest.mark.long)])
 def test_one_over_the_likelihood_is_unbiased(fit):
   estimates = repeated(AFFINE, 600, fit=fit, **SMALL)
   assert_unbiased(np.exp(LOG_P - estimates.value), 1.0, detects=0.1)
 
 
+@pytest.mark.long
 def test_unbiased_through_a_network():
   world = oracles.bernoulli_world()
   log_p = exact_log_marginal(*world)
@@ -65,6 +66,7 @@ def test_unbiased_through_a_network():
   assert_unbiased(np.exp(log_p - estimates.value), 1.0, detects=0.05)
 
 
+@pytest.mark.long
 def test_the_log_likelihood_is_biased_upwards():
   estimates = repeated(
     AFFINE, 1000, fit=fit_diagonal_gaussian, **(SMALL | dict(num_samples=4, num_chains=2))
@@ -72,6 +74,7 @@ def test_the_log_likelihood_is_biased_upwards():
   assert_greater(estimates.value, np.full(1000, LOG_P))
 
 
+@pytest.mark.long
 def test_the_standard_error_is_right_and_chains_accept_as_tuned():
   world = oracles.affine_world(4, 2)
   estimates = repeated(world, 300, num_samples=50, num_warmup=50)
@@ -105,6 +108,7 @@ def test_chains_that_disagree_are_noticed():
   assert estimate.diagnostics["r_hat"] > 1.2
 
 
+@pytest.mark.long
 def test_few_chains_are_never_far_off():
   # Sets of two chains that found their modes apart would fit to one and estimate from the other.
   world = squared_world(log_var=-10.0)

@@ -34,7 +34,10 @@ def train(algorithm, num_devices, *, static_key=None):
   return fit(algorithm, state, jax.random.key(1), PIXELS, **how, **HOW)
 
 
-@pytest.mark.parametrize("static_key", [None, jax.random.key(5)], ids=["dynamic", "static"])
+STATIC = pytest.param(jax.random.key(5), marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("static_key", [None, STATIC], ids=["dynamic", "static"])
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_eight_devices_learn_what_one_learns(name, static_key):
   if name == "mcem":

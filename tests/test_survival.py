@@ -222,6 +222,7 @@ def test_a_bound_that_is_never_finite(tmp_path):
     assert last_arrays(workdir)[0] == int(str(saved).replace(",", "")) // 100
 
 
+@pytest.mark.long
 def test_nothing_is_unpickled_and_nobody_called(tmp_path):
   flags = [
     "--hidden_dim=20",

@@ -100,6 +100,7 @@ def test_a_member_is_evaluated_as_a_run_is(sweep):
   assert "is of a sweep; name a member of it: seed_0-step_size_0.001" in whole.stderr
 
 
+@pytest.mark.long
 def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
   flags = ["--hidden_dim=20", "--eval_every=20000", "--num_importance_samples=0"]
   flags += ["--num_examples=400000", "--seed=0,1", "--step_size=0.001,0.01"]

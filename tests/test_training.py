@@ -99,12 +99,13 @@ def assert_same(ended, other):
   assert json.dumps(records[0], sort_keys=True) == json.dumps(records[1], sort_keys=True)
 
 
-LONG = "selection, one that overflows"
+SWEEP = "selection, one that overflows"
+LONG = ("streamed", SWEEP)
 KINDS = {
   "aevb": ({}, [Member(0, 0.001)]),
   "mcem": (dict(algorithm="mcem", binarization="static"), [Member(0, 0.001)]),
   "streamed": (dict(max_resident_mb=0.0), [Member(0, 0.001)]),
-  LONG: (
+  SWEEP: (
     dict(seed=(0, 1), step_size=(0.001, 0.01, 1e30), select_step_size=1000),
     [Member(seed, step_size) for seed in (0, 1) for step_size in (0.001, 0.01, 1e30)],
   ),
@@ -112,7 +113,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize(
-  "kind", [pytest.param(kind, marks=[pytest.mark.long] * (kind == LONG)) for kind in KINDS]
+  "kind", [pytest.param(kind, marks=[pytest.mark.long] * (kind in LONG)) for kind in KINDS]
 )
 def test_stopped_after_any_chunk(kind, images, tmp_path):
   settings, members = KINDS[kind]
@@ -120,7 +121,7 @@ def test_stopped_after_any_chunk(kind, images, tmp_path):
     whole, _ = train(images, tmp_path / "whole", members)
     assert whole.step == 210
     # Between rows, where one is due, and at the end.
-    for after in {"aevb": (1, 3, 8, 9), LONG: (6,)}.get(kind, (2, 6)):
+    for after in {"aevb": (1, 3, 8, 9), SWEEP: (6,)}.get(kind, (2, 6)):
       directory = tmp_path / str(after)
       ended, saved = train(images, directory, members, stop_after=after)
       assert ended is None and max(saved) == sum([30, 30, 10, 30, 30, 10, 30, 30, 10][:after])
@@ -167,18 +168,18 @@ def test_nothing_that_is_not_finite_is_saved(images, tmp_path):
   )
 
 
-def test_all_runs_at_fault_end_it(images, tmp_path):
-  for step_size in (1e30, (1e30, 1e35)):
-    values = step_size if isinstance(step_size, tuple) else (step_size,)
-    members = [Member(0, value) for value in values]
-    directory = tmp_path / str(len(values))
-    with flagsaver.flagsaver(step_size=step_size):
-      for _ in range(2):  # and again, from what was saved
-        with pytest.raises(FloatingPointError, match="step 2: the bound is"):
-          train(images, directory, members)
-      assert checkpoint.steps(directory) == [0]
-      with flagsaver.flagsaver(on_nonfinite="skip"), pytest.raises(FloatingPointError):
-        train(images, directory, members)
+@pytest.mark.parametrize(
+  "step_sizes", [(1e30,), pytest.param((1e30, 1e35), marks=pytest.mark.long)], ids=["run", "sweep"]
+)
+def test_all_runs_at_fault_end_it(step_sizes, images, tmp_path):
+  members = [Member(0, value) for value in step_sizes]
+  with flagsaver.flagsaver(step_size=step_sizes if len(step_sizes) > 1 else step_sizes[0]):
+    for _ in range(2):  # and again, from what was saved
+      with pytest.raises(FloatingPointError, match="step 2: the bound is"):
+        train(images, tmp_path, members)
+    assert checkpoint.steps(tmp_path) == [0]
+    with flagsaver.flagsaver(on_nonfinite="skip"), pytest.raises(FloatingPointError):
+      train(images, tmp_path, members)
 
 
 def test_an_evaluation_that_is_not_finite_is_no_row(images, tmp_path):

@@ -31,6 +31,7 @@ def assert_picture(path):
   assert min(pixels.shape) > 400 and pixels.std() > 10
 
 
+@pytest.mark.long
 def test_conv_vae(tmp_path):
   workdir = tmp_path / "conv_vae"
   result = make("conv_vae", f"--workdir={workdir}")

@@ -46,7 +46,7 @@ def sandwiches(world, n, **kwargs):
   return over(estimate, keys, x, z), x
 
 
-@pytest.mark.parametrize("num_temperatures", [1, 2, 10])
+@pytest.mark.parametrize("num_temperatures", [1, pytest.param(2, marks=pytest.mark.long), 10])
 @pytest.mark.parametrize(
   "world, log_p",
   [(AFFINE, LOG_P), (NETWORK, exact_log_marginal(*NETWORK))],

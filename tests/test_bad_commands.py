@@ -24,7 +24,7 @@ from bad_inputs import MAINS, Bad, generated
 from experiments import command
 from tests import processes
 
-EXAMPLES = {"train": 40}  # of each other main ten
+EXAMPLES = {"train": 30}  # of each other main ten
 
 
 def ending(bad, place):

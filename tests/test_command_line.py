@@ -132,6 +132,12 @@ def test_a_finished_run_is_not_made_again_unasked(run, tmp_path):
   result = processes.run("train", *SHORT, f"--workdir={workdir}", "--data_dir=elsewhere")
   assert result.returncode == 0, result.stderr
   assert result.stdout.startswith("finished before: ") and contents(workdir) == before
+
+
+@pytest.mark.long
+def test_a_finished_run_is_made_again_beside_it(run, tmp_path):
+  workdir = shutil.copytree(run[0], tmp_path / "run")
+  before = contents(workdir)
   # Asked to, both that and another run leave this one whole, beside the new one.
   for number, flags in ((1, ["--noresume"]), (2, ["--seed=1", "--overwrite"])):
     result = train(*SHORT, *flags, f"--workdir={workdir}")

@@ -9,7 +9,10 @@ from aevb_jax.types import UnsupportedError
 from tests import oracles
 from tests.estimator_table import ALL, TIGHT_AT_THE_POSTERIOR, WITHOUT_REPARAMETERIZATION
 
-every_estimator = pytest.mark.parametrize("estimator", ALL.values(), ids=ALL)
+# Whose values at the posterior are below.
+OTHER_ALPHAS = ("renyi -1", "renyi 1", "renyi 3", "renyi inf")
+EACH = {name: estimator for name, estimator in ALL.items() if name not in OTHER_ALPHAS}
+every_estimator = pytest.mark.parametrize("estimator", EACH.values(), ids=EACH)
 
 
 @every_estimator

@@ -40,7 +40,7 @@ def assert_close(actual, expected, tolerance=1e-12):
 
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize("stride", [1, 2, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 5])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_value_and_gradients_are_those_of_lax(layer, padding, stride, shape):
   ours, its = LAYERS[layer]

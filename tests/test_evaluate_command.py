@@ -57,7 +57,7 @@ def evaluated(run):
   return result
 
 
-@pytest.mark.parametrize("method", ["reciprocal", "ais"])
+@pytest.mark.parametrize("method", [pytest.param("reciprocal", marks=pytest.mark.long), "ais"])
 def test_methods_agree(run, evaluated, method):
   result = evaluate(run, "--num_points=8", *METHODS[method])
   assert result.returncode == 0, result.stderr

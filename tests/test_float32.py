@@ -172,26 +172,27 @@ def test_estimates_of_a_likelihood_of_many_dimensions():
     assert estimate.standard_error < 0.3
 
 
-@pytest.mark.parametrize("head", [-6.0, -1.0, 0.0, 2.0, 6.0])
 @pytest.mark.parametrize("case", UNIVARIATE, ids=lambda case: case.name)
-def test_families(case, head):
+def test_families(case):
   """Draws, their densities and both derivatives, of parameters from 0.0025 to 6."""
-  family = case.family
-  if head == -6 and case.name in ("pareto", "weibull", "gamma", "beta", "f", "chi_squared"):
-    return  # shapes of 0.0025, beyond what the docstrings promise
-  eta = family.from_heads(*(jnp.full(size, head, jnp.float32) for size in family.sizes))
+  family, heads = case.family, jnp.asarray([-6.0, -1.0, 0.0, 2.0, 6.0], jnp.float32)
+  if case.name in ("pareto", "weibull", "gamma", "beta", "f", "chi_squared"):
+    heads = heads[1:]  # not shapes of 0.0025, which are beyond what the docstrings promise
+  etas = jax.vmap(lambda h: family.from_heads(*(jnp.full(n, h) for n in family.sizes)))(heads)
   noise = jax.vmap(family.noise)(jax.random.split(jax.random.key(0), 300))
 
   def one(eta, noise):
     z = family.transform(eta, noise)
     return family.log_prob(eta, z), z
 
-  slopes, z = jax.vmap(jax.grad(one, has_aux=True), (None, 0))(eta, noise)
-  values = jax.vmap(lambda z: family.log_prob(eta, z))(z)
+  over_both = lambda f: jax.jit(jax.vmap(jax.vmap(f, (None, 0)), (0, None)))
+  slopes, z = over_both(jax.grad(one, has_aux=True))(etas, noise)
+  log_prob = jax.jit(jax.vmap(jax.vmap(family.log_prob, (None, 0))))
+  values = log_prob(etas, z)
   assert_finite((slopes, z, values))
   with jax.enable_x64(True):
     double = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float64)), tree)
-    exact = jax.vmap(lambda z: family.log_prob(double(eta), z))(double(z))
+    exact = log_prob(double(etas), double(z))
   np.testing.assert_allclose(values, exact, rtol=1e-5, atol=5e-5)
 
 

@@ -96,7 +96,9 @@ def member(name, size=2):
   return family, family.from_heads(*heads, shared)
 
 
-@pytest.mark.parametrize("name", ["autoregressive", "spline", "in turn"])
+@pytest.mark.parametrize(
+  "name", ["autoregressive", pytest.param("spline", marks=pytest.mark.long), "in turn"]
+)
 def test_the_density_is_one_in_all_and_that_of_the_samples(name):
   family, eta = member(name)
   q = distribution(family, eta)

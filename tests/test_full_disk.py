@@ -68,6 +68,7 @@ def test_no_flags_file(tmp_path):
   assert [path.name for path in workdir.iterdir()] == ["lock"]
 
 
+@pytest.mark.long
 def test_no_checkpoint_then_room(tmp_path):
   workdir = tmp_path / "run"
   result = train(workdir, limit=4000)

@@ -23,6 +23,7 @@ def column(path, name):
   return np.array([float(row[name]) for row in read(path)])
 
 
+@pytest.mark.long
 def test_smoke(tmp_path):
   workdir = tmp_path / "table"
   smoke = ("--budget=smoke", "--dataset=digits", "--seed=0,1", f"--workdir={workdir}")

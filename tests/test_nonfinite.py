@@ -262,7 +262,10 @@ def test_a_value_that_is_not_finite_is_enough():
   assert clause == "every term of the bound is finite, what is made of them is not: bound"
 
 
-@pytest.mark.parametrize("name, streamed", [("adam", False), ("adam", True), ("mcem", False)])
+@pytest.mark.parametrize(
+  "name, streamed",
+  [("adam", False), ("adam", True), pytest.param("mcem", False, marks=pytest.mark.long)],
+)
 def test_a_member_that_skips_takes_no_other_along(name, streamed):
   algorithm = ALGORITHMS[name]
   objective, others = objective_of(name), np.asarray([0, 2])

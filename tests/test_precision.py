@@ -68,6 +68,9 @@ def test_a_product_rounds_its_operands_alone():
   assert np.abs(value - rows @ matrix).max() > 0.01  # it does round
 
 
+EITHER = ["mlp", pytest.param("conv", marks=pytest.mark.long)]
+
+
 @pytest.mark.parametrize("likelihood", [bernoulli, diagonal_gaussian])
 @pytest.mark.parametrize("name", MODELS)
 def test_bound_and_gradients_are_near_those_of_single_precision(name, likelihood):
@@ -90,7 +93,7 @@ def test_bound_and_gradients_are_near_those_of_single_precision(name, likelihood
     assert np.linalg.norm(gradient - expected) < ulps * ULP * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EITHER)
 def test_heads_and_log_densities_are_not_rounded(name):
   model, params = make(name)
   (x,) = images(1)
@@ -123,7 +126,7 @@ def test_gradients_of_biases_sum_in_single_precision(name):
     assert jnp.linalg.norm(many - one) <= 2 * ULP * jnp.linalg.norm(one)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EITHER)
 def test_training_keeps_its_state_in_single_precision(name):
   pixels = np.random.default_rng(0).integers(0, 256, size=(20, 784), dtype=np.uint8)
   model, _ = make(name)

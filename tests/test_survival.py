@@ -70,6 +70,7 @@ def whole(tmp_path_factory):
   return workdir
 
 
+@pytest.mark.long
 def test_three_kills(whole, tmp_path):
   """During steps, during the writing of a checkpoint, and as a row is written."""
   workdir = tmp_path / "run"
@@ -169,6 +170,7 @@ FAULTY += ["--binarization=threshold", "--hidden_dim=20", "--num_examples=3000"]
 FAULTY += ["--eval_every=1000", "--num_importance_samples=0"]
 
 
+@pytest.mark.long
 def test_a_gradient_that_is_not_finite_stops_the_run_at_its_step(tmp_path):
   import jax
 

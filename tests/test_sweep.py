@@ -71,7 +71,9 @@ def assert_members_are_single_runs(algorithm, states, metrics):
 
 
 @pytest.mark.parametrize(
-  "name, num_devices", [(name, 1) for name in ALGORITHMS] + [("adam", 4), ("mcem", 2)]
+  "name, num_devices",
+  [(name, 1) for name in ALGORITHMS]
+  + [("adam", 4), pytest.param("mcem", 2, marks=pytest.mark.long)],
 )
 def test_a_member_is_the_single_run(name, num_devices):
   shardings = make_shardings(jax.devices()[:num_devices], len(STEP_SIZES))

@@ -179,6 +179,7 @@ def test_bad_input_is_one_line(arguments, words, num_devices, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_members_share_devices_that_a_single_run_could_not(tmp_path):
   """25 examples cannot be shared by two devices; two members with 25 each can."""
   flags = [*SHORT, "--batch_size=25", "--num_examples=500", "--seed=0,1"]

@@ -100,7 +100,7 @@ def assert_same(ended, other):
 
 
 SWEEP = "selection, one that overflows"
-LONG = ("streamed", SWEEP)
+LONG = ("aevb", "streamed", SWEEP)
 KINDS = {
   "aevb": ({}, [Member(0, 0.001)]),
   "mcem": (dict(algorithm="mcem", binarization="static"), [Member(0, 0.001)]),

@@ -54,6 +54,7 @@ def test_conv_vae(tmp_path):
   assert_picture(workdir / "conv_vae.png")
 
 
+@pytest.mark.long
 def test_uses(tmp_path):
   workdir = tmp_path / "uses"
   result = make("uses", f"--workdir={workdir}")

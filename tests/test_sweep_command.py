@@ -89,7 +89,7 @@ def test_the_step_size_with_the_best_training_bound_goes_on(sweep):
   # Of rows with six digits.
   assert mean["test_bound"] == pytest.approx((a + b) / 2, rel=1e-5)
   assert mean["test_bound_se"] == pytest.approx(abs(a - b) / 2, rel=1e-3)  # s/√2, s = |a − b|/√2
-  assert f"test bound {(a + b) / 2:.2f} ± {abs(a - b) / 2:.2f}" in output
+  assert f"test bound {mean['test_bound']:.2f} ± {mean['test_bound_se']:.2f}" in output
 
 
 def test_a_member_is_evaluated_as_a_run_is(sweep):

@@ -155,6 +155,7 @@ def test_appendix_d_warns_above_four_latents(mcem_run):
   assert line.startswith("warning: the reciprocal estimator is for at most 4 latents")
 
 
+@pytest.mark.long
 def test_binary_latents_are_refused_where_hmc_would_move_them(tmp_path):
   arguments = ["--posterior=bernoulli", "--estimator=vimco", "--num_samples=2"]
   arguments += ["--num_importance_samples=0"]

@@ -101,6 +101,7 @@ def flip_a_bit(file):
   file.write_bytes(contents)
 
 
+@pytest.mark.long
 def test_a_run_that_is_asked_to_stop_and_a_damaged_checkpoint(whole, tmp_path):
   workdir = tmp_path / "run"
   checkpoints = workdir / "checkpoints"

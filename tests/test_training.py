@@ -146,6 +146,7 @@ def test_the_best_parameters_are_of_the_highest_validation_bound(images, tmp_pat
   assert all(row["validation_bound_se"] > 0 for row in run.rows)
 
 
+@pytest.mark.long
 def test_nothing_that_is_not_finite_is_saved(images, tmp_path):
   members = [Member(0, 0.001), Member(0, 1e30)]
   with flagsaver.flagsaver(step_size=(0.001, 1e30), checkpoint_every=0.0):

@@ -434,7 +434,7 @@ def describe_latents(run: Trained, source) -> tuple[list[dict], str]:
     | dict(active=int(active[j]) if known else None)
     for j in range(len(active))
   ]
-  line = f"{active.sum() if known else 'unknown, without a mean,'} of {len(active)}"
+  line = f"{active.sum()} of {len(active)}" if known else "not known, as q has no mean"
   line += f"; KL(q ‖ p) {kl.sum():.2f} nats"
   if "kl_per_latent" in values:
     line += f", from {kl.min():.2f} to {kl.max():.2f} a latent"

@@ -180,6 +180,21 @@ def test_a_flow_under_a_learned_prior(tmp_path):
   assert 2 < float(bits) < 8
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+  "posterior, words",
+  [
+    ("full_gaussian", r"active latents +\d of 3; KL\(q ‖ p\) \d+\.\d\d nats, over all 360"),
+    ("cauchy", r"active latents +not known, as q has no mean; KL.* by one draw a point"),
+  ],
+)
+def test_what_is_known_of_latents(posterior, words, tmp_path):
+  arguments = [f"--posterior={posterior}", "--num_examples=1000", "--num_importance_samples=0"]
+  workdir = trained(tmp_path / "run", *arguments, "--estimator=elbo_a", "--latent_dim=3")
+  result = evaluate(workdir, "--importance_samples=10", "--num_points=3")
+  assert result.returncode == 0 and re.search(words, result.stdout), result
+
+
 @pytest.mark.parametrize(
   "arguments, flag, message",
   [

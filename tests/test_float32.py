@@ -27,6 +27,7 @@ from aevb_jax import linear_gaussian as lg
 from aevb_jax.families import Bernoulli, DiagonalGaussian, distribution
 from aevb_jax.optimizers import adagrad
 from aevb_jax.preprocess import binarize, dequantize
+from aevb_jax.univariate import uniform_noise
 from tests.estimator_table import ALL
 from tests.family_table import INVERSE_CDF, UNIVARIATE
 
@@ -194,6 +195,14 @@ def test_families(case):
     double = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float64)), tree)
     exact = log_prob(double(etas), double(z))
   np.testing.assert_allclose(values, exact, rtol=1e-5, atol=5e-5)
+
+
+def test_uniform_noise_is_strictly_between():
+  # Of so many draws the generator's own are zero a few times.
+  draw = lambda generator: generator(jax.random.key(0), (2**25,))
+  assert draw(jax.random.uniform).min() == 0
+  u = draw(uniform_noise)
+  assert u.dtype == jnp.float32 and 0 < u.min() and u.max() < 1
 
 
 @pytest.mark.parametrize("u", [6e-8, 0.5, 1 - 6e-8])

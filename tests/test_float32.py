@@ -198,8 +198,7 @@ def test_families(case):
 
 
 def test_uniform_noise_is_strictly_between():
-  # Of so many draws the generator's own are zero a few times.
-  draw = lambda generator: generator(jax.random.key(0), (2**25,))
+  draw = lambda generator: generator(jax.random.key(4), (2**20,))  # one of which is zero
   assert draw(jax.random.uniform).min() == 0
   u = draw(uniform_noise)
   assert u.dtype == jnp.float32 and 0 < u.min() and u.max() < 1

@@ -123,12 +123,14 @@ def _gamma_entropy(eta: Gamma) -> Array:
   return a - jnp.log(eta.rate) + gammaln(a) + (1 - a) * digamma(a)
 
 
+def chi_squared_as_gamma(eta: ChiSquared) -> Gamma:
+  """The same distribution, Gamma(ν/2, 1/2)."""
+  half = 0.5 * eta.degrees_of_freedom
+  return Gamma(half, jnp.full_like(half, 0.5))
+
+
 def chi_squared(size: int) -> Family:
   """Of ν degrees of freedom, ν > 0 and not necessarily whole: Gamma(ν/2, 1/2)."""
-
-  def as_gamma(eta: ChiSquared) -> Gamma:
-    half = 0.5 * eta.degrees_of_freedom
-    return Gamma(half, jnp.full_like(half, 0.5))
 
   def transform(eta: ChiSquared, noise: Array) -> Array:
     log_y = _log_gamma_variables(noise, 0.5 * eta.degrees_of_freedom)[0]
@@ -140,10 +142,10 @@ def chi_squared(size: int) -> Family:
     (positive,),
     noise=random_bits,
     transform=transform,
-    log_prob=lambda eta, z: _gamma_log_prob(as_gamma(eta), z),
+    log_prob=lambda eta, z: _gamma_log_prob(chi_squared_as_gamma(eta), z),
     mean=lambda eta: eta.degrees_of_freedom,
     variance=lambda eta: 2 * eta.degrees_of_freedom,
-    entropy=lambda eta: _gamma_entropy(as_gamma(eta)),
+    entropy=lambda eta: _gamma_entropy(chi_squared_as_gamma(eta)),
     support=POSITIVE,
   )
 

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import betaln, digamma, gammaln
 
-from aevb_jax.composition import Beta, ChiSquared, Dirichlet, Gamma, LogNormal
+from aevb_jax.composition import (
+  Beta,
+  ChiSquared,
+  Dirichlet,
+  Gamma,
+  LogNormal,
+  chi_squared_as_gamma,
+)
 from aevb_jax.families import Bernoulli, DiagonalGaussian
 from aevb_jax.gaussians import Gaussian, LowRankGaussian, covariance, log_det
 from aevb_jax.inverse_cdf import EULER, Exponential, Weibull
@@ -130,8 +137,7 @@ def _as_gamma(eta: Gamma | Exponential | ChiSquared) -> Gamma:
   if isinstance(eta, Exponential):
     return Gamma(jnp.ones_like(eta.rate), eta.rate)
   if isinstance(eta, ChiSquared):
-    half = 0.5 * eta.degrees_of_freedom
-    return Gamma(half, jnp.full_like(half, 0.5))
+    return chi_squared_as_gamma(eta)
   return eta
 
 

@@ -64,15 +64,17 @@ def gaussian(size: int) -> Family:
     standardized = solve_triangular(eta.scale_tril, z - eta.mean, lower=True)
     return -0.5 * jnp.sum(LOG_2PI + standardized**2) - log_det(eta.scale_tril)
 
+  def transform(eta: Gaussian, noise: Array) -> Array:
+    return eta.mean + eta.scale_tril @ noise
+
   def transform_with_log_prob(eta: Gaussian, noise: Array) -> tuple[Array, Array]:
-    z = eta.mean + eta.scale_tril @ noise
-    return z, -0.5 * jnp.sum(LOG_2PI + noise**2) - log_det(eta.scale_tril)
+    return transform(eta, noise), -0.5 * jnp.sum(LOG_2PI + noise**2) - log_det(eta.scale_tril)
 
   return Family(
     sizes=(size, size, num_below(size)),
     from_heads=from_heads,
     noise=lambda key: jax.random.normal(key, (size,)),
-    transform=lambda eta, noise: eta.mean + eta.scale_tril @ noise,
+    transform=transform,
     log_prob=log_prob,
     mean=lambda eta: eta.mean,
     variance=lambda eta: jnp.sum(eta.scale_tril**2, axis=1),

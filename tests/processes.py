@@ -38,6 +38,13 @@ def python(program, *arguments, num_devices=1, cwd=ROOT, environment=None):
   return subprocess.CompletedProcess(arguments, status, *written)
 
 
+def definitions(main):
+  """The definitions of the flags of experiments.MAIN, as scripts/bad_inputs.py writes them."""
+  asked = python(ROOT / "scripts" / "bad_inputs.py", main)
+  assert asked.returncode == 0, asked.stderr
+  return json.loads(asked.stdout)
+
+
 @functools.cache
 def _server():
   """`tests.forking`, until this process ends, and where its forks write."""

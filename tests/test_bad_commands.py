@@ -3,7 +3,6 @@
 `scripts/bad_commands.py` runs many more, and each as a process of its own.
 """
 
-import json
 import os
 import pathlib
 import shutil
@@ -42,10 +41,7 @@ def ending(bad, place):
 
 @pytest.mark.parametrize("main", MAINS)
 def test_what_is_bad_is_refused_in_one_clear_line(main, tmp_path):
-  definitions = json.loads(
-    processes.python(processes.ROOT / "scripts" / "bad_inputs.py", main).stdout
-  )
-  by_kind = generated(main, definitions)
+  by_kind = generated(main, processes.definitions(main))
   assert len(by_kind) >= 6
 
   @settings(

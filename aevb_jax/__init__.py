@@ -1,37 +1,10 @@
 """Auto-Encoding Variational Bayes (Kingma & Welling, arXiv 1312.6114) in JAX."""
 
-from aevb_jax.aevb import aevb, gaussian_weight_prior, minibatch_objective
-from aevb_jax.annealing import (
-  Sandwich,
-  annealed_importance_sampling,
-  bidirectional_monte_carlo,
-)
-from aevb_jax.convolutions import conv, conv_transpose
-from aevb_jax.divergences import kl_divergence, kl_per_latent
-from aevb_jax.estimators import (
-  draw,
-  elbo_a,
-  elbo_b,
-  log_weights,
-  posterior_samples,
-  sticking_the_landing,
-)
-from aevb_jax.families import (
-  bernoulli,
-  diagonal_gaussian,
-  distribution,
-  reparameterize,
-)
-from aevb_jax.flows import (
-  affine_coupling,
-  chain,
-  flow,
-  in_turn,
-  inverse_autoregressive,
-  spline_coupling,
-)
-from aevb_jax.gaussians import gaussian, low_rank_gaussian
-from aevb_jax.importance import (
+from aevb_jax.algorithms.aevb import aevb, gaussian_weight_prior, minibatch_objective
+from aevb_jax.algorithms.mcem import mcem
+from aevb_jax.data.minibatches import Minibatch, stream
+from aevb_jax.data.preprocess import binarize, dequantize, scale, threshold
+from aevb_jax.estimators.importance import (
   ciwae,
   doubly_reparameterized,
   dreg,
@@ -46,44 +19,8 @@ from aevb_jax.importance import (
   power_mean,
   renyi,
 )
-from aevb_jax.likelihoods import (
-  categorical,
-  continuous_bernoulli,
-  discretized_gaussian,
-  discretized_logistic,
-)
-from aevb_jax.linear_gaussian import linear_gaussian_vae
-from aevb_jax.marginal import LogLikelihood, importance_sampling
-from aevb_jax.mcem import mcem
-from aevb_jax.minibatches import Minibatch, stream
-from aevb_jax.mixtures import (
-  gaussian_mixture,
-  stratified_elbo,
-  stratified_iwae,
-  with_mixture_prior,
-  with_prior,
-  with_vamp_prior,
-)
-from aevb_jax.model import (
-  conv_vae,
-  fair_coins,
-  init_params,
-  log_joint,
-  log_weight,
-  mlp_vae,
-  simulate,
-  standard_normal,
-)
-from aevb_jax.networks import MLP, ConvDecoder, ConvEncoder, conditional
-from aevb_jax.objectives import beta_weighted, floored_kl, free_bits, kl_warmup
-from aevb_jax.preprocess import binarize, dequantize, scale, threshold
-from aevb_jax.reciprocal import (
-  fit_diagonal_gaussian,
-  fit_gaussian,
-  fit_kernel_density,
-  reciprocal_importance_sampling,
-)
-from aevb_jax.score_function import (
+from aevb_jax.estimators.objectives import beta_weighted, floored_kl, free_bits, kl_warmup
+from aevb_jax.estimators.score_functions import (
   Baseline,
   constant_baseline,
   learned_baseline,
@@ -93,8 +30,72 @@ from aevb_jax.score_function import (
   vimco,
   with_baseline,
 )
-from aevb_jax.surrogate import freeze, replace_gradient, scale_gradient
-from aevb_jax.train import (
+from aevb_jax.estimators.sgvb import (
+  draw,
+  elbo_a,
+  elbo_b,
+  log_weights,
+  posterior_samples,
+  sticking_the_landing,
+)
+from aevb_jax.estimators.surrogate import freeze, replace_gradient, scale_gradient
+from aevb_jax.estimators.wake_and_sleep import reweighted_wake_sleep, wake_sleep
+from aevb_jax.families.base import (
+  bernoulli,
+  diagonal_gaussian,
+  distribution,
+  reparameterize,
+)
+from aevb_jax.families.flows import (
+  affine_coupling,
+  chain,
+  flow,
+  in_turn,
+  inverse_autoregressive,
+  spline_coupling,
+)
+from aevb_jax.families.gaussians import gaussian, low_rank_gaussian
+from aevb_jax.families.kl import kl_divergence, kl_per_latent
+from aevb_jax.families.mixtures import (
+  gaussian_mixture,
+  stratified_elbo,
+  stratified_iwae,
+  with_mixture_prior,
+  with_prior,
+  with_vamp_prior,
+)
+from aevb_jax.families.pixels import (
+  categorical,
+  continuous_bernoulli,
+  discretized_gaussian,
+  discretized_logistic,
+)
+from aevb_jax.inference.annealing import (
+  Sandwich,
+  annealed_importance_sampling,
+  bidirectional_monte_carlo,
+)
+from aevb_jax.inference.marginal import LogLikelihood, importance_sampling
+from aevb_jax.inference.reciprocal import (
+  fit_diagonal_gaussian,
+  fit_gaussian,
+  fit_kernel_density,
+  reciprocal_importance_sampling,
+)
+from aevb_jax.models.linear_gaussian import linear_gaussian_vae
+from aevb_jax.models.networks import MLP, ConvDecoder, ConvEncoder, conditional
+from aevb_jax.models.vae import (
+  conv_vae,
+  fair_coins,
+  init_params,
+  log_joint,
+  log_weight,
+  mlp_vae,
+  simulate,
+  standard_normal,
+)
+from aevb_jax.ops.convolutions import conv, conv_transpose
+from aevb_jax.training.fitting import (
   evaluate,
   evaluate_in_blocks,
   fit,
@@ -114,4 +115,3 @@ from aevb_jax.types import (
   Support,
   TrainState,
 )
-from aevb_jax.wake_sleep import reweighted_wake_sleep, wake_sleep

@@ -22,9 +22,12 @@ import numpy as np
 from absl import flags
 
 from aevb_jax import figures
-from aevb_jax.minibatches import read_rows
-from aevb_jax.train import evaluate
-from experiments import batch, budgets, command, program, rundir, sweeps, trained
+from aevb_jax.data.minibatches import read_rows
+from aevb_jax.training.fitting import evaluate
+from experiments.flags import budgets, sweeps
+from experiments.launch import command
+from experiments.runs import directory, loading, program
+from experiments.studies import jobs
 
 FLAGS = flags.FLAGS
 
@@ -35,7 +38,7 @@ BUDGETS = {
   "paper": dict(dataset="mnist:60k", num_examples=3_000_000, **ROWS),
 }
 budgets.define(BUDGETS)
-batch.define("conv_vae")
+jobs.define("conv_vae")
 flags.adopt_module_key_flags(program)
 for name in ("dataset", "num_examples", "seed"):
   flags.declare_key_flag(name)
@@ -51,23 +54,23 @@ GRID = 6  # images in a row and in a column
 
 
 def main() -> None:
-  commit = rundir.git_commit()
+  commit = directory.git_commit()
   budgets.settle(BUDGETS)
   sweeps.refuse()
   dataset = FLAGS.dataset
   job = make_job()
-  workdir = batch.open_workdir()
-  batch.train([job])
-  (member,) = batch.member_directories(job)
-  with trained.loaded(member) as run:
+  workdir = jobs.open_workdir()
+  jobs.train([job])
+  (member,) = jobs.member_directories(job)
+  with loading.loaded(member) as run:
     pictures = draw(run)
     rows = losses(member, len(run.images.train))
-  rundir.write_csv(workdir / "conv_vae.csv", COLUMNS, rows)
+  directory.write_csv(workdir / "conv_vae.csv", COLUMNS, rows)
   level = ARTICLE if dataset.startswith("mnist") else None
-  rundir.write_figure(workdir, "conv_vae", figures.draw_conv_vae(pictures, rows, level))
+  directory.write_figure(workdir, "conv_vae", figures.draw_conv_vae(pictures, rows, level))
   last = rows[-1]
   results = {name: last[name] for name in COLUMNS}
-  batch.write_summary(workdir, dict(dataset=dataset, **results, article=level), [job], commit)
+  jobs.write_summary(workdir, dict(dataset=dataset, **results, article=level), [job], commit)
   print(
     f"\n{dataset}, thresholded: test loss {last['test_loss']:.2f} ± {last['test_loss_se']:.2f}, "
     f"training loss {last['train_loss']:.2f} ± {last['train_loss_se']:.2f} nats after "
@@ -76,7 +79,7 @@ def main() -> None:
   print(f"written to {workdir.resolve()}: conv_vae.csv conv_vae.png summary.json")
 
 
-def make_job() -> batch.Job:
+def make_job() -> jobs.Job:
   arguments = (
     "--preset=article",
     f"--dataset={FLAGS.dataset}",
@@ -87,13 +90,13 @@ def make_job() -> batch.Job:
     "--num_importance_samples=0",
   )
   name = f"{FLAGS.dataset}-article-seed-{FLAGS.seed}".replace(":", "-")
-  return batch.Job(name, arguments, float(FLAGS.num_examples))
+  return jobs.Job(name, arguments, float(FLAGS.num_examples))
 
 
 def losses(member: pathlib.Path, num_train: int) -> list[dict]:
   """The rows of the run as losses against epochs."""
   rows = []
-  for row in batch.read_rows(member):
+  for row in jobs.read_rows(member):
     loss = {f"{split}_loss": -row[f"{split}_bound"] for split in ("train", "test")}
     loss |= {f"{split}_loss_se": row[f"{split}_bound_se"] for split in ("train", "test")}
     seen = row["examples_seen"]
@@ -101,7 +104,7 @@ def losses(member: pathlib.Path, num_train: int) -> list[dict]:
   return rows
 
 
-def draw(run: trained.Trained) -> list[tuple[str, np.ndarray]]:
+def draw(run: loading.Trained) -> list[tuple[str, np.ndarray]]:
   """Test images, their reconstructions, and samples, each a picture with its title."""
   model, params, n = run.model, run.params, GRID**2
   how = dict(preprocess=run.pixels.preprocess, static_key=run.pixels.test_draw)

@@ -17,13 +17,15 @@ import numpy as np
 from absl import flags
 
 from aevb_jax import figures
-from aevb_jax.data import PROTOCOLS, ImageData
-from aevb_jax.minibatches import Source, blocks, read_rows
-from experiments import command, data_options, rundir
-from experiments.command import UsageError
+from aevb_jax.data.datasets import PROTOCOLS, ImageData
+from aevb_jax.data.minibatches import Source, blocks, read_rows
+from experiments.flags import data
+from experiments.launch import command
+from experiments.launch.command import UsageError
+from experiments.runs import directory
 
 FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(data_options)
+flags.adopt_module_key_flags(data)
 flags.DEFINE_string(
   "contact_sheet", None, "PNG file to draw. Default: runs/data/DATASET.png; empty for none."
 )
@@ -56,10 +58,10 @@ DIGITS = Card(
 
 
 def main() -> None:
-  data_options.settle()
+  data.settle()
   sheet = contact_sheet_path()
   start = time.perf_counter()
-  images = data_options.load_images(prepare_any=True)
+  images = data.load_images(prepare_any=True)
   seconds = time.perf_counter() - start
   splits = {
     "train": (images.train, images.train_labels),
@@ -69,7 +71,7 @@ def main() -> None:
   splits = {name: split for name, split in splits.items() if split[0] is not None}
   levels, words = 1, "x = pixels"
   if images.train.dtype == np.uint8:
-    levels = data_options.pixel_scale(images)
+    levels = data.pixel_scale(images)
     words = f"x = (pixels + u) / {levels}" if FLAGS.dequantization else f"x = pixels / {levels}"
   if sheet:  # before a word is printed: it may turn out that it cannot be written
     draw(sheet, images, {name: source for name, (source, _) in splits.items()}, levels)
@@ -92,7 +94,7 @@ def main() -> None:
 
 def contact_sheet_path() -> pathlib.Path | None:
   if FLAGS.contact_sheet is None:
-    FLAGS.contact_sheet = f"runs/data/{data_options.file_name()}.png"
+    FLAGS.contact_sheet = f"runs/data/{data.file_name()}.png"
   if not FLAGS.contact_sheet:
     return None
   path = pathlib.Path(FLAGS.contact_sheet).expanduser()
@@ -107,7 +109,7 @@ def find_card(images: ImageData) -> Card:
   if images.directory is None:
     return DIGITS
   if FLAGS.dataset in PROTOCOLS:
-    from aevb_jax.builders import BUILDERS
+    from aevb_jax.data.builders import BUILDERS
 
     builder = BUILDERS[PROTOCOLS[FLAGS.dataset].source]
     return Card(builder.description, builder.homepage, builder.license, builder.citation)
@@ -124,7 +126,7 @@ def describe(
   source: Source, labels: np.ndarray | None, image_shape: tuple[int, int, int], levels: int
 ) -> str:
   """One line of statistics, taken a block at a time."""
-  low, high = data_options.pixel_range(source)
+  low, high = data.pixel_range(source)
   count, total, squares, at_zero, at_high = 0, 0.0, 0.0, 0, 0
   for block in blocks(source, 10_000):
     x = block.astype(np.float64)
@@ -158,7 +160,7 @@ def draw(path: pathlib.Path, images: ImageData, splits: dict[str, Source], level
   figure = figures.draw_images(picture, FLAGS.dataset, row_labels=row_labels)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    rundir.save_figure(path, figure)
+    directory.save_figure(path, figure)
   except OSError as error:
     raise UsageError("contact_sheet", f"cannot be written ({error.strerror})") from error
 

@@ -28,19 +28,23 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from aevb_jax import reciprocal
-from aevb_jax.annealing import annealed_importance_sampling, bidirectional_monte_carlo
-from aevb_jax.divergences import kl_divergence, kl_per_latent
-from aevb_jax.latents import active_units
-from aevb_jax.marginal import LogLikelihood, importance_sampling
-from aevb_jax.minibatches import read_rows
-from aevb_jax.model import simulate
-from aevb_jax.reciprocal import reciprocal_importance_sampling
-from aevb_jax.train import evaluate, evaluate_in_blocks, mean_and_standard_error
+from aevb_jax.data.minibatches import read_rows
+from aevb_jax.families.kl import kl_divergence, kl_per_latent
+from aevb_jax.inference import reciprocal
+from aevb_jax.inference.annealing import annealed_importance_sampling, bidirectional_monte_carlo
+from aevb_jax.inference.latents import active_units
+from aevb_jax.inference.marginal import LogLikelihood, importance_sampling
+from aevb_jax.inference.reciprocal import reciprocal_importance_sampling
+from aevb_jax.models.vae import simulate
+from aevb_jax.training.fitting import evaluate, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.types import Array, Distribution, Key, Model, Params, UnsupportedError
-from experiments import command, data_options, evaluation_report, options, rundir, trained
-from experiments.command import UsageError
-from experiments.trained import Trained
+from experiments.flags import data, training
+from experiments.launch import command
+from experiments.launch.command import UsageError
+from experiments.runs import directory as rundir
+from experiments.runs import loading
+from experiments.runs.loading import Trained
+from experiments.studies import reports
 
 FLAGS = flags.FLAGS
 
@@ -120,7 +124,7 @@ def main() -> None:
   if FLAGS.workdir is None:
     raise UsageError("workdir", "names the directory of a trained run")
   workdir = pathlib.Path(FLAGS.workdir).expanduser()
-  run = trained.load(workdir, sys.argv[1:], best=FLAGS.parameters == "best")
+  run = loading.load(workdir, sys.argv[1:], best=FLAGS.parameters == "best")
   estimate = make_estimator(run.model)
   source = run.images.train if FLAGS.split == "train" else run.images.test
   num_points = min(1000, len(source)) if FLAGS.num_points is None else FLAGS.num_points
@@ -133,16 +137,16 @@ def main() -> None:
   directory = open_directory(run.workdir / f"{FLAGS.method}-{kind}{of_best}", run.params)
   if not (run.workdir / "summary.json").exists():
     print(f"warning: the run in {run.workdir} is not finished", file=sys.stderr)
-  print(f"{data_options.describe_pixels()}: {num_points} {kind} points by {describe_method()}")
+  print(f"{data.describe_pixels()}: {num_points} {kind} points by {describe_method()}")
   rows = estimate_points(directory / "points.csv", estimate, run, source, num_points)
-  summary, lines = evaluation_report.summarize(rows, run.images.train.shape[1])
+  summary, lines = reports.summarize(rows, run.images.train.shape[1])
   lines += compare(directory, f"{kind}{of_best}", rows)
   if has_encoder(run.params) and kind != "simulated":
     latents, line = describe_latents(run, source)
     rundir.write_csv(directory / "latents.csv", list(latents[0]), latents)
     lines.append(line)
   how = dict(method=FLAGS.method, parameters=FLAGS.parameters, points=kind) | settings_of_method()
-  if note := options.density_note():
+  if note := training.density_note():
     lines.append(f"{'note':22}{note}; do not compare with others")
   rundir.write_summary(directory / "summary.json", summary | how | about_run(run, note))
   print("\n".join(lines))
@@ -157,7 +161,7 @@ def check_flags() -> None:
   for name in {name for names in FLAGS_OF.values() for name in names} - set(FLAGS_OF[FLAGS.method]):
     if FLAGS[name].present:
       raise UsageError(name, f"has no meaning for --method={FLAGS.method}")
-  for flag in FLAGS.get_key_flags_for_module("experiments.learners"):
+  for flag in FLAGS.get_key_flags_for_module("experiments.runs.learning"):
     if flag.present and flag.name not in NOT_SETTLED:
       raise UsageError(flag.name, "is settled by the run in --workdir")
 
@@ -166,7 +170,7 @@ def about_run(run: Trained, note: str | None) -> dict:
   """What summary.json says of the data and of the program."""
   return dict(
     note=note,
-    **data_options.describe(run.images),
+    **data.describe(run.images),
     device=jax.devices()[0].device_kind,
     jax_version=jax.__version__,
     git_commit=rundir.git_commit(),
@@ -390,7 +394,7 @@ def compare(directory: pathlib.Path, kind: str, rows: list[dict]) -> list[str]:
     left_out = f" ({(~finite).sum()} not finite are left out)" if not finite.all() else ""
     values, errors = values[finite], errors[finite]
     mean = mean_and_standard_error(values[:, 0] - values[:, 1])
-    sampling = evaluation_report.monte_carlo_error(np.hypot(*errors.T))
+    sampling = reports.monte_carlo_error(np.hypot(*errors.T))
     name = f"minus {other.name.removesuffix(f'-{kind}')}"
     line = (
       f"{name:22}{mean.value:+.2f} ± {mean.standard_error:.2f} nats, {len(values)} points{left_out}"

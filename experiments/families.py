@@ -20,9 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from aevb_jax import family_figure
-from aevb_jax.family_figure import Drawn, Portrait
-from experiments import command, family_options, rundir
+from aevb_jax.families import table
+from experiments.launch import command
+from experiments.plots import families
+from experiments.plots.families import Drawn, Portrait
+from experiments.runs import directory
 
 FLAGS = flags.FLAGS
 
@@ -61,13 +63,13 @@ CONSTRUCTIONS = ["inverse CDF"] * 10 + ["location + scale · ε"] * 6 + ["compos
 
 
 def main() -> None:
-  commit = rundir.git_commit()
-  workdir = rundir.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
+  commit = directory.git_commit()
+  workdir = directory.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
   key, portraits, draws, rows = jax.random.key(FLAGS.seed), [], [], []
   for i, (name, group) in enumerate(zip(MEMBERS, CONSTRUCTIONS, strict=True)):
     portrait = make_portrait(name, group)
     how = jax.random.fold_in(key, i), portrait.family, portrait.etas
-    drawn = family_figure.draw(*how, FLAGS.num_draws)
+    drawn = families.draw(*how, FLAGS.num_draws)
     portraits.append(portrait)
     draws.append(drawn)
     rows.append(describe(name, portrait, drawn[1]))
@@ -76,14 +78,14 @@ def main() -> None:
       f"{name:12} mean {row['sample_mean']:8.4f} of {FLAGS.num_draws} draws, {row['mean']:8.4f}"
     )
   columns = list(dict.fromkeys(column for row in rows for column in row))
-  rundir.write_csv(workdir / "families.csv", columns, rows)
-  rundir.write_figure(workdir, "families", family_figure.draw_families(portraits, draws))
-  rundir.write_summary(workdir / "summary.json", dict(families=rows, git_commit=commit))
+  directory.write_csv(workdir / "families.csv", columns, rows)
+  directory.write_figure(workdir, "families", families.draw_families(portraits, draws))
+  directory.write_summary(workdir / "summary.json", dict(families=rows, git_commit=commit))
   print(f"written to {workdir.resolve()}: families.csv families.png summary.json")
 
 
 def make_portrait(name: str, group: str) -> Portrait:
-  make = family_options.REPARAMETERIZABLE[name].make
+  make = table.REPARAMETERIZABLE[name].make
   title = name.replace("_", "-").title() if name != "student_t" else "Student's t"
   if name == "dirichlet":
     family = make(3)

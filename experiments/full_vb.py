@@ -45,35 +45,28 @@ import numpy as np
 from absl import flags
 
 from aevb_jax import figures
-from aevb_jax.aevb import aevb, gaussian_weight_prior
-from aevb_jax.divergences import kl_divergence
-from aevb_jax.full_vb import (
+from aevb_jax.algorithms.aevb import aevb, gaussian_weight_prior
+from aevb_jax.algorithms.full_vb import (
   averaged_over_theta,
   full_vb,
   init_params,
   mean_params,
   weight_posterior,
 )
-from aevb_jax.minibatches import read_rows
-from aevb_jax.model import standard_normal
-from aevb_jax.train import Mean
+from aevb_jax.data.minibatches import read_rows
+from aevb_jax.families.kl import kl_divergence
+from aevb_jax.models.vae import standard_normal
+from aevb_jax.training.fitting import Mean
 from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params, Scheduled
-from experiments import (
-  command,
-  data_options,
-  estimator_options,
-  learners,
-  model_options,
-  options,
-  program,
-  rundir,
-)
-from experiments.command import UsageError
-from experiments.data_options import Pixels
-from experiments.estimator_options import Estimation
+from experiments.flags import data, estimators, models, training
+from experiments.flags.data import Pixels
+from experiments.flags.estimators import Estimation
+from experiments.launch import command
+from experiments.launch.command import UsageError
+from experiments.runs import directory, learning, program
 
 FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(learners)
+flags.adopt_module_key_flags(learning)
 flags.adopt_module_key_flags(program)
 
 METHODS = ("ml", "map", "full_vb")
@@ -116,10 +109,10 @@ class Method(NamedTuple):
 
 def main() -> None:
   start = time.perf_counter()
-  commit = rundir.git_commit()
-  learners.settle()
+  commit = directory.git_commit()
+  learning.settle()
   check_flags()
-  images = options.load_images()
+  images = training.load_images()
   if not FLAGS.batch_size <= FLAGS.num_data <= len(images.train):
     raise UsageError(
       "num_data",
@@ -128,16 +121,16 @@ def main() -> None:
     )
   kept = read_rows(images.train, np.arange(FLAGS.num_data))
   images = images._replace(train=kept, train_labels=None)
-  model = model_options.make_model(images)
-  estimation = estimator_options.make_estimation(model, images.train.shape[1], FLAGS.batch_size)
+  model = models.make_model(images)
+  estimation = estimators.make_estimation(model, images.train.shape[1], FLAGS.batch_size)
   methods = {name: make_method(name, model, estimation) for name in FLAGS.methods}
   # No choice is made here that would need a third split.
-  pixels = data_options.make_pixels(images)._replace(validation=None)
+  pixels = data.make_pixels(images)._replace(validation=None)
   if pixels.streamed:
     raise UsageError("max_resident_mb", f"must hold {FLAGS.num_data} images of {FLAGS.dataset}")
   if FLAGS.workdir is None:
-    FLAGS.workdir = f"runs/full_vb-{data_options.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
-  workdir = rundir.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
+    FLAGS.workdir = f"runs/full_vb-{data.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
+  workdir = directory.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
 
   rows, likelihoods = [], {}
   for name, method in methods.items():
@@ -146,7 +139,7 @@ def main() -> None:
 
     def report(new: list[dict], name: str = name) -> None:
       rows.extend({"method": name} | row for row in new)
-      rundir.write_csv(workdir / "metrics.csv", COLUMNS, rows)
+      directory.write_csv(workdir / "metrics.csv", COLUMNS, rows)
       for row in rows[-len(new) :]:
         print(describe(row), flush=True)
 
@@ -156,23 +149,23 @@ def main() -> None:
       command.fail(
         f"{name}: {stop}; a smaller --step_size may help; the evaluations are in {workdir}", 1
       )
-    likelihoods[name] = learners.estimate_log_likelihood(
+    likelihoods[name] = learning.estimate_log_likelihood(
       likelihood_key, model, method.point(params), pixels
     )
   title = f"{FLAGS.dataset}, {FLAGS.num_data} training images, {FLAGS.latent_dim} latents"
-  rundir.write_figure(workdir, "full_vb", figures.draw_full_vb(rows, title))
+  directory.write_figure(workdir, "full_vb", figures.draw_full_vb(rows, title))
   results = summarize(rows, likelihoods)
   summary = dict(
     results=results,
     num_importance_samples=FLAGS.num_importance_samples,
-    **data_options.describe(images),
+    **data.describe(images),
     wall_seconds=time.perf_counter() - start,
     device=jax.devices()[0].device_kind,
     jax_version=jax.__version__,
     git_commit=commit,
     seed=FLAGS.seed,
   )
-  rundir.write_summary(workdir / "summary.json", summary)
+  directory.write_summary(workdir / "summary.json", summary)
   print(as_table(results))
   print(f"written to {workdir.resolve()}: metrics.csv full_vb.png")
 
@@ -194,7 +187,7 @@ def check_flags() -> None:
 
 def make_method(name: str, model: Model, estimation: Estimation) -> Method:
   """One of METHODS, with the optimizer that the flags name."""
-  optimizer = options.make_optimizer(FLAGS.num_data)
+  optimizer = training.make_optimizer(FLAGS.num_data)
   learner = functools.partial(aevb, model, optimizer=optimizer, num_data=FLAGS.num_data)
   log_prior = gaussian_weight_prior(1.0)
   if name == "full_vb":
@@ -262,7 +255,7 @@ def learn(key: Key, method: Method, pixels: Pixels, report: Callable[[list[dict]
       report(
         [
           {"theta": theta}
-          | learners.evaluate_bound(evaluation_key, bound, state.params, pixels)
+          | learning.evaluate_bound(evaluation_key, bound, state.params, pixels)
           | dict(kl_theta=kl_theta, **seen)
           for theta, bound in method.bounds.items()
         ]
@@ -301,7 +294,7 @@ def as_table(results: list[dict]) -> str:
 
 def describe(row: dict) -> str:
   kl = "" if row["kl_theta"] is None else f"   KL(θ)/N {row['kl_theta']:8.2f}"
-  return f"{row['method']:8} {row['theta']:6} {learners.describe(row)}{kl}"
+  return f"{row['method']:8} {row['theta']:6} {learning.describe(row)}{kl}"
 
 
 if __name__ == "__main__":

@@ -33,9 +33,11 @@ from absl import flags
 from tqdm import tqdm
 
 from aevb_jax import figures
-from aevb_jax.aevb import aevb
-from aevb_jax.exact import exact_elbo
-from aevb_jax.gradient_noise import (
+from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.data.minibatches import read_rows
+from aevb_jax.estimators.score_functions import Baseline, no_baseline, with_baseline
+from aevb_jax.inference.exact import exact_elbo
+from aevb_jax.inference.gradient_noise import (
   GradientBatch,
   Interval,
   blocks,
@@ -45,28 +47,19 @@ from aevb_jax.gradient_noise import (
   signal_to_noise,
   variance,
 )
-from aevb_jax.minibatches import read_rows
-from aevb_jax.score_function import Baseline, no_baseline, with_baseline
-from aevb_jax.train import evaluate, fit
+from aevb_jax.training.fitting import evaluate, fit
 from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params
-from experiments import (
-  budgets,
-  command,
-  data_options,
-  estimator_options,
-  model_options,
-  options,
-  resuming,
-  rundir,
-)
-from experiments.command import MAX_COUNT, UsageError
-from experiments.data_options import Pixels
-from experiments.estimator_options import parse_estimator, try_on_shapes
-from experiments.resuming import Progress
+from experiments.flags import budgets, data, estimators, models, training
+from experiments.flags.data import Pixels
+from experiments.flags.estimators import parse_estimator, try_on_shapes
+from experiments.launch import command
+from experiments.launch.command import MAX_COUNT, UsageError
+from experiments.runs import directory, resume
+from experiments.runs.resume import Progress
 
 FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(options)
-flags.adopt_module_key_flags(resuming)
+flags.adopt_module_key_flags(training)
+flags.adopt_module_key_flags(resume)
 
 SECTION_2_2 = dict(
   dataset="mnist",
@@ -174,34 +167,34 @@ class Keys(NamedTuple):
 
 def main() -> None:
   started = time.perf_counter()
-  commit = rundir.git_commit()
+  commit = directory.git_commit()
   budgets.settle(BUDGETS)
-  options.settle()
+  training.settle()
   stages, sample_numbers = check_flags()
-  images = options.load_images()
+  images = training.load_images()
   data_dim = images.train.shape[1]
-  model = model_options.make_model(images)
-  estimation = estimator_options.make_estimation(model, data_dim, FLAGS.batch_size)
-  algorithm = options.make_algorithm(model, estimation, num_data=len(images.train))
+  model = models.make_model(images)
+  estimation = estimators.make_estimation(model, data_dim, FLAGS.batch_size)
+  algorithm = training.make_algorithm(model, estimation, num_data=len(images.train))
   chosen = [
     choose(name, num_samples, model, data_dim)
     for num_samples in sample_numbers
     for name in FLAGS.estimators
   ]
-  pixels = data_options.make_pixels(images)
+  pixels = data.make_pixels(images)
   if pixels.streamed:
     raise UsageError("max_resident_mb", f"must hold the training images of {FLAGS.dataset}")
   key_flags = FLAGS.get_key_flags_for_module(sys.modules[__name__])
-  workdir = resuming.open_workdir(key_flags, f"gradients-{data_options.file_name()}")
+  workdir = resume.open_workdir(key_flags, f"gradients-{data.file_name()}")
   if not workdir:
     return
 
   keys = Keys(*jax.random.split(jax.random.key(FLAGS.seed), 4))
-  with resuming.going_on(workdir, algorithm, keys.init, started) as (progress, look):
+  with resume.going_on(workdir, algorithm, keys.init, started) as (progress, look):
     instrument = make_instrument(model, chosen, pixels, progress.saved.params)
     print(HEADER)
     progress = measure_stages(workdir, progress, look, stages, algorithm, instrument, keys)
-    about = dict(**data_options.describe(images), git_commit=commit)
+    about = dict(**data.describe(images), git_commit=commit)
     finish(workdir, progress, len(instrument.minibatch), about)
 
 
@@ -262,7 +255,7 @@ def measure_stages(
         if row["block"] in ("theta", "phi", "value"):
           tqdm.write(describe(row))
       progress = progress._replace(rows=progress.rows + rows)
-      rundir.write_csv(workdir / "gradients.csv", COLUMNS, progress.rows)
+      directory.write_csv(workdir / "gradients.csv", COLUMNS, progress.rows)
       progress = look(progress, save=True)
   return progress
 
@@ -302,7 +295,7 @@ def finish(workdir: pathlib.Path, progress: Progress, num_points: int, about: di
   started = time.perf_counter()
   title = f"{FLAGS.dataset}, {FLAGS.latent_dim} latents: gradient of the mean over {num_points}"
   figure = figures.draw_gradient_noise(progress.rows, f"{title} test points")
-  rundir.write_figure(workdir, "gradients", figure)
+  directory.write_figure(workdir, "gradients", figure)
   summary = dict(
     **about,
     num_points=num_points,
@@ -313,7 +306,7 @@ def finish(workdir: pathlib.Path, progress: Progress, num_points: int, about: di
     device=jax.devices()[0].device_kind,
     jax_version=jax.__version__,
   )
-  rundir.write_summary(workdir / "summary.json", summary)
+  directory.write_summary(workdir / "summary.json", summary)
   print(f"written to {workdir.resolve()}: gradients.csv gradients.png")
 
 
@@ -425,7 +418,7 @@ def fit_baseline(key: Key, one: Measured, model: Model, params: Params, pixels: 
   if not jax.tree.leaves(psi):
     return params
   start = jax.tree.map(jnp.copy, params)  # `fit` takes over what it starts from
-  optimizer = options.for_baseline(optax.set_to_zero(), one.baseline)
+  optimizer = training.for_baseline(optax.set_to_zero(), one.baseline)
   algorithm = aevb(
     model, one.estimator, optimizer, num_data=len(pixels.train), init=lambda key, model: start
   )

@@ -36,22 +36,15 @@ import numpy as np
 from absl import flags
 
 from aevb_jax import figures
-from aevb_jax.latents import active_units
-from aevb_jax.train import evaluate_in_blocks, mean_and_standard_error
+from aevb_jax.inference.latents import active_units
+from aevb_jax.training.fitting import evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.types import Array, Key, Params
-from experiments import (
-  batch,
-  budgets,
-  command,
-  data_options,
-  learners,
-  options,
-  rundir,
-  sweeps,
-  trained,
-)
-from experiments.command import UsageError
-from experiments.trained import Trained
+from experiments.flags import budgets, data, sweeps, training
+from experiments.launch import command
+from experiments.launch.command import UsageError
+from experiments.runs import directory, learning, loading
+from experiments.runs.loading import Trained
+from experiments.studies import jobs as batch
 
 FLAGS = flags.FLAGS
 
@@ -114,20 +107,20 @@ class Judged(NamedTuple):
 
 
 def main() -> None:
-  commit = rundir.git_commit()
+  commit = directory.git_commit()
   budgets.settle(BUDGETS)
   if not FLAGS.num_importance_samples:
     raise UsageError("num_importance_samples", "takes at least 1 here")
-  entries = make_entries(num_train=len(data_options.load_images().train))
+  entries = make_entries(num_train=len(data.load_images().train))
   workdir = batch.open_workdir()
   jobs = [entry.job for entry in entries]
   batch.train(jobs)
   judged = [[judge(m) for m in batch.member_directories(entry.job)] for entry in entries]
   rows = make_rows(entries, judged)
-  rundir.write_csv(workdir / "iwae_table.csv", COLUMNS, rows)
+  directory.write_csv(workdir / "iwae_table.csv", COLUMNS, rows)
   epochs, told = sum(STAGES[: FLAGS.stages]), describe_schedule()
   title = f"{FLAGS.dataset}, {told}"
-  rundir.write_figure(workdir, "iwae_table", figures.draw_iwae_table(rows, title))
+  directory.write_figure(workdir, "iwae_table", figures.draw_iwae_table(rows, title))
   results = dict(rows=rows, epochs=epochs, published_epochs=sum(STAGES), seeds=seeds())
   results |= dict(dataset=FLAGS.dataset, num_importance_samples=FLAGS.num_importance_samples)
   batch.write_summary(workdir, results, jobs, commit)
@@ -164,7 +157,7 @@ def make_entries(num_train: int) -> list[Entry]:
 
 
 def make_job(model: str, k: int, num_train: int) -> batch.Job:
-  batch_size = options.PRESETS["iwae"]["batch_size"]
+  batch_size = training.PRESETS["iwae"]["batch_size"]
   if num_train < batch_size:
     raise UsageError("dataset", f"takes at least {batch_size} training images")
   stages = STAGES[: FLAGS.stages]
@@ -191,14 +184,14 @@ def judge(member: pathlib.Path) -> Judged:
   path = member / f"importance-{FLAGS.num_importance_samples}.csv"
   if not path.exists():
     num_samples = FLAGS.num_importance_samples
-    with trained.loaded(member) as run:
+    with loading.loaded(member) as run:
       print(f"log p(x) by {num_samples} samples: {member.name}", flush=True)
       write_latents(member / "latents.csv", posterior_means(run))
-      log_p = learners.log_likelihoods(
+      log_p = learning.log_likelihoods(
         jax.random.key(0), run.model, run.params, run.pixels, num_samples=num_samples
       )
     rows = [dict(point=i, log_p=float(value)) for i, value in enumerate(log_p)]
-    rundir.write_csv(path, ("point", "log_p"), rows)
+    directory.write_csv(path, ("point", "log_p"), rows)
   log_p, active = read_column(path, 1), read_column(member / "latents.csv", 2)
   return Judged(log_p, int(active.sum()))
 
@@ -219,7 +212,7 @@ def write_latents(path: pathlib.Path, means: np.ndarray) -> None:
     dict(latent=j, variance_of_mean=float(variance), active=int(active))
     for j, (variance, active) in enumerate(columns)
   ]
-  rundir.write_csv(path, ("latent", "variance_of_mean", "active"), rows)
+  directory.write_csv(path, ("latent", "variance_of_mean", "active"), rows)
 
 
 def read_column(path: pathlib.Path, i: int) -> np.ndarray:

@@ -41,9 +41,9 @@ from absl import flags
 from tqdm import tqdm
 
 from aevb_jax import figures
-from aevb_jax.aevb import aevb
-from aevb_jax.estimators import elbo_a, elbo_b, sticking_the_landing
-from aevb_jax.linear_gaussian import (
+from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.estimators.sgvb import elbo_a, elbo_b, sticking_the_landing
+from aevb_jax.models.linear_gaussian import (
   bound,
   linear_gaussian_vae,
   log_marginal,
@@ -51,16 +51,18 @@ from aevb_jax.linear_gaussian import (
   optimal_phi,
   principal_angles,
 )
-from aevb_jax.train import evaluate, evaluate_in_blocks, fit, mean_and_standard_error
+from aevb_jax.training.fitting import evaluate, evaluate_in_blocks, fit, mean_and_standard_error
 from aevb_jax.types import Algorithm, Array, Key, Params
-from experiments import budgets, command, data_options, resuming, rundir
-from experiments.command import MAX_COUNT, UsageError
-from experiments.data_options import Pixels
-from experiments.resuming import Progress
+from experiments.flags import budgets, data
+from experiments.flags.data import Pixels
+from experiments.launch import command
+from experiments.launch.command import MAX_COUNT, UsageError
+from experiments.runs import directory, resume
+from experiments.runs.resume import Progress
 
 FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(data_options)
-flags.adopt_module_key_flags(resuming)
+flags.adopt_module_key_flags(data)
+flags.adopt_module_key_flags(resume)
 
 BUDGETS = {
   "smoke": dict(dataset="mnist", latent_dim=2, num_examples=20_000),
@@ -112,22 +114,22 @@ def _check_step_size(value: float) -> bool:
 
 def main() -> None:
   started = time.perf_counter()
-  commit = rundir.git_commit()
+  commit = directory.git_commit()
   budgets.settle(BUDGETS)
   settle()
-  images = data_options.load_images()
+  images = data.load_images()
   num_data, data_dim = images.train.shape
   if FLAGS.batch_size > num_data:
     raise UsageError(
       "batch_size", f"takes at most the {num_data} training images of {FLAGS.dataset}"
     )
-  pixels = data_options.make_pixels(images)
+  pixels = data.make_pixels(images)
   if pixels.streamed:
     raise UsageError("max_resident_mb", f"must hold the training images of {FLAGS.dataset}")
   pca = find_pca(pixels)
   key_flags = FLAGS.get_key_flags_for_module(sys.modules[__name__])
-  name = f"linear_gaussian-{data_options.file_name()}"
-  if not (workdir := resuming.open_workdir(key_flags, name)):
+  name = f"linear_gaussian-{data.file_name()}"
+  if not (workdir := resume.open_workdir(key_flags, name)):
     return
 
   num_steps = math.ceil(FLAGS.num_examples / FLAGS.batch_size)
@@ -138,9 +140,9 @@ def main() -> None:
     num_data=num_data,
   )
   init_key, fit_key = jax.random.split(jax.random.key(FLAGS.seed))
-  with resuming.going_on(workdir, algorithm, init_key, started) as (progress, look):
+  with resume.going_on(workdir, algorithm, init_key, started) as (progress, look):
     progress = train(workdir, progress, look, algorithm, fit_key, pixels, pca, num_steps)
-    about = dict(**data_options.describe(images), git_commit=commit)
+    about = dict(**data.describe(images), git_commit=commit)
     finish(workdir, progress, pixels, pca, about)
 
 
@@ -153,7 +155,7 @@ def finish(
   title = f"{FLAGS.dataset}: a linear-Gaussian VAE of {FLAGS.latent_dim} latents"
   maximum = float(optimum["train_log_likelihood"].mean())
   figure = figures.draw_linear_gaussian(rows, maximum, title)
-  rundir.write_figure(workdir, "linear_gaussian", figure)
+  directory.write_figure(workdir, "linear_gaussian", figure)
   results = {
     "pca": means(optimum),
     "trained": means(trained),
@@ -172,7 +174,7 @@ def finish(
     jax_version=jax.__version__,
     seed=FLAGS.seed,
   )
-  rundir.write_summary(workdir / "summary.json", summary)
+  directory.write_summary(workdir / "summary.json", summary)
   print(as_table(results))
   print(
     f"angle to PCA's subspace: {angles['max_angle']:.2f}° at most, {angles['mean_angle']:.2f}° on "
@@ -189,7 +191,7 @@ def settle() -> None:
     raise UsageError("binarization", "takes none here, where p(x|z) is Gaussian")
   if FLAGS.dequantization:
     raise UsageError("dequantization", "is not for this main: PCA is of the pixels as they are")
-  data_options.settle()
+  data.settle()
   if FLAGS.num_examples < FLAGS.batch_size:
     raise UsageError("num_examples", f"takes at least one step, at --batch_size={FLAGS.batch_size}")
   if FLAGS.num_examples > MAX_COUNT * FLAGS.batch_size:
@@ -236,7 +238,7 @@ def train(
         seen = dict(step=step, examples_seen=step * FLAGS.batch_size)
         row = seen | measure(state.params, pixels, pca)
         progress = progress._replace(rows=[*progress.rows, row])
-        rundir.write_csv(workdir / "metrics.csv", COLUMNS, progress.rows)
+        directory.write_csv(workdir / "metrics.csv", COLUMNS, progress.rows)
         tqdm.write(describe(row))
       progress = look(progress, save=step == num_steps)
   return progress

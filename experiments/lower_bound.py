@@ -25,8 +25,12 @@ import numpy as np
 from absl import flags
 
 from aevb_jax import figures
-from experiments import batch, budgets, command, paper_runs, rundir
-from experiments.command import UsageError
+from experiments.flags import budgets
+from experiments.launch import command
+from experiments.launch.command import UsageError
+from experiments.runs import directory
+from experiments.studies import jobs as batch
+from experiments.studies import paper_runs
 
 FLAGS = flags.FLAGS
 
@@ -45,7 +49,7 @@ COLUMNS = ("dataset", "latent_dim", "algorithm", "seed", "step_size", "examples_
 
 
 def main() -> None:
-  commit = rundir.git_commit()
+  commit = directory.git_commit()
   budgets.settle(BUDGETS)
   panels = [parse_panel(text) for text in FLAGS.panels]
   jobs = {
@@ -57,8 +61,8 @@ def main() -> None:
   workdir = batch.open_workdir()
   batch.train(everything)
   rows = [row for key, some in jobs.items() for job in some for row in rows_of(*key, job)]
-  rundir.write_csv(workdir / "lower_bound.csv", COLUMNS, rows)
-  rundir.write_figure(workdir, "lower_bound", figures.draw_lower_bounds(rows, LIMITS))
+  directory.write_csv(workdir / "lower_bound.csv", COLUMNS, rows)
+  directory.write_figure(workdir, "lower_bound", figures.draw_lower_bounds(rows, LIMITS))
   claims = [judge(panel, rows) for panel in panels]
   batch.write_summary(workdir, dict(claims=claims), everything, commit)
   print("\n" + as_table(claims))

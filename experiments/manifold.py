@@ -15,8 +15,12 @@ Of --budget=cpu: test bounds of 860 on Frey Face and -153.1 on MNIST; twenty min
 from absl import flags
 
 from aevb_jax import figures
-from experiments import batch, budgets, command, paper_runs, rundir, trained
-from experiments.command import UsageError
+from experiments.flags import budgets
+from experiments.launch import command
+from experiments.launch.command import UsageError
+from experiments.runs import directory, loading
+from experiments.studies import jobs as batch
+from experiments.studies import paper_runs
 
 FLAGS = flags.FLAGS
 
@@ -33,7 +37,7 @@ flags.DEFINE_integer("grid", 20, "Images in a row and in a column.", lower_bound
 
 
 def main() -> None:
-  commit = rundir.git_commit()
+  commit = directory.git_commit()
   budgets.settle(BUDGETS)
   if not FLAGS.datasets:
     raise UsageError("datasets", "takes at least one")
@@ -43,15 +47,15 @@ def main() -> None:
   pictures, rows = [], []
   for dataset, job in jobs.items():
     member = batch.member_directories(job)[0]
-    with trained.loaded(member) as run:
+    with loading.loaded(member) as run:
       z = figures.manifold_latents(FLAGS.grid)
       x = figures.decode(run.model, run.params, z)
       picture = figures.tile(x, run.images.image_shape, columns=FLAGS.grid, background=0.0)
     pictures.append((f"{figures.name_of(dataset)}: the learned manifold", picture))
     rows.append(paper_runs.result(dataset, 2, member))
     print(f"{dataset}: {paper_runs.describe(rows[-1])}")
-  rundir.write_csv(workdir / "manifold.csv", list(rows[0]), rows)
-  rundir.write_figure(workdir, "manifold", figures.draw_panels(pictures, columns=2))
+  directory.write_csv(workdir / "manifold.csv", list(rows[0]), rows)
+  directory.write_figure(workdir, "manifold", figures.draw_panels(pictures, columns=2))
   batch.write_summary(workdir, dict(results=rows), list(jobs.values()), commit)
   print(f"written to {workdir.resolve()}: manifold.csv manifold.png summary.json")
 

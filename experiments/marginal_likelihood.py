@@ -32,15 +32,19 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from aevb_jax import checkpoint, figures
-from aevb_jax.mcem import evaluations_per_example
-from aevb_jax.minibatches import read_rows
-from aevb_jax.reciprocal import reciprocal_importance_sampling
-from aevb_jax.train import evaluate, mean_and_standard_error
+from aevb_jax import figures
+from aevb_jax.algorithms.mcem import evaluations_per_example
+from aevb_jax.data.minibatches import read_rows
+from aevb_jax.inference.reciprocal import reciprocal_importance_sampling
+from aevb_jax.training import checkpoint
+from aevb_jax.training.fitting import evaluate, mean_and_standard_error
 from aevb_jax.types import Array, Key, Model, Params
-from experiments import batch, budgets, command, rundir, trained
-from experiments.command import UsageError
-from experiments.trained import Trained
+from experiments.flags import budgets
+from experiments.launch import command
+from experiments.launch.command import UsageError
+from experiments.runs import directory, loading
+from experiments.runs.loading import Trained
+from experiments.studies import jobs as batch
 
 FLAGS = flags.FLAGS
 
@@ -82,7 +86,7 @@ AT_ONCE = 20  # data points whose chains are in memory
 
 
 def main() -> None:
-  commit = rundir.git_commit()
+  commit = directory.git_commit()
   budgets.settle(BUDGETS)
   jobs = {
     (num_train, algorithm): make_job(num_train, algorithm)
@@ -92,7 +96,7 @@ def main() -> None:
   workdir = batch.open_workdir()
   batch.train(list(jobs.values()))
   rows = estimate_stages(workdir / "marginal_likelihood.csv", jobs)
-  rundir.write_figure(
+  directory.write_figure(
     workdir, "marginal_likelihood", figures.draw_marginal_likelihoods(rows, LIMITS)
   )
   ends = [row for row in rows if row["step"] == last_step(jobs[row["num_train"], row["algorithm"]])]
@@ -150,13 +154,13 @@ def estimate_stages(path: pathlib.Path, jobs: dict[tuple[int, str], batch.Job]) 
       about = dict(num_train=num_train, algorithm=algorithm, seed=FLAGS.seed)
       for row in estimate_run(jobs[num_train, algorithm], steps, bar.update):
         rows = sorted([*rows, about | row], key=place)
-        rundir.write_csv(path, COLUMNS, rows)
+        directory.write_csv(path, COLUMNS, rows)
         tqdm.write(describe(about | row))
   return rows
 
 
 def history(job: batch.Job) -> list[int]:
-  return checkpoint.steps(batch.directory(job) / rundir.HISTORY)
+  return checkpoint.steps(batch.directory(job) / directory.HISTORY)
 
 
 def last_step(job: batch.Job) -> int:
@@ -168,7 +172,7 @@ def read_rows_of(path: pathlib.Path) -> list[dict]:
     return []
   with open(path, newline="") as file:
     return [
-      {name: text if name == "algorithm" else rundir.number(text) for name, text in row.items()}
+      {name: text if name == "algorithm" else directory.number(text) for name, text in row.items()}
       for row in csv.DictReader(file)
     ]
 
@@ -178,10 +182,10 @@ def estimate_run(
 ) -> Iterator[dict]:
   """log p(x) by the parameters of some steps of a run."""
   metrics = {row["step"]: row for row in batch.read_rows(batch.directory(job))}
-  with trained.loaded(batch.directory(job)) as run:
+  with loading.loaded(batch.directory(job)) as run:
     estimate = functools.partial(log_likelihood, model=run.model)
     for step in steps:
-      params = checkpoint.restore(run.workdir / rundir.HISTORY, step, run.params)
+      params = checkpoint.restore(run.workdir / directory.HISTORY, step, run.params)
       row = {name: metrics[step][name] for name in COLUMNS if name in metrics[step]}
       for split in ("train", "test"):
         mean = mean_and_standard_error(estimate_split(estimate, run, params, split, progress))

@@ -16,8 +16,12 @@ import jax
 from absl import flags
 
 from aevb_jax import figures
-from experiments import batch, budgets, command, paper_runs, rundir, trained
-from experiments.command import UsageError
+from experiments.flags import budgets
+from experiments.launch import command
+from experiments.launch.command import UsageError
+from experiments.runs import directory, loading
+from experiments.studies import jobs as batch
+from experiments.studies import paper_runs
 
 FLAGS = flags.FLAGS
 
@@ -32,7 +36,7 @@ flags.DEFINE_integer("grid", 10, "Samples in a row and in a column.", lower_boun
 
 
 def main() -> None:
-  commit = rundir.git_commit()
+  commit = directory.git_commit()
   budgets.settle(BUDGETS)
   if not FLAGS.latent_dims or not all(map(command.is_count, FLAGS.latent_dims)):
     raise UsageError("latent_dims", "takes positive whole numbers, separated by commas")
@@ -43,7 +47,7 @@ def main() -> None:
   pictures, rows = [], []
   for J, job in jobs.items():
     member = batch.member_directories(job)[0]
-    with trained.loaded(member) as run:
+    with loading.loaded(member) as run:
       key = jax.random.fold_in(jax.random.key(int(FLAGS.seeds[0])), J)
       z = figures.sample_prior(key, run.model, run.params, FLAGS.grid**2)
       x = figures.decode(run.model, run.params, z)
@@ -51,8 +55,8 @@ def main() -> None:
     pictures.append((f"{J}-D latent space", picture))
     rows.append(paper_runs.result(dataset, J, member))
     print(f"J = {J}: {paper_runs.describe(rows[-1])}")
-  rundir.write_csv(workdir / "samples.csv", list(rows[0]), rows)
-  rundir.write_figure(workdir, "samples", figures.draw_panels(pictures, columns=4))
+  directory.write_csv(workdir / "samples.csv", list(rows[0]), rows)
+  directory.write_figure(workdir, "samples", figures.draw_panels(pictures, columns=4))
   batch.write_summary(workdir, dict(results=rows), list(jobs.values()), commit)
   print(f"written to {workdir.resolve()}: samples.csv samples.png summary.json")
 

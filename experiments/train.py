@@ -14,7 +14,7 @@ the likelihood afterwards.
 Writes into --workdir: flags.txt, metrics.csv, TensorBoard events, summary.json, pictures, and
 checkpoints; of a sweep, each member in a directory of its own, as its single run would, and
 sweep.csv. However it ended, the same command goes on from its last checkpoint and ends as if it
-had not been interrupted, if it names its --workdir; experiments.inspect tells what there is.
+had not been interrupted, if it names its --workdir; experiments.status tells what there is.
 """
 
 import contextlib
@@ -28,39 +28,26 @@ import jax
 import numpy as np
 from absl import flags
 
-from aevb_jax import checkpoint
-from aevb_jax.data import ImageData
+from aevb_jax.data.datasets import ImageData
+from aevb_jax.training import checkpoint
 from aevb_jax.types import Model
-from experiments import (
-  cluster,
-  command,
-  data_options,
-  devices,
-  learners,
-  model_options,
-  options,
-  pictures,
-  resuming,
-  rundir,
-  runs,
-  saving,
-  stopping,
-  sweep_report,
-  sweeps,
-  training,
-)
-from experiments.command import UsageError
-from experiments.data_options import Pixels
-from experiments.runs import Run, Training
-from experiments.stopping import Stopped
-from experiments.sweeps import Member
+from experiments.flags import data, models, sweeps
+from experiments.flags import training as options
+from experiments.flags.data import Pixels
+from experiments.flags.sweeps import Member
+from experiments.launch import cluster, command, devices, stopping
+from experiments.launch.command import UsageError
+from experiments.launch.stopping import Stopped
+from experiments.runs import directory, loop, pictures, resume, saving, state, sweep_report
+from experiments.runs import learning as learners
+from experiments.runs.state import Run, Training
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(learners)
 flags.adopt_module_key_flags(devices)
 flags.adopt_module_key_flags(cluster)
-flags.adopt_module_key_flags(training)
-flags.adopt_module_key_flags(resuming)
+flags.adopt_module_key_flags(loop)
+flags.adopt_module_key_flags(resume)
 
 flags.DEFINE_string(
   "workdir", None, "Directory for what this run writes. Default: runs/DATASET-TIME."
@@ -83,26 +70,26 @@ def main() -> None:
 def train_members(members: list[Member]) -> None:
   """The main job, in each of the processes that share it; the first alone writes and prints."""
   started = time.perf_counter()
-  commit = rundir.git_commit()  # of the code that runs, whatever becomes of it meanwhile
+  commit = directory.git_commit()  # of the code that runs, whatever becomes of it meanwhile
   shardings = devices.share(len(members))
   if FLAGS.select_step_size:
     devices.share(len(sweeps.values_of(FLAGS.seed)))  # refuses now what it would later
   images = options.load_images()
-  model = model_options.make_model(images)
+  model = models.make_model(images)
   with members[0].as_flags():
     learning = learners.LEARNERS[FLAGS.algorithm](model, images)
-  pixels = data_options.make_pixels(images, shardings)
+  pixels = data.make_pixels(images, shardings)
   devices.check_streamed(pixels.streamed, len(members))
   workdir, finished = open_workdir()
   if finished:
-    resuming.tell_finished(workdir)
+    resume.tell_finished(workdir)
     return
   print(
-    f"{data_options.describe_pixels()}: {len(images.train)} training and {len(images.test)} test "
+    f"{data.describe_pixels()}: {len(images.train)} training and {len(images.test)} test "
     f"images, on {devices.describe(shardings)}"
   )
   skip = ", or --on_nonfinite=skip," * (FLAGS.on_nonfinite == "stop")
-  with resuming.telling_what_is_safe(workdir, f"a smaller --step_size{skip} may help"):
+  with resume.telling_what_is_safe(workdir, f"a smaller --step_size{skip} may help"):
     training = train(workdir, members, learning, pixels, commit)
     for i, run in enumerate(training.runs):
       if run.faults["stopped"]:
@@ -117,21 +104,21 @@ def train_members(members: list[Member]) -> None:
       sweep_report.write(workdir, training.everyone, finished)
 
 
-def open_workdir() -> rundir.RunDirectory:
+def open_workdir() -> directory.RunDirectory:
   """The directory of the run, which the first process makes, or refuses to make."""
   if FLAGS.workdir is None:
     if jax.process_count() > 1:
       raise UsageError("workdir", "names a directory that all processes see")
-    FLAGS.workdir = f"runs/{data_options.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
+    FLAGS.workdir = f"runs/{data.file_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
   finished = False
   if cluster.is_first():
-    opened = rundir.open_run(flags_of_run(), resume=FLAGS.resume, overwrite=FLAGS.overwrite)
+    opened = directory.open_run(flags_of_run(), resume=FLAGS.resume, overwrite=FLAGS.overwrite)
     finished = opened.finished
   (finished,) = cluster.highest(finished)
   workdir = pathlib.Path(FLAGS.workdir).expanduser()
   if not (workdir / "flags.txt").exists():
     raise UsageError("workdir", "is not the same directory to all processes")
-  return rundir.RunDirectory(workdir, bool(finished))
+  return directory.RunDirectory(workdir, bool(finished))
 
 
 def flags_of_run() -> list[flags.Flag]:
@@ -154,11 +141,11 @@ def train(
     FloatingPointError, Stopped: as `training.train`.
     OSError, SaveError: if something cannot be written.
   """
-  checkpoints = workdir / rundir.CHECKPOINTS
-  about = dict(flags=rundir.flags_text(flags_of_run()), git_commit=commit)
+  checkpoints = workdir / directory.CHECKPOINTS
+  about = dict(flags=directory.flags_text(flags_of_run()), git_commit=commit)
   with contextlib.ExitStack() as stack:
-    new = [runs.new_run(workdir, member) for member in members]
-    so_far = runs.begin(new, learning, checkpoints)
+    new = [state.new_run(workdir, member) for member in members]
+    so_far = state.begin(new, learning, checkpoints)
     so_far = open_files(stack, so_far, learning.columns)
     asked_to_stop = stack.enter_context(stopping.heard())
     save_arrays = stack.enter_context(checkpoint.saver(checkpoints))
@@ -167,12 +154,12 @@ def train(
       save_arrays(now.step, now.saved, about | saving.record(now))
 
     keep = stack.enter_context(kept_history(workdir))
-    trained = training.train(so_far, learning, pixels, save, asked_to_stop, keep)
+    trained = loop.train(so_far, learning, pixels, save, asked_to_stop, keep)
     for i, run in enumerate(trained.runs if trained.sweep else []):
-      with checkpoint.saver(run.directory / rundir.CHECKPOINTS) as save_member:
-        alone = runs.alone(trained, i)
+      with checkpoint.saver(run.directory / directory.CHECKPOINTS) as save_member:
+        alone = state.alone(trained, i)
         with run.member.as_flags():
-          about |= dict(flags=rundir.flags_text(flags_of_run()))
+          about |= dict(flags=directory.flags_text(flags_of_run()))
         save_member(alone.step, alone.saved, about | saving.record(alone))
   (number,) = cluster.highest(asked_to_stop())  # while the last was written
   if number:
@@ -186,7 +173,7 @@ def kept_history(workdir: pathlib.Path) -> Iterator[Callable[[Training], None]]:
   if not FLAGS.keep_history:
     yield lambda now: None
     return
-  with checkpoint.saver(workdir / rundir.HISTORY, num_kept=None) as save_params:
+  with checkpoint.saver(workdir / directory.HISTORY, num_kept=None) as save_params:
     yield lambda now: save_params(now.step, now.saved.states.params)
 
 
@@ -198,10 +185,10 @@ def open_files(stack: contextlib.ExitStack, so_far: Training, columns: tuple[str
   opened = {}
   for run in so_far.everyone:
     if run.name:
-      rundir.lock(run.directory)
+      directory.lock(run.directory)
       with run.member.as_flags():
-        rundir.write_text(run.directory / "flags.txt", rundir.flags_text(flags_of_run()))
-    writer = rundir.metrics_writer(run.directory, columns, run.rows)
+        directory.write_text(run.directory / "flags.txt", directory.flags_text(flags_of_run()))
+    writer = directory.metrics_writer(run.directory, columns, run.rows)
     opened[run.name] = run._replace(write_row=stack.enter_context(writer))
   return so_far._replace(
     everyone=[opened[run.name] for run in so_far.everyone],
@@ -221,7 +208,7 @@ def finish(
   commit: str | None,
 ) -> None:
   """Judges and draws what a run has learned."""
-  params, timing = runs.saved_of(training, i).states.params, training.timing
+  params, timing = state.saved_of(training, i).states.params, training.timing
   results, lines = learning.judge(run.keys.likelihood, params, pixels, run.rows[-1])
   if not cluster.is_first():
     return
@@ -246,7 +233,7 @@ def summarize(run: Run, images: ImageData, results: dict, speed: dict, commit: s
     **results,
     note=note,
     algorithm=FLAGS.algorithm,
-    **data_options.describe(images),
+    **data.describe(images),
     examples_seen=row["examples_seen"],
     evaluations=row["evaluations"],
     skipped_steps=run.faults["skipped"],
@@ -257,7 +244,7 @@ def summarize(run: Run, images: ImageData, results: dict, speed: dict, commit: s
     seed=FLAGS.seed,
     step_size=FLAGS.step_size,
   )
-  rundir.write_summary(run.directory / "summary.json", summary)
+  directory.write_summary(run.directory / "summary.json", summary)
   if note:
     print(f"note                 {note}; do not compare with others")
   names = " ".join(sorted(path.name for path in run.directory.glob("*.png")))

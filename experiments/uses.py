@@ -35,26 +35,20 @@ import numpy as np
 from absl import flags
 
 from aevb_jax import figures
-from aevb_jax.data import ImageData
-from aevb_jax.estimators import elbo_b
-from aevb_jax.marginal import importance_sampling
-from aevb_jax.minibatches import read_rows
-from aevb_jax.train import Mean, evaluate, evaluate_in_blocks, mean_and_standard_error
+from aevb_jax.data.datasets import ImageData
+from aevb_jax.data.minibatches import read_rows
+from aevb_jax.estimators.sgvb import elbo_b
+from aevb_jax.inference.marginal import importance_sampling
+from aevb_jax.training.fitting import Mean, evaluate, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.types import Array, Key, Params
-from experiments import (
-  batch,
-  budgets,
-  command,
-  completion,
-  data_options,
-  representation,
-  rundir,
-  sweeps,
-  trained,
-)
-from experiments.command import UsageError
-from experiments.completion import Completed, Sampling, Task
-from experiments.trained import Trained
+from experiments.flags import budgets, data, sweeps
+from experiments.launch import command
+from experiments.launch.command import UsageError
+from experiments.runs import directory, loading
+from experiments.runs.loading import Trained
+from experiments.studies import completion, representation
+from experiments.studies import jobs as batch
+from experiments.studies.completion import Completed, Sampling, Task
 
 FLAGS = flags.FLAGS
 
@@ -96,10 +90,10 @@ def _check_flip_probability(value: float) -> bool:
 
 
 def main() -> None:
-  commit = rundir.git_commit()
+  commit = directory.git_commit()
   budgets.settle(BUDGETS)
   sweeps.refuse()
-  images = data_options.load_images()
+  images = data.load_images()
   label_counts = check_flags(images)
   shape, key = images.image_shape, jax.random.fold_in(jax.random.key(FLAGS.seed), 2**20)
   tasks = [
@@ -118,15 +112,15 @@ def main() -> None:
   def report(new: Iterator[dict]) -> None:
     for row in new:
       rows.append(row)
-      rundir.write_csv(workdir / "uses.csv", COLUMNS, rows)
+      directory.write_csv(workdir / "uses.csv", COLUMNS, rows)
       print(describe(row), flush=True)
 
   large, small = LATENT_DIMS
-  with trained.loaded(batch.member_directories(jobs[small])[0]) as run:
+  with loading.loaded(batch.member_directories(jobs[small])[0]) as run:
     features = representation.represent(key, run)
     z = features["latents"].test
     report(classify("visualization", features, images, [len(images.train)], probes=False))
-  with trained.loaded(batch.member_directories(jobs[large])[0]) as run:
+  with loading.loaded(batch.member_directories(jobs[large])[0]) as run:
     report(recognize(key, run, num_points))
     features = representation.represent(key, run)
     report(classify("representation", features, images, label_counts, probes=True))
@@ -141,7 +135,7 @@ def main() -> None:
       panels.append(picture(task, drawn[methods[0]], x, shape))
   title = f"test images in the plane of {small} latents"
   figure = figures.draw_uses(panels, z, images.test_labels, title)
-  rundir.write_figure(workdir, "uses", figure)
+  directory.write_figure(workdir, "uses", figure)
   batch.write_summary(workdir, dict(results=rows), list(jobs.values()), commit)
   print("\n" + as_table(rows, tasks))
   print(f"written to {workdir.resolve()}: uses.csv uses.png summary.json")

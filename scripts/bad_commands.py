@@ -29,7 +29,7 @@ import tempfile
 import time
 from typing import NamedTuple
 
-from bad_inputs import MAINS, ROOT, Bad, draw, generated, read_definitions
+from refusals.inputs import MAINS, ROOT, Bad, draw, generated, read_definitions
 
 LENGTH = 400  # characters of a clear line, beside the values that the user gave
 NO_NETWORK = "http://127.0.0.1:9"
@@ -83,7 +83,7 @@ def main() -> None:
 
 def collect(given: argparse.Namespace) -> list[Bad]:
   """The named mistakes, and of each main and kind so many that are generated."""
-  from bad_cases import named
+  from refusals.cases import named
 
   found = dict.fromkeys(named())
   for i, name in enumerate(MAINS):

@@ -28,14 +28,12 @@ benchmark.md has what the steps must cost, what was tried to get there, and the 
 import csv
 from collections.abc import Callable, Iterator
 
-import benchmark_checkpoint
-import benchmark_scaling
-import benchmark_workloads as workloads
 import jax
 from absl import app, flags, logging
-from benchmark_floor import UncountableError, make_floor
-from benchmark_timing import Timed, header, in_own_process, line, rows_of, time_in_turn
-from benchmark_workloads import Workload
+from benchmarks import checkpoint, scaling, workloads
+from benchmarks.floor import UncountableError, make_floor
+from benchmarks.timing import Timed, header, in_own_process, line, rows_of, time_in_turn
+from benchmarks.workloads import Workload
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("repeats", 11, "Timed calls of each, in turn.", lower_bound=1)
@@ -50,7 +48,7 @@ def main(argv: list[str]) -> None:
   logging.set_verbosity(logging.WARNING)
   print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}; milliseconds per step")
   if FLAGS.scaling:
-    rows = list(benchmark_scaling.table(FLAGS.only, FLAGS.repeats))
+    rows = list(scaling.table(FLAGS.only, FLAGS.repeats))
   else:
     rows = table()
   if FLAGS.csv and rows:
@@ -80,7 +78,7 @@ def measures() -> Iterator[tuple[str, Callable[[], list[dict]]]]:
   for size in (8, 16):
     name = f"sweep of {size}"
     yield name, lambda name=name, size=size: measure_others(name, *workloads.sweep(size))
-  yield "checkpoint", lambda: measure_others("checkpoint", *benchmark_checkpoint.checkpointing())
+  yield "checkpoint", lambda: measure_others("checkpoint", *checkpoint.checkpointing())
   yield "start", lambda: measure_others("start", workloads.start_up(), None, max_repeats=3)
 
 
@@ -110,7 +108,7 @@ def measure_training(workload: Workload) -> list[dict]:
 
 def workload_peers(name: str) -> dict[str, Timed]:
   """Those that are installed, each in a process of its own."""
-  import benchmark_peers  # what it needs is not needed without
+  from benchmarks import peers as benchmark_peers  # what it needs is not needed without
 
   peers = {}
   for peer in benchmark_peers.PEERS.get(name, {}):

@@ -26,10 +26,12 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from aevb_jax import aevb, bernoulli, data, elbo_b, fit_streamed, mlp_vae
-from aevb_jax.minibatches import stream
-from aevb_jax.optimizers import adagrad
-from aevb_jax.preprocess import binarize
+from aevb_jax import bernoulli, elbo_b, fit_streamed, mlp_vae
+from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.optimizers import adagrad
+from aevb_jax.data import datasets
+from aevb_jax.data.minibatches import stream
+from aevb_jax.data.preprocess import binarize
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("manual_dir", None, "Directory with the four IDX files of MNIST.")
@@ -78,7 +80,7 @@ def time_mnist() -> None:
 
 def one_load(directory: str, manual_dir: str, how: str) -> dict:
   start = time.perf_counter()
-  images = data.load(
+  images = datasets.load(
     "mnist",
     f"{directory}/tfds",
     manual_dir=manual_dir,

@@ -16,9 +16,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from absl import app, flags
-from benchmark_timing import Timed, ratio, time_in_turn
+from benchmarks.timing import Timed, ratio, time_in_turn
 
-from aevb_jax import composition, families, gaussians, inverse_cdf, location_scale
+from aevb_jax.families import base, composition, gaussians, inverse_cdf, location_scale
 from aevb_jax.types import Family
 
 FLAGS = flags.FLAGS
@@ -42,7 +42,7 @@ PAIRS = {
   "student_t": (location_scale.student_t, "StudentT", lambda m, s: dict(df=5.0, loc=m, scale=s)),
   "uniform": (location_scale.uniform, "Uniform", lambda a, b: dict(low=a, high=b)),
   "gaussian": (
-    families.diagonal_gaussian,
+    base.diagonal_gaussian,
     "Normal",
     lambda mean, log_var: dict(loc=mean, scale=jnp.exp(0.5 * log_var)),
   ),

@@ -29,9 +29,9 @@ from aevb_jax import (
   reciprocal_importance_sampling,
   simulate,
 )
-from aevb_jax import linear_gaussian as lg
-from aevb_jax.annealing import Sandwich
-from aevb_jax.reciprocal import fit_diagonal_gaussian, fit_gaussian, fit_kernel_density
+from aevb_jax.inference.annealing import Sandwich
+from aevb_jax.inference.reciprocal import fit_diagonal_gaussian, fit_gaussian, fit_kernel_density
+from aevb_jax.models import linear_gaussian as lg
 from aevb_jax.types import Array, Key, Model, Params
 
 FLAGS = flags.FLAGS

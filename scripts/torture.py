@@ -32,13 +32,10 @@ import traceback
 from collections import Counter
 
 import jax
-import torture_disk
-import torture_files
-import torture_kills
-import torture_nan
-import torture_signals
 from absl import app, flags, logging
-from torture_runs import Case, Lab, Outcome
+from tortures import disk, files, nan, signals
+from tortures import kills as torture_kills
+from tortures.runs import Case, Lab, Outcome
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("kills", 50, "How many in the part of that name.", lower_bound=1)
@@ -57,10 +54,10 @@ flags.DEFINE_string(
 PARTS = {
   "kills": lambda lab: torture_kills.kills(lab, FLAGS.kills),
   "devices": torture_kills.devices,
-  "files": torture_files.cases,
-  "disk": torture_disk.cases,
-  "nan": torture_nan.cases,
-  "signals": torture_signals.cases,
+  "files": files.cases,
+  "disk": disk.cases,
+  "nan": nan.cases,
+  "signals": signals.cases,
 }
 
 

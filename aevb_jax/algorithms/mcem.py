@@ -1,0 +1,200 @@
+"""Monte Carlo EM (appendix E): no encoder, z from the posterior by Hamiltonian Monte Carlo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from aevb_jax.inference import hmc
+from aevb_jax.inference.checks import check_continuous, check_positive
+from aevb_jax.inference.late import blackjax
+from aevb_jax.models.vae import log_joint
+from aevb_jax.types import Algorithm, Array, Key, Model, Params, PyTree
+
+if TYPE_CHECKING:
+  from blackjax.mcmc.hmc import HMCInfo, HMCState
+
+ADAPTATION_RATE = 0.5  # of the log step size, per unit of acceptance above its target
+
+
+class MCEMState(NamedTuple):
+  """All that training needs to go on from here."""
+
+  step: Array  # int32, minibatches seen so far
+  params: Params  # phi is ()
+  opt_state: PyTree
+  key: Key  # never changes; step t draws from fold_in(key, t)
+  z: Array  # (N, J), where the chain of every data point is
+  log_step_size: Array  # (), of the leapfrogs, shared by all chains
+
+
+def mcem(
+  model: Model,
+  optimizer: optax.GradientTransformation,
+  *,
+  num_data: int,
+  num_leapfrogs: int = 10,
+  num_updates: int = 5,
+  target_acceptance: float = hmc.TARGET_ACCEPTANCE,
+  log_prior: Callable[[Params], Array] | None = None,
+) -> Algorithm:
+  """Monte Carlo EM as in appendix E, one minibatch at a time.
+
+  E-step: the chain of every data point of the minibatch goes on, by one HMC transition, from
+  where it was left when its data point was last seen, under p(z|x; θ) at the θ of now. M-step:
+  some updates of θ along ∇θ of the mean of log p(x, z; θ), all with that z. By Fisher's
+  identity, E[∇θ log p(x, z; θ)] over p(z|x; θ) is ∇θ log p(x; θ).
+
+  Appendix E has the step size tuned automatically, for an acceptance of 90 %. Here log ε moves
+  by `ADAPTATION_RATE` times (mean acceptance over the minibatch − target) after every
+  transition (Robbins & Monro 1951), at a rate that never falls: θ moves on, and as the model
+  learns p(z|x) narrows, so that no ε stays right. Over a long run the mean acceptance is the
+  target. A transition's ε depends on those before it alone, never on its own proposal, so that
+  given the past each of them leaves p(z|x; θ) invariant. What ε remembers of a chain falls
+  with the size of the minibatch; for M of a few, draws are biased a little by it.
+
+  Args:
+    model: p(z) and p(x|z); its encoder is not used.
+    optimizer: of θ, from optax; the paper's is `aevb_jax.optimizers.adagrad`, whose steps
+      are counted in updates, `num_updates` of them to a minibatch.
+    num_data: N, the number of examples that `fit` will be given, which must be the same x
+      at each use: a chain belongs to one x. It also weighs the prior against the data.
+    num_leapfrogs: leapfrog steps in a transition.
+    num_updates: updates of θ with the z of one transition.
+    target_acceptance: mean probability of acceptance to follow.
+    log_prior: Params -> log p(θ), such as `gaussian_weight_prior(1.0)`; Params have phi=().
+
+  Returns:
+    `init(key)` makes an `MCEMState`, with chains that start at draws from p(z) and the θ that
+    `aevb` starts from for the same key. `update(state, batch, index)` takes a minibatch (M, D)
+    and where in the data set its examples are, (M,), each at most once, and returns the next
+    state and, of that minibatch,
+      "log_joint": the mean of log p(x, z; θ) at the new z in nats per data point, before the
+        updates and without the prior;
+      "acceptance": the mean probability of acceptance;
+      "num_divergent": transitions whose energy grew by more than 1000, or stopped being a
+        number, all of which stay where they were;
+      "step_size": ε of the transition.
+    An update costs `evaluations_per_example` per data point.
+
+  Raises:
+    ValueError: if a number is out of its range.
+    UnsupportedError: if z is not continuous.
+  """
+  check_positive(num_data=num_data, num_leapfrogs=num_leapfrogs, num_updates=num_updates)
+  if not 0 < target_acceptance < 1:
+    raise ValueError(f"target_acceptance is {target_acceptance}, expected between 0 and 1")
+  jax.eval_shape(
+    lambda key: check_continuous(
+      "mcem", model.prior(Params(theta=model.decoder.init(key), phi=()))
+    ),
+    jax.random.key(0),
+  )
+
+  def init(key: Key) -> MCEMState:
+    params_key, z_key, key = jax.random.split(key, 3)  # the first is that of aevb's two
+    theta_key, _ = jax.random.split(params_key)  # as `init_params` does
+    params = Params(theta=model.decoder.init(theta_key), phi=())
+    z = jax.vmap(model.prior(params).sample)(jax.random.split(z_key, num_data))
+    log_step_size = jnp.log(hmc.first_step_size(z))
+    zero = jnp.zeros((), jnp.int32)
+    return MCEMState(zero, params, optimizer.init(params), key, z, log_step_size)
+
+  def update(state: MCEMState, batch: Array, index: Array) -> tuple[MCEMState, dict]:
+    step_size = jnp.exp(state.log_step_size)
+    chains, info = e_step(
+      jax.random.fold_in(state.key, state.step),
+      model,
+      state.params,
+      batch,
+      state.z.at[index].get(mode="fill"),  # NaN, which shows, where num_data is too small
+      step_size,
+      num_leapfrogs=num_leapfrogs,
+    )
+    acceptance = jnp.mean(info.acceptance_rate)
+
+    def loss(params: Params) -> Array:
+      log_p = jax.vmap(lambda x, z: log_joint(model, params, x, z))(batch, chains.position)
+      objective = jnp.mean(log_p)
+      if log_prior is not None:
+        objective += log_prior(params) / num_data
+      return -objective  # optimizers minimise: the only minus sign
+
+    def m_step(carry: tuple[Params, PyTree], _) -> tuple[tuple[Params, PyTree], None]:
+      params, opt_state = carry
+      updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state, params)
+      return (optax.apply_updates(params, updates), opt_state), None
+
+    (params, opt_state), _ = jax.lax.scan(
+      m_step, (state.params, state.opt_state), length=num_updates
+    )
+    following = state._replace(
+      step=state.step + 1,
+      params=params,
+      opt_state=opt_state,
+      z=state.z.at[index].set(chains.position),
+      log_step_size=state.log_step_size + ADAPTATION_RATE * (acceptance - target_acceptance),
+    )
+    metrics = dict(
+      log_joint=jnp.mean(chains.logdensity),
+      acceptance=acceptance,
+      num_divergent=jnp.sum(info.is_divergent),
+      step_size=step_size,
+    )
+    return following, metrics
+
+  return Algorithm(init, update)
+
+
+def e_step(
+  key: Key,
+  model: Model,
+  params: Params,
+  batch: Array,
+  z: Array,
+  step_size: Array,
+  *,
+  num_leapfrogs: int,
+) -> tuple[HMCState, HMCInfo]:
+  """One HMC transition of the chain of every data point, each under its own p(z|x; θ).
+
+  Args:
+    key: consumed; data point i draws from `split(key, M)[i]`.
+    model: p(z) and p(x|z).
+    params: its parameters; φ is not used.
+    batch: M data points, shape (M, D).
+    z: where their chains are, shape (M, J).
+    step_size: of the leapfrogs, shape ().
+    num_leapfrogs: leapfrog steps in the transition.
+
+  Returns:
+    The states of the chains, whose `logdensity` is log p(x, z; θ), and what blackjax tells
+    of the transitions, both with a leading axis M.
+  """
+
+  def move(key: Key, x: Array, z: Array) -> tuple[HMCState, HMCInfo]:
+    def log_density(z: Array) -> Array:  # log p(z|x; θ) but for log p(x; θ), which z is not in
+      return log_joint(model, params, x, z)
+
+    chain = blackjax().hmc.init(z, log_density)  # anew: θ has changed since the last transition
+    return hmc.transition(key, chain, log_density, step_size, num_leapfrogs=num_leapfrogs)
+
+  return jax.vmap(move)(jax.random.split(key, len(batch)), batch, z)
+
+
+def evaluations_per_example(*, num_leapfrogs: int = 10, num_updates: int = 5) -> int:
+  """Likelihood evaluations that an update of `mcem` spends on a data point of its minibatch.
+
+  The measure of cost in which figure 3 can compare its three algorithms. One evaluation is one
+  log p(x|z; θ) of one training data point x at one z, with or without its gradient:
+
+    AEVB, wake-sleep: L, the samples of z (`num_samples` of the estimator). Passes through the
+      encoder, and wake-sleep's dreams, evaluate no training data and are not counted.
+    MCEM: 1 + num_leapfrogs + num_updates. HMC takes the gradient at the chain's z, as θ is
+      another than when it was left there, and after each leapfrog; then come the updates.
+  """
+  return 1 + num_leapfrogs + num_updates

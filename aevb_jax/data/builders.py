@@ -1,0 +1,347 @@
+"""TensorFlow Datasets builders of the paper's data sets, which need no TensorFlow.
+
+What TFDS knows too (mnist, fashion_mnist, kmnist, binarized_mnist) is prepared
+under the same name and version, with the same features, in the same order: one
+cannot tell, and need not, which of the two made a directory.
+"""
+
+import io
+import pathlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from aevb_jax.data import downloads, formats
+from aevb_jax.data.downloads import RemoteFile
+from aevb_jax.types import DataError
+
+
+class Split(NamedTuple):
+  images: np.ndarray  # (N, H, W, C), uint8 or float32
+  labels: np.ndarray | None  # (N,)
+
+
+class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """A builder that finds its files, reads them in Python and writes images.
+
+  Subclasses say what the set is, and `read` it. Files that lie in TFDS's manual
+  directory are taken from there, others downloaded.
+  """
+
+  pkg_dir_path = pathlib.Path(__file__).parent
+  MANUAL_DOWNLOAD_INSTRUCTIONS = "Files that are put here are not downloaded."
+
+  files: tuple[RemoteFile, ...]
+  image_shape: tuple[int, int, int] = (28, 28, 1)
+  pixel_type = np.uint8
+  class_names: tuple[str, ...] | None = None
+  keeps_order = False  # TFDS shuffles a set once, when it is prepared
+  description: str
+  homepage: str
+  license: str
+  citation: str
+
+  mirror: str | None = None  # address to download from instead of the official one
+  timeout = downloads.TIMEOUT
+
+  def read(self, paths: list[pathlib.Path]) -> dict[str, Split]:
+    """The splits of the set, from the files in the order of `files`."""
+    raise NotImplementedError
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    if self.pixel_type == np.uint8:
+      image = tfds.features.Image(shape=self.image_shape)
+    else:
+      image = tfds.features.Tensor(
+        shape=self.image_shape, dtype=self.pixel_type, encoding=tfds.features.Encoding.BYTES
+      )
+    features = {"image": image}
+    if self.class_names:
+      features["label"] = tfds.features.ClassLabel(names=list(self.class_names))
+    return tfds.core.DatasetInfo(
+      builder=self,
+      description=self.description,
+      features=tfds.features.FeaturesDict(features),
+      supervised_keys=("image", "label") if self.class_names else None,
+      homepage=self.homepage,
+      license=self.license,
+      citation=self.citation,
+      disable_shuffling=self.keeps_order,
+    )
+
+  def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
+    downloaded = pathlib.Path(dl_manager.download_dir)
+    try:
+      manual_dir = pathlib.Path(dl_manager.manual_dir)
+    except AssertionError:  # it is not there, or nothing is in it
+      manual_dir = downloaded / "manual"
+    paths = [
+      downloads.find(
+        file, manual_dir, downloaded / self.name, mirror=self.mirror, timeout=self.timeout
+      )
+      for file in self.files
+    ]
+    splits = self.read(paths)
+    for name, split in splits.items():
+      self._check(name, split, paths)
+    return {name: self._generate_examples(split) for name, split in splits.items()}
+
+  def _check(self, name: str, split: Split, paths: list[pathlib.Path]) -> None:
+    where = f"split {name!r} of {self.name}, from {', '.join(path.name for path in paths)}"
+    images, labels = split
+    if len(images) == 0:
+      raise DataError(f"no images in the {where}")
+    if images.shape[1:] != self.image_shape or images.dtype != self.pixel_type:
+      raise DataError(
+        f"images of shape {images.shape[1:]} and type {images.dtype} in the {where}; "
+        f"{self.image_shape} and {np.dtype(self.pixel_type)} are right"
+      )
+    if labels is not None and len(labels) != len(images):
+      raise DataError(f"{len(images)} images but {len(labels)} labels in the {where}")
+    if labels is not None and labels.max() >= len(self.class_names):
+      raise DataError(f"a label {labels.max()} in the {where}; 0 to {len(self.class_names) - 1}")
+
+  def _generate_examples(self, split: Split) -> Iterator[tuple[int, dict]]:
+    for i, image in enumerate(split.images):
+      example = {"image": _png(image) if self.pixel_type == np.uint8 else image}
+      if split.labels is not None:
+        example["label"] = int(split.labels[i])
+      yield i, example
+
+
+def _png(image: np.ndarray) -> bytes:
+  # TFDS takes encoded bytes as they are; encoding an array it would need TensorFlow for.
+  from PIL import Image
+
+  encoded = io.BytesIO()
+  Image.fromarray(image.squeeze(-1)).save(encoded, "png")
+  return encoded.getvalue()
+
+
+def idx_files(
+  addresses: tuple[str, ...], digests: tuple[str, str, str, str], *, of_contents: bool = False
+) -> tuple[RemoteFile, ...]:
+  names = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+  )
+  return tuple(
+    RemoteFile(name, addresses, f"sha256:{digest}", of_contents)
+    for name, digest in zip(names, digests, strict=True)
+  )
+
+
+class IdxBuilder(ImageBuilder, skip_registration=True):
+  """The MNIST family: images and labels of train and test in four IDX files."""
+
+  def read(self, paths: list[pathlib.Path]) -> dict[str, Split]:
+    splits = {}
+    for name, images, labels in (("train", *paths[:2]), ("test", *paths[2:])):
+      splits[name] = Split(formats.read_idx(images, 3)[..., None], formats.read_idx(labels, 1))
+    return splits
+
+
+class Mnist(IdxBuilder, skip_registration=True):
+  name = "mnist"
+  VERSION = tfds.core.Version("3.0.1")
+  # Of the contents: the files are about in more than one compression.
+  files = idx_files(
+    (
+      "https://storage.googleapis.com/cvdf-datasets/mnist",
+      "https://ossci-datasets.s3.amazonaws.com/mnist",
+    ),
+    (
+      "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+      "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+      "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+      "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+    of_contents=True,
+  )
+  class_names = tuple("0123456789")
+  description = "The MNIST database of handwritten digits: 70000 grey images of 28×28 pixels."
+  homepage = "http://yann.lecun.com/exdb/mnist/"
+  license = "Creative Commons Attribution-ShareAlike 3.0"
+  citation = """@misc{lecun1998mnist,
+  title = {The {MNIST} database of handwritten digits},
+  author = {LeCun, Yann and Cortes, Corinna and Burges, Christopher J. C.},
+  year = {1998},
+  url = {http://yann.lecun.com/exdb/mnist/}
+}"""
+
+
+class FashionMnist(IdxBuilder, skip_registration=True):
+  name = "fashion_mnist"
+  VERSION = tfds.core.Version("3.0.1")
+  files = idx_files(
+    ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",),
+    (
+      "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+      "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+      "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+      "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    ),
+  )
+  class_names = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+  )  # fmt: skip
+  description = "Zalando's articles of clothing: 70000 grey images of 28×28 pixels."
+  homepage = "https://github.com/zalandoresearch/fashion-mnist"
+  license = "MIT"
+  citation = """@article{xiao2017fashion,
+  title = {{Fashion-MNIST}: a novel image dataset for benchmarking machine learning algorithms},
+  author = {Xiao, Han and Rasul, Kashif and Vollgraf, Roland},
+  journal = {arXiv:1708.07747},
+  year = {2017}
+}"""
+
+
+class Kmnist(IdxBuilder, skip_registration=True):
+  name = "kmnist"
+  VERSION = tfds.core.Version("3.0.1")
+  files = idx_files(
+    ("http://codh.rois.ac.jp/kmnist/dataset/kmnist",),
+    (
+      "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+      "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+      "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+      "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+    ),
+  )
+  class_names = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+  description = "Kuzushiji-MNIST: 70000 grey images of 28×28 pixels of cursive Japanese characters."
+  homepage = "http://codh.rois.ac.jp/kmnist/index.html.en"
+  license = "Creative Commons Attribution-ShareAlike 4.0"
+  citation = """@article{clanuwat2018deep,
+  title = {Deep learning for classical {Japanese} literature},
+  author = {Clanuwat, Tarin and Bober-Irizar, Mikel and Kitamoto, Asanobu and Lamb, Alex
+            and Yamamoto, Kazuaki and Ha, David},
+  journal = {arXiv:1812.01718},
+  year = {2018}
+}"""
+
+
+class BinarizedMnist(ImageBuilder, skip_registration=True):
+  name = "binarized_mnist"
+  VERSION = tfds.core.Version("1.0.0")
+  files = tuple(
+    RemoteFile(
+      f"binarized_mnist_{split}.amat",
+      ("http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist",),
+      f"sha256:{digest}",
+    )
+    for split, digest in (
+      ("train", "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"),
+      ("valid", "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"),
+      ("test", "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"),
+    )
+  )
+  description = (
+    "MNIST, binarized once by Larochelle & Murray (2011) after Salakhutdinov & Murray (2008): "
+    "70000 images of 28×28 pixels, each 0 or 1."
+  )
+  homepage = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
+  license = "none stated; made from MNIST"
+  citation = """@inproceedings{salakhutdinov2008quantitative,
+  title = {On the quantitative analysis of deep belief networks},
+  author = {Salakhutdinov, Ruslan and Murray, Iain},
+  booktitle = {International Conference on Machine Learning},
+  year = {2008}
+}"""
+
+  def read(self, paths: list[pathlib.Path]) -> dict[str, Split]:
+    return {
+      name: Split(formats.read_amat(path, 28 * 28).reshape(-1, 28, 28, 1), None)
+      for name, path in zip(("train", "validation", "test"), paths, strict=True)
+    }
+
+
+class FreyFace(ImageBuilder, skip_registration=True):
+  name = "frey_face"
+  VERSION = tfds.core.Version("1.0.0")
+  files = (
+    RemoteFile(
+      "frey_rawface.mat",
+      ("https://cs.nyu.edu/~roweis/data",),
+      "sha256:5c08f6f14a7e8c9bf303e36fca7e365071a6afffcfe317d89ee0fde5eaa85f71",
+    ),
+  )
+  image_shape = (28, 20, 1)
+  keeps_order = True
+  description = (
+    "1965 grey images of 28×20 pixels of Brendan Frey's face: the frames of one video, in order."
+  )
+  homepage = "https://cs.nyu.edu/~roweis/data.html"
+  license = "none stated"
+  citation = """@misc{roweis_frey_face,
+  title = {Frey Face},
+  author = {Roweis, Sam and Frey, Brendan},
+  url = {https://cs.nyu.edu/~roweis/data.html}
+}"""
+
+  def read(self, paths: list[pathlib.Path]) -> dict[str, Split]:
+    # A column is an image, in rows.
+    frames = formats.read_mat(paths[0], {"ff": (560, 1965)})["ff"]
+    return {"train": Split(frames.T.reshape(-1, 28, 20, 1), None)}
+
+
+class Omniglot28x28(ImageBuilder, skip_registration=True):
+  name = "omniglot_28x28"
+  VERSION = tfds.core.Version("1.0.0")
+  files = (
+    RemoteFile(
+      "chardata.mat",
+      ("https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT",),
+      "md5:21ecaf34373511aa7691cf2e0802aa3d",
+    ),
+  )
+  pixel_type = np.float32
+  class_names = tuple(f"alphabet {i}" for i in range(50))
+  keeps_order = True
+  num_images = {"train": 24345, "test": 8070}
+  description = (
+    "OMNIGLOT as Burda, Grosse & Salakhutdinov (2015) made it: 32415 characters of 50 alphabets, "
+    "28×28 grey pixels in [0, 1]; the label is the alphabet."
+  )
+  homepage = "https://github.com/yburda/iwae"
+  license = "MIT (OMNIGLOT itself)"
+  citation = """@article{lake2015human,
+  title = {Human-level concept learning through probabilistic program induction},
+  author = {Lake, Brenden M. and Salakhutdinov, Ruslan and Tenenbaum, Joshua B.},
+  journal = {Science},
+  volume = {350},
+  number = {6266},
+  pages = {1332--1338},
+  year = {2015}
+}"""
+
+  def read(self, paths: list[pathlib.Path]) -> dict[str, Split]:
+    n_train, n_test = self.num_images["train"], self.num_images["test"]
+    shapes = {
+      "data": (784, n_train),
+      "target": (50, n_train),
+      "testdata": (784, n_test),
+      "testtarget": (50, n_test),
+    }
+    m = formats.read_mat(paths[0], shapes)
+
+    def split(pixels: np.ndarray, one_hot: np.ndarray) -> Split:
+      # A column is an image, itself in columns.
+      images = pixels.T.reshape(-1, 28, 28).transpose(0, 2, 1)[..., None]
+      return Split(np.ascontiguousarray(images, np.float32), one_hot.argmax(axis=0))
+
+    return {
+      "train": split(m["data"], m["target"]),
+      "test": split(m["testdata"], m["testtarget"]),
+    }
+
+
+BUILDERS = {
+  builder.name: builder
+  for builder in (Mnist, FashionMnist, Kmnist, BinarizedMnist, FreyFace, Omniglot28x28)
+}

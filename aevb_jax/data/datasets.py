@@ -1,0 +1,314 @@
+"""Data sets by name: where they come from, and which images train, validate and test."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from aevb_jax.data import array_cache
+from aevb_jax.data.minibatches import Source
+from aevb_jax.types import DataError, NotPreparedError
+
+
+class ImageData(NamedTuple):
+  """Images flattened to rows of pixels, split for training, validation and testing.
+
+  Pixels are uint8 or floats, in NumPy arrays (memory-mapped where they come from
+  the cache), or in Grain data sources where `load` was asked not to decode.
+  """
+
+  train: Source  # (N, D)
+  validation: Source | None  # (number of validation images, D)
+  test: Source  # (number of test images, D)
+  image_shape: tuple[int, int, int]  # (H, W, C) with H·W·C = D
+  train_labels: np.ndarray | None = None  # (N,) int, where the set has them
+  validation_labels: np.ndarray | None = None
+  test_labels: np.ndarray | None = None
+  levels: int = 255  # x = pixels / levels for uint8, if nothing else is asked for
+  protocol: str = ""  # which images are which, in words
+  version: str = ""  # of the source
+  directory: str | None = None  # where it is prepared
+
+
+WHOLE = slice(None)
+Part = tuple[str, slice | np.ndarray]  # of a source: which split, which of its examples
+
+
+class Protocol(NamedTuple):
+  """Which examples of a prepared data set train, validate and test."""
+
+  source: str  # as TFDS names it
+  version: str
+  words: str
+  train: Part = ("train", WHOLE)
+  validation: Part | None = None
+  test: Part = ("test", WHOLE)
+  levels: int = 255
+
+
+def _mnist_family(source: str) -> dict[str, Protocol]:
+  return {
+    source: Protocol(
+      source,
+      "3.0.1",
+      "the last 10000 of TFDS's train validate",
+      train=("train", slice(0, 50_000)),
+      validation=("train", slice(50_000, 60_000)),
+    ),
+    f"{source}:60k": Protocol(source, "3.0.1", "all 60000 of train train"),
+  }
+
+
+def _frey_face(words: str, order: np.ndarray) -> Protocol:
+  # 1565, 200 and 200 are customary since the flow posteriors' papers. Pixels are
+  # divided by 256, as by the first author's code.
+  train, validation, test = (("train", part) for part in np.split(order, [1565, 1765]))
+  return Protocol("frey_face", "1.0.0", words, train, validation, test, levels=256)
+
+
+PROTOCOLS = {
+  **_mnist_family("mnist"),
+  **_mnist_family("fashion_mnist"),
+  **_mnist_family("kmnist"),
+  "binarized_mnist": Protocol(
+    "binarized_mnist",
+    "1.0.0",
+    "the splits of Larochelle & Murray (2011)",
+    validation=("validation", WHOLE),
+    levels=1,
+  ),
+  "frey_face:random": _frey_face(
+    "frames in a fixed random order, so that neighbours in time leak from train to test",
+    np.random.default_rng(0).permutation(1965),
+  ),
+  "frey_face:contiguous": _frey_face("frames in the order of the video", np.arange(1965)),
+  "omniglot_28x28": Protocol(
+    "omniglot_28x28", "1.0.0", "the splits of Burda, Grosse & Salakhutdinov (2015)"
+  ),
+}
+
+
+def load(
+  dataset: str,
+  data_dir: str | None = None,
+  *,
+  cache_dir: str | None = None,
+  manual_dir: str | None = None,
+  mirror: str | None = None,
+  prepare_any: bool = False,
+  decode: bool = True,
+) -> ImageData:
+  """A data set by name, prepared if need be, and read without TensorFlow.
+
+  Args:
+    dataset: "digits", a key of `PROTOCOLS`, or the name of any image data set of
+      TFDS with splits train and test.
+    data_dir: where TFDS prepares data sets; None for $TFDS_DATA_DIR or TFDS's default.
+    cache_dir: where decoded arrays are kept for the next time, and memory-mapped;
+      None for nowhere: then they are in memory.
+    manual_dir: directory with files that need not be downloaded; None for TFDS's.
+    mirror: address of a directory to download the files of `PROTOCOLS` from.
+    prepare_any: whether to prepare sets that are not in `PROTOCOLS` too, which
+      may be large, or need TensorFlow.
+    decode: False for images that are decoded each time they are read, for a set
+      larger than disk or memory; without labels of train.
+
+  Raises:
+    DataError: if the set is unknown, or cannot be had or read; the message names
+      what, and says what to do.
+    CacheError: if `cache_dir` cannot be written.
+    NotPreparedError: if it is not prepared in `data_dir`, and not to be.
+  """
+  if dataset == "digits":
+    return load_digits()
+  data_dir = _absolute(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+  manual_dir = manual_dir and _absolute(manual_dir)
+  if dataset in PROTOCOLS:
+    protocol = PROTOCOLS[dataset]
+    prepared = pathlib.Path(data_dir, protocol.source, protocol.version)
+    if not os.path.exists(prepared):  # nor where it cannot be seen: then preparing it says so
+      _prepare_own(protocol.source, data_dir, manual_dir, mirror)
+  elif splits := [name for name in PROTOCOLS if name.startswith(f"{dataset}:")]:
+    raise DataError(f"{dataset!r} is split in more than one way; name {' or '.join(splits)}")
+  else:
+    prepared = _tfds_directory(dataset, data_dir, manual_dir, prepare_any)
+    protocol = _protocol_of_tfds(dataset, prepared)
+  return _assemble(protocol, prepared, cache_dir, decode)
+
+
+def _absolute(path: str) -> str:
+  return os.path.abspath(os.path.expanduser(path))
+
+
+def _prepare_own(source: str, data_dir: str, manual_dir: str | None, mirror: str | None) -> None:
+  from aevb_jax.data.builders import BUILDERS
+  from aevb_jax.data.prepare import prepare
+
+  builder = BUILDERS[source](data_dir=data_dir, file_format="array_record")
+  builder.mirror = mirror
+  prepare(builder, manual_dir=manual_dir)
+
+
+def _tfds_directory(
+  dataset: str, data_dir: str, manual_dir: str | None, prepare_any: bool
+) -> pathlib.Path:
+  """Where TFDS has prepared a set of its own."""
+  import tensorflow_datasets as tfds
+
+  from aevb_jax.data.prepare import prepare
+
+  try:
+    builder = tfds.builder(dataset, data_dir=data_dir)
+  except (tfds.core.DatasetNotFoundError, ValueError, AssertionError, ImportError) as error:
+    what = " ".join(str(error).split())
+    no_name = what.startswith("Parsing builder name string")
+    if no_name or isinstance(error, tfds.core.DatasetNotFoundError):
+      raise DataError(
+        f"no data set {dataset!r}, here or in TensorFlow Datasets; digits, {', '.join(PROTOCOLS)} "
+        "are known here"
+      ) from error
+    raise DataError(f"{dataset!r}: {what}") from error  # a version, say, that is not there
+  except Exception as error:  # whatever damaged or unreadable files lead TFDS to
+    what = " ".join(str(error).split())
+    raise DataError(f"{dataset!r} in {data_dir} cannot be read ({what})") from error
+  if not builder.is_prepared():
+    if not prepare_any:
+      raise NotPreparedError(
+        f"{dataset!r} is not prepared in {builder.data_path}; name a directory that has it, or "
+        f"prepare it there: python -m experiments.data --dataset={dataset} --data_dir={data_dir}"
+      )
+    prepare(builder, manual_dir=manual_dir)
+  return pathlib.Path(builder.data_path)
+
+
+def _protocol_of_tfds(dataset: str, prepared: pathlib.Path) -> Protocol:
+  splits = {split["name"] for split in json.loads(_dataset_info(prepared))["splits"]}
+  return Protocol(
+    source=dataset,
+    version=prepared.name,
+    words="the splits of TFDS",
+    validation=("validation", WHOLE) if "validation" in splits else None,
+  )
+
+
+def _dataset_info(prepared: pathlib.Path) -> bytes:
+  try:
+    return (prepared / "dataset_info.json").read_bytes()
+  except PermissionError as error:
+    raise DataError(f"{prepared} cannot be read ({error}); check its permissions") from error
+  except OSError as error:
+    raise DataError(f"{prepared} cannot be read ({error}); remove it and start again") from error
+
+
+def _assemble(
+  protocol: Protocol, prepared: pathlib.Path, cache_dir: str | None, decode: bool
+) -> ImageData:
+  parts = {"train": protocol.train, "validation": protocol.validation, "test": protocol.test}
+  parts = {name: part for name, part in parts.items() if part}
+  splits = sorted({split for split, _ in parts.values()})
+  if decode:
+    arrays = _read(prepared, splits, cache_dir)
+    decoded = {split: arrays[f"{split}_images"] for split in splits}
+    shapes = {array.shape[1:] for array in decoded.values()}
+    rows = {split: array.reshape(len(array), -1) for split, array in decoded.items()}
+  else:
+    rows = _sources(prepared, splits)
+    shapes = {source.image_shape for source in rows.values()}
+  if len(shapes) > 1:
+    raise DataError(f"{prepared}: images of different shapes, {shapes}; one shape is needed")
+  images = {name: rows[split][index] for name, (split, index) in parts.items()}
+  if decode:
+    labels = {
+      name: arrays[f"{split}_labels"][index] if f"{split}_labels" in arrays else None
+      for name, (split, index) in parts.items()
+    }
+  else:
+    labels = {name: source.labels() for name, source in images.items() if name != "train"}
+  return ImageData(
+    **{"validation": None} | images,
+    **{f"{name}_labels": array for name, array in labels.items()},
+    image_shape=shapes.pop(),
+    levels=protocol.levels,
+    protocol=protocol.words,
+    version=protocol.version,
+    directory=str(prepared),
+  )
+
+
+def _sources(prepared: pathlib.Path, splits: list[str]) -> dict:
+  import tensorflow_datasets as tfds
+
+  from aevb_jax.data.tfds_images import TfdsImages, reading
+
+  _dataset_info(prepared)  # says more than TFDS does where it cannot be read
+  with reading(prepared):
+    builder = tfds.builder_from_directory(prepared)
+  return {split: TfdsImages(builder, split) for split in splits}
+
+
+def _read(
+  prepared: pathlib.Path, splits: list[str], cache_dir: str | None
+) -> dict[str, np.ndarray]:
+  """Arrays SPLIT_images (N, H, W, C) and SPLIT_labels (N,), from the cache or decoded."""
+
+  def decode(create: array_cache.Create) -> None:
+    for split, source in _sources(prepared, splits).items():
+      images = create(f"{split}_images", (len(source), *source.image_shape), source.dtype)
+      labels = None
+      if source.has_labels:
+        labels = create(f"{split}_labels", (len(source),), np.dtype(np.int32))
+      source.read_into(images, labels)
+
+  if cache_dir is not None:
+    place = hashlib.sha256(str(prepared).encode()).hexdigest()[:12]
+    directory = pathlib.Path(cache_dir).expanduser() / f"{prepared.parent.name}-{place}"
+    return array_cache.fetch(directory, _describe(prepared, splits), decode)
+  arrays = {}
+
+  def create(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    return arrays.setdefault(name, np.empty(shape, dtype))
+
+  decode(create)
+  return arrays
+
+
+def _describe(prepared: pathlib.Path, splits: list[str]) -> dict:
+  """What a cache was decoded from: it is another once any file of the set is."""
+  return {
+    "directory": str(prepared),
+    "version": prepared.name,
+    "splits": splits,
+    "dataset_info_sha256": hashlib.sha256(_dataset_info(prepared)).hexdigest(),
+    "files": {
+      path.name: [path.stat().st_size, path.stat().st_mtime_ns]
+      for path in sorted(prepared.iterdir())
+    },
+  }
+
+
+def load_digits() -> ImageData:
+  """The 1797 handwritten digits of 8×8 pixels that come with scikit-learn.
+
+  The pixels' 17 levels are spread over 0..255. A fixed permutation puts 1437
+  images into train and 360 into test.
+  """
+  # From the file: to import scikit-learn takes a second, a third of a short run's start.
+  (package,) = importlib.util.find_spec("sklearn").submodule_search_locations
+  table = np.loadtxt(pathlib.Path(package, "datasets/data/digits.csv.gz"), delimiter=",")
+  table = table[np.random.default_rng(0).permutation(len(table))]
+  pixels = np.round(table[:, :-1] * (255 / 16)).astype(np.uint8)
+  labels = table[:, -1].astype(np.int32)
+  return ImageData(
+    train=pixels[:1437],
+    validation=None,
+    test=pixels[1437:],
+    image_shape=(8, 8, 1),
+    train_labels=labels[:1437],
+    test_labels=labels[1437:],
+    protocol="a fixed random 1437 train",
+    version="scikit-learn",
+  )

@@ -1,0 +1,126 @@
+"""Files from the network, each checked against a known checksum before it is used."""
+
+import hashlib
+import os
+import pathlib
+from typing import NamedTuple
+
+from aevb_jax.data.formats import read_bytes
+from aevb_jax.types import DataError
+
+TIMEOUT = 30.0  # seconds without a byte from the server
+BLOCK = 1 << 20
+
+
+class RemoteFile(NamedTuple):
+  """A file, where it is served, and what it must be."""
+
+  name: str
+  addresses: tuple[str, ...]  # of directories that have it, tried in turn
+  digest: str | None  # "sha256:..." or "md5:..."; None takes any contents
+  of_contents: bool = False  # whether the digest is of what the gzip file holds
+
+
+def find(
+  file: RemoteFile,
+  manual_dir: pathlib.Path,
+  download_dir: pathlib.Path,
+  *,
+  mirror: str | None = None,
+  timeout: float = TIMEOUT,
+) -> pathlib.Path:
+  """Where a file is, downloaded if need be.
+
+  Args:
+    file: the file.
+    manual_dir: where a user may have put it; it is taken from there, if it is there.
+    download_dir: where it is downloaded to otherwise, whole or not at all.
+    mirror: address of a directory to download from instead of the file's own.
+    timeout: seconds to wait for a server that sends nothing.
+
+  Raises:
+    DataError: if a file that is there is not the right one, or it cannot be
+      downloaded.
+    OSError: if it cannot be written.
+  """
+  path = manual_dir / file.name
+  if path.exists():
+    if wrong := mismatch(file, path):
+      raise DataError(f"{path} {wrong}; put the right file in its place, or remove it")
+    return path
+  path = download_dir / file.name
+  if path.exists() and not mismatch(file, path):
+    return path
+  failures = []
+  for address in (mirror,) if mirror else file.addresses:
+    url = f"{address.rstrip('/')}/{file.name}"
+    try:
+      _download(file, url, path, timeout)
+      return path
+    except DataError as error:
+      failures.append(f"{url}: {error}")
+  raise DataError(
+    f"{file.name} could not be downloaded ({'; '.join(failures)}); try again, or get it by other "
+    f"means and put it into {manual_dir}"
+  )
+
+
+def mismatch(file: RemoteFile, path: pathlib.Path) -> str | None:
+  """What is wrong with a file of this name, to follow its path in a sentence."""
+  if file.digest is None:
+    return None
+  algorithm, _, expected = file.digest.partition(":")
+  try:
+    contents = read_bytes(path) if file.of_contents else path.read_bytes()
+  except DataError:
+    return f"is cut short or damaged ({path.stat().st_size} bytes)"
+  found = hashlib.new(algorithm, contents).hexdigest()
+  if found == expected:
+    return None
+  held = "holds something with " if file.of_contents else "has "
+  return f"{held}{algorithm} {found} ({path.stat().st_size} bytes), not {expected}"
+
+
+def _download(file: RemoteFile, url: str, path: pathlib.Path, timeout: float) -> None:
+  """Downloads a file to `path`; leaves nothing there unless it is the right one."""
+  import requests
+  from tqdm import tqdm
+
+  path.parent.mkdir(parents=True, exist_ok=True)
+  for leftover in path.parent.glob(f"partial-*-{path.name}"):  # of a process that was killed
+    leftover.unlink(missing_ok=True)
+  partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
+  as_it_is = {"Accept-Encoding": "identity"}  # a .gz file, not its contents
+  try:
+    with requests.get(url, stream=True, timeout=timeout, headers=as_it_is) as response:
+      response.raise_for_status()
+      size = int(response.headers.get("Content-Length", 0)) or None
+      bar = tqdm(total=size, desc=file.name, unit="B", unit_scale=True, disable=None, leave=False)
+      with bar, open(partial, "wb") as output:
+        for block in response.iter_content(BLOCK):
+          output.write(block)
+          bar.update(len(block))
+    if wrong := mismatch(file, partial):
+      raise DataError(f"what came {wrong}")
+    os.replace(partial, path)
+  except requests.HTTPError as error:
+    raise DataError(f"the server answered {response.status_code} {response.reason}") from error
+  except requests.RequestException as error:
+    raise DataError(_what_broke(error, timeout)) from error
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+def _what_broke(error: Exception, timeout: float) -> str:
+  import requests
+  from urllib3.exceptions import ReadTimeoutError
+
+  # requests turns a timeout in the middle of a body into a ConnectionError.
+  cause = error.args[0] if error.args else None
+  if isinstance(error, requests.Timeout) or isinstance(cause, ReadTimeoutError):
+    return f"nothing came for {timeout:g} s"
+  if isinstance(error, requests.exceptions.ChunkedEncodingError):
+    return "the connection was cut before the end"
+  if isinstance(error, requests.ConnectionError):
+    return "no connection; is there a network?"
+  return str(error)

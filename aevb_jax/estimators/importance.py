@@ -1,0 +1,331 @@
+"""Tighter bounds: functions of K log-weights, and the routes that gradients take to them.
+
+Every estimator here is a `Bound`, a function of the K log-weights
+log w_k = log p(x, z_k) − log q(z_k|x), z_k ~ q(z|x), and one of two ways to
+differentiate it. *Pathwise* is automatic differentiation of the value, through
+z_k = g(ε_k, x). *Doubly reparameterized* is the same without the score of q.
+A third way, without reparameterization, is `score_function.vimco`.
+
+The value is an unbiased estimate of E[bound(log w_1 … log w_K)], and the gradient
+an unbiased one of its gradient: not of log p(x), and not of its gradient.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from aevb_jax.estimators.sgvb import log_weights, posterior_samples
+from aevb_jax.estimators.surrogate import freeze, replace_gradient, scale_gradient
+from aevb_jax.models.vae import log_weight
+from aevb_jax.types import Array, Key, Model, Params
+
+# Log-weights (K,) -> (): symmetric in groups of samples, not necessarily in all K.
+Bound = Callable[[Array], Array]
+
+
+def log_mean_exp(log_w: Array) -> Array:
+  """log (1/K) Σ_k w_k from log-weights (K,), without overflow or underflow; shape ()."""
+  return jax.nn.logsumexp(log_w) - math.log(len(log_w))
+
+
+def power_mean(alpha: float) -> Bound:
+  """The Rényi bound 1/(1−α) log (1/K) Σ_k w_k^(1−α) and its limits.
+
+  α = 1 is the mean of the log-weights, α = 0 `log_mean_exp`, α = −∞ the largest and
+  α = ∞ the smallest of them. Accurate however close α is to 1.
+
+  Raises:
+    ValueError: if alpha is not a number.
+  """
+  if math.isnan(alpha):
+    raise ValueError("alpha is not a number; it takes any real number, inf or -inf")
+  if alpha == 1:
+    return jnp.mean
+  if math.isinf(alpha):
+    return jnp.max if alpha < 0 else jnp.min
+
+  def bound(log_w: Array) -> Array:
+    scaled = (1 - alpha) * log_w
+    largest = jax.lax.stop_gradient(jnp.max(scaled))
+    largest = jnp.where(jnp.isfinite(largest), largest, 0.0)  # a weight may be 0
+    # With expm1 and log1p, small differences survive the division by a small 1 - alpha.
+    return (largest + jnp.log1p(jnp.mean(jnp.expm1(scaled - largest)))) / (1 - alpha)
+
+  return bound
+
+
+def in_groups(bound: Bound, num_groups: int) -> Bound:
+  """The mean of `bound` over groups of K / num_groups log-weights.
+
+  Raises:
+    ValueError: when called, if num_groups does not divide K.
+  """
+
+  def mean_over_groups(log_w: Array) -> Array:
+    if num_groups < 1 or len(log_w) % num_groups:
+      raise ValueError(
+        f"num_groups is {num_groups}, expected a divisor of num_samples, {len(log_w)}"
+      )
+    return jnp.mean(jax.vmap(bound)(log_w.reshape(num_groups, -1)))
+
+  return mean_over_groups
+
+
+def mixture(beta: float, first: Bound, second: Bound) -> Bound:
+  """β first + (1 − β) second.
+
+  Raises:
+    ValueError: if beta is not a finite number.
+  """
+  if not math.isfinite(beta):
+    raise ValueError(f"beta is {beta}, expected a finite number")
+  return lambda log_w: beta * first(log_w) + (1 - beta) * second(log_w)
+
+
+def pathwise(
+  key: Key,
+  model: Model,
+  params: Params,
+  x: Array,
+  *,
+  num_samples: int,
+  bound: Bound,
+  phi_bound: Bound | None = None,
+) -> Array:
+  """bound(log w_1 … log w_K), differentiated through z_k = g(ε_k, x).
+
+  Args:
+    key: consumed.
+    model: p(z), p(x|z) and q(z|x), the latter reparameterized.
+    params: θ and φ.
+    x: one data point, shape (D,).
+    num_samples: K.
+    bound: of the log-weights.
+    phi_bound: another one whose gradient φ follows, while θ follows that of `bound`.
+
+  Returns:
+    The value of `bound` in nats, shape (). Its gradient is unbiased for that of
+    E[bound] with respect to θ, and of E[phi_bound], if given, with respect to φ.
+    Costs one pass through the encoder and K through the decoder; with a `phi_bound`,
+    a second backward pass through the decoder down to z.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is not positive.
+  """
+  if phi_bound is None:
+    return bound(log_weights(key, model, params, x, num_samples=num_samples))
+  stop = jax.lax.stop_gradient
+  q = model.encoder.given(params.phi, x)
+  z = posterior_samples(key, q, num_samples)
+  log_w_of_theta = jax.vmap(lambda z: log_weight(model, params, freeze(q), x, z))(stop(z))
+  log_w_of_phi = jax.vmap(lambda z: log_weight(model, stop(params), q, x, z))(z)
+  value = bound(log_w_of_theta)
+  return replace_gradient(value, value + phi_bound(log_w_of_phi))
+
+
+def iwae(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
+  """The importance weighted bound log (1/K) Σ_k w_k.
+
+  At least as tight as equation 3, and tighter with every sample. As K grows the
+  signal-to-noise ratio of its gradient grows like √K for θ and falls like 1/√K for φ
+  (Rainforth et al. 2018); `dreg` mends the latter.
+
+  Source: Burda, Grosse & Salakhutdinov (2015), equations 8 and 13.
+
+  Args, returns, cost and raises: `pathwise` with `log_mean_exp`. K = 1 is `elbo_a`.
+  """
+  return log_mean_exp(log_weights(key, model, params, x, num_samples=num_samples))
+
+
+def renyi(
+  key: Key, model: Model, params: Params, x: Array, *, num_samples: int, alpha: float
+) -> Array:
+  """The variational Rényi bound 1/(1−α) log (1/K) Σ_k w_k^(1−α), for any α.
+
+  α = 1 is `elbo_a`, α = 0 `iwae`, α = −∞ VR-max: the largest log-weight, a bound of
+  nothing for K > 1, which trains on the best sample alone. For α < 0 the bound of
+  infinitely many samples lies above log p(x); its estimate from K does not
+  exceed log p(x) in expectation by more than log K, at α = −∞.
+
+  Source: Li & Turner (2016), section 3 for the bound and 4 for its estimates and VR-max.
+
+  Args, returns, cost and raises: `pathwise` with `power_mean(alpha)`. The value is
+  biased for the bound of infinitely many samples.
+  """
+  log_w = log_weights(key, model, params, x, num_samples=num_samples)
+  return power_mean(alpha)(log_w)
+
+
+def miwae(
+  key: Key, model: Model, params: Params, x: Array, *, num_samples: int, num_groups: int
+) -> Array:
+  """The mean of num_groups importance weighted bounds of K / num_groups samples each.
+
+  Between `elbo_a` (num_groups = K) and `iwae` (num_groups = 1): a looser bound, with
+  more signal for φ.
+
+  Source: Rainforth et al. (2018), section 5.
+
+  Args, returns, cost and raises: `pathwise` with `in_groups(log_mean_exp,
+  num_groups)`, which refuses a num_groups that does not divide K.
+  """
+  bound = in_groups(log_mean_exp, num_groups)
+  return pathwise(key, model, params, x, num_samples=num_samples, bound=bound)
+
+
+def ciwae(
+  key: Key, model: Model, params: Params, x: Array, *, num_samples: int, beta: float
+) -> Array:
+  """β times the bound of equation 3 and 1 − β times that of `iwae`, on the same samples.
+
+  Source: Rainforth et al. (2018), section 5.
+
+  Args, returns, cost and raises: `pathwise` with a `mixture` of the two.
+  """
+  bound = mixture(beta, jnp.mean, log_mean_exp)
+  return pathwise(key, model, params, x, num_samples=num_samples, bound=bound)
+
+
+def piwae(
+  key: Key, model: Model, params: Params, x: Array, *, num_samples: int, num_groups: int
+) -> Array:
+  """`iwae` for θ and `miwae` for φ: each has the bound that its gradient can be seen in.
+
+  Source: Rainforth et al. (2018), section 5.
+
+  Args, returns, cost and raises: `pathwise` with `log_mean_exp`, and for φ
+  `in_groups(log_mean_exp, num_groups)`.
+  """
+  return pathwise(
+    key,
+    model,
+    params,
+    x,
+    num_samples=num_samples,
+    bound=log_mean_exp,
+    phi_bound=in_groups(log_mean_exp, num_groups),
+  )
+
+
+def own_derivatives(bound: Bound, log_w: Array) -> tuple[Array, Array]:
+  """b_k = ∂bound/∂log w_k and ∂b_k/∂log w_k, both of shape (K,).
+
+  For `log_mean_exp` they are the normalized weights w̃_k and w̃_k (1 − w̃_k).
+  """
+  hessian = jax.hessian(bound)(log_w)
+  return jax.grad(bound)(log_w), jnp.sum(hessian * jnp.eye(len(log_w)), axis=0)
+
+
+def doubly_reparameterized(
+  key: Key,
+  model: Model,
+  params: Params,
+  x: Array,
+  *,
+  num_samples: int,
+  bound: Bound = log_mean_exp,
+) -> Array:
+  """Any bound of log-weights, differentiated without the score of q.
+
+  With b_k = ∂bound/∂log w_k, the pathwise gradient with respect to φ is
+  Σ_k b_k (∂log w_k/∂z_k · ∂z_k/∂φ − ∇φ log q(z_k|x)). The score in it has no mean
+  of zero, since b_k depends on z_k, but reparameterized a second time its mean is
+  that of −Σ_k ∂b_k/∂log w_k (∂log w_k/∂z_k · ∂z_k/∂φ). What is left is
+
+    Σ_k (b_k − ∂b_k/∂log w_k) ∂log w_k/∂z_k · ∂z_k/∂φ.
+
+  For `log_mean_exp` the factor is w̃_k², which is `dreg`; for the mean it is 1/K,
+  which is `sticking_the_landing`; for `power_mean(alpha)` α w̃_k + (1 − α) w̃_k² with
+  the weights to the power 1 − α. The gradient with respect to θ is the pathwise one.
+
+  Source: Tucker, Lawson, Gu & Maddison (2019), equation 8, of which this is the same
+  step for any bound.
+
+  Args: those of `pathwise`. The first derivatives of `bound` must be continuous: the
+    largest and the smallest weight, `power_mean(±∞)`, are out.
+
+  Returns:
+    The value of `pathwise` on the same key in nats, shape (), with an unbiased
+    gradient of E[bound]. Costs what `pathwise` costs, since one backward pass serves θ
+    and φ, scaled where it leaves the decoder; and O(K²) numbers for the second
+    derivatives.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is not positive.
+  """
+
+  def coefficients(log_w: Array) -> tuple[Array, Array]:
+    b, own = own_derivatives(bound, log_w)
+    # A weight that underflowed to b = 0 passes no gradient, whatever the factor.
+    return b, jnp.where(b == 0, 0, 1 - own / jnp.where(b == 0, 1, b))
+
+  return _doubly_reparameterized(key, model, params, x, num_samples, bound, coefficients)
+
+
+def _doubly_reparameterized(
+  key: Key,
+  model: Model,
+  params: Params,
+  x: Array,
+  num_samples: int,
+  bound: Bound,
+  coefficients: Callable[[Array], tuple[Array, Array]],
+) -> Array:
+  """The value of `bound`, with gradients from log_w -> (b, factor), both of shape (K,).
+
+  θ follows Σ_k b_k ∇θ log w_k, φ Σ_k b_k factor_k ∂log w_k/∂z_k · ∂z_k/∂φ.
+  """
+  q = model.encoder.given(params.phi, x)
+  z = posterior_samples(key, q, num_samples)
+  log_w_of = jax.vmap(lambda z: log_weight(model, params, freeze(q), x, z))
+  log_w = log_w_of(z)
+  b, factor = coefficients(jax.lax.stop_gradient(log_w))
+  # The same forward pass again, which the compiler merges with the first.
+  surrogate = jnp.vdot(b, log_w_of(jax.vmap(scale_gradient)(z, factor)))
+  return replace_gradient(bound(log_w), surrogate)
+
+
+def dreg(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
+  """`iwae` with the doubly reparameterized gradient Σ_k w̃_k² ∂log w_k/∂z_k · ∂z_k/∂φ.
+
+  Unbiased for the gradient of the same bound; its signal-to-noise ratio for φ does
+  not fall with K, and at the exact posterior it is zero for every ε.
+
+  Source: Tucker, Lawson, Gu & Maddison (2019), equation 8.
+
+  Args, returns and raises: `doubly_reparameterized` with `log_mean_exp`; the cost is that
+  of `iwae`.
+  """
+
+  def coefficients(log_w: Array) -> tuple[Array, Array]:
+    w = jax.nn.softmax(log_w)
+    return w, w
+
+  return _doubly_reparameterized(key, model, params, x, num_samples, log_mean_exp, coefficients)
+
+
+def dreg_wake(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
+  """Reweighted wake-sleep (wake-φ) with doubly reparameterized gradients.
+
+  θ follows Σ_k w̃_k ∇θ log p(x, z_k), as in `iwae`; φ follows
+  Σ_k (w̃_k − w̃_k²) ∂log w_k/∂z_k · ∂z_k/∂φ, which has the mean of
+  Σ_k w̃_k ∇φ log q(z_k|x), the wake-φ update of `reweighted_wake_sleep`.
+
+  Source: Tucker, Lawson, Gu & Maddison (2019), section 5 (RWS-DReG).
+
+  Args, cost and raises: those of `dreg`.
+
+  Returns:
+    The value of `iwae` on the same key; its gradient with respect to φ is no gradient
+    of that value's expectation. K = 1 leaves φ where it is.
+  """
+
+  def coefficients(log_w: Array) -> tuple[Array, Array]:
+    w = jax.nn.softmax(log_w)
+    return w, 1 - w
+
+  return _doubly_reparameterized(key, model, params, x, num_samples, log_mean_exp, coefficients)

@@ -1,0 +1,176 @@
+"""Estimators of the variational bound of equation 3: one data point, one scalar.
+
+Each has the signature (key, model, params, x, *, num_samples) -> (). Its value
+is an unbiased estimate of the bound in nats, and its gradient with respect to
+`params` is an unbiased estimate of the bound's gradient. These three take the
+gradient through z = g(ε, x); `score_function` does not, and `importance` has
+those of tighter bounds.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from aevb_jax.estimators.surrogate import freeze
+from aevb_jax.families.kl import kl_divergence
+from aevb_jax.models.vae import log_joint, log_weight
+from aevb_jax.types import Array, Distribution, Key, Model, Params, UnsupportedError
+
+SAMPLES_AT_ONCE = 50  # of z, whose pass through the decoder is held in memory
+
+
+def posterior_samples(key: Key, q: Distribution, num_samples: int) -> Array:
+  """L draws z_l = g(ε_l, x) of q = q(z|x), through which gradients flow; shape (L, J).
+
+  Raises:
+    UnsupportedError: if q is not reparameterized.
+    ValueError: if num_samples is not positive.
+  """
+  _check_reparameterized(q)
+  return draw(key, q, num_samples)
+
+
+def posterior_samples_with_log_prob(
+  key: Key, q: Distribution, num_samples: int
+) -> tuple[Array, Array]:
+  """`posterior_samples` and log q(z_l|x) of each, shapes (L, J) and (L,), in nats.
+
+  Of an autoregressive flow one pass gives both, where log q of a z from elsewhere takes J.
+
+  Raises: as `posterior_samples`.
+  """
+  _check_reparameterized(q)
+  return jax.vmap(q.sample_with_log_prob)(_keys(key, num_samples))
+
+
+def _check_reparameterized(q: Distribution) -> None:
+  if not q.reparameterized:
+    raise UnsupportedError(
+      "the estimator differentiates through samples of q(z|x), and the family "
+      f"{type(q.eta).__name__} has no reparameterization that allows it; "
+      "score_function, vimco, wake_sleep and reweighted_wake_sleep need none"
+    )
+
+
+def draw(key: Key, q: Distribution, num_samples: int) -> Array:
+  """L draws of any q, shape (L, J); no promise about gradients.
+
+  Raises:
+    ValueError: if num_samples is not positive.
+  """
+  return jax.vmap(q.sample)(_keys(key, num_samples))
+
+
+def _keys(key: Key, num_samples: int) -> Key:
+  if num_samples < 1:
+    raise ValueError(f"num_samples is {num_samples}, expected at least 1")
+  return jax.random.split(key, num_samples)
+
+
+def of_each(function: Callable[[Array], Array], z: Array) -> Array:
+  """`function` of each of L samples z, shape (L, J), with a leading axis L: `jax.vmap`.
+
+  Many are taken SAMPLES_AT_ONCE at a time, and computed again in the backward pass instead
+  of being kept: the memory of a gradient does not grow with L, at a tenth more time on CPU.
+  """
+  if len(z) <= SAMPLES_AT_ONCE:
+    return jax.vmap(function)(z)
+  return jax.lax.map(jax.checkpoint(function), z, batch_size=SAMPLES_AT_ONCE)
+
+
+def log_weights(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
+  """log w_l = log p(x, z_l) − log q(z_l|x) with z_l ~ q(z|x), l = 1…L; shape (L,), in nats.
+
+  Any continuous function of them, averaged over draws, is differentiated correctly
+  with respect to θ and φ, so that most estimators are one line on top of this one:
+  `elbo_a` is their mean, `iwae` the log of the mean of the weights.
+
+  Costs one pass through the encoder and L through the decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is not positive.
+  """
+  q = model.encoder.given(params.phi, x)
+  z, log_q = posterior_samples_with_log_prob(key, q, num_samples)
+  return of_each(lambda z: log_joint(model, params, x, z), z) - log_q
+
+
+def elbo_a(key: Key, model: Model, params: Params, x: Array, *, num_samples: int = 1) -> Array:
+  """SGVB estimator A, equation 6: (1/L) Σ_l log p(x, z_l) − log q(z_l|x).
+
+  Args:
+    key: consumed.
+    model: p(z), p(x|z) and q(z|x), the latter reparameterized.
+    params: θ and φ.
+    x: one data point, shape (D,).
+    num_samples: L.
+
+  Returns:
+    An unbiased estimate of the bound of equation 3 in nats, shape (), with an
+    unbiased gradient. Costs one pass through the encoder and L through the decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is not positive.
+  """
+  return jnp.mean(log_weights(key, model, params, x, num_samples=num_samples))
+
+
+def elbo_b(
+  key: Key,
+  model: Model,
+  params: Params,
+  x: Array,
+  *,
+  num_samples: int = 1,
+  kl: Callable[[Distribution, Distribution], Array] = kl_divergence,
+) -> Array:
+  """SGVB estimator B, equation 7: −KL(q(z|x) ‖ p(z)) + (1/L) Σ_l log p(x|z_l).
+
+  Args:
+    key: consumed.
+    model: p(z), p(x|z) and q(z|x), the latter reparameterized.
+    params: θ and φ.
+    x: one data point, shape (D,).
+    num_samples: L.
+    kl: (q, p) -> KL(q ‖ p) in nats, exact.
+
+  Returns:
+    An unbiased estimate of the bound of equation 3 in nats, shape (), with an
+    unbiased gradient. Usually of lower variance than `elbo_a`, at the same cost;
+    near the optimum, where log p(x, z) − log q(z|x) hardly varies, of higher.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized, or `kl` knows no closed form
+      for the pair of q(z|x) and p(z).
+    ValueError: if num_samples is not positive.
+  """
+  q = model.encoder.given(params.phi, x)
+  z = posterior_samples(key, q, num_samples)
+  reconstructions = of_each(lambda z: model.decoder.given(params.theta, z).log_prob(x), z)
+  return jnp.mean(reconstructions) - kl(q, model.prior(params))
+
+
+def sticking_the_landing(
+  key: Key, model: Model, params: Params, x: Array, *, num_samples: int = 1
+) -> Array:
+  """`elbo_a` without the score ∇φ log q(z|x), whose mean is zero.
+
+  (1/L) Σ_l log p(x, z_l) − log q(z_l|x; φ held fixed), z_l = g(ε_l, x; φ): at
+  the exact posterior the gradient with respect to φ is zero for every ε, where
+  that of `elbo_a` still has the noise of the score. Away from it the score may
+  also lower the variance.
+
+  Source: Roeder, Wu & Duvenaud (2017), section 3.
+
+  Args and raises: those of `elbo_a`.
+
+  Returns:
+    The value of `elbo_a` on the same key, with an unbiased gradient of the bound
+    of equation 3. The cost is that of `elbo_a`.
+  """
+  q = model.encoder.given(params.phi, x)
+  z = posterior_samples(key, q, num_samples)
+  return jnp.mean(of_each(lambda z: log_weight(model, params, freeze(q), x, z), z))

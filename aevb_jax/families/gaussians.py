@@ -1,0 +1,140 @@
+"""Gaussians whose dimensions depend on each other: a full covariance, and a low rank beside a
+diagonal."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.linalg import solve_triangular
+
+from aevb_jax.families.base import LOG_2PI, check_shape
+from aevb_jax.types import Array, Family
+
+
+class Gaussian(NamedTuple):
+  """Parameters of N(mean, L Lᵀ): shapes (J,) and (J, J), L lower triangular, diagonal positive."""
+
+  mean: Array
+  scale_tril: Array
+
+
+class LowRankGaussian(NamedTuple):
+  """Parameters of N(mean, diag(exp(log_var)) + F Fᵀ): shapes (J,), (J,) and (J, R)."""
+
+  mean: Array
+  log_var: Array
+  factor: Array
+
+
+def scale_tril(size: int, log_square: Array, below: Array) -> Array:
+  """L of heads for the log-squares of its diagonal, (J,), and for what is below it, row by row.
+
+  With `below` at zero, L Lᵀ is the diagonal covariance of a `diagonal_gaussian` whose
+  log_var is `log_square`.
+  """
+  check_shape("the head for the log-squares of the diagonal", log_square, size)
+  check_shape("the head for the numbers below the diagonal", below, num_below(size))
+  rows, columns = np.tril_indices(size, -1)
+  return jnp.diag(jnp.exp(0.5 * log_square)).at[rows, columns].set(below)
+
+
+def num_below(size: int) -> int:
+  """J(J − 1)/2, the numbers below the diagonal of a J × J matrix."""
+  return size * (size - 1) // 2
+
+
+def log_det(scale_tril: Array) -> Array:
+  return jnp.sum(jnp.log(jnp.diagonal(scale_tril)))
+
+
+def gaussian(size: int) -> Family:
+  """The Gaussian of any covariance L Lᵀ: z = mean + L ε, ε ~ N(0, I).
+
+  Three heads: the mean (J,), log L_jj² (J,), and L below its diagonal, J(J − 1)/2 numbers in
+  units of z. A draw costs J² products, and so does its log-density.
+  """
+
+  def from_heads(mean: Array, log_square: Array, below: Array) -> Gaussian:
+    check_shape("the head for the mean", mean, size)
+    return Gaussian(mean, scale_tril(size, log_square, below))
+
+  def log_prob(eta: Gaussian, z: Array) -> Array:
+    check_shape("z", z, size)
+    standardized = solve_triangular(eta.scale_tril, z - eta.mean, lower=True)
+    return -0.5 * jnp.sum(LOG_2PI + standardized**2) - log_det(eta.scale_tril)
+
+  def transform(eta: Gaussian, noise: Array) -> Array:
+    return eta.mean + eta.scale_tril @ noise
+
+  def transform_with_log_prob(eta: Gaussian, noise: Array) -> tuple[Array, Array]:
+    return transform(eta, noise), -0.5 * jnp.sum(LOG_2PI + noise**2) - log_det(eta.scale_tril)
+
+  return Family(
+    sizes=(size, size, num_below(size)),
+    from_heads=from_heads,
+    noise=lambda key: jax.random.normal(key, (size,)),
+    transform=transform,
+    log_prob=log_prob,
+    mean=lambda eta: eta.mean,
+    variance=lambda eta: jnp.sum(eta.scale_tril**2, axis=1),
+    entropy=lambda eta: 0.5 * size * (1 + LOG_2PI) + log_det(eta.scale_tril),
+    transform_with_log_prob=transform_with_log_prob,
+  )
+
+
+def low_rank_gaussian(size: int, rank: int) -> Family:
+  """N(mean, diag(exp(log_var)) + F Fᵀ), F of R columns: z = mean + exp(log_var / 2) ε₁ + F ε₂.
+
+  Three heads: mean (J,), log_var (J,) as of a diagonal Gaussian, and F, J·R numbers in units
+  of z. A log-density costs J R² and no J × J matrix (Woodbury).
+
+  Raises:
+    ValueError: unless 1 ≤ rank ≤ size.
+  """
+  if not 1 <= rank <= size:
+    raise ValueError(f"rank is {rank}, expected from 1 to the {size} dimensions")
+
+  def from_heads(mean: Array, log_var: Array, factor: Array) -> LowRankGaussian:
+    check_shape("the head for the mean", mean, size)
+    check_shape("the head for the log-variance", log_var, size)
+    check_shape("the head for the factor", factor, size * rank)
+    return LowRankGaussian(mean, log_var, factor.reshape(size, rank))
+
+  def capacitance(eta: LowRankGaussian) -> tuple[Array, Array]:
+    """Cholesky factor of I + F'ᵀF', and F' = F in units of the diagonal's deviations."""
+    scaled = eta.factor * jnp.exp(-0.5 * eta.log_var)[:, None]
+    return jnp.linalg.cholesky(jnp.eye(rank, dtype=scaled.dtype) + scaled.T @ scaled), scaled
+
+  def half_log_det(eta: LowRankGaussian, tril: Array) -> Array:
+    return 0.5 * jnp.sum(eta.log_var) + log_det(tril)
+
+  def log_prob(eta: LowRankGaussian, z: Array) -> Array:
+    check_shape("z", z, size)
+    tril, scaled = capacitance(eta)
+    standardized = (z - eta.mean) * jnp.exp(-0.5 * eta.log_var)
+    explained = solve_triangular(tril, scaled.T @ standardized, lower=True)
+    distance = jnp.sum(standardized**2) - jnp.sum(explained**2)
+    return -0.5 * (size * LOG_2PI + distance) - half_log_det(eta, tril)
+
+  def transform(eta: LowRankGaussian, noise: Array) -> Array:
+    own, common = noise[:size], noise[size:]
+    return eta.mean + jnp.exp(0.5 * eta.log_var) * own + eta.factor @ common
+
+  return Family(
+    sizes=(size, size, size * rank),
+    from_heads=from_heads,
+    noise=lambda key: jax.random.normal(key, (size + rank,)),
+    transform=transform,
+    log_prob=log_prob,
+    mean=lambda eta: eta.mean,
+    variance=lambda eta: jnp.exp(eta.log_var) + jnp.sum(eta.factor**2, axis=1),
+    entropy=lambda eta: 0.5 * size * (1 + LOG_2PI) + half_log_det(eta, capacitance(eta)[0]),
+  )
+
+
+def covariance(eta: Gaussian | LowRankGaussian) -> Array:
+  """The covariance matrix, shape (J, J), in squared units of z."""
+  if isinstance(eta, Gaussian):
+    return eta.scale_tril @ eta.scale_tril.T
+  return jnp.diag(jnp.exp(eta.log_var)) + eta.factor @ eta.factor.T

@@ -1,0 +1,192 @@
+"""KL(q ‖ p) in closed form, found by the types of the two etas."""
+
+import functools
+from collections.abc import Callable
+from types import MappingProxyType
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
+from jax.scipy.special import betaln, digamma, gammaln
+
+from aevb_jax.families.base import Bernoulli, DiagonalGaussian
+from aevb_jax.families.composition import (
+  Beta,
+  ChiSquared,
+  Dirichlet,
+  Gamma,
+  LogNormal,
+  chi_squared_as_gamma,
+)
+from aevb_jax.families.gaussians import Gaussian, LowRankGaussian, covariance, log_det
+from aevb_jax.families.inverse_cdf import EULER, Exponential, Weibull
+from aevb_jax.families.location_scale import Laplace, Uniform
+from aevb_jax.families.support import describe_mismatch
+from aevb_jax.types import Array, Distribution, Eta, UnsupportedError
+
+
+def kl_divergence(q: Distribution, p: Distribution) -> Array:
+  """KL(q ‖ p) in nats, in closed form; shape ().
+
+  The pair is found by the types of the two etas. Implemented, one dimension at a time:
+  diagonal Gaussians, of which appendix B is the case p = N(0, I); Bernoullis; Laplace; Gamma,
+  Exponential and Chi-Squared among each other; Beta; Log-Normal; Weibull against Weibull, Gamma,
+  Exponential or Chi-Squared; Uniform inside Uniform (otherwise infinite). Over all dimensions
+  together: Gaussians of any two covariances, diagonal, low-rank or full; Dirichlet.
+
+  Raises:
+    UnsupportedError: for a pair that has no closed form here.
+  """
+  pair = type(q.eta), type(p.eta)
+  if pair in _JOINT and pair not in _PER_LATENT:
+    return _JOINT[pair](q.eta, p.eta)
+  return jnp.sum(kl_per_latent(q, p))
+
+
+def kl_per_latent(q: Distribution, p: Distribution) -> Array:
+  """The terms of `kl_divergence`, one for each of J independent latents; shape (J,).
+
+  Raises:
+    UnsupportedError: for a pair that has no closed form here, or whose latents are not
+      independent.
+  """
+  pair = type(q.eta), type(p.eta)
+  if pair in _PER_LATENT:
+    return _PER_LATENT[pair](q.eta, p.eta)
+  names = " ‖ ".join(eta.__name__ for eta in pair)
+  if pair in _JOINT:
+    raise UnsupportedError(f"KL({names}) has no terms for single latents: they are not independent")
+  where = describe_mismatch(q.support, p.support)
+  raise UnsupportedError(
+    f"no closed form is known for KL({names}){f', and {where}' if where else ''}; estimate it from "
+    "samples, as elbo_a does, or give a function (q, p) -> KL as `kl`"
+  )
+
+
+def _diagonal_gaussians(q: DiagonalGaussian, p: DiagonalGaussian) -> Array:
+  # With p = N(0, I) this is appendix B: -KL_j = (1 + log_var_j - mean_j² - var_j) / 2.
+  variance_ratio = jnp.exp(q.log_var - p.log_var)
+  squared_distance = ((q.mean - p.mean) * jnp.exp(-0.5 * p.log_var)) ** 2
+  return 0.5 * (variance_ratio + squared_distance - 1 + p.log_var - q.log_var)
+
+
+def _bernoullis(q: Bernoulli, p: Bernoulli) -> Array:
+  # E_q of log q - log p, where log P(z = 1) = -softplus(-logit), log P(z = 0) = -softplus(logit).
+  on = jax.nn.softplus(-p.logits) - jax.nn.softplus(-q.logits)
+  off = jax.nn.softplus(p.logits) - jax.nn.softplus(q.logits)
+  return jax.nn.sigmoid(q.logits) * on + jax.nn.sigmoid(-q.logits) * off
+
+
+def _laplaces(q: Laplace, p: Laplace) -> Array:
+  distance, ratio = jnp.abs(q.location - p.location), q.scale / p.scale
+  return distance / p.scale + ratio * jnp.exp(-distance / q.scale) - jnp.log(ratio) - 1
+
+
+def _gammas(q: Gamma, p: Gamma) -> Array:
+  difference = (q.shape - p.shape) * digamma(q.shape) - gammaln(q.shape) + gammaln(p.shape)
+  ratio = p.rate / q.rate
+  return difference - p.shape * jnp.log(ratio) + q.shape * (ratio - 1)
+
+
+def _betas(q: Beta, p: Beta) -> Array:
+  total = q.a + q.b
+  return (
+    betaln(p.a, p.b)
+    - betaln(q.a, q.b)
+    + (q.a - p.a) * digamma(q.a)
+    + (q.b - p.b) * digamma(q.b)
+    + (p.a - q.a + p.b - q.b) * digamma(total)
+  )
+
+
+def _log_normals(q: LogNormal, p: LogNormal) -> Array:
+  # A change of variables leaves a KL as it is.
+  as_gaussian = lambda eta: DiagonalGaussian(eta.location, 2 * jnp.log(eta.scale))
+  return _diagonal_gaussians(as_gaussian(q), as_gaussian(p))
+
+
+def _weibull_and_gamma(q: Weibull, p: Gamma) -> Array:
+  # E_q[log z] = log s - γ/k, E_q[z] = s Γ(1 + 1/k). Zhang et al. (2018).
+  mean_log = jnp.log(q.scale) - EULER / q.shape
+  mean = q.scale * jnp.exp(gammaln(1 + 1 / q.shape))
+  entropy = EULER * (1 - 1 / q.shape) + jnp.log(q.scale / q.shape) + 1
+  cross = p.shape * jnp.log(p.rate) - gammaln(p.shape) + (p.shape - 1) * mean_log - p.rate * mean
+  return -entropy - cross
+
+
+def _weibulls(q: Weibull, p: Weibull) -> Array:
+  # E_q[(z / s_p)^k_p] = (s_q / s_p)^k_p Γ(1 + k_p / k_q).
+  ratio = p.shape / q.shape
+  power = jnp.exp(p.shape * jnp.log(q.scale / p.scale) + gammaln(1 + ratio))
+  return (
+    -jnp.log(ratio)
+    + p.shape * jnp.log(p.scale)
+    - q.shape * jnp.log(q.scale)
+    + (q.shape - p.shape) * (jnp.log(q.scale) - EULER / q.shape)
+    + power
+    - 1
+  )
+
+
+def _uniforms(q: Uniform, p: Uniform) -> Array:
+  inside = (p.low <= q.low) & (q.high <= p.high)
+  return jnp.where(inside, jnp.log((p.high - p.low) / (q.high - q.low)), jnp.inf)
+
+
+def _as_gamma(eta: Gamma | Exponential | ChiSquared) -> Gamma:
+  if isinstance(eta, Exponential):
+    return Gamma(jnp.ones_like(eta.rate), eta.rate)
+  if isinstance(eta, ChiSquared):
+    return chi_squared_as_gamma(eta)
+  return eta
+
+
+def _dirichlets(q: Dirichlet, p: Dirichlet) -> Array:
+  a, b = q.concentration, p.concentration
+  mean_log = digamma(a) - digamma(jnp.sum(a))
+  return (
+    gammaln(jnp.sum(a))
+    - jnp.sum(gammaln(a))
+    - gammaln(jnp.sum(b))
+    + jnp.sum(gammaln(b))
+    + jnp.sum((a - b) * mean_log)
+  )
+
+
+def _as_gaussian(eta: Gaussian | LowRankGaussian | DiagonalGaussian) -> Gaussian:
+  if isinstance(eta, DiagonalGaussian):
+    return Gaussian(eta.mean, jnp.diag(jnp.exp(0.5 * eta.log_var)))
+  if isinstance(eta, LowRankGaussian):
+    return Gaussian(eta.mean, jnp.linalg.cholesky(covariance(eta)))
+  return eta
+
+
+def _gaussians(q: Eta, p: Eta) -> Array:
+  """Of any two covariances: (tr(Σp⁻¹ Σq) + |Lp⁻¹(μq − μp)|² − J + log |Σp| − log |Σq|) / 2."""
+  q, p = _as_gaussian(q), _as_gaussian(p)
+  of_p = functools.partial(solve_triangular, p.scale_tril, lower=True)
+  squares = jnp.sum(of_p(q.scale_tril) ** 2) + jnp.sum(of_p(q.mean - p.mean) ** 2)
+  return 0.5 * (squares - len(q.mean)) + log_det(p.scale_tril) - log_det(q.scale_tril)
+
+
+KL = Callable[[Eta, Eta], Array]
+_GAMMAS = (Gamma, Exponential, ChiSquared)
+_GAUSSIANS = (Gaussian, LowRankGaussian, DiagonalGaussian)
+
+_PER_LATENT: MappingProxyType[tuple[type, type], KL] = MappingProxyType(
+  {
+    (DiagonalGaussian, DiagonalGaussian): _diagonal_gaussians,
+    (Bernoulli, Bernoulli): _bernoullis,
+    (Laplace, Laplace): _laplaces,
+    (Beta, Beta): _betas,
+    (LogNormal, LogNormal): _log_normals,
+    (Weibull, Weibull): _weibulls,
+    (Uniform, Uniform): _uniforms,
+  }
+  | {(a, b): lambda q, p: _gammas(_as_gamma(q), _as_gamma(p)) for a in _GAMMAS for b in _GAMMAS}
+  | {(Weibull, b): lambda q, p: _weibull_and_gamma(q, _as_gamma(p)) for b in _GAMMAS}
+)
+_JOINT: MappingProxyType[tuple[type, type], KL] = MappingProxyType(
+  {(Dirichlet, Dirichlet): _dirichlets}
+  | {(a, b): _gaussians for a in _GAUSSIANS for b in _GAUSSIANS}
+)

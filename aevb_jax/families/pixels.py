@@ -1,0 +1,268 @@
+"""Likelihoods of pixels, beside the two of appendix C: for 8-bit levels, and for [0, 1].
+
+Those of levels are probabilities, not densities: log p(x) is below zero, and −log₂ p(x) / D are
+bits per dimension. x is a level times `step`, as data sets scale them: k/255 or k/256.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import log_ndtr
+
+from aevb_jax.families.base import check_shape
+from aevb_jax.families.univariate import UNIT, independent, real, uniform_noise
+from aevb_jax.types import Array, Family, Key, Support
+
+STEP = 1 / 255
+
+
+class ContinuousBernoulli(NamedTuple):
+  """p(x) = C λˣ (1 − λ)¹⁻ˣ on [0, 1], λ = sigmoid(logits); shape (D,)."""
+
+  logits: Array
+
+
+class DiscretizedLogistic(NamedTuple):
+  """A logistic density's mass in the bin of each level; the scale is exp(log_scale), both (D,)."""
+
+  mean: Array
+  log_scale: Array
+
+
+class DiscretizedGaussian(NamedTuple):
+  """A Gaussian density's mass in the bin of each level; both (D,)."""
+
+  mean: Array
+  log_var: Array
+
+
+class Categorical(NamedTuple):
+  """Unnormalized log-probabilities of each level; shape (D, levels)."""
+
+  logits: Array
+
+
+def continuous_bernoulli(size: int) -> Family:
+  """The Bernoulli's formula as a density of x in [0, 1], with its normalizer C = l / tanh(l/2).
+
+  l are the logits. The Bernoulli of real-valued pixels lacks C, and is no density. Its inverse
+  CDF is elementary, log(1 + ε (eˡ − 1)) / l, so that it is reparameterized.
+
+  Source: Loaiza-Ganem & Cunningham (2019).
+  """
+
+  def log_prob(eta: ContinuousBernoulli, x: Array) -> Array:
+    l = eta.logits
+    return x * l - jax.nn.softplus(l) + _log_normalizer(l)
+
+  def mean(eta: ContinuousBernoulli) -> Array:
+    l = eta.logits
+    small = jnp.abs(l) < 1e-2
+    safe = jnp.where(small, 1.0, l)
+    return jnp.where(small, 0.5 + l / 12 - l**3 / 720, -1 / jnp.expm1(-safe) - 1 / safe)
+
+  def transform(eta: ContinuousBernoulli, u: Array) -> Array:
+    # By symmetry of a negative logit alone, whose exponential does not overflow.
+    l = -jnp.abs(eta.logits)
+    v = jnp.where(eta.logits < 0, u, 1 - u)
+    small = l > -1e-3
+    safe = jnp.where(small, -1.0, l)
+    x = jnp.where(small, v + 0.5 * l * v * (1 - v), jnp.log1p(v * jnp.expm1(safe)) / safe)
+    return jnp.where(eta.logits < 0, x, 1 - x)
+
+  return independent(
+    size,
+    ContinuousBernoulli,
+    (real,),
+    noise=uniform_noise,
+    transform=transform,
+    log_prob=log_prob,
+    mean=mean,
+    support=UNIT,
+  )
+
+
+def _log_normalizer(logits: Array) -> Array:
+  """log(l / tanh(l/2)), by its series near 0."""
+  small = jnp.abs(logits) < 0.1
+  l = jnp.where(small, 1.0, jnp.abs(logits))
+  square = jnp.where(small, logits**2, 0.0)
+  series = math.log(2) + square * (1 / 12 - square * (7 / 1440 - square * 31 / 90720))
+  return jnp.where(small, series, jnp.log(l) - jnp.log(jnp.tanh(0.5 * l)))
+
+
+def discretized_logistic(
+  size: int,
+  *,
+  levels: int = 256,
+  step: float = STEP,
+  mean_link: Callable[[Array], Array] = lambda head: head,
+) -> Family:
+  """P(x) = F(x + step/2) − F(x − step/2) of a logistic F, open at the first and the last level.
+
+  Two heads: the mean, and the logarithm of the scale, in units of x.
+
+  Source: Salimans, Karpathy, Chen & Kingma (2017), section 2.1; Kingma et al. (2016).
+  """
+
+  def standardize(eta: DiscretizedLogistic, x: Array) -> Array:
+    return (x - eta.mean) * jnp.exp(-eta.log_scale)
+
+  def log_mass(a: Array, b: Array) -> Array:
+    # σ(b) − σ(a) = σ(b) σ(−a) (1 − exp(a − b)), of which nothing cancels.
+    return jax.nn.log_sigmoid(b) + jax.nn.log_sigmoid(-a) + _log1mexp(b - a)
+
+  return _discretized(
+    size,
+    DiscretizedLogistic,
+    levels,
+    step,
+    mean_link,
+    standardize,
+    jax.nn.log_sigmoid,
+    log_mass,
+    noise=jax.random.logistic,
+    transform=lambda eta, noise: eta.mean + jnp.exp(eta.log_scale) * noise,
+  )
+
+
+def discretized_gaussian(
+  size: int,
+  *,
+  levels: int = 256,
+  step: float = STEP,
+  mean_link: Callable[[Array], Array] = lambda head: head,
+) -> Family:
+  """`discretized_logistic` with a Gaussian in the place of the logistic density.
+
+  Two heads: the mean, and the log-variance, in units of x.
+
+  Source: Ho, Jain & Abbeel (2020), equation 13.
+  """
+
+  def standardize(eta: DiscretizedGaussian, x: Array) -> Array:
+    return (x - eta.mean) * jnp.exp(-0.5 * eta.log_var)
+
+  def log_mass(a: Array, b: Array) -> Array:
+    # In the upper tail by symmetry, where Φ is next to 1.
+    flip = a + b > 0
+    a, b = jnp.where(flip, -b, a), jnp.where(flip, -a, b)
+    upper, lower = log_ndtr(b), log_ndtr(a)
+    return upper + _log1mexp(upper - lower)
+
+  return _discretized(
+    size,
+    DiscretizedGaussian,
+    levels,
+    step,
+    mean_link,
+    standardize,
+    log_ndtr,
+    log_mass,
+    noise=jax.random.normal,
+    transform=lambda eta, noise: eta.mean + jnp.exp(0.5 * eta.log_var) * noise,
+  )
+
+
+def _log1mexp(x: Array) -> Array:
+  """log(1 − exp(−x)) of x > 0; of x = ∞ it is 0."""
+  tiny = jnp.finfo(x.dtype).tiny
+  return jnp.log(jnp.maximum(-jnp.expm1(-jnp.maximum(x, tiny)), tiny))
+
+
+def _discretized(
+  size: int,
+  eta_type: type,
+  levels: int,
+  step: float,
+  mean_link: Callable[[Array], Array],
+  standardize: Callable[..., Array],
+  log_cdf: Callable[[Array], Array],
+  log_mass: Callable[[Array, Array], Array],
+  *,
+  noise: Callable[[Key, tuple[int, ...]], Array],
+  transform: Callable[..., Array],
+) -> Family:
+  _check_levels(levels, step)
+  top = (levels - 1) * step
+
+  def from_heads(mean: Array, log_spread: Array) -> NamedTuple:
+    check_shape("the head for the mean", mean, size)
+    check_shape(f"the head for the {eta_type._fields[1]}", log_spread, size)
+    return eta_type(mean_link(mean), log_spread)
+
+  def masses(eta: NamedTuple, x: Array) -> Array:
+    a, b = standardize(eta, x - 0.5 * step), standardize(eta, x + 0.5 * step)
+    # A quarter of a bin is more than rounding, and less than a level.
+    ends = jnp.where(x < 0.25 * step, log_cdf(b), log_cdf(-a))
+    inner = (x > 0.25 * step) & (x < top - 0.25 * step)
+    return jnp.where(inner, log_mass(a, b), ends)
+
+  def log_prob(eta: NamedTuple, x: Array) -> Array:
+    check_shape("x", x, size)
+    return jnp.sum(masses(eta, x))
+
+  def mean(eta: NamedTuple) -> Array:
+    def add(total: Array, x: Array) -> tuple[Array, None]:
+      return total + x * jnp.exp(masses(eta, jnp.full_like(eta.mean, x))), None
+
+    grid = step * jnp.arange(levels, dtype=eta.mean.dtype)
+    return jax.lax.scan(add, jnp.zeros_like(eta.mean), grid)[0]
+
+  return Family(
+    sizes=(size, size),
+    from_heads=from_heads,
+    noise=lambda key: noise(key, (size,)),
+    transform=lambda eta, noise: (
+      step * jnp.clip(jnp.round(transform(eta, noise) / step), 0, levels - 1)
+    ),
+    log_prob=log_prob,
+    mean=mean,
+    reparameterized=False,
+    support=lambda eta: Support(0.0, top, "levels"),
+    widest=Support(0.0, top, "levels"),
+  )
+
+
+def categorical(size: int, *, levels: int = 256, step: float = STEP) -> Family:
+  """Any probabilities of the levels of each pixel: one head of D · `levels` logits."""
+  _check_levels(levels, step)
+
+  def from_heads(logits: Array) -> Categorical:
+    check_shape("the head for the logits", logits, size * levels)
+    return Categorical(logits.reshape(size, levels))
+
+  def log_prob(eta: Categorical, x: Array) -> Array:
+    check_shape("x", x, size)
+    level = jnp.clip(jnp.round(x / step), 0, levels - 1).astype(jnp.int32)
+    chosen = jnp.take_along_axis(eta.logits, level[:, None], axis=1)[:, 0]
+    return jnp.sum(chosen - jax.nn.logsumexp(eta.logits, axis=1))
+
+  def entropy(eta: Categorical) -> Array:
+    log_p = jax.nn.log_softmax(eta.logits, axis=1)
+    return -jnp.sum(jnp.exp(log_p) * log_p)
+
+  return Family(
+    sizes=(size * levels,),
+    from_heads=from_heads,
+    noise=lambda key: jax.random.gumbel(key, (size, levels)),
+    transform=lambda eta, noise: (
+      step * jnp.argmax(eta.logits + noise, axis=1).astype(eta.logits.dtype)
+    ),
+    log_prob=log_prob,
+    mean=lambda eta: (
+      jax.nn.softmax(eta.logits, axis=1) @ (step * jnp.arange(levels, dtype=eta.logits.dtype))
+    ),
+    reparameterized=False,
+    support=lambda eta: Support(0.0, (levels - 1) * step, "levels"),
+    widest=Support(0.0, (levels - 1) * step, "levels"),
+    entropy=entropy,
+  )
+
+
+def _check_levels(levels: int, step: float) -> None:
+  if levels < 2 or not 0 < step < math.inf:
+    raise ValueError(f"levels is {levels}, step is {step}, expected at least 2, and positive")

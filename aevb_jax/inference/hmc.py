@@ -1,0 +1,153 @@
+"""Hamiltonian Monte Carlo over the latents of one data point, by blackjax.
+
+The step size is tuned first and then held: what is drawn after `warm_up` comes from one
+fixed kernel. Chains are written as a leading axis C; they share a step size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from aevb_jax.inference.late import blackjax
+from aevb_jax.types import Array, Key
+
+if TYPE_CHECKING:
+  from blackjax.mcmc.hmc import HMCInfo, HMCState
+
+LogDensity = Callable[[Array], Array]  # z (J,) -> (), in nats, up to a constant
+
+TARGET_ACCEPTANCE = 0.9  # appendix E
+JITTER = 0.2  # of the step size, relative
+
+
+class Draws(NamedTuple):
+  """What C chains drew in S transitions each, and how they fared."""
+
+  z: Array  # (C, S, J)
+  acceptance: Array  # (), mean probability of acceptance
+  num_divergent: Array  # (), transitions whose energy grew by more than 1000
+
+
+def init(log_density: LogDensity, z: Array) -> HMCState:
+  """The states of C chains at z, shape (C, J)."""
+  return jax.vmap(lambda z: blackjax().hmc.init(z, log_density))(z)
+
+
+def transition(
+  key: Key, state: HMCState, log_density: LogDensity, step_size: Array, *, num_leapfrogs: int
+) -> tuple[HMCState, HMCInfo]:
+  """One transition of one chain: a momentum from N(0, I), leapfrogs, accept or stay.
+
+  A proposal whose density is no finite number is rejected and counts as divergent. Costs
+  `num_leapfrogs` gradients of `log_density`: that at the state itself is part of
+  the state, `blackjax.hmc.init(z, log_density)` at first.
+  """
+
+  def proper(z: Array) -> Array:  # blackjax rejects NaN and -inf, and would go to +inf
+    value = log_density(z)
+    return jnp.where(value == jnp.inf, jnp.nan, value)
+
+  unit_mass = jnp.ones_like(state.position)
+  kernel = blackjax().hmc.build_kernel()
+  return kernel(key, state, proper, step_size, unit_mass, num_leapfrogs)
+
+
+def transitions(
+  key: Key, states: HMCState, log_density: LogDensity, step_size: Array, *, num_leapfrogs: int
+) -> tuple[HMCState, HMCInfo]:
+  """A `transition` of each of C chains, all of the same target.
+
+  Each takes a step size of its own, up to a fifth smaller or larger: where leapfrogs take a
+  fixed time, those of a Gaussian target may end near where they began.
+  """
+  jitter_key, key = jax.random.split(key)
+  num_chains = len(states.position)
+  jitter = jax.random.uniform(jitter_key, (num_chains,), step_size.dtype, 1 - JITTER, 1 + JITTER)
+
+  def one(key: Key, state: HMCState, jitter: Array) -> tuple[HMCState, HMCInfo]:
+    return transition(key, state, log_density, jitter * step_size, num_leapfrogs=num_leapfrogs)
+
+  return jax.vmap(one)(jax.random.split(key, num_chains), states, jitter)
+
+
+def warm_up(
+  key: Key,
+  log_density: LogDensity,
+  z: Array,
+  *,
+  num_steps: int,
+  num_leapfrogs: int,
+  step_size: Array | None = None,
+  target_acceptance: float = TARGET_ACCEPTANCE,
+) -> tuple[HMCState, Array]:
+  """Moves C chains towards their target and finds the step size that they accept at.
+
+  Dual averaging (Hoffman & Gelman 2014, section 3.2) of the mean acceptance over the
+  chains.
+
+  Args:
+    key: consumed.
+    log_density: of the target.
+    z: where the chains start, shape (C, J).
+    num_steps: transitions of every chain, all of them to be thrown away.
+    num_leapfrogs: leapfrog steps in a transition.
+    step_size: to begin with; `first_step_size` by default.
+    target_acceptance: mean probability of acceptance to tune for.
+
+  Returns:
+    The states of the chains with a leading axis C, and the step size, shape ().
+  """
+  tuner = blackjax().adaptation.step_size.dual_averaging_adaptation
+  initial, update, final = tuner(target_acceptance)
+
+  def step(carry, t: Array):
+    states, tuning = carry
+    now = jnp.exp(tuning.log_step_size)
+    states, info = transitions(
+      jax.random.fold_in(key, t), states, log_density, now, num_leapfrogs=num_leapfrogs
+    )
+    return (states, update(tuning, jnp.mean(info.acceptance_rate))), None
+
+  states = init(log_density, z)
+  tuning = initial(first_step_size(z) if step_size is None else step_size)
+  (states, tuning), _ = jax.lax.scan(step, (states, tuning), jnp.arange(num_steps))
+  return states, final(tuning)
+
+
+def first_step_size(z: Array) -> Array:
+  """0.5 / J^¼ for chains z (C, J), shape (): too small for N(0, I), which tuning finds."""
+  return jnp.asarray(0.5 * z.shape[-1] ** -0.25, z.dtype)
+
+
+def sample(
+  key: Key,
+  log_density: LogDensity,
+  states: HMCState,
+  step_size: Array,
+  *,
+  num_samples: int,
+  num_leapfrogs: int,
+) -> tuple[HMCState, Draws]:
+  """S transitions of each of C chains at a fixed step size, every one of them kept.
+
+  Args:
+    key: consumed.
+    log_density: of the target.
+    states: of the chains, with a leading axis C.
+    step_size: as `warm_up` found it.
+    num_samples: S.
+    num_leapfrogs: leapfrog steps in a transition.
+  """
+
+  def step(states: HMCState, t: Array):
+    states, info = transitions(
+      jax.random.fold_in(key, t), states, log_density, step_size, num_leapfrogs=num_leapfrogs
+    )
+    return states, (states.position, info.acceptance_rate, info.is_divergent)
+
+  states, (z, acceptance, divergent) = jax.lax.scan(step, states, jnp.arange(num_samples))
+  return states, Draws(jnp.swapaxes(z, 0, 1), jnp.mean(acceptance), jnp.sum(divergent))

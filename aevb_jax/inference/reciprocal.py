@@ -1,0 +1,190 @@
+"""Appendix D: log p(x) from samples of the posterior and a density fitted to others of them."""
+
+import math
+import warnings
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb_jax.families.base import DiagonalGaussian, diagonal_gaussian, distribution
+from aevb_jax.inference import hmc
+from aevb_jax.inference.annealing import Path, anneal_from_start, make_path, sigmoid_temperatures
+from aevb_jax.inference.checks import check_positive
+from aevb_jax.inference.hmc import LogDensity
+from aevb_jax.inference.late import blackjax
+from aevb_jax.inference.marginal import LogLikelihood, from_log_weights
+from aevb_jax.types import Array, Distribution, Key, Model, Params
+
+Fit = Callable[[Array], LogDensity]  # samples (S, J) -> a normalized density near theirs
+
+MAX_LATENTS = 4  # beyond which the fitted density is not close enough: appendix D
+AT_ONCE = 50  # draws whose fitted density is computed at once, from that of every kernel
+
+
+def fit_diagonal_gaussian(z: Array) -> LogDensity:
+  """N(mean, diag(variance)) of the samples z, shape (S, J)."""
+  eta = DiagonalGaussian(jnp.mean(z, axis=0), jnp.log(jnp.var(z, axis=0, ddof=1)))
+  return distribution(diagonal_gaussian(z.shape[1]), eta).log_prob
+
+
+def fit_gaussian(z: Array) -> LogDensity:
+  """N(mean, covariance) of the samples z, shape (S, J) with S > J."""
+  mean = jnp.mean(z, axis=0)
+  covariance = jnp.atleast_2d(jnp.cov(z, rowvar=False))
+  return lambda z: jax.scipy.stats.multivariate_normal.logpdf(z, mean, covariance)
+
+
+def fit_kernel_density(z: Array) -> LogDensity:
+  """Gaussian kernels at the samples z, shape (S, J) with S > J, each of covariance h²Σ̂.
+
+  Σ̂ is the covariance of the samples and h = S^(−1/(J+4)), Scott's rule.
+  """
+  num_samples, latent_dim = z.shape
+  factor = jnp.linalg.cholesky(jnp.atleast_2d(jnp.cov(z, rowvar=False)))
+  factor = factor * num_samples ** (-1 / (latent_dim + 4))
+  log_volume = jnp.sum(jnp.log(jnp.diagonal(factor)))
+  whiten = lambda z: jax.scipy.linalg.solve_triangular(factor, z, lower=True)
+  centres = jax.vmap(whiten)(z)
+  kernel = diagonal_gaussian(latent_dim)
+
+  def log_q(z: Array) -> Array:
+    at_z = lambda centre: kernel.log_prob(DiagonalGaussian(centre, jnp.zeros(latent_dim)), white)
+    white = whiten(z)
+    return jax.nn.logsumexp(jax.vmap(at_z)(centres)) - math.log(num_samples) - log_volume
+
+  return log_q
+
+
+def reciprocal_importance_sampling(
+  key: Key,
+  model: Model,
+  params: Params,
+  x: Array,
+  *,
+  fit: Fit = fit_gaussian,
+  num_samples: int = 100,
+  num_chains: int = 32,
+  num_leapfrogs: int = 4,
+  num_temperatures: int = 100,
+  num_warmup: int = 100,
+  start: Distribution | None = None,
+) -> LogLikelihood:
+  """p(x) ≈ ((1/L) Σ_l q(z_l) / p(x, z_l))⁻¹, z_l ~ p(z|x): the estimator of appendix D.
+
+  Two sets of HMC chains draw from the posterior at a fixed step size. The density q is
+  fitted to the draws of one, the sum is over those of the other. As far as the chains have
+  found the posterior, 1/p(x) is unbiased, and so log p(x) biased upwards. Where q has heavier
+  tails than the posterior the variance may be infinite, and the error too small.
+
+  Args:
+    key: consumed.
+    model: p(z) and p(x|z), with continuous z. Its encoder is not used.
+    params: θ.
+    x: one data point, shape (D,).
+    fit: `fit_diagonal_gaussian`, `fit_gaussian`, `fit_kernel_density` or any other
+      (S, J) -> log q, normalized.
+    num_samples: draws of each chain; L is this times num_chains.
+    num_chains: chains to estimate from, and as many more to fit to.
+    num_leapfrogs: leapfrog steps in a transition; the paper's 4.
+    num_temperatures: by which both sets together are annealed to the posterior. Chains that
+      started apart would stay in the modes they find first, however poor; of annealed ones
+      those that found the good ones are chosen, with replacement, by their weights. Modes that
+      none of them found are missed by both sets, and lower the estimate by log of the share of
+      the posterior that the others have.
+    num_warmup: transitions after that, in which the step size is tuned to 90 % acceptance.
+    start: the distribution that they are annealed from; the prior by default.
+
+  Returns:
+    The estimate, shape (), and its standard error by the delta method, from the spread of
+    the chains' own means: for 30 chains or so, and as far as they are independent.
+    Diagnostics: `acceptance` of the kept draws; `r_hat` of all chains, the largest over
+    latents: above about 1.1 they disagree about the posterior; `annealing_ess`, the effective
+    number of chains that both sets were chosen from: of a few, the chains have common
+    ancestors, which R̂ and the error do not see; `ess` of the sum's terms;
+    `num_divergent` of the kept transitions. Costs 2 num_chains × (num_leapfrogs + 1) ×
+    (num_temperatures + num_warmup + num_samples) gradients of log p(x, z), at most.
+
+  Raises:
+    UnsupportedError: if z is not continuous.
+    ValueError: if a number is not positive, or there are too few samples for R̂ or for a
+      covariance.
+
+  Warns:
+    UserWarning: above four latents.
+  """
+  check_positive(
+    num_samples=num_samples,
+    num_chains=num_chains,
+    num_leapfrogs=num_leapfrogs,
+    num_temperatures=num_temperatures,
+    num_warmup=num_warmup,
+  )
+  path = make_path(model, params, x, start, "the reciprocal estimator")
+  latent_dim = path.start.mean.size
+  _check_size(latent_dim, num_samples, num_chains)
+  log_p = path.at(1.0)
+  anneal_key, warmup_key, key = jax.random.split(key, 3)
+  betas = sigmoid_temperatures(num_temperatures)
+  z, step_size, annealing_ess = _chosen_by_annealing(
+    anneal_key, path, betas, num_leapfrogs, 2 * num_chains
+  )
+  # Every other one, so that descendants of the same chain are in both sets: where each had
+  # modes of its own, q would be next to nothing at z, and the estimate off by thousands of nats.
+  z = jnp.concatenate([z[::2], z[1::2]])
+  how = dict(num_leapfrogs=num_leapfrogs)
+  chains, step_size = hmc.warm_up(
+    warmup_key, log_p, z, num_steps=num_warmup, step_size=step_size, **how
+  )
+  _, draws = hmc.sample(key, log_p, chains, step_size, num_samples=num_samples, **how)
+  log_q = fit(draws.z[:num_chains].reshape(-1, latent_dim))
+
+  # The terms 1 / w with log w = log p(x, z) - log q(z), of every chain: shape (C, S).
+  log_term = lambda z: log_q(z) - log_p(z)
+  z = draws.z[num_chains:].reshape(-1, latent_dim)
+  log_terms = jax.lax.map(log_term, z, batch_size=AT_ONCE).reshape(num_chains, num_samples)
+  largest = jnp.max(log_terms)
+  terms = jnp.exp(log_terms - largest)
+  of_chains = jnp.mean(terms, axis=1)
+  diagnostics = blackjax().diagnostics
+  return LogLikelihood(
+    value=-largest - jnp.log(jnp.mean(of_chains)),
+    standard_error=jnp.std(of_chains, ddof=1) / math.sqrt(num_chains) / jnp.mean(of_chains),
+    diagnostics={
+      "acceptance": draws.acceptance,
+      "r_hat": jnp.max(jax.vmap(diagnostics.rhat, in_axes=2)(draws.z)),
+      "annealing_ess": annealing_ess,
+      "ess": diagnostics.effective_sample_size(terms),
+      "num_divergent": draws.num_divergent,
+    },
+  )
+
+
+def _chosen_by_annealing(
+  key: Key, path: Path, betas: np.ndarray, num_leapfrogs: int, num_chains: int
+) -> tuple[Array, Array, Array]:
+  """C nearly independent draws of the posterior (C, J), a step size for it, and their ESS."""
+  anneal_key, choose_key = jax.random.split(key)
+  annealed = anneal_from_start(anneal_key, path, betas, num_leapfrogs, num_chains)
+  log_w = jnp.where(jnp.isnan(annealed.log_w), -jnp.inf, annealed.log_w)
+  # Systematic resampling: each chain as often as its share of the weight, up to rounding.
+  shares = jnp.cumsum(jax.nn.softmax(log_w))
+  places = (jnp.arange(num_chains) + jax.random.uniform(choose_key)) / num_chains
+  chosen = jnp.searchsorted(shares, places * shares[-1])
+  ess = from_log_weights(log_w).diagnostics["ess"]
+  return annealed.z[chosen], annealed.step_sizes[-1], ess
+
+
+def _check_size(latent_dim: int, num_samples: int, num_chains: int) -> None:
+  if latent_dim > MAX_LATENTS:
+    warnings.warn(
+      f"the reciprocal estimator is for at most {MAX_LATENTS} latents (appendix D), and this "
+      f"model has {latent_dim}; annealed importance sampling has no such limit",
+      stacklevel=3,
+    )
+  if num_samples < 4 or num_samples * num_chains <= latent_dim + 1:
+    raise ValueError(
+      f"{num_chains} chains of {num_samples} samples are too few: expected at least 4 samples "
+      f"a chain, and more than {latent_dim + 1} in all to fit {latent_dim} latents"
+    )

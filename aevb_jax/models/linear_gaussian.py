@@ -1,0 +1,233 @@
+"""The linear-Gaussian VAE, of which everything is known: where auto-encoding meets PCA (section 4).
+
+p(z) = N(0, I), p(x|z) = N(zW + b, Ψ) with a diagonal Ψ: factor analysis, or with Ψ = σ²I
+probabilistic PCA, of which PCA is the limit σ → 0 (Roweis 1998). The posterior is
+N((x − b)V, Σ) with Σ⁻¹ = I + WΨ⁻¹Wᵀ and V = Ψ⁻¹WᵀΣ, so an affine encoder can reach it but
+for the correlations in Σ, and every number that training only estimates has a closed form.
+
+θ is {"mean": {"kernel": W (J, D), "bias": b (D,)}, "log_var": log of Ψ's diagonal (D,), or of
+σ² ()}; φ is {"mean": {"kernel": (D, J), "bias": (J,)}, "log_var": (J,)}.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb_jax.families.base import DiagonalGaussian, diagonal_gaussian, distribution
+from aevb_jax.families.kl import kl_divergence
+from aevb_jax.models.networks import conditional
+from aevb_jax.models.vae import standard_normal
+from aevb_jax.types import Array, Model, Params, PyTree
+
+
+class AffineHeads(nn.Module):
+  """A mean affine in the input, and a log-variance that does not depend on it.
+
+  Starts from Flax's LeCun normal kernel, zero bias and variance 1.
+  """
+
+  size: int
+  isotropic: bool = False  # one log-variance for all dimensions
+
+  @nn.compact
+  def __call__(self, x: Array) -> tuple[Array, Array]:
+    dtype = jnp.result_type(float)
+    mean = nn.Dense(self.size, param_dtype=dtype, name="mean")(x)
+    shape = () if self.isotropic else (self.size,)
+    log_var = self.param("log_var", nn.initializers.zeros_init(), shape, dtype)
+    return mean, jnp.broadcast_to(log_var, (self.size,))
+
+
+def linear_gaussian_vae(data_dim: int, latent_dim: int, *, isotropic: bool = False) -> Model:
+  """p(z) = N(0, I), p(x|z) = N(zW + b, Ψ) and q(z|x) affine-Gaussian.
+
+  Args:
+    data_dim: D.
+    latent_dim: J.
+    isotropic: whether Ψ = σ²I (probabilistic PCA) or any diagonal (factor analysis).
+      The variances of q(z|x) are J numbers in either case.
+  """
+  decoder, encoder = AffineHeads(data_dim, isotropic), AffineHeads(latent_dim)
+  return Model(
+    prior=lambda theta: standard_normal(latent_dim),
+    decoder=conditional(decoder, diagonal_gaussian(data_dim), latent_dim),
+    encoder=conditional(encoder, diagonal_gaussian(latent_dim), data_dim),
+  )
+
+
+def log_marginal(theta: PyTree, x: Array) -> Array:
+  """log p(x) = log N(x; b, WᵀW + Ψ) in nats, shape (), of one x (D,).
+
+  As log p(x, z) − log p(z|x) at the posterior mean z, where an error in z has no first-order
+  effect: nothing large is subtracted, however small the noise. Nothing larger than D×J is made.
+
+  Raises:
+    ValueError: unless x is one data point.
+  """
+  gain, root = _gain_and_root(theta)
+  z = _centred(theta, x) @ gain
+  return _log_likelihood(theta, x, z) - 0.5 * jnp.vdot(z, z) - _half_log_det_precision(root)
+
+
+def posterior(theta: PyTree, x: Array) -> tuple[Array, Array]:
+  """The mean (J,) and covariance Σ (J, J) of p(z|x), for one x (D,), in units of z.
+
+  Raises:
+    ValueError: unless x is one data point.
+  """
+  gain, root = _gain_and_root(theta)
+  inverse = jax.scipy.linalg.solve_triangular(root, jnp.eye(len(root), dtype=root.dtype))
+  return _centred(theta, x) @ gain, inverse @ inverse.T
+
+
+def bound(params: Params, x: Array) -> Array:
+  """The bound of equation 3 in nats, shape (), of one x (D,), for any θ and φ; nothing is sampled.
+
+  log p(x|z) is quadratic in z: its mean over q is its value at the mean of q, less half the
+  sum of q's variances times its curvatures (WΨ⁻¹Wᵀ)_jj. The KL is that of appendix B.
+
+  Raises:
+    ValueError: unless x is one data point.
+  """
+  theta, phi = params.theta, params.phi
+  _check_one(theta, x)
+  eta = DiagonalGaussian(x @ phi["mean"]["kernel"] + phi["mean"]["bias"], phi["log_var"])
+  curvatures = jnp.sum(_standardized_kernel(theta) ** 2, axis=1)
+  spread = 0.5 * jnp.vdot(jnp.exp(eta.log_var), curvatures)
+  latent_dim = eta.mean.size
+  q = distribution(diagonal_gaussian(latent_dim), eta)
+  kl = kl_divergence(q, standard_normal(latent_dim))
+  return _log_likelihood(theta, x, eta.mean) - spread - kl
+
+
+def optimal_bound(theta: PyTree, x: Array) -> Array:
+  """The largest bound that any diagonal-Gaussian q(z) has at one x (D,); nats, shape ().
+
+  log p(x) − ½ [Σ_j log (Σ⁻¹)_jj − log det Σ⁻¹]. What it lacks is the same for every x, and
+  nothing if the rows of WΨ^(−1/2) are orthogonal. A rotation of W's rows changes this and not
+  p(x), so that of all maxima of the likelihood the bound picks one with orthogonal rows, and
+  its maximum is the maximum likelihood: a linear-Gaussian VAE has no amortization gap (Lucas,
+  Tucker, Grosse & Norouzi 2019).
+
+  Raises:
+    ValueError: unless x is one data point.
+  """
+  _, root = _gain_and_root(theta)
+  gap = 0.5 * jnp.sum(jnp.log(jnp.sum(root**2, axis=0))) - _half_log_det_precision(root)
+  return log_marginal(theta, x) - gap
+
+
+def optimal_phi(theta: PyTree) -> PyTree:
+  """The φ whose bound is `optimal_bound` at every x.
+
+  The mean of q(z|x) is the posterior's; its variances are 1/(Σ⁻¹)_jj, and not the posterior's
+  own Σ_jj, which are larger.
+  """
+  gain, root = _gain_and_root(theta)
+  return {
+    "mean": {"kernel": gain, "bias": -theta["mean"]["bias"] @ gain},
+    "log_var": -jnp.log(jnp.sum(root**2, axis=0)),
+  }
+
+
+def ml_theta(x: Array, latent_dim: int) -> PyTree:
+  """The θ of maximum likelihood under isotropic noise: PCA in closed form.
+
+  With λ_1 ≥ λ_2 ≥ … the eigenvalues and u_j the eigenvectors of the data's covariance (divided
+  by N): b is the mean, σ² the mean of λ_j over the D − J directions that are left out, and row j
+  of W is (λ_j − σ²)^(1/2) u_j. Of the equally likely rotations of W this one has orthogonal rows.
+  In double precision, by NumPy, whatever JAX's is.
+
+  Source: Tipping & Bishop (1999), equations 7 and 8.
+
+  Args:
+    x: the data set, shape (N, D).
+    latent_dim: J.
+
+  Returns:
+    θ of `linear_gaussian_vae(D, J, isotropic=True)`.
+
+  Raises:
+    ValueError: unless 1 ≤ J < the number of dimensions that the centred data span, at most
+      min(N − 1, D): with fewer left over there would be no noise, and an unbounded likelihood.
+  """
+  x = np.asarray(x, np.float64)
+  mean = x.mean(axis=0)
+  variances, axes = np.linalg.eigh(np.cov(x, rowvar=False, bias=True))
+  variances, axes = variances[::-1], axes[:, ::-1].T  # largest first, one axis a row
+  rank = np.count_nonzero(variances > variances[0] * variances.size * np.finfo(np.float64).eps)
+  if not 1 <= latent_dim < rank:
+    raise ValueError(
+      f"{latent_dim} latents for {len(x)} data points that span {rank} dimensions: at least one "
+      "latent, and at least one dimension left over for the noise"
+    )
+  noise_var = variances[latent_dim:].sum() / (variances.size - latent_dim)
+  kernel = np.sqrt(variances[:latent_dim, None] - noise_var) * axes[:latent_dim]
+  theta = {"mean": {"kernel": kernel, "bias": mean}, "log_var": np.log(noise_var)}
+  return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(float)), theta)
+
+
+def principal_angles(a: Array, b: Array) -> np.ndarray:
+  """The J angles between the row spaces of two matrices (J, D), in radians, largest first.
+
+  All are 0 where the rows span the same space, whatever basis they are. From sines and cosines
+  both, since neither alone is accurate at 0 and at 90 degrees; in double precision, by NumPy.
+
+  Source: Björck & Golub (1973).
+
+  Raises:
+    ValueError: unless both have J linearly independent rows of the same length.
+  """
+  a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+  if a.shape != b.shape or not np.linalg.matrix_rank(a) == np.linalg.matrix_rank(b) == len(a):
+    raise ValueError(f"{a.shape} and {b.shape} are no two bases, a vector a row, of the same size")
+  a, b = np.linalg.qr(a.T)[0], np.linalg.qr(b.T)[0]
+  cosines = np.linalg.svd(a.T @ b, compute_uv=False)
+  sines = np.linalg.svd(b - a @ (a.T @ b), compute_uv=False)
+  return np.arctan2(sines, cosines[::-1])  # the largest sine goes with the smallest cosine
+
+
+def _gain_and_root(theta: PyTree) -> tuple[Array, Array]:
+  """V (D, J) such that (x − b)V is the posterior mean, and R (J, J) such that Σ⁻¹ = RᵀR.
+
+  R is the triangular factor of [Ψ^(−1/2)Wᵀ; I], so that Σ⁻¹, whose condition number is the
+  square of that matrix's, is never formed: in float32 that is what allows for a noise of
+  1e-4 standard deviations of the data.
+  """
+  latent_dim = len(theta["mean"]["kernel"])
+  tall = jnp.concatenate([_standardized_kernel(theta).T, jnp.eye(latent_dim)])
+  q, root = jnp.linalg.qr(tall)
+  whitened_gain = jax.scipy.linalg.solve_triangular(root, q[:-latent_dim].T)
+  return (whitened_gain * jnp.exp(-0.5 * _log_var(theta))[None, :]).T, root
+
+
+def _half_log_det_precision(root: Array) -> Array:
+  return jnp.sum(jnp.log(jnp.abs(jnp.diagonal(root))))
+
+
+def _standardized_kernel(theta: PyTree) -> Array:
+  """WΨ^(−1/2), shape (J, D)."""
+  return theta["mean"]["kernel"] * jnp.exp(-0.5 * _log_var(theta))[None, :]
+
+
+def _log_likelihood(theta: PyTree, x: Array, z: Array) -> Array:
+  """log p(x|z) in nats, shape ()."""
+  mean = z @ theta["mean"]["kernel"] + theta["mean"]["bias"]
+  return diagonal_gaussian(mean.size).log_prob(DiagonalGaussian(mean, _log_var(theta)), x)
+
+
+def _log_var(theta: PyTree) -> Array:
+  """The logarithm of Ψ's diagonal, shape (D,), for either kind of noise."""
+  return jnp.broadcast_to(theta["log_var"], theta["mean"]["bias"].shape)
+
+
+def _centred(theta: PyTree, x: Array) -> Array:
+  _check_one(theta, x)
+  return x - theta["mean"]["bias"]
+
+
+def _check_one(theta: PyTree, x: Array) -> None:
+  # A batch would broadcast against b, and come out as one number.
+  if jnp.shape(x) != (expected := theta["mean"]["bias"].shape):
+    raise ValueError(f"x has shape {jnp.shape(x)}, expected {expected}: use jax.vmap over many")

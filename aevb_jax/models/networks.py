@@ -1,0 +1,197 @@
+"""Networks as Flax modules, those of appendix C and convolutional ones, and conditionals of them.
+
+Where a module has a `dtype`, such as `jnp.bfloat16`, that is what the operands of its
+products are rounded to, forwards and backwards. Parameters, what the products sum up
+to, biases and heads stay as they are: so do log-densities and what they add up to.
+(Convolutions by XLA, on accelerators, sum up without rounding and round the result.)
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from aevb_jax.families.base import distribution
+from aevb_jax.ops.convolutions import conv, conv_transpose
+from aevb_jax.ops.products import product
+from aevb_jax.types import Array, Conditional, Distribution, Family, Key, PyTree
+
+Initializer = nn.initializers.Initializer
+
+
+class Conv(nn.Module):
+  """`conv` or `conv_transpose` of one image (H, W, C) with a 3×3 kernel, and a bias.
+
+  The parameters are those of `flax.linen.Conv` and `ConvTranspose`.
+  """
+
+  features: int
+  layer: Callable[[Array, Array], Array]  # (image, kernel) -> image
+  kernel_init: Initializer = nn.initializers.lecun_normal()
+  bias_init: Initializer = nn.initializers.zeros_init()
+
+  @nn.compact
+  def __call__(self, image: Array) -> Array:
+    dtype, shape = jnp.result_type(float), (3, 3, image.shape[2], self.features)
+    kernel = self.param("kernel", self.kernel_init, shape, dtype)
+    bias = self.param("bias", self.bias_init, (self.features,), dtype)
+    return self.layer(image.astype(dtype), kernel) + bias[None, None]
+
+
+class MLP(nn.Module):
+  """Hidden layers shared by several linear heads: appendix C, equations 11 and 12.
+
+  Maps one input of shape (D,) to a tuple of heads, shapes (size,) for size in
+  `sizes`. The defaults of the initializers are Flax's: LeCun normal, zero bias.
+  """
+
+  hidden: Sequence[int]
+  sizes: Sequence[int]
+  activation: Callable[[Array], Array] = nn.tanh
+  kernel_init: Initializer = nn.initializers.lecun_normal()
+  bias_init: Initializer = nn.initializers.zeros_init()
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, x: Array) -> tuple[Array, ...]:
+    h = x
+    for i, width in enumerate(self.hidden):
+      h = self.activation(_dense(self, width, f"hidden_{i}")(h))
+    return tuple(_dense(self, size, f"head_{i}")(h) for i, size in enumerate(self.sizes))
+
+
+class ConvEncoder(nn.Module):
+  """Convolutions of stride 2 without padding, and linear heads.
+
+  Maps one flattened image, shape (H·W·C,), to a tuple of heads, shapes (size,) for
+  size in `sizes`. With the default widths it is the encoder of TensorFlow's tutorial
+  "Convolutional Variational Autoencoder".
+  """
+
+  image_shape: tuple[int, int, int]  # (H, W, C)
+  sizes: Sequence[int]
+  widths: Sequence[int] = (32, 64)
+  activation: Callable[[Array], Array] = nn.relu
+  kernel_init: Initializer = nn.initializers.lecun_normal()
+  bias_init: Initializer = nn.initializers.zeros_init()
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, x: Array) -> tuple[Array, ...]:
+    h = x.reshape(self.image_shape)
+    for i, features in enumerate(self.widths):
+      layer = functools.partial(conv, stride=2, padding="VALID")
+      h = self.activation(_conv(self, layer, features, f"conv_{i}")(h))
+    h = h.reshape(-1)
+    return tuple(_dense(self, size, f"head_{i}")(h) for i, size in enumerate(self.sizes))
+
+
+class ConvDecoder(nn.Module):
+  """A linear layer, transposed convolutions of stride 2, and heads that are images.
+
+  Maps one latent (J,) to `num_heads` flattened images, each of shape (H·W·C,). The
+  linear layer makes an image of H/2ⁿ × W/2ⁿ pixels, rounded up, for n widths, with as
+  many channels as the last of them; what is too large in the end is cut off. With the
+  default widths it is the decoder of the tutorial of `ConvEncoder`.
+  """
+
+  image_shape: tuple[int, int, int]  # (H, W, C)
+  num_heads: int
+  widths: Sequence[int] = (64, 32)
+  activation: Callable[[Array], Array] = nn.relu
+  kernel_init: Initializer = nn.initializers.lecun_normal()
+  bias_init: Initializer = nn.initializers.zeros_init()
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, z: Array) -> tuple[Array, ...]:
+    height, width, channels = self.image_shape
+    scale = 2 ** len(self.widths)
+    start = -(-height // scale), -(-width // scale), self.widths[-1]
+    h = self.activation(_dense(self, math.prod(start), "hidden")(z)).reshape(start)
+    for i, features in enumerate(self.widths):
+      layer = functools.partial(conv_transpose, stride=2)
+      h = self.activation(_conv(self, layer, features, f"conv_{i}")(h))
+    h = h[:height, :width]
+    # XLA's own convolution would give heads that are rounded themselves.
+    layer = functools.partial(conv_transpose, as_products=True if self.dtype else None)
+    heads = [_conv(self, layer, channels, f"head_{i}") for i in range(self.num_heads)]
+    return tuple(head(h).reshape(-1) for head in heads)
+
+
+def check_room(image_shape: tuple[int, int, int], num_layers: int) -> None:
+  """Raises ValueError if an image is too small for as many layers of `ConvEncoder`."""
+  size, room = min(image_shape[:2]), 0
+  while size >= 3:
+    size, room = (size - 1) // 2, room + 1
+  if num_layers > room:
+    raise ValueError(
+      f"images of {image_shape[0]}×{image_shape[1]} pixels have room for {room} convolutions of "
+      f"stride 2, not for {num_layers}"
+    )
+
+
+def _dense(module: nn.Module, size: int, name: str) -> nn.Dense:
+  """A linear layer with the initializers and the dtype of `module`."""
+
+  def of_rows(x: Array, kernel: Array, *_, **__) -> Array:
+    rows = product(x.reshape(-1, x.shape[-1]), kernel, dtype=module.dtype)
+    return rows.reshape(*x.shape[:-1], -1)
+
+  return nn.Dense(
+    size,
+    kernel_init=module.kernel_init,
+    bias_init=module.bias_init,
+    param_dtype=jnp.result_type(float),
+    dot_general=of_rows,
+    name=name,
+  )
+
+
+def _conv(module: nn.Module, layer: Callable[..., Array], features: int, name: str) -> Conv:
+  """A convolution with the initializers and the dtype of `module`."""
+  layer = functools.partial(layer, dtype=module.dtype)
+  return Conv(features, layer, module.kernel_init, module.bias_init, name=name)
+
+
+def conditional(module: nn.Module, family: Family, input_size: int) -> Conditional:
+  """The conditional distribution whose eta `module` computes from its input.
+
+  Args:
+    module: maps an input of shape (input_size,) to as many heads as
+      `family.sizes` has entries, of those sizes, as a tuple.
+    family: of the conditioned variable. If it has parameters that are the same for every
+      input, they stand beside the module's: {"network": …, "shared": …}.
+    input_size: length of what is conditioned on (D for an encoder, J for a decoder).
+
+  Raises:
+    ValueError: on `init`, if the module keeps state beside its parameters
+      (batch statistics): what holds for one data point would depend on others.
+  """
+
+  def init(key: Key) -> PyTree:
+    if family.init_shared:
+      key, shared_key = jax.random.split(key)
+      return {"network": init_network(key), "shared": family.init_shared(shared_key)}
+    return init_network(key)
+
+  def init_network(key: Key) -> PyTree:
+    variables = module.init(key, jnp.zeros(input_size))
+    if stateful := sorted(variables.keys() - {"params"}):
+      raise ValueError(
+        f"{type(module).__name__} keeps state in {', '.join(stateful)}; a "
+        "conditional must be a pure function of its parameters and one input"
+      )
+    return variables.get("params", {})
+
+  def given(params: PyTree, x: Array) -> Distribution:
+    if family.init_shared:
+      heads = module.apply({"params": params["network"]}, x)
+      return distribution(family, family.from_heads(*heads, params["shared"]))
+    heads = module.apply({"params": params}, x)
+    return distribution(family, family.from_heads(*heads))
+
+  return Conditional(init, given)

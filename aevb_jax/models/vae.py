@@ -1,0 +1,186 @@
+"""The generative model, its recognition model, and the densities they define."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from aevb_jax.families.base import (
+  Bernoulli,
+  DiagonalGaussian,
+  bernoulli,
+  diagonal_gaussian,
+  distribution,
+)
+from aevb_jax.models.networks import (
+  MLP,
+  ConvDecoder,
+  ConvEncoder,
+  Initializer,
+  check_room,
+  conditional,
+)
+from aevb_jax.types import Array, Conditional, Distribution, Family, Key, Model, Params, PyTree
+
+
+def standard_normal(size: int) -> Distribution:
+  """N(0, I) in `size` dimensions: the paper's prior over z."""
+  zeros = jnp.zeros(size)
+  return distribution(diagonal_gaussian(size), DiagonalGaussian(zeros, zeros))
+
+
+def fair_coins(size: int) -> Distribution:
+  """Bernoulli(1/2) in `size` dimensions: a prior over binary z."""
+  return distribution(bernoulli(size), Bernoulli(jnp.zeros(size)))
+
+
+def mlp_vae(
+  likelihood: Family,
+  *,
+  data_dim: int,
+  latent_dim: int,
+  hidden_dim: int | Sequence[int],
+  posterior: Callable[[int], Family] = diagonal_gaussian,
+  prior: Callable[[int], Distribution] = standard_normal,
+  kernel_init: Initializer = nn.initializers.lecun_normal(),
+  bias_init: Initializer = nn.initializers.zeros_init(),
+  dtype: jnp.dtype | None = None,
+) -> Model:
+  """The variational auto-encoder of section 3 and appendix C.
+
+  p(x|z) is `likelihood` with parameters from an MLP with a hidden layer of tanh
+  units; q(z|x) is `posterior` with parameters from another. The defaults are the
+  paper's: a diagonal Gaussian, and p(z) = N(0, I). Binary latents take
+  `posterior=bernoulli, prior=fair_coins`. To start from the paper's N(0, σ²),
+  give `nn.initializers.normal(σ)` as both initializers.
+
+  Args:
+    likelihood: family of x, such as `bernoulli(D)`.
+    data_dim: D.
+    latent_dim: J.
+    hidden_dim: hidden units of each network; for several layers, the units of
+      each in the order of the encoder, which the decoder reverses.
+    posterior: J -> family of z given x.
+    prior: J -> p(z).
+    kernel_init: initializer of the weight matrices.
+    bias_init: initializer of the biases.
+    dtype: what the operands of matrix products are rounded to, such as `jnp.bfloat16`;
+      None for no rounding.
+  """
+
+  layers = (hidden_dim,) if isinstance(hidden_dim, int) else tuple(hidden_dim)
+
+  def network(layers: Sequence[int], family: Family, input_size: int) -> Conditional:
+    module = MLP(layers, family.sizes, kernel_init=kernel_init, bias_init=bias_init, dtype=dtype)
+    return conditional(module, family, input_size)
+
+  return Model(
+    prior=lambda params: prior(latent_dim),
+    decoder=network(layers[::-1], likelihood, latent_dim),
+    encoder=network(layers, posterior(latent_dim), data_dim),
+  )
+
+
+def conv_vae(
+  likelihood: Family,
+  *,
+  image_shape: tuple[int, int, int],
+  latent_dim: int,
+  widths: Sequence[int] = (32, 64),
+  posterior: Callable[[int], Family] = diagonal_gaussian,
+  prior: Callable[[int], Distribution] = standard_normal,
+  kernel_init: Initializer = nn.initializers.lecun_normal(),
+  bias_init: Initializer = nn.initializers.zeros_init(),
+  dtype: jnp.dtype | None = None,
+) -> Model:
+  """The convolutional variational auto-encoder of TensorFlow's tutorial, for any images.
+
+  Of `mlp_vae` it differs in the networks alone, `ConvEncoder` and `ConvDecoder`: x is
+  one flattened image, shape (H·W·C,).
+
+  Args:
+    likelihood: of x, with heads as large as x, such as `bernoulli(D)`.
+    image_shape: (H, W, C), with H·W·C = D.
+    latent_dim: J.
+    widths: channels after each convolution of stride 2, in the order of the encoder,
+      which the decoder reverses.
+    posterior: J -> family of z given x.
+    prior: J -> p(z).
+    kernel_init: initializer of the kernels and weight matrices.
+    bias_init: initializer of the biases.
+    dtype: what the operands of products are rounded to; None for no rounding.
+
+  Raises:
+    ValueError: if the likelihood is of something else than such an image, or the
+      image has not room for as many layers.
+  """
+  data_dim, family = math.prod(image_shape), posterior(latent_dim)
+  if set(likelihood.sizes) != {data_dim}:
+    raise ValueError(
+      f"the likelihood takes heads of {likelihood.sizes} numbers; an image {image_shape} "
+      f"has {data_dim}"
+    )
+  how = dict(kernel_init=kernel_init, bias_init=bias_init, dtype=dtype)
+  decoder = ConvDecoder(image_shape, len(likelihood.sizes), tuple(widths[::-1]), **how)
+  encoder = ConvEncoder(image_shape, family.sizes, tuple(widths), **how)
+  check_room(image_shape, len(widths))
+  return Model(
+    prior=lambda params: prior(latent_dim),
+    decoder=conditional(decoder, likelihood, latent_dim),
+    encoder=conditional(encoder, family, data_dim),
+  )
+
+
+def with_output_bias(model: Model, bias: Array) -> Model:
+  """The same model, whose decoder's first head starts from another bias.
+
+  With the logits of the data's mean, p(x|z) starts near the best that ignores z.
+
+  Source: the code of Burda, Grosse & Salakhutdinov (2015).
+
+  Args:
+    model: with a decoder as `mlp_vae` makes it.
+    bias: shape (D,).
+
+  Raises:
+    ValueError: on `init`, if the head has another shape.
+  """
+
+  def init(key: Key) -> PyTree:
+    theta = model.decoder.init(key)
+    head = theta["head_0"]
+    start = jnp.array(bias, head["bias"].dtype)
+    if start.shape != head["bias"].shape:
+      raise ValueError(f"a bias of shape {start.shape} for a head of {head['bias'].shape}")
+    return theta | {"head_0": head | {"bias": start}}
+
+  return model._replace(decoder=model.decoder._replace(init=init))
+
+
+def init_params(key: Key, model: Model) -> Params:
+  """Fresh θ and φ."""
+  theta_key, phi_key = jax.random.split(key)
+  return Params(theta=model.decoder.init(theta_key), phi=model.encoder.init(phi_key))
+
+
+def log_joint(model: Model, params: Params, x: Array, z: Array) -> Array:
+  """log p(x, z; θ) = log p(z) + log p(x|z) in nats, for one x (D,) and z (J,)."""
+  return model.prior(params).log_prob(z) + model.decoder.given(params.theta, z).log_prob(x)
+
+
+def log_weight(model: Model, params: Params, q: Distribution, x: Array, z: Array) -> Array:
+  """log w = log p(x, z; θ) − log q(z) in nats, shape (), for one x (D,) and z (J,).
+
+  With z ~ q = q(z|x) its expectation is the bound of equation 3, and that of w is
+  p(x).
+  """
+  return log_joint(model, params, x, z) - q.log_prob(z)
+
+
+def simulate(key: Key, model: Model, params: Params) -> tuple[Array, Array]:
+  """A draw (z, x) of the model itself, shapes (J,) and (D,): z is an exact sample of p(z|x)."""
+  z_key, x_key = jax.random.split(key)
+  z = model.prior(params).sample(z_key)
+  return z, model.decoder.given(params.theta, z).sample(x_key)

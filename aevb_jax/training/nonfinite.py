@@ -1,0 +1,285 @@
+"""Numbers that are not finite, in training: noticed, stepped over, and explained.
+
+Training runs at full speed and looks at nothing but what comes out of a chunk of steps. Where
+that is not finite (`all_finite`), the same steps made again by `skip_nonfinite` tell which of
+them was the first, and that one made again by `explain` tells what of it was the first.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb_jax.estimators.sgvb import draw, of_each
+from aevb_jax.families.kl import kl_per_latent
+from aevb_jax.types import (
+  Algorithm,
+  Array,
+  Distribution,
+  Model,
+  Params,
+  PyTree,
+  UnsupportedError,
+)
+
+MOST_NAMES = 3  # that a clause lists
+
+
+def all_finite(tree: PyTree) -> Array:
+  """Whether every number of a tree is finite; bool (). Integers and keys are.
+
+  Reads each array once.
+  """
+  return functools.reduce(jnp.logical_and, jax.tree.leaves(_finite_arrays(tree)), jnp.array(True))
+
+
+def skip_nonfinite(algorithm: Algorithm, objective: str) -> Algorithm:
+  """The same algorithm, which leaves out every step that would spoil its state.
+
+  Where the value of the objective on a minibatch, or anything in the state after the update, is
+  not finite, all of the state stays as it was but for `step`, so that training goes on with the
+  next minibatch of the same order. Other steps are those of `algorithm`: of a single run bit for
+  bit on CPU, of a sweep up to rounding. A state that is not finite to begin with stays so, and one
+  that a step has thrown far away, to numbers that are finite, is not brought back.
+
+  Args:
+    algorithm: whose state is a NamedTuple with fields `step` and `key`, as of `aevb` and `mcem`.
+    objective: the metric that it climbs, before the update: "bound" of `aevb`, "log_joint" of
+      `mcem`.
+
+  Returns:
+    An algorithm whose metrics have also "skipped", bool (); of a step that is left out, the
+    others tell what was not finite.
+  """
+
+  def update(state: PyTree, batch: Array, index: Array) -> tuple[PyTree, dict]:
+    following, metrics = algorithm.update(state, batch, index)
+    good = all_finite((metrics[objective], following))
+    # Not `where`, which would be compiled into the update and round it otherwise. And without the
+    # key, which never changes: JAX takes a choice between two for a use of both.
+    choices = [s._replace(step=following.step, key=()) for s in (following, state)]
+    kept = jax.lax.cond(good, lambda: choices[0], lambda: choices[1])
+    return kept._replace(key=state.key), metrics | {"skipped": ~good}
+
+  return Algorithm(algorithm.init, update)
+
+
+class Terms(NamedTuple):
+  """What of one update is finite: booleans, True where it is.
+
+  J latents, D dimensions of x, M examples; what is drawn is finite if all samples are. The
+  parameters of a distribution stand by their names.
+  """
+
+  index: Array  # (M,) int32, where in the data set the examples are
+  before: PyTree  # the state before the update, () for every array
+  largest: Params  # no booleans: the largest |w| of every array of parameters before it, ()
+  x: Array  # (M,)
+  q: dict[str, Array]  # parameters of q(z|x), (M, J) each; none without an encoder
+  kl: Array | None  # the terms of KL(q(z|x) ‖ p(z)), (M, J); None without a closed form
+  z: Array  # (M, J)
+  p: dict[str, Array]  # parameters of p(x|z), (M, D) each
+  reconstruction: Array  # log p(x|z), (M,)
+  prior: Array  # log p(z), (M,)
+  log_q: Array | None  # log q(z|x), (M,); None without an encoder
+  log_prior: Array  # log p(θ), ()
+  metrics: dict[str, Array]  # of the update, () each
+  after: PyTree  # the state after the update, () for every array
+
+
+def explain(
+  algorithm: Algorithm,
+  model: Model,
+  *,
+  num_samples: int = 1,
+  log_prior: Callable[[Params], Array] | None = None,
+) -> Algorithm:
+  """What of the next update of `aevb` is not finite; an algorithm, so that `fit` can feed it.
+
+  `fit(explain(...), state, ..., num_steps=1)` sees the minibatch that the update at that state
+  sees, and z is what its estimator draws. It returns the state as it is, and `Terms`, with the
+  leading axis of its metrics: `first_offence` puts them into words.
+
+  Args:
+    algorithm: made by `aevb`, and not `skip_nonfinite` of it. Its estimator draws z as
+      `log_weights` does, as nearly all of the package do; `full_vb` draws θ too, and is not
+      explained.
+    model: its model.
+    num_samples: L of its estimator.
+    log_prior: that of the algorithm.
+  """
+
+  def of_example(key: Array, params: Params, x: Array) -> dict:
+    q, p = model.encoder.given(params.phi, x), model.prior(params)
+    z = draw(key, q, num_samples)
+    of_sample = lambda z: _of_z(model, params, x, z) | dict(log_q=jnp.isfinite(q.log_prob(z)))
+    samples = jax.tree.map(lambda finite: finite.all(axis=0), of_each(of_sample, z))
+    return dict(x=jnp.isfinite(x).all(), q=_by_name(q.eta), kl=_finite_kl(q, p), **samples)
+
+  def update(state: PyTree, batch: Array, index: Array) -> tuple[PyTree, Terms]:
+    keys = jax.random.split(jax.random.fold_in(state.key, state.step), len(batch))  # as in aevb
+    of_examples = jax.vmap(of_example, (0, None, 0))(keys, state.params, batch)
+    whole = _of_whole(algorithm, state, batch, index, log_prior)
+    return state, Terms(index=index, **whole, **of_examples)
+
+  return Algorithm(algorithm.init, update)
+
+
+def explain_mcem(
+  algorithm: Algorithm, model: Model, *, log_prior: Callable[[Params], Array] | None = None
+) -> Algorithm:
+  """`explain` for `mcem`: z is where the chain of each example is before the update."""
+
+  def of_example(params: Params, x: Array, z: Array) -> dict:
+    return dict(x=jnp.isfinite(x).all(), q={}, kl=None, log_q=None, **_of_z(model, params, x, z))
+
+  def update(state: PyTree, batch: Array, index: Array) -> tuple[PyTree, Terms]:
+    z = state.z.at[index].get(mode="fill")
+    of_examples = jax.vmap(of_example, (None, 0, 0))(state.params, batch, z)
+    whole = _of_whole(algorithm, state, batch, index, log_prior)
+    return state, Terms(index=index, **whole, **of_examples)
+
+  return Algorithm(algorithm.init, update)
+
+
+def first_offence(terms: Terms) -> str:
+  """What was the first not to be finite, in the order of cause and effect, as a clause.
+
+  Args:
+    terms: of one update, as NumPy arrays.
+  """
+  return next(_offences(terms))
+
+
+def _offences(terms: Terms) -> Iterator[str]:
+  bound = "the bound" if terms.q else "log p(x, z)"
+  value_is_finite = all(terms.metrics.values())
+
+  if broken := _broken(terms.before):
+    yield f"not finite before the step: {_names(broken)}"
+  if not terms.x.all():
+    yield f"x is not finite {_examples(terms.x, terms.index)}"
+  for name, finite in terms.q.items():
+    if not finite.all():
+      yield f"q(z|x) has no finite {name} {_entries('latent', finite, terms)}"
+  # Of KL and log q an estimator takes one. The other is no cause: its value would show it.
+  if terms.kl is not None and not terms.kl.all() and not value_is_finite:
+    yield f"KL(q(z|x) ‖ p(z)) overflows {_entries('latent', terms.kl, terms)}"
+  if not terms.z.all():
+    yield f"z is not finite {_entries('latent', terms.z, terms)}"
+  for name, finite in terms.p.items():
+    if not finite.all():
+      yield f"p(x|z) has no finite {name} {_entries('dimension', finite, terms)}"
+  if not terms.reconstruction.all():
+    where = _examples(terms.reconstruction, terms.index)
+    yield f"the reconstruction log p(x|z) is not finite {where}{_largest(terms)}"
+  if not terms.prior.all():
+    yield f"log p(z) is not finite {_examples(terms.prior, terms.index)}{_largest(terms)}"
+  if terms.log_q is not None and not terms.log_q.all() and not value_is_finite:
+    yield f"log q(z|x) is not finite {_examples(terms.log_q, terms.index)}{_largest(terms)}"
+  if not terms.log_prior:
+    yield f"the prior on the parameters, log p(θ), is not finite{_largest(terms)}"
+  if not value_is_finite:
+    names = [name for name, finite in terms.metrics.items() if not finite]
+    yield f"every term of {bound} is finite, what is made of them is not: {_names(names)}"
+  if broken := _broken(terms.after):
+    yield f"every term of {bound} is finite, its gradient or the update is not: {_names(broken)}"
+  yield "made again, everything in the step is finite"
+
+
+def _finite_arrays(tree: PyTree) -> PyTree:
+  """Of every array, whether it is finite; ()."""
+
+  def finite(array: Array) -> Array:
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+      return jnp.array(True)
+    # NaN is the largest of all; twice as fast on CPU as to look at each number by itself.
+    return jnp.isfinite(_largest_size(array))
+
+  return jax.tree.map(finite, tree)
+
+
+def _largest_size(array: Array) -> Array:
+  return jnp.max(jnp.abs(array), initial=0)
+
+
+def _of_z(model: Model, params: Params, x: Array, z: Array) -> dict[str, PyTree]:
+  """The terms of one x that hold for a model with or without an encoder."""
+  p = model.decoder.given(params.theta, z)
+  return dict(
+    z=jnp.isfinite(z),
+    p=_by_name(p.eta),
+    reconstruction=jnp.isfinite(p.log_prob(x)),
+    prior=jnp.isfinite(model.prior(params).log_prob(z)),
+  )
+
+
+def _of_whole(
+  algorithm: Algorithm,
+  state: PyTree,
+  batch: Array,
+  index: Array,
+  log_prior: Callable[[Params], Array] | None,
+) -> dict[str, PyTree]:
+  """The terms that are not of single examples."""
+  following, metrics = algorithm.update(state, batch, index)
+  return dict(
+    before=_finite_arrays(state),
+    largest=jax.tree.map(_largest_size, state.params),
+    log_prior=jnp.array(True) if log_prior is None else jnp.isfinite(log_prior(state.params)),
+    metrics=_finite_arrays(metrics),
+    after=_finite_arrays(following),
+  )
+
+
+def _by_name(eta: PyTree) -> dict[str, Array]:
+  finite = jax.tree.map(lambda leaf: jnp.atleast_1d(jnp.isfinite(leaf)), eta)
+  return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(finite)}
+
+
+def _finite_kl(q: Distribution, p: Distribution) -> Array | None:
+  try:
+    return jnp.isfinite(kl_per_latent(q, p))
+  except UnsupportedError:
+    return None
+
+
+def _name(path: tuple) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator="/").removeprefix("params/")
+
+
+def _broken(state: PyTree) -> list[str]:
+  """The parameters that are not finite, by name; if all are, what else of a state is not."""
+  of = lambda tree: [_name(path) for path, ok in jax.tree.leaves_with_path(tree) if not ok]
+  return of(state.params) or of(state)
+
+
+def _names(names: Sequence) -> str:
+  listed = ", ".join(map(str, names[:MOST_NAMES]))
+  rest = len(names) - MOST_NAMES
+  return f"{listed} and {rest} more" if rest > 0 else listed
+
+
+def _examples(finite: Array, index: Array) -> str:
+  """Which examples, of (M,) booleans."""
+  first = index[~finite].min()
+  return f"in {np.sum(~finite)} of {len(finite)} examples, first training example {first}"
+
+
+def _entries(kind: str, finite: Array, terms: Terms) -> str:
+  """Which latents, or dimensions of x, of which examples, of (M, n) booleans."""
+  finite = finite.reshape(*finite.shape[:2], -1).all(-1)
+  entries = np.flatnonzero(~finite.all(0))
+  kinds = kind if len(entries) == 1 else f"{kind}s"
+  where = _examples(finite.all(1), terms.index)
+  return f"at {kinds} {_names(entries)} {where}{_largest(terms)}"
+
+
+def _largest(terms: Terms) -> str:
+  """The parameter that has grown most, which often is the one to blame."""
+  leaves = jax.tree.leaves_with_path(terms.largest)
+  path, size = max(leaves, key=lambda leaf: leaf[1])
+  return f" (largest parameter: {_name(path)}, {size:.2g} in size)"

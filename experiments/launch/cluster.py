@@ -1,0 +1,197 @@
+"""One program on many hosts: the flags, how the processes meet, and how they part.
+
+  python -m experiments.train --coordinator_address=10.0.0.1:1234 --num_processes=2 \
+      --process_id=0 --workdir=/shared/runs/mnist     # and --process_id=1 on the other host
+  srun python -m experiments.train --coordinator_address=auto --workdir=/shared/runs/mnist
+
+Every process runs the same program on its own devices; the first one alone
+prints and writes, into a directory that all of them see.
+"""
+
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from absl import flags
+from jax.experimental import multihost_utils
+
+from experiments.launch import command, supervise
+from experiments.launch.command import UsageError
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string(
+  "coordinator_address",
+  None,
+  "HOST:PORT where process 0 is, and listens for the others, or auto: on SLURM, Open MPI, "
+  "Kubernetes and TPU pods JAX finds address, number and id by itself. Default: one process.",
+)
+flags.DEFINE_integer(
+  "num_processes", None, "Processes in all, with --coordinator_address.", lower_bound=1
+)
+flags.DEFINE_integer(
+  "process_id", None, "Which of them this is, from 0, with --coordinator_address.", lower_bound=0
+)
+flags.DEFINE_integer(
+  "init_timeout", 300, "Seconds to wait until all processes have come.", lower_bound=1
+)
+flags.DEFINE_integer(
+  "host_timeout",
+  20,
+  "Seconds without a sign of life after which a process is taken for dead, and the others stop.",
+  lower_bound=2,
+)
+
+# Named by the errors of a closed connection: collectives of CPUs and GPUs, and barriers.
+CONNECTIONS = ("Gloo", "NCCL", "CoordinationService", "coordination service")
+WEEK = 7 * 24 * 3600  # seconds
+
+
+def run(body: Callable[[], None]) -> None:
+  """Runs `body` in this process, or in one of several where --coordinator_address says so.
+
+  With several it runs in a child of this process, which must not have used a
+  device before. Standard output of all but the first is thrown away. When another
+  process dies or stops with an error, this one ends with one line and the status
+  EX_TEMPFAIL (75): at once where it waits for what the other computes, and
+  otherwise when the other was silent for --host_timeout.
+
+  Raises:
+    UsageError: if the flags do not make sense.
+    SystemExit: in the end, where there are several processes.
+  """
+  check_flags()
+  if FLAGS.coordinator_address is None:
+    return body()
+  met = supervise.FORK.Event()
+  ending = supervise.run_watched(lambda: _take_part(body, met))
+  if ending.alone:
+    command.fail(_describe_loss() if met.is_set() else _describe_wait(), ending.status)
+  sys.exit(ending.status)
+
+
+def is_lost(error: BaseException) -> bool:
+  """Whether an error, or what it came of, is that another process is no longer there."""
+  trace = "".join(traceback.format_exception(error))
+  return any(name in trace for name in CONNECTIONS)
+
+
+def is_first() -> bool:
+  """Whether this is the process that writes; of one process, it is."""
+  return jax.process_index() == 0
+
+
+def wait_for_all(name: str) -> None:
+  """Returns when all processes have come to the point of this name."""
+  multihost_utils.sync_global_devices(name)
+
+
+def of_first(value: np.ndarray) -> np.ndarray:
+  """What the first process gives for `value`, to all; each gives an array of that shape."""
+  return np.asarray(multihost_utils.broadcast_one_to_all(value))
+
+
+def highest(*values: int) -> list[int]:
+  """The highest of what the processes give for each value, to all."""
+  if jax.process_count() == 1:
+    return list(values)
+  return multihost_utils.process_allgather(np.asarray(values)).max(axis=0).tolist()
+
+
+def check_flags() -> None:
+  """Refuses flags that are incomplete or contradict each other.
+
+  Raises:
+    UsageError: if there is one.
+  """
+  address, needed = FLAGS.coordinator_address, ("num_processes", "process_id")
+  if address is None:
+    for name in (*needed, "init_timeout", "host_timeout"):
+      if FLAGS[name].present:
+        raise UsageError(name, "has no meaning without --coordinator_address")
+    return
+  for name in needed:
+    if address == "auto" and FLAGS[name].value is not None:
+      raise UsageError(name, "is found by --coordinator_address=auto; leave it out")
+    if address != "auto" and FLAGS[name].value is None:
+      raise UsageError("coordinator_address", f"also needs --{name}")
+  if address == "auto":
+    return
+  host, _, port = address.rpartition(":")
+  if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+    raise UsageError("coordinator_address", "takes HOST:PORT, such as 10.0.0.1:1234, or auto")
+  if FLAGS.process_id >= FLAGS.num_processes:
+    raise UsageError("process_id", f"is not below --num_processes={FLAGS.num_processes}")
+
+
+def _take_part(body: Callable[[], None], met) -> int:
+  """Meets the other processes, runs `body` and parts from them; the status to exit with."""
+
+  def in_step() -> None:
+    _meet()
+    met.set()
+    if not is_first():
+      sys.stdout = open(os.devnull, "w")
+    body()
+    jax.distributed.shutdown()  # waits for the others
+
+  try:
+    return command.status_of(in_step)
+  except Exception as error:
+    if is_lost(error):
+      return supervise.LEFT_ALONE
+    traceback.print_exc()
+    return 1
+
+
+def _meet() -> None:
+  """`jax.distributed.initialize` by the flags; where not all come in time it ends the process."""
+  # It would swallow the SIGTERM that is to end the process.
+  jax.config.update("jax_enable_preemption_service", False)
+  given = dict(num_processes=FLAGS.num_processes, process_id=FLAGS.process_id)
+  if FLAGS.coordinator_address != "auto":
+    given |= dict(coordinator_address=FLAGS.coordinator_address)
+    if FLAGS.process_id == 0:
+      _check_port(int(FLAGS.coordinator_address.rpartition(":")[2]))
+  try:
+    jax.distributed.initialize(
+      **given,
+      initialization_timeout=FLAGS.init_timeout,
+      heartbeat_timeout_seconds=FLAGS.host_timeout,
+      shutdown_timeout_seconds=WEEK,  # the first may be long at what it does alone
+    )
+  except ValueError as error:
+    raise UsageError(
+      "coordinator_address",
+      "finds no cluster here (SLURM, Open MPI, Kubernetes, TPU pod); give HOST:PORT",
+    ) from error
+
+
+def _check_port(port: int) -> None:
+  """Refuses a port that cannot be listened at, where JAX's service would crash."""
+  both = socket.has_dualstack_ipv6()
+  family = socket.AF_INET6 if both else socket.AF_INET
+  try:
+    socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
+  except OSError as error:
+    reason = os.strerror(error.errno)
+    raise UsageError("coordinator_address", f"cannot be listened at here ({reason})") from error
+
+
+def _describe_wait() -> str:
+  who = "" if FLAGS.coordinator_address == "auto" else f" {FLAGS.num_processes}"
+  return (
+    f"--coordinator_address={FLAGS.coordinator_address}: not all{who} processes came there "
+    f"within {FLAGS.init_timeout} s (--init_timeout), each with an id of its own"
+  )
+
+
+def _describe_loss() -> str:
+  return (
+    f"--coordinator_address={FLAGS.coordinator_address}: lost another of the processes that met "
+    f"there; it stopped, or was silent for {FLAGS.host_timeout} s (--host_timeout)"
+  )

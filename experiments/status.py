@@ -1,0 +1,162 @@
+"""Tells of a run of experiments.train what it is, how far it got, and how to go on with it.
+
+  python -m experiments.status --workdir=runs/mnist
+  python -m experiments.status --workdir=runs/mnist --check
+
+Reads and changes nothing. With --check it reads every array of every checkpoint, and compares it
+with the checksum that it was saved with. The status is 0 also for a run that is not finished.
+"""
+
+import math
+import pathlib
+import shlex
+from typing import NamedTuple
+
+from absl import flags
+
+from aevb_jax import locks
+from aevb_jax.training import checkpoint
+from experiments.launch import command
+from experiments.launch.command import UsageError
+from experiments.runs import directory as rundir
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("workdir", None, "Directory of a run of experiments.train, or of a member.")
+flags.DEFINE_boolean("check", False, "Reads the arrays of its checkpoints, too.")
+
+# In this order: the first that there is says which row was the best.
+CHOOSING = ("validation_bound", "test_bound", "recent_log_joint")
+
+
+class Kept(NamedTuple):
+  """A checkpoint, and what is wrong with it."""
+
+  path: pathlib.Path
+  record: dict | None  # None if it cannot be read
+  fault: str | None
+
+
+def main() -> None:
+  if FLAGS.workdir is None:
+    raise UsageError("workdir", "names the directory of a run")
+  workdir = pathlib.Path(FLAGS.workdir).expanduser()
+  try:
+    given = read_flags(workdir)
+    lines = describe(workdir, given)
+  except (OSError, ValueError, KeyError) as error:
+    reason = " ".join(str(error).split())
+    raise UsageError("workdir", f"holds no run that can be read ({reason})") from error
+  for name, text in lines:
+    print(f"{name:12} {text}")
+
+
+def read_flags(workdir: pathlib.Path) -> dict[str, str]:
+  """The flags of the run by name.
+
+  Raises:
+    UsageError: if there is none.
+  """
+  file = workdir / "flags.txt"
+  if not file.exists():
+    raise UsageError("workdir", "holds no run (there is no flags.txt)")
+  lines = [line.removeprefix("--").partition("=") for line in file.read_text().splitlines()]
+  given = {name: value if equals else "true" for name, equals, value in lines}
+  if "select_step_size" not in given:
+    raise UsageError("workdir", "holds a run of another main than experiments.train")
+  return given
+
+
+def describe(workdir: pathlib.Path, given: dict[str, str]) -> list[tuple[str, str]]:
+  """What there is to say, in lines with a name."""
+  kept = [look_at(workdir / rundir.CHECKPOINTS, step) for step in
+          checkpoint.steps(workdir / rundir.CHECKPOINTS)]  # fmt: skip
+  newest = next((k.record for k in reversed(kept) if not k.fault), None)
+  runs = newest["runs"] if newest else {"": dict(rows=rundir.read_metrics(workdir), faults={})}
+  lines = [("run", describe_flags(given))]
+  lines += [("state", line) for line in describe_state(workdir, given, newest)]
+  for name, run in runs.items():
+    lines += [(name or "rows", line) for line in describe_rows(run["rows"], given)]
+    lines += [(name or "faults", line) for line in describe_faults(run["faults"])]
+  lines += [("checkpoint", describe_checkpoint(k)) for k in kept]
+  damaged = workdir / f"{rundir.CHECKPOINTS}-damaged"
+  if damaged.is_dir():
+    lines.append(("damaged", f"{len(list(damaged.iterdir()))} checkpoints set aside in {damaged}"))
+  again = "" if not (workdir / "summary.json").exists() else "   (made anew by --noresume)"
+  where = shlex.quote(str(workdir))
+  flagfile = shlex.quote(str(workdir / "flags.txt"))
+  resume = f"python -m experiments.train --flagfile={flagfile} --workdir={where}{again}"
+  return [*lines, ("command", resume)]
+
+
+def describe_flags(given: dict[str, str]) -> str:
+  """What was chosen, as far as a line goes; flags.txt has all."""
+  names = ("dataset", "algorithm", "estimator", "latent_dim", "optimizer", "step_size", "seed")
+  return " ".join(f"--{name}={given[name]}" for name in names if name in given)
+
+
+def describe_state(workdir: pathlib.Path, given: dict[str, str], newest: dict | None) -> list[str]:
+  """Finished, going on or broken off, and where."""
+  batch_size = int(given["batch_size"])
+  total = math.ceil(int(given["num_examples"]) / batch_size) * batch_size
+  at = newest["examples_seen"] if newest else 0
+  share = f"{at:,} of {total:,} training samples ({100 * at / total:.0f} %)"
+  took = f", {newest['seconds']:.0f} s of training" if newest else ""
+  if (workdir / "summary.json").exists():
+    state = f"finished: {share}{took}"
+  elif holder := locks.holder(workdir / rundir.LOCK):
+    state = f"going on ({holder}); saved are {share}{took}"
+  elif at >= total:
+    state = f"not finished: trained ({share}{took}), but for its summary and pictures"
+  else:
+    state = f"not finished: {share}{took}"
+  commit = newest and newest.get("git_commit")
+  return [state, f"code of commit {commit}"] if commit else [state]
+
+
+def describe_rows(rows: list[dict], given: dict[str, str]) -> list[str]:
+  """The last row, and the best."""
+  if not rows:
+    return ["none yet"]
+  by = next(name for name in CHOOSING if name in rows[-1])
+  lines = [f"{len(rows)}, the last after {describe_row(rows[-1], by)}"]
+  finite = [row for row in rows if math.isfinite(row[by])]
+  if finite:
+    best = max(finite, key=lambda row: row[by])
+    kept = " (kept: experiments.evaluate --parameters=best)" if by == "validation_bound" else ""
+    lines.append(f"the best after {describe_row(best, by)}{kept}")
+  return lines
+
+
+def describe_row(row: dict, by: str) -> str:
+  error = f" ± {row[f'{by}_se']:.2f}" if f"{by}_se" in row else ""
+  return f"{row['examples_seen']:,} samples: {by.replace('_', ' ')} {row[by]:.2f}{error} nats"
+
+
+def describe_faults(faults: dict) -> list[str]:
+  lines = [f"stopped: {faults['stopped']}"] if faults.get("stopped") else []
+  return lines + ([f"{faults['skipped']} steps left out"] if faults.get("skipped") else [])
+
+
+def look_at(directory: pathlib.Path, step: int) -> Kept:
+  """Reads the record of a checkpoint, with --check its arrays too."""
+  path = directory / str(step)
+  try:
+    record = checkpoint.read_record(directory, step)
+    if FLAGS.check:
+      checkpoint.check(directory, step)
+  except checkpoint.DamagedError as error:
+    return Kept(path, None, str(error))
+  return Kept(path, record, None)
+
+
+def describe_checkpoint(kept: Kept) -> str:
+  megabytes = sum(p.stat().st_size for p in kept.path.rglob("*") if p.is_file()) / 2**20
+  if kept.fault:
+    return f"{kept.path}: damaged ({kept.fault})"
+  whole = ", intact" if FLAGS.check else ""
+  return f"{kept.path}: {kept.record['examples_seen']:,} samples, {megabytes:.1f} MiB{whole}"
+
+
+if __name__ == "__main__":
+  command.run(main)

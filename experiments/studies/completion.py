@@ -1,0 +1,236 @@
+"""Inpainting, super-resolution and denoising of binary images, and how well each goes.
+
+Every method, simple or not, gives P(x = 1) of every pixel that y leaves open; the pixels of x
+that it is held against were not seen.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.ndimage
+from tqdm import tqdm
+
+from aevb_jax.data.minibatches import read_rows
+from aevb_jax.families.base import Bernoulli, bernoulli, distribution
+from aevb_jax.inference import missing
+from aevb_jax.inference.missing import Evidence
+from aevb_jax.training.fitting import Mean, evaluate_in_blocks, mean_and_standard_error
+from aevb_jax.types import Array, Key, Params
+from experiments.runs.loading import Trained
+
+# No method may be surer than this, or a single pixel would decide over all the others.
+FLOOR = 1e-4
+NEIGHBOURS = (1, 10)  # training images that are averaged
+SHOWN = 8  # test images of which there are pictures
+
+
+class Task(NamedTuple):
+  """What becomes of x, and how it is to be found again."""
+
+  name: str
+  words: str
+  corrupt: Callable[[Key, Array], Array]  # (key, x) -> y
+  evidence: Callable[[Array], Evidence]  # y -> what it says of x
+  known: Callable[[np.ndarray], np.ndarray]  # images (n, D) -> what compares with their y
+  scored: np.ndarray  # (D,), the pixels that y leaves open
+  picture: Callable[[np.ndarray], np.ndarray]  # ys (n, ...) -> images (n, D)
+  simple: Callable[[np.ndarray], dict[str, np.ndarray]]  # ys -> P(x = 1) by means of its own
+
+
+class Sampling(NamedTuple):
+  """How much is drawn: so many transitions of HMC, and of Gibbs for the same work."""
+
+  num_chains: int
+  num_burn_in: int
+  num_samples: int
+  num_leapfrogs: int
+
+
+class Completed(NamedTuple):
+  """Of n test images."""
+
+  mean: np.ndarray  # (n, D), P(x = 1 | y)
+  few: np.ndarray  # (n, C, D), P(x = 1 | y, z) for a z ~ p(z|y) of every chain
+  y: np.ndarray
+  acceptance: float
+  seconds: float
+
+
+def inpainting(image_shape: tuple[int, int, int]) -> Task:
+  """The lower half is missing."""
+  height, width, channels = image_shape
+  is_known = np.zeros(image_shape, bool)
+  is_known[: height // 2] = True
+  is_known = is_known.ravel()
+  (index,) = np.nonzero(is_known)
+  whole = lambda y: jnp.zeros(is_known.size, y.dtype).at[index].set(y)
+
+  def picture(y: np.ndarray) -> np.ndarray:
+    images = np.full((len(y), is_known.size), 0.5)
+    images[:, is_known] = y
+    return images
+
+  return Task(
+    "inpainting",
+    "lower half missing",
+    corrupt=lambda key, x: x[index],
+    evidence=lambda y: missing.observed(whole(y), jnp.asarray(is_known)),
+    known=lambda x: x[:, is_known],
+    scored=~is_known,
+    picture=picture,
+    simple=lambda y: {},
+  )
+
+
+def super_resolution(image_shape: tuple[int, int, int], block: int) -> Task:
+  """Of every square of pixels their sum is known."""
+  height, width, channels = image_shape
+  how = dict(image_shape=image_shape, block=block)
+  spread = jax.vmap(functools.partial(missing.spread_blocks, **how))
+
+  def interpolated(y: np.ndarray) -> np.ndarray:
+    squares = (height // block, width // block, channels)
+    means = jnp.asarray(y).reshape(-1, *squares) / block**2
+    fine = jax.image.resize(means, (len(y), *image_shape), "linear")
+    return np.asarray(fine.reshape(len(y), -1))
+
+  return Task(
+    "super-resolution",
+    f"sums of {block}×{block} pixels known",
+    corrupt=lambda key, x: missing.sum_blocks(x, **how),
+    evidence=lambda y: missing.block_sums(y, **how),
+    known=lambda x: np.asarray(jax.vmap(functools.partial(missing.sum_blocks, **how))(x)),
+    scored=np.ones(height * width * channels, bool),
+    picture=lambda y: np.asarray(spread(y)) / block**2,
+    simple=lambda y: {"linear interpolation": interpolated(y)},
+  )
+
+
+def denoising(image_shape: tuple[int, int, int], probability: float) -> Task:
+  """Every pixel was flipped with a probability that is known."""
+
+  def median(y: np.ndarray) -> np.ndarray:
+    size = (1, 3, 3, 1)
+    return scipy.ndimage.median_filter(y.reshape(-1, *image_shape), size).reshape(len(y), -1)
+
+  return Task(
+    "denoising",
+    f"{probability:.0%} of pixels flipped",
+    corrupt=lambda key, x: jnp.where(jax.random.bernoulli(key, probability, x.shape), 1 - x, x),
+    evidence=lambda y: missing.flipped(y, probability),
+    known=lambda x: x,
+    scored=np.ones(np.prod(image_shape), bool),
+    picture=lambda y: y,
+    simple=lambda y: {"3×3 median": median(y)},
+  )
+
+
+def complete(
+  key: Key, task: Task, method: str, run: Trained, num_points: int, sampling: Sampling
+) -> Completed:
+  """The first test images by a model; the same key makes the same ys of them."""
+  began = time.perf_counter()
+  model, how = run.model, sampling._asdict()
+  leapfrogs = how.pop("num_leapfrogs")
+  methods = {
+    "hmc": functools.partial(missing.complete_by_hmc, num_leapfrogs=leapfrogs, **how),
+    "gibbs": functools.partial(missing.complete_by_gibbs, **in_gibbs(sampling)),
+    "pseudo_gibbs": functools.partial(
+      missing.complete_by_gibbs, corrected=False, **in_gibbs(sampling)
+    ),
+  }
+
+  def one(key: Key, params: Params, x: Array) -> tuple[Array, ...]:
+    corrupt_key, key = jax.random.split(key)
+    y = task.corrupt(corrupt_key, x)
+    evidence = task.evidence(y)
+    drawn = methods[method](key, model, params, evidence)
+    given = lambda z: evidence.mean(model.decoder.given(params.theta, z))
+    return drawn.mean, jax.vmap(given)(drawn.z[:, -1]), y, drawn.acceptance
+
+  block = -(-num_points // -(-num_points // 250))  # parts as large as each other
+  with tqdm(total=num_points, unit=" images", desc=f"{task.name}, {method}", disable=None) as bar:
+    mean, few, y, acceptance = evaluate_in_blocks(
+      one,
+      key,
+      run.params,
+      read_rows(run.pixels.test, np.arange(num_points)),
+      block_size=block,
+      batch_size=50,
+      progress=bar.update,
+      preprocess=run.pixels.preprocess,
+      static_key=run.pixels.test_draw,
+    )
+  return Completed(mean, few, y, float(acceptance.mean()), time.perf_counter() - began)
+
+
+def in_gibbs(sampling: Sampling) -> dict[str, int]:
+  """A transition is three passes through a network, as about a leapfrog step is."""
+  return dict(
+    num_chains=sampling.num_chains,
+    num_burn_in=sampling.num_burn_in * sampling.num_leapfrogs,
+    num_samples=sampling.num_samples * sampling.num_leapfrogs,
+  )
+
+
+def baselines(task: Task, y: np.ndarray, train: np.ndarray) -> dict[str, np.ndarray]:
+  """P(x = 1|y) without a model, shape (n, D) each.
+
+  Pixels that are independent, with probabilities from training images `train` (N, D) in
+  [0, 1], know of y what any decoder does.
+  """
+
+  @jax.jit
+  def posterior(y: Array, prior: Array) -> Array:
+    def one(y: Array, prior: Array) -> Array:
+      logits = _logit(jnp.clip(prior, FLOOR, 1 - FLOOR))
+      return task.evidence(y).mean(distribution(bernoulli(logits.size), Bernoulli(logits)))
+
+    return jax.vmap(one)(y, prior)
+
+  of_pixels = np.broadcast_to(train.mean(axis=0, dtype=np.float64), (len(y), train.shape[1]))
+  priors = {"pixel means": of_pixels.astype(train.dtype)}
+  nearest = neighbours(task.known(train), y, max(NEIGHBOURS))
+  for k in NEIGHBOURS:
+    total = sum(train[nearest[:, i]] for i in range(k)) + priors["pixel means"]
+    name = "nearest training image" if k == 1 else f"{k} nearest training images"
+    priors[name] = total / (k + 1)  # one more of the means: no pixel is sure
+  if not task.scored.all():
+    return {name: np.asarray(posterior(y, prior)) for name, prior in priors.items()}
+  priors = {"y alone": np.full_like(priors["pixel means"], 0.5)} | priors
+  return {name: np.asarray(posterior(y, prior)) for name, prior in priors.items()} | task.simple(y)
+
+
+def _logit(p: Array) -> Array:
+  return jnp.log(p) - jnp.log1p(-p)
+
+
+def neighbours(known: np.ndarray, y: np.ndarray, k: int) -> np.ndarray:
+  """The k rows of known (N, K) nearest to every row of y (n, K), nearest first; (n, k)."""
+  squares = np.sum(known**2, axis=1)
+  found = []
+  for part in np.array_split(y, max(1, len(y) // 100)):
+    distance = squares - 2 * part @ known.T
+    some = np.argpartition(distance, k, axis=1)[:, :k]
+    order = np.argsort(np.take_along_axis(distance, some, axis=1), axis=1)
+    found.append(np.take_along_axis(some, order, axis=1))
+  return np.concatenate(found)
+
+
+def scores(mean: np.ndarray, x: np.ndarray, scored: np.ndarray) -> dict[str, Mean]:
+  """In the mean over the scored pixels of an image, and then over images, with its error.
+
+  log_prob is log P(x_d|y) in nats a pixel, of methods that give probabilities; wrong the share
+  of pixels that are not as more probable; squared_error that of P(x_d = 1|y).
+  """
+  p, x = np.asarray(mean, np.float64)[:, scored], np.asarray(x)[:, scored] > 0.5
+  told = dict(wrong=(p > 0.5) != x, squared_error=(p - x) ** 2)
+  if np.any((p > 0) & (p < 1)):
+    held = np.clip(p, FLOOR, 1 - FLOOR)
+    told = dict(log_prob=np.log(np.where(x, held, 1 - held))) | told
+  return {name: mean_and_standard_error(values.mean(axis=1)) for name, values in told.items()}

@@ -1,0 +1,61 @@
+"""What it costs a run to survive: looking at its numbers, and writing checkpoints."""
+
+import contextlib
+import pathlib
+import tempfile
+
+import jax
+from benchmarks.timing import Timed
+from benchmarks.workloads import PAPER, compiled, make_algorithm, random_pixels
+
+from aevb_jax.algorithms.optimizers import adam
+from aevb_jax.training import checkpoint
+from aevb_jax.training.fitting import fit
+from aevb_jax.training.sharding import make_shardings
+from experiments.runs import faults, program
+
+NUM_CHUNKS = 4  # of a timed call
+ROW = dict(step=1000, train_bound=-100.123456789, test_bound=-100.123456789, seconds=123.456)
+
+
+def checkpointing() -> tuple[dict[str, Timed], int]:
+  """The paper's model with Adam, in chunks of as many steps as a run makes at once.
+
+  `step` is training alone; `looked` keeps the state before every chunk and looks whether the one
+  after it is finite, as a run does; `saved` also writes one checkpoint, with a thousand rows, and
+  waits until it is on disk.
+  """
+  workload = PAPER._replace(optimizer=adam(1e-3), num_steps=program.MAX_CHUNK_STEPS)
+  algorithm = make_algorithm(workload)
+  shardings = make_shardings(jax.devices()[:1])
+  pixels = jax.device_put(random_pixels(workload.num_data, workload.data_dim), shardings.replicated)
+  key = jax.random.key(1)
+  start = jax.jit(algorithm.init, out_shardings=shardings.replicated)(jax.random.key(0))
+  how = dict(batch_size=workload.batch_size, num_steps=workload.num_steps)
+  how |= dict(preprocess=workload.preprocess, sharding=shardings.minibatch)
+  train, seconds, memory = compiled(fit.lower(algorithm, start, key, pixels, **how))
+
+  def timed(look: bool, save: bool) -> Timed:
+    state = faults.copy(start)
+
+    def run() -> None:
+      nonlocal state
+      with contextlib.ExitStack() as stack:
+        if save:
+          directory = stack.enter_context(tempfile.TemporaryDirectory())
+          write = stack.enter_context(checkpoint.saver(pathlib.Path(directory)))
+        for number in range(NUM_CHUNKS):
+          if look:
+            made = train(faults.copy(state), key, pixels)
+            state = faults.chunk_of(*made, "bound", shardings).states
+          else:
+            state, metrics = train(state, key, pixels)
+            jax.block_until_ready(metrics)
+          if save and number == 0:
+            write(1, state, {"rows": 1000 * [ROW]})
+
+    return Timed(run, NUM_CHUNKS * workload.num_steps, seconds, memory)
+
+  return dict(
+    step=timed(False, False), looked=timed(True, False), saved=timed(True, True)
+  ), workload.batch_size

@@ -1,0 +1,76 @@
+"""Each file of the newest checkpoint damaged: it is named and set aside, or of no effect."""
+
+import pathlib
+import re
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from tortures import runs
+from tortures.kills import newest
+from tortures.runs import Case, Lab, Outcome
+
+SET_ASIDE = re.compile(r"warning: the checkpoint of step (\d+) is damaged \(.+\); it is now (.+)")
+
+
+def cut(file: pathlib.Path) -> None:
+  file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def flip(file: pathlib.Path) -> None:
+  contents = bytearray(file.read_bytes())
+  contents[len(contents) // 2] ^= 4
+  file.write_bytes(contents)
+
+
+DAMAGES = {"cut": cut, "flipped": flip, "gone": pathlib.Path.unlink}
+
+
+def cases(lab: Lab) -> Iterator[Case]:
+  stopped = _stopped_halfway(lab)
+  checkpoint = stopped / "checkpoints" / str(newest(stopped))
+  # The names of orbax's own files of data are drawn at random.
+  files = sorted(path.relative_to(checkpoint) for path in checkpoint.rglob("*") if path.is_file())
+  of_data = [file for file in files if file.parent.name == "d"]
+  for file in files:
+    name = f"{file.parent}/{of_data.index(file)}" if file in of_data else str(file)
+    for damage, make in DAMAGES.items():
+      if (checkpoint / file).stat().st_size or damage == "gone":
+        case = f"files/{name} {damage}"
+        there = pathlib.Path("checkpoints", checkpoint.name, file)
+        yield Case(case, lambda c=case, t=there, m=make: _damaged(lab, c, stopped, t, m))
+
+
+def _stopped_halfway(lab: Lab) -> pathlib.Path:
+  """A run that was asked to stop, of two checkpoints or more."""
+  workdir, half = lab.new("files/stopped"), runs.last_step(lab, "short") // 2
+  started = runs.start(lab, lab.flags_of("short"), workdir)
+  runs.until(lambda: newest(workdir) >= half, started)
+  started.process.send_signal(signal.SIGTERM)
+  if runs.end(started).status != 128 + signal.SIGTERM or len(runs.steps(workdir)) < 2:
+    raise RuntimeError(f"no run was stopped halfway: {started.complained}")
+  return workdir
+
+
+def _damaged(
+  lab: Lab, name: str, stopped: pathlib.Path, file: pathlib.Path, make: Callable
+) -> Outcome:
+  workdir = lab.new(name)
+  shutil.copytree(stopped, workdir)
+  *_, before, damaged = runs.steps(workdir)
+  make(workdir / file)
+  ended = runs.run(lab, lab.flags_of("short"), workdir)
+  problems = [] if ended.status == 0 else [f"status {ended.status}: {runs.told(ended)}"]
+  if told := SET_ASIDE.fullmatch(ended.err.strip()):
+    if int(told[1]) != damaged or not pathlib.Path(told[2]).is_dir():
+      problems.append(f"it names another checkpoint than {damaged}: {told[0]}")
+  elif ended.err:
+    problems.append(f"more than a warning on standard error: {ended.err[:2000]}")
+  start = before if told else damaged
+  if f"going on after {start * 100:,} training samples" not in ended.out:
+    problems.append(f"it does not go on from step {start}: {ended.out[:300]!r}")
+  problems += runs.differences(workdir, runs.uninterrupted(lab, "short"))
+  if not problems:
+    shutil.rmtree(workdir)
+  return Outcome(1, problems, Counter([f"{'set aside' if told else 'of no effect'}"]))

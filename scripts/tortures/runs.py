@@ -1,0 +1,321 @@
+"""Runs of the main job in processes of their own, and whether two of them came to the same."""
+
+import contextlib
+import csv
+import functools
+import itertools
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, NamedTuple
+
+import jax
+import numpy as np
+
+ROOT = pathlib.Path(__file__).parents[2]
+BEING_WRITTEN = "orbax-checkpoint-tmp"  # in the name of a checkpoint that is not complete
+SECONDS_TO_END = 600
+OF_THE_CLOCK = ("seconds", "steps_per_second", "compile_seconds", "wall_seconds")
+READING = threading.Lock()
+NUMBERS = itertools.count()
+
+# Chunks of at most 250 steps, each saved at its end; every other one ends between two rows.
+SMALL = ("--hidden_dim=20", "--checkpoint_every=0")
+SAVED = (*SMALL, "--num_importance_samples=0")
+LONG = (*SAVED, "--eval_every=30000", "--num_examples=450000")
+KINDS = {
+  "aevb": LONG,
+  "wake_sleep": (*LONG, "--estimator=wake_sleep"),
+  "streamed": (*LONG, "--max_resident_mb=0"),
+  "mcem": (
+    *SMALL, "--algorithm=mcem", "--binarization=static", "--batch_size=20", "--eval_every=6000",
+    "--num_examples=60000",
+  ),
+  "sweep": (
+    *SAVED, "--seed=0,1", "--step_size=0.001,0.01", "--select_step_size=90000",
+    "--eval_every=30000", "--num_examples=240000",
+  ),
+  "short": (*SAVED, "--eval_every=3000", "--num_examples=18000"),
+}  # fmt: skip
+
+
+class Lab(NamedTuple):
+  """Where the runs go, and the seed of all that is random."""
+
+  directory: pathlib.Path
+  seed: int
+  data: pathlib.Path | None  # with the files of Frey Face, if they are there
+
+  def random(self, name: str) -> random.Random:
+    return random.Random(f"{self.seed} {name}")
+
+  def new(self, name: str) -> pathlib.Path:
+    """A directory that is not there yet, for a run."""
+    return self.directory / f"{re.sub(r'[/ ]', '-', name)}-{next(NUMBERS)}"
+
+  def flags_of(self, kind: str) -> tuple[str, ...]:
+    if kind == "frey_face":  # has a validation set, and with it the best parameters so far
+      return (
+        *LONG, "--dataset=frey_face:contiguous", f"--data_dir={self.directory / 'tfds'}",
+        f"--manual_dir={self.data}", "--likelihood=gaussian", "--dequantization",
+      )  # fmt: skip
+    return KINDS[kind]
+
+
+class Outcome(NamedTuple):
+  """What became of what was tried."""
+
+  trials: int
+  problems: list[str]  # of as many trials at most
+  notes: Counter = Counter()  # what happened, and how often
+
+  @property
+  def survived(self) -> int:
+    return self.trials if not self.problems else 0
+
+
+class Case(NamedTuple):
+  name: str  # part/case
+  check: Callable[[], Outcome]
+
+
+class Started(NamedTuple):
+  process: subprocess.Popen
+  workdir: pathlib.Path
+  log: pathlib.Path  # and .err
+
+  @property
+  def printed(self) -> str:
+    return self.log.read_text()
+
+  @property
+  def complained(self) -> str:
+    return self.log.with_suffix(".err").read_text()
+
+
+class Ended(NamedTuple):
+  status: int
+  out: str
+  err: str
+
+
+def start(
+  lab: Lab,
+  flags: Sequence[str],
+  workdir: pathlib.Path,
+  env: dict | None = None,
+  first: str = "",
+  stdout: IO | None = None,
+) -> Started:
+  """The main job in a process of its own, whose output goes to files.
+
+  Args:
+    lab: whose caches it uses.
+    flags: but for the directory.
+    workdir: the directory.
+    env: beside the environment of this process.
+    first: what to do in the process before, in Python.
+    stdout: for what it prints and complains, instead.
+  """
+  (lab.directory / "logs").mkdir(exist_ok=True)
+  log = lab.directory / "logs" / f"{next(NUMBERS)}.out"
+  # The programs are compiled once for all runs.
+  caches = dict(
+    XDG_CACHE_HOME=str(lab.directory / "cache"), MPLCONFIGDIR=str(lab.directory / "mpl")
+  )
+  path = os.pathsep.join([str(ROOT), str(ROOT / "scripts")])
+  defaults = dict(PYTHONPATH=path, PYTHONUNBUFFERED="1")
+  defaults |= dict(JAX_PLATFORMS=os.environ.get("JAX_PLATFORMS", "cpu"))
+  command = [sys.executable, "-m", "experiments.train", *flags, f"--workdir={workdir}"]
+  if first:
+    run_it = "import os, sys; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = [sys.executable, "-c", f"{first}\n{run_it}", *command[1:]]
+  with open(log, "w") as out, open(log.with_suffix(".err"), "w") as err:
+    process = subprocess.Popen(
+      command,
+      cwd=ROOT,
+      stdin=subprocess.DEVNULL,
+      stdout=stdout or out,
+      stderr=stdout or err,
+      env=os.environ | caches | defaults | (env or {}),
+    )
+  return Started(process, workdir, log)
+
+
+def end(started: Started) -> Ended:
+  """Waits for it; one that hangs is killed, with status None."""
+  try:
+    status = started.process.wait(SECONDS_TO_END)
+  except subprocess.TimeoutExpired:
+    kill(started)
+    status = None
+  return Ended(status, started.printed, started.complained)
+
+
+def kill(started: Started) -> None:
+  started.process.kill()
+  started.process.wait()
+
+
+def run(*arguments, **named) -> Ended:
+  return end(start(*arguments, **named))
+
+
+def until(true: Callable[[], bool], started: Started, seconds: float = SECONDS_TO_END) -> bool:
+  """Waits for something; False if the process ends before, or it takes too long."""
+  deadline = time.monotonic() + seconds
+  while started.process.poll() is None and time.monotonic() < deadline:
+    if true():
+      return True
+    time.sleep(2e-4)
+  return False
+
+
+def complete(lab: Lab, flags: Sequence[str], workdir: pathlib.Path, **named) -> list[str]:
+  """Runs to the end; what was wrong with it."""
+  ended = run(lab, flags, workdir, **named)
+  if ended.status != 0:
+    return [f"status {ended.status} where it should go on to the end: {told(ended)}"]
+  return [f"on standard error: {told(ended)}"] if ended.err else []
+
+
+def told(ended: Ended) -> str:
+  return " | ".join(ended.err.strip().splitlines()[-3:])
+
+
+@functools.cache
+def _lock(key: tuple) -> threading.Lock:
+  return threading.Lock()
+
+
+def uninterrupted(lab: Lab, kind: str) -> pathlib.Path:
+  """The directory of the run that all others of a kind have to come to."""
+  workdir = lab.directory / f"{kind}-uninterrupted"
+  with _lock((lab.directory, kind)):
+    if not (workdir / "summary.json").exists():
+      shutil.rmtree(workdir, ignore_errors=True)
+      ended = run(lab, lab.flags_of(kind), workdir)
+      if ended.status:
+        raise RuntimeError(f"the uninterrupted run of {kind} failed: {told(ended)}")
+  return workdir
+
+
+def last_step(lab: Lab, kind: str) -> int:
+  return steps(uninterrupted(lab, kind))[-1]
+
+
+def steps(workdir: pathlib.Path) -> list[int]:
+  """Of the checkpoints that are complete."""
+  return sorted(int(name) for name in checkpoint_names(workdir) if name.isdecimal())
+
+
+def checkpoint_names(workdir: pathlib.Path) -> list[str]:
+  with contextlib.suppress(FileNotFoundError):
+    return os.listdir(workdir / "checkpoints")
+  return []
+
+
+def rows(file: pathlib.Path) -> list[dict[str, str]]:
+  """Of a table, without what the clock says."""
+  with open(file, newline="") as text:
+    table = list(csv.DictReader(text))
+  return [{name: v for name, v in row.items() if name not in OF_THE_CLOCK} for row in table]
+
+
+def record(workdir: pathlib.Path, step: int) -> dict:
+  return json.loads((workdir / "checkpoints" / str(step) / "record" / "record.json").read_text())
+
+
+def arrays(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
+  """Those of a checkpoint by their names, read by orbax alone."""
+  import orbax.checkpoint as ocp
+
+  path = (workdir / "checkpoints" / str(step) / "state").absolute()
+  with READING, warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it says that it takes the placement from the file
+    tree = ocp.PyTreeCheckpointer().restore(path)
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    is_key = lambda leaf: jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return {
+      jax.tree_util.keystr(path): np.asarray(jax.random.key_data(a) if is_key(a) else a)
+      for path, a in leaves
+    }
+
+
+def left(workdir: pathlib.Path, *, pictures: bool = True) -> dict[str, object]:
+  """All that a run has left, by name, but for what the clock says."""
+  found = dict(_left(workdir, pictures))
+  for member in sorted(path.parent for path in workdir.glob("*/flags.txt")):
+    found |= {f"{member.name}/{name}": value for name, value in _left(member, pictures)}
+  return found
+
+
+def _left(workdir: pathlib.Path, pictures: bool) -> Iterator[tuple[str, object]]:
+  names = {p.name for p in workdir.iterdir() if "tfevents" not in p.name}
+  yield "the names of its files", sorted(names - {"lock", "checkpoints-damaged"})
+  yield "the number of event files", len(list(workdir.glob("*tfevents*")))
+  yield "a checkpoint left half", [n for n in checkpoint_names(workdir) if not n.isdecimal()]
+  for file in ("metrics.csv", "sweep.csv"):
+    if (workdir / file).exists():
+      yield file, rows(workdir / file)
+  if (workdir / "summary.json").exists():
+    summary = json.loads((workdir / "summary.json").read_text())
+    yield (
+      "summary.json",
+      {k: v for k, v in summary.items() if k not in (*OF_THE_CLOCK, "git_commit")},
+    )
+  if saved := steps(workdir):
+    yield "the last step", saved[-1]
+    said = record(workdir, saved[-1])["record"]
+    of_runs = {
+      name: dict(
+        run, rows=[{k: v for k, v in row.items() if k != "seconds"} for row in run["rows"]]
+      )
+      for name, run in said["runs"].items()
+    }
+    yield "the record", dict(runs=of_runs, sums=said["sums"], flags=said["flags"])
+    for name, array in arrays(workdir, saved[-1]).items():
+      yield f"array {name}", array
+  for picture in sorted(workdir.glob("*.png")) if pictures else ():
+    yield picture.name, picture.read_bytes()
+
+
+def differences(workdir: pathlib.Path, expected: pathlib.Path, *, rtol: float = 0.0) -> list[str]:
+  """In what a run differs from another: bit by bit, or by more than a relative error."""
+  if not workdir.exists():
+    return ["nothing is there"]
+  there, wanted = (left(path, pictures=not rtol) for path in (workdir, expected))
+  different = [
+    name
+    for name in sorted(there.keys() | wanted.keys())
+    if name not in there or name not in wanted or not _same(there[name], wanted[name], rtol)
+  ]
+  if not different:
+    return []
+  more = f" and {len(different) - 4} more" if len(different) > 4 else ""
+  return [f"{workdir} differs from {expected} in {', '.join(different[:4])}{more}"]
+
+
+def _same(value: object, other: object, rtol: float) -> bool:
+  if isinstance(value, dict) and isinstance(other, dict):
+    return value.keys() == other.keys() and all(_same(value[k], other[k], rtol) for k in value)
+  if isinstance(value, list) and isinstance(other, list):
+    return len(value) == len(other) and all(_same(*pair, rtol) for pair in zip(value, other))
+  if isinstance(value, np.ndarray):
+    if not rtol or not np.issubdtype(value.dtype, np.floating):
+      return value.dtype == other.dtype and value.tobytes() == other.tobytes()
+    return np.allclose(value, other, rtol=rtol, atol=rtol * np.abs(other).max(initial=0))
+  if rtol and value != other:
+    with contextlib.suppress(TypeError, ValueError):
+      return bool(np.isclose(float(value), float(other), rtol=rtol, atol=0))
+  return value == other or (value != value and other != other)  # NaN is NaN

@@ -1,0 +1,141 @@
+"""Preparing a data set from the command line: its card, its picture, every mistake."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data.test_builders import REAL, needs_real_data
+from tests.support import processes, tiny
+
+
+def data(tmp_path, *arguments):
+  flags = [f"--array_cache_dir={tmp_path / 'cache'}", f"--contact_sheet={tmp_path / 'sheet.png'}"]
+  return processes.run("data", *flags, *arguments)
+
+
+def one_clear_line(result):
+  assert result.returncode == 2 and result.stdout == ""
+  line = result.stderr.splitlines()[-1]
+  assert line.startswith("error: ") and "Traceback" not in result.stderr
+  return line
+
+
+def test_the_card_of_the_digits(tmp_path):
+  result = data(tmp_path)
+  assert result.returncode == 0 and result.stderr == ""
+  for words in ("digits, version", "licence   Creative Commons", "@misc{alpaydin1998optical"):
+    assert words in result.stdout
+  (train,) = [line for line in result.stdout.splitlines() if line.startswith("train")]
+  assert train.split()[:6] == ["train", "1437", "8×8×1", "uint8", "0", "255"]
+  assert "10 classes of 130 to 155" in train
+  sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))
+  assert min(sheet.shape) > 400 and sheet.std() > 30
+
+
+@pytest.mark.long
+@needs_real_data
+def test_mnist_from_its_server_to_its_card(tmp_path):
+  bodies = {path.name: path.read_bytes() for path in (REAL / "mnist").iterdir()}
+  flags = ["--dataset=mnist", f"--data_dir={tmp_path / 'tfds'}"]
+  with tiny.server(bodies) as (address, asked):
+    result = data(tmp_path, *flags, f"--mirror={address}")
+  assert result.returncode == 0, result.stderr
+  assert sorted(asked) == sorted(tiny.NAMES)
+  assert result.stderr.splitlines() == [
+    f"preparing mnist in {tmp_path / 'tfds' / 'mnist'}; this is done once"
+  ]
+  rows = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line}
+  assert [rows[split][1] for split in ("train", "validation", "test")] == [
+    "50000",
+    "10000",
+    "10000",
+  ]
+  assert rows["test"][6:8] == ["0.1325", "0.3105"]  # well known of MNIST's test images
+  again = data(tmp_path, *flags)  # without a server
+  assert again.returncode == 0 and again.stderr == ""
+
+
+@needs_real_data
+def test_a_damaged_cache_is_said_and_mended(tmp_path):
+  flags = [
+    "--dataset=frey_face:random",
+    f"--data_dir={tmp_path / 'tfds'}",
+    f"--manual_dir={REAL / 'frey_face'}",
+  ]
+  first = data(tmp_path, *flags)
+  assert first.returncode == 0, first.stderr
+  (array,) = (tmp_path / "cache").rglob("*.npy")
+  contents = bytearray(array.read_bytes())
+  contents[5000] ^= 255
+  array.write_bytes(contents)
+  again = data(tmp_path, *flags)
+  assert again.returncode == 0 and "made anew" in again.stderr
+  same = [[line for line in r.stdout.splitlines() if "read in" not in line] for r in (first, again)]
+  assert same[0] == same[1]
+
+
+@pytest.mark.parametrize(
+  "behaviour, words",
+  [(404, "404 Not Found"), ("cut", "cut before the end"), ("serve", "sha256")],
+)
+def test_a_server_that_fails(tmp_path, behaviour, words):
+  with tiny.server(tiny.files(), behaviour) as (address, _):  # not the files of MNIST
+    result = data(
+      tmp_path, "--dataset=mnist", f"--data_dir={tmp_path / 'tfds'}", f"--mirror={address}"
+    )
+  line = one_clear_line(result)
+  for word in ("--dataset=mnist", "train-images-idx3-ubyte.gz", words, "downloads/manual"):
+    assert word in line
+  assert not list(tmp_path.rglob("dataset_info.json")) and not (tmp_path / "sheet.png").exists()
+
+
+def test_a_file_of_the_user_that_is_another(tmp_path):
+  (tmp_path / "mine").mkdir()
+  (tmp_path / "mine" / "frey_rawface.mat").write_bytes(b"MATLAB 5.0")
+  result = data(
+    tmp_path,
+    "--dataset=frey_face:random",
+    f"--data_dir={tmp_path / 'tfds'}",
+    f"--manual_dir={tmp_path / 'mine'}",
+  )
+  line = one_clear_line(result)
+  assert f"{tmp_path / 'mine' / 'frey_rawface.mat'} has sha256" in line and "or remove it" in line
+
+
+def test_places_that_cannot_be_written(tmp_path):
+  (tmp_path / "file").write_text("")
+  line = one_clear_line(data(tmp_path, f"--contact_sheet={tmp_path / 'file' / 'sheet.png'}"))
+  assert "--contact_sheet=" in line and "cannot be written" in line
+
+
+def test_nothing_is_made_for_a_data_set_that_is_not_there(tmp_path):
+  sheet = tmp_path / "new" / "sheet.png"
+  one_clear_line(data(tmp_path, "--dataset=no_such_set", f"--contact_sheet={sheet}"))
+  assert not sheet.parent.exists()
+
+
+def test_a_contact_sheet_that_is_a_directory(tmp_path):
+  (tmp_path / "sheet.png").mkdir()
+  result = data(tmp_path)
+  assert result.returncode == 2 and "--contact_sheet=" in result.stderr.splitlines()[-1]
+  assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, float_images_dir):
+  line = one_clear_line(
+    data(
+      tmp_path,
+      "--dataset=float_images",
+      f"--data_dir={float_images_dir}",
+      "--array_cache_dir=/proc/nothing",
+    )
+  )
+  assert "--array_cache_dir=/proc/nothing" in line and "name another directory, or none" in line
+
+
+def test_no_cache(tmp_path, float_images_dir):
+  result = data(
+    tmp_path, "--dataset=float_images", f"--data_dir={float_images_dir}", "--array_cache_dir="
+  )
+  assert result.returncode == 0, result.stderr
+  assert not (tmp_path / "cache").exists() and "float32" in result.stdout

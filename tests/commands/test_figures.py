@@ -1,0 +1,205 @@
+"""Figures 2 to 5 as a user makes them: what is drawn is what the runs below them left."""
+
+import csv
+import json
+import signal
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from PIL import Image
+
+from experiments import lower_bound
+from experiments.studies import jobs
+from tests.support import processes
+
+SHORT = ["--num_examples=13000", "--eval_every=12000", "--select_after=12000"]
+
+
+def make(main, *arguments):
+  return processes.run(main, "--budget=smoke", *arguments)
+
+
+def read(path):
+  with open(path) as file:
+    return list(csv.DictReader(file))
+
+
+def assert_picture(path):
+  pixels = np.asarray(Image.open(path).convert("L"))
+  assert min(pixels.shape) > 200 and pixels.std() > 10
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+  return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def figure_2(runs):
+  """Interrupted in its second run, and started again."""
+  workdir = runs.with_name("figure_2")
+  how = ["--panels=digits/2", *SHORT, f"--runs={runs}", f"--workdir={workdir}"]
+  process = processes.start("lower_bound", "--budget=smoke", *how)
+  second = runs / "digits-2-wake_sleep-seed-0" / "step_size_0.01" / "metrics.csv"
+  status, errors = processes.stop_when(process, second.exists, signal.SIGINT)
+  assert status == 130 and "Traceback" not in "".join(errors), errors
+  assert errors[-1] == "error: stopped by SIGINT; the same command goes on from there"
+  assert not (workdir / "summary.json").exists()
+  result = make("lower_bound", *how)
+  assert result.returncode == 0, result.stderr
+  return workdir, how, result
+
+
+def test_an_interrupted_figure_goes_on(figure_2, runs):
+  workdir, how, result = figure_2
+  assert "1 of 2 runs are finished" in result.stdout
+  assert "digits-2-aevb" not in result.stdout.replace("digits-2-aevb-seed-0 ", "")
+  finished = {p: p.stat().st_mtime_ns for p in runs.glob("*/summary.json")}
+  before = (workdir / "lower_bound.csv").read_bytes()
+  again = make("lower_bound", *how)
+  assert again.returncode == 0 and "2 of 2 runs are finished" in again.stdout
+  assert (workdir / "lower_bound.csv").read_bytes() == before
+  assert finished == {p: p.stat().st_mtime_ns for p in runs.glob("*/summary.json")}
+
+
+def test_its_rows_are_those_of_the_chosen_step_sizes(figure_2, runs):
+  workdir, *_ = figure_2
+  table = read(workdir / "lower_bound.csv")
+  assert {row["algorithm"] for row in table} == {"aevb", "wake_sleep"}
+  for algorithm in ("aevb", "wake_sleep"):
+    sweep = runs / f"digits-2-{algorithm}-seed-0"
+    members = {p.parent.name: read(p) for p in sweep.glob("*/metrics.csv")}
+    at_choice = {name: float(rows[0]["train_bound"]) for name, rows in members.items()}
+    chosen = max(at_choice, key=at_choice.get)
+    mine = [row for row in table if row["algorithm"] == algorithm]
+    assert {f"step_size_{row['step_size']}" for row in mine} == {chosen}
+    for row, source in zip(mine, members[chosen], strict=True):
+      for name in ("examples_seen", "train_bound", "test_bound"):
+        np.testing.assert_allclose(float(row[name]), float(source[name]), rtol=1e-5)
+  summary = json.loads((workdir / "summary.json").read_text())
+  (claim,) = summary["claims"]
+  ends = {row["algorithm"]: float(row["test_bound"]) for row in table}
+  np.testing.assert_allclose(claim["aevb_test"], ends["aevb"], rtol=1e-5)
+  np.testing.assert_allclose(claim["wake_sleep_test"], ends["wake_sleep"], rtol=1e-5)
+  assert len(summary["runs"]) == 2 and "git_commit" in summary
+  assert_picture(workdir / "lower_bound.png")
+
+
+@pytest.mark.parametrize(
+  "main, what", [("manifold", "--datasets=digits"), ("samples", "--dataset=digits")]
+)
+def test_figures_share_runs(figure_2, runs, main, what):
+  workdir = runs.with_name(main)
+  how = [what, "--grid=5", *SHORT, f"--runs={runs}", f"--workdir={workdir}"]
+  result = make(main, *how)
+  assert result.returncode == 0, result.stderr
+  assert "1 of 1 runs are finished" in result.stdout
+  (row,) = read(workdir / f"{main}.csv")
+  drawn = [r for r in read(figure_2[0] / "lower_bound.csv") if r["algorithm"] == "aevb"][-1]
+  assert (row["test_bound"], row["examples_seen"]) == (drawn["test_bound"], "13000")
+  assert_picture(workdir / f"{main}.png")
+
+
+@pytest.mark.long
+def test_figure_3(runs):
+  workdir = runs.with_name("figure_3")
+  how = ["--dataset=digits", "--algorithms=aevb,mcem", f"--runs={runs}", f"--workdir={workdir}"]
+  result = make("marginal_likelihood", *how)
+  assert result.returncode == 0, result.stderr
+  table = read(workdir / "marginal_likelihood.csv")
+  stages = [(row["algorithm"], row["evaluations"]) for row in table]
+  at = {"aevb": ("20000", "40000"), "mcem": ("19200", "38400")}
+  assert stages == [(name, number) for name, numbers in at.items() for number in numbers]
+  # The bound of all points, and log p(x) of the first: below it, and not far.
+  (metrics,) = runs.glob("digits-first-500-aevb-*/metrics.csv")
+  for row, of_bound in zip(table, read(metrics)):
+    for split in ("train", "test"):
+      error = 5 * float(row[f"{split}_log_likelihood_se"])
+      gap = float(row[f"{split}_log_likelihood"]) - float(of_bound[f"{split}_bound"])
+      assert -error < gap < 3 + error
+  # Stages that are in the file are not estimated again; one that is not, to the same number.
+  path = workdir / "marginal_likelihood.csv"
+  whole = path.read_text()
+  lines = whole.splitlines(keepends=True)
+  path.write_text("".join(lines[:3] + lines[4:]))
+  again = make("marginal_likelihood", *how)
+  assert again.returncode == 0 and again.stderr.count("evaluations   train") <= 1
+  assert path.read_text() == whole
+  assert_picture(workdir / "marginal_likelihood.png")
+
+
+@pytest.mark.parametrize(
+  "main, arguments, words",
+  [
+    ("lower_bound", ["--latent_dim=3"], "--latent_dim=3: is settled here"),
+    ("lower_bound", ["--panels=mnist"], "takes DATASET/J"),
+    ("lower_bound", ["--seeds=a"], "--seeds=a: takes whole numbers"),
+    ("manifold", ["--datasets="], "--datasets"),
+    ("samples", ["--latent_dims=0"], "--latent_dims=0: takes positive whole numbers"),
+    ("marginal_likelihood", ["--sizes=7"], "--sizes=7: takes whole numbers of at least 100"),
+    ("marginal_likelihood", ["--algorithms=em"], "--algorithms=em: takes some of aevb"),
+    ("marginal_likelihood", ["--budget=huge"], "--budget=huge"),
+  ],
+)
+def test_what_cannot_be(main, arguments, words, tmp_path):
+  result = processes.run(main, "--budget=smoke", *arguments, f"--workdir={tmp_path / 'run'}")
+  assert result.returncode == 2
+  assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: ")
+  assert words in result.stderr and not (tmp_path / "run").exists()
+
+
+def test_a_run_that_fails_ends_the_figure(tmp_path):
+  workdir = tmp_path / "run"
+  result = make(
+    "lower_bound", "--panels=digits/2,digits/3", "--num_examples=500", f"--workdir={workdir}"
+  )
+  assert result.returncode == 2
+  first, last = result.stderr.splitlines()
+  assert first.startswith("error: --num_examples=500: takes more than the 100 steps of warm-up")
+  assert last == (
+    "error: digits-2-aevb-seed-0: ended with status 2, as said above; the same command goes on "
+    "from there"
+  )
+
+
+def test_a_finished_run_has_the_flags_of_its_job(tmp_path):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(["test"])
+  directory = tmp_path / "one"
+  directory.mkdir()
+  job = jobs.Job("one", ("--latent_dim=3", "--seed=0"), 1.0)
+  with flagsaver.flagsaver(runs=str(tmp_path)):
+    assert not jobs.is_finished(job)
+    (directory / "flags.txt").write_text("--batch_size=100\n--latent_dim=3\n--seed=0\n")
+    assert not jobs.is_finished(job)
+    (directory / "summary.json").write_text("{}\n")
+    assert jobs.is_finished(job)
+    assert not jobs.is_finished(job._replace(arguments=("--latent_dim=30",)))
+
+
+def test_claims_are_read_from_the_curves():
+  def rows(algorithm, seed, tests, trains):
+    about = dict(dataset="mnist", latent_dim=3, algorithm=algorithm, seed=seed)
+    return [
+      about | dict(examples_seen=n, test_bound=test, train_bound=train)
+      for n, test, train in zip((10_000, 100_000, 200_000, 400_000), tests, trains, strict=True)
+    ]
+
+  table = rows("aevb", 0, (-300, -140, -120, -110), (-300, -139, -119, -109))
+  table += rows("aevb", 1, (-400, -142, -122, -112), (-400, -141, -121, -111))
+  table += rows("wake_sleep", 0, (-200, -143, -130, -121), (-200, -142, -129, -120))
+  claim = lower_bound.judge(("mnist", 3), table)
+  # In the mean over seeds, from a hundred thousand samples on.
+  assert (claim["aevb_test"], claim["wake_sleep_test"]) == (-111, -121)
+  assert claim["smallest_lead"] == 2 and claim["samples_to_best_of_wake_sleep"] == 200_000
+  assert claim["aevb_inside_axes_from"] == claim["wake_sleep_inside_axes_from"] == 100_000
+  table += rows("wake_sleep", 1, (-200, -159, -130, -123), (-200, -142, -129, -120))
+  claim = lower_bound.judge(("mnist", 3), table)
+  assert (claim["aevb_inside_axes_from"], claim["wake_sleep_inside_axes_from"]) == (
+    10**5,
+    2 * 10**5,
+  )
+  table += rows("aevb", 2, (-400, -142, -122, -112), (-400, -141, -121, 300))
+  assert lower_bound.judge(("mnist", 3), table)["aevb_inside_axes_from"] is None

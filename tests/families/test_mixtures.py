@@ -1,0 +1,223 @@
+"""Mixtures as posteriors, by their implicit gradient and stratified; and learned priors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.stats
+
+from aevb_jax import bernoulli, elbo_a, elbo_b, init_params, iwae, mlp_vae, standard_normal
+from aevb_jax.families.base import distribution
+from aevb_jax.families.mixtures import (
+  GaussianMixture,
+  gaussian_mixture,
+  stratified_elbo,
+  stratified_iwae,
+  with_mixture_prior,
+  with_vamp_prior,
+)
+from aevb_jax.inference.checks import check_continuous
+from aevb_jax.inference.exact import exact_log_marginal, gaussian_expectation
+from aevb_jax.models.vae import log_joint, log_weight, simulate
+from aevb_jax.types import UnsupportedError
+from tests.support.statistics import FALSE_ALARM, assert_greater, assert_unbiased
+
+A = jnp.asarray
+ETA = GaussianMixture(
+  jnp.log(A([0.2, 0.5, 0.3])),
+  A([[-2.0, 0.5], [1.0, 1.0], [0.3, -3.0]]),
+  A([[-1.0, 0.2], [0.3, -0.7], [0.1, 0.4]]),
+)
+FAMILY = gaussian_mixture(2, 3)
+
+
+def test_log_prob_and_moments():
+  z = np.random.default_rng(0).normal(size=(20, 2)) * 3
+  expected = 0.0
+  for log_pi, mean, log_var in zip(*map(np.asarray, ETA)):
+    expected += np.exp(log_pi + scipy.stats.norm(mean, np.exp(log_var / 2)).logpdf(z).sum(axis=1))
+  value = jax.vmap(lambda z: FAMILY.log_prob(ETA, z))(A(z))
+  np.testing.assert_allclose(value, np.log(expected), rtol=1e-10)
+  q = distribution(FAMILY, ETA)
+  samples = jax.jit(jax.vmap(q.sample))(jax.random.split(jax.random.key(0), 200_000))
+  assert_unbiased(samples, q.mean, detects=0.1)
+  assert_unbiased((samples - q.mean[None]) ** 2, FAMILY.variance(ETA), detects=0.02)
+  marginal = lambda z: sum(
+    np.exp(log_pi) * scipy.stats.norm.cdf(z, mean[0], np.exp(log_var[0] / 2))
+    for log_pi, mean, log_var in zip(*map(np.asarray, ETA))
+  )
+  assert scipy.stats.kstest(samples[:, 0], marginal).pvalue > FALSE_ALARM
+
+
+def test_the_implicit_gradient_is_unbiased():
+  # E[f(z)] of a smooth f by quadrature over each component, differentiated exactly.
+  f = lambda z: jnp.sin(z[0]) * z[1] + 0.3 * z[0] ** 2
+
+  def expected(eta):
+    def of_component(mean, log_var):
+      std = jnp.exp(0.5 * log_var)
+      at = lambda a, b: f(mean + std * jnp.stack([a, b]))
+      coarse = lambda g: gaussian_expectation(g, step=0.1)
+      return coarse(lambda a: coarse(lambda b: at(a, b)))
+
+    return jnp.exp(eta.log_weights) @ jax.vmap(of_component)(eta.mean, eta.log_var)
+
+  exact = jax.jit(jax.grad(expected))(ETA)
+  of_key = lambda key: jax.grad(lambda eta: f(FAMILY.transform(eta, FAMILY.noise(key))))(ETA)
+  draws = jax.jit(jax.vmap(of_key))(jax.random.split(jax.random.key(1), 200_000))
+  for ours, truth in zip(draws[1:], exact[1:]):
+    assert_unbiased(ours, truth, detects=0.1)
+  # Of log π only what leaves Σ π = 1 is a derivative of the mixture.
+  pi = np.exp(ETA.log_weights)
+  tangent = lambda g: g - pi * np.sum(g, axis=-1, keepdims=True)
+  assert_unbiased(tangent(np.asarray(draws[0])), tangent(np.asarray(exact[0])), detects=0.1)
+
+
+def world(num_components=3):
+  model = mlp_vae(
+    bernoulli(6),
+    data_dim=6,
+    latent_dim=1,
+    hidden_dim=5,
+    posterior=lambda size: gaussian_mixture(size, num_components),
+  )
+  params = init_params(jax.random.key(0), model)
+  return model, jax.tree.map(lambda w: 1.5 * w + 0.1, params)
+
+
+X = A([1.0, 0.0, 0.0, 1.0, 1.0, 0.0])
+
+
+def exact_bound(model, params, x):
+  q = model.encoder.given(params.phi, x)
+
+  def of_component(mean, log_var):
+    z = lambda noise: mean + jnp.exp(0.5 * log_var) * noise[None]
+    return gaussian_expectation(lambda noise: log_weight(model, params, q, x, z(noise)))
+
+  return jnp.exp(q.eta.log_weights) @ jax.vmap(of_component)(q.eta.mean, q.eta.log_var)
+
+
+@pytest.mark.parametrize("estimator", [elbo_a, stratified_elbo])
+def test_bounds_of_a_mixture_and_their_gradients_are_unbiased(estimator):
+  model, params = world()
+  value, gradient = jax.jit(
+    jax.value_and_grad(lambda p: exact_bound(model, p, X))
+  )(params)  # fmt: skip
+  of_key = lambda key: jax.value_and_grad(lambda p: estimator(key, model, p, X))(params)
+  values, gradients = jax.jit(jax.vmap(of_key))(jax.random.split(jax.random.key(0), 40_000))
+  assert_unbiased(values, value, detects=0.02)
+  for block in ("theta", "phi"):
+    ours, truth = (
+      np.concatenate([np.reshape(a, (*lead, -1)) for a in jax.tree.leaves(getattr(of, block))], -1)
+      for of, lead in ((gradients, (40_000,)), (gradient, ()))
+    )
+    assert_unbiased(ours, truth, detects=0.2)
+
+
+def test_strata_take_away_the_noise_of_the_choice():
+  # Of components far apart nearly all the noise is which of them z is drawn from.
+  model, params = world(2)
+  heads = jax.tree.map(jnp.zeros_like, {name: params.phi[name] for name in ("head_1", "head_2")})
+  heads["head_1"]["bias"], heads["head_2"]["bias"] = A([-3.0, 0.5]), A([-4.0, -4.0])
+  params = params._replace(phi=params.phi | heads)
+  keys, other_keys = jax.random.split(jax.random.key(1), (2, 20_000))
+  each = jax.jit(jax.vmap(lambda key: stratified_elbo(key, model, params, X)))
+  any_two = jax.jit(jax.vmap(lambda key: elbo_a(key, model, params, X, num_samples=2)))
+  one_of_each, two_of_any = each(keys), any_two(other_keys)
+  assert one_of_each.var() < 0.5 * two_of_any.var()
+
+
+def test_the_stratified_importance_bound_is_between():
+  model, params = world()
+
+  def of(estimator, seed):
+    of_key = lambda key: estimator(key, model, params, X, num_samples=2)
+    return np.asarray(jax.jit(jax.vmap(of_key))(jax.random.split(jax.random.key(seed), 20_000)))
+
+  tight, loose = of(stratified_iwae, 2), of(iwae, 3)
+  assert_greater(tight, loose)
+  assert_greater(np.full(20_000, exact_log_marginal(model, params, X)), tight)
+  w = np.exp(tight - exact_log_marginal(model, params, X))
+  assert_unbiased(w, 1.0, detects=0.05)
+
+
+def test_strata_of_what_is_no_mixture_are_refused():
+  model = mlp_vae(bernoulli(6), data_dim=6, latent_dim=1, hidden_dim=5)
+  with pytest.raises(UnsupportedError, match="a GaussianMixture, not a DiagonalGaussian"):
+    stratified_elbo(jax.random.key(0), model, init_params(jax.random.key(1), model), X)
+
+
+def plain(latent_dim=1):
+  return mlp_vae(bernoulli(6), data_dim=6, latent_dim=latent_dim, hidden_dim=5)
+
+
+def learned_priors():
+  rng = np.random.default_rng(0)
+  return {
+    "mixture": with_mixture_prior(plain(), 1, 3),
+    "vamp": with_vamp_prior(plain(), A(rng.normal(size=(4, 6))), link=jax.nn.sigmoid),
+  }
+
+
+@pytest.mark.parametrize("name", ["mixture", "vamp"])
+def test_a_learned_prior_is_a_density_that_samples_follow(name):
+  model = learned_priors()[name]
+  params = jax.tree.map(lambda w: 1.5 * w + 0.1, init_params(jax.random.key(0), model))
+  p = model.prior(params)
+  check_continuous("annealing", p)  # HMC may move its z, reparameterized or not
+  grid = np.linspace(-15, 15, 6001)
+  density = np.exp(jax.vmap(lambda z: p.log_prob(z[None]))(A(grid)))
+  cdf = scipy.integrate.cumulative_trapezoid(density, grid, initial=0)
+  np.testing.assert_allclose(cdf[-1], 1, rtol=1e-6)
+  z, log_p = jax.jit(jax.vmap(p.sample_with_log_prob))(jax.random.split(jax.random.key(1), 50_000))
+  np.testing.assert_allclose(log_p[:9], jax.vmap(p.log_prob)(z[:9]), rtol=1e-12)
+  result = scipy.stats.kstest(z[:, 0], lambda z: np.interp(z, grid, cdf))
+  assert result.pvalue > FALSE_ALARM
+  assert scipy.stats.kstest(1.1 * z[:, 0], lambda z: np.interp(z, grid, cdf)).pvalue < FALSE_ALARM
+  np.testing.assert_allclose(p.mean[0], np.trapezoid(grid * density, grid), atol=1e-6)
+
+
+def test_the_vamp_prior_is_the_mean_of_the_posteriors():
+  model = learned_priors()["vamp"]
+  params = init_params(jax.random.key(0), model)
+  z = A([0.3])
+  u = jax.nn.sigmoid(params.theta["prior"]["pseudo_inputs"].reshape(4, 6))
+  each = [np.exp(model.encoder.given(params.phi, one).log_prob(z)) for one in u]
+  np.testing.assert_allclose(model.prior(params).log_prob(z), np.log(np.mean(each)), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["mixture", "vamp"])
+def test_training_moves_a_learned_prior_and_the_gradient_is_unbiased(name):
+  model = learned_priors()[name]
+  params = jax.tree.map(lambda w: 1.5 * w + 0.1, init_params(jax.random.key(0), model))
+
+  def exact(params):
+    q = model.encoder.given(params.phi, X)
+    at = lambda noise: q.mean + jnp.exp(0.5 * q.eta.log_var) * noise[None]
+    return gaussian_expectation(lambda noise: log_weight(model, params, q, X, at(noise)))
+
+  truth = jax.jit(jax.grad(exact))(params)
+  of_key = lambda key: jax.grad(lambda p: elbo_a(key, model, p, X))(params)
+  ours = jax.jit(jax.vmap(of_key))(jax.random.split(jax.random.key(0), 40_000))
+  for leaf, expected in zip(jax.tree.leaves(ours), jax.tree.leaves(truth)):
+    assert_unbiased(leaf, expected, detects=0.5)
+  assert any(np.abs(leaf).max() > 1e-4 for leaf in jax.tree.leaves(truth.theta["prior"]))
+
+
+def test_a_learned_prior_has_no_closed_form():
+  for model in learned_priors().values():
+    params = init_params(jax.random.key(0), model)
+    with pytest.raises(UnsupportedError, match="no closed form is known for KL"):
+      elbo_b(jax.random.key(1), model, params, X)
+
+
+def test_simulating_uses_the_learned_prior():
+  model = with_mixture_prior(plain(), 1, 2)
+  params = init_params(jax.random.key(0), model)
+  prior = params.theta["prior"] | {"mean": A([50.0, 50.0])}
+  params = params._replace(theta=params.theta | {"prior": prior})
+  z, x = simulate(jax.random.key(1), model, params)
+  assert z[0] > 40 and np.isfinite(log_joint(model, params, x, z))
+  assert standard_normal(1).log_prob(z) < -500

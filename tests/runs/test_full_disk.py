@@ -1,0 +1,127 @@
+"""What cannot be written ends in one line, and can be gone on with once it can."""
+
+import csv
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from aevb_jax.training import checkpoint
+from experiments.runs import directory, events
+
+ROOT = pathlib.Path(__file__).parents[2]
+LIMIT = (
+  "import os, resource, sys; size = int(sys.argv[1]);"
+  "resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY));"
+  "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+)
+
+
+OBEY_MODES = (  # takes from root the capability that modes mean nothing to it
+  "import ctypes, os, sys; ctypes.CDLL(None).prctl(24, 1, 0, 0, 0);"
+  "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+SAVE = """
+import pathlib, sys
+import jax.numpy as jnp
+from aevb_jax import checkpoint
+directory = pathlib.Path(sys.argv[1])
+with checkpoint.saver(directory) as save:
+  save(1, {"w": jnp.ones(3)})
+  while not checkpoint.steps(directory):
+    pass
+  directory.chmod(0o555)
+  for step in (2, 3):
+    save(step, {"w": jnp.ones(3)})
+"""
+METRICS = """
+import pathlib, sys
+from experiments import rundir
+with rundir.metrics_writer(pathlib.Path(sys.argv[1]), ("examples_seen", "bound")) as write:
+  for step in range(1000):
+    write(dict(examples_seen=step, bound=0.5))
+"""
+
+
+def limited(size, *arguments):
+  """Python in a process whose files cannot grow beyond so many bytes; -1 for any."""
+  command = [sys.executable, "-c", LIMIT, str(size), *arguments]
+  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def train(workdir, *, limit):
+  short = ["--hidden_dim=20", "--num_examples=2000", "--eval_every=500", "--checkpoint_every=0"]
+  flags = [*short, "--num_importance_samples=0", f"--workdir={workdir}"]
+  return limited(limit, "-m", "experiments.train", *flags)
+
+
+def test_no_flags_file(tmp_path):
+  workdir = tmp_path / "run"
+  workdir.mkdir()
+  (workdir / "flags.txt.partial").write_text("of a start that was killed")
+  result = train(workdir, limit=200)
+  assert result.returncode == 2, result.stderr
+  (line,) = result.stderr.splitlines()
+  assert f"File too large: {workdir / 'flags.txt'}" in line
+  assert [path.name for path in workdir.iterdir()] == ["lock"]
+
+
+@pytest.mark.long
+def test_no_checkpoint_then_room(tmp_path):
+  workdir = tmp_path / "run"
+  result = train(workdir, limit=4000)
+  assert result.returncode == os.EX_IOERR, result.stderr
+  (line,) = result.stderr.splitlines()
+  assert line.startswith(f"error: {workdir}/checkpoints/")
+  assert line.endswith(f"(File too large); nothing is saved in {workdir} yet")
+  result = train(workdir, limit=-1)
+  assert result.returncode == 0 and not result.stderr
+  with open(workdir / "metrics.csv") as file:
+    assert [int(row["step"]) for row in csv.DictReader(file)] == [5, 10, 15, 20]
+
+
+@pytest.mark.parametrize("size", [40, 1000])
+def test_events_and_rows_that_cannot_be_written(tmp_path, size):
+  result = limited(size, "-c", METRICS, str(tmp_path))
+  assert result.returncode == 1
+  assert result.stderr.count("Traceback") == 1  # not of another thread, nor on leaving
+  assert f"File too large: '{tmp_path}/" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="capabilities of Linux")
+def test_checkpoints_that_may_be_written_no_longer(tmp_path):
+  command = [sys.executable, "-c", OBEY_MODES, "-c", SAVE, str(tmp_path / "checkpoints")]
+  # orbax would wait five minutes for a directory that it makes in the background.
+  result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+  assert result.returncode == 1
+  last = result.stderr.splitlines()[-1]
+  assert last.startswith("aevb_jax.checkpoint.SaveError: ") and "(Permission denied)" in last
+  assert checkpoint.steps(tmp_path / "checkpoints") == [1]
+
+
+def test_what_fails_is_named_and_nothing_half_is_left(tmp_path):
+  def fail(*args, **kwargs):
+    raise OSError(28, os.strerror(28))  # as write() does, which knows no name
+
+  class Figure:
+    savefig = fail
+
+  with pytest.raises(OSError, match="No space.*bound.png"):
+    directory.save_figure(tmp_path / "bound.png", Figure())
+  assert not list(tmp_path.iterdir())
+  with pytest.raises(OSError, match="No space.*file"), directory.naming(tmp_path / "file"):
+    fail()
+
+
+def test_the_events_are_replaced_and_read_back(tmp_path):
+  from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+  for value in (1.5, -2.5):
+    with events.event_writer(tmp_path, ["bound"]) as show:
+      show(dict(bound=value, examples_seen=100))
+  assert len(list(tmp_path.iterdir())) == 1
+  shown = EventAccumulator(str(tmp_path))
+  shown.Reload()
+  assert [(event.step, event.value) for event in shown.Scalars("bound")] == [(100, -2.5)]

@@ -1,0 +1,110 @@
+"""What the flags make of pixels: what training and evaluation read."""
+
+import sys
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from aevb_jax.data import datasets
+from aevb_jax.training.fitting import evaluate
+from experiments.flags import data as data_options
+from experiments.launch.command import UsageError
+
+PIXELS = np.asarray([[0, 51, 128, 255]] * 50, np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def parsed_flags():
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(sys.argv[:1])
+
+
+def make(levels=255, **values):
+  images = datasets.ImageData(PIXELS, None, PIXELS[:7], (2, 2, 1), levels=levels)
+  with flagsaver.flagsaver(**values):
+    return data_options.make_pixels(images)
+
+
+def x_of(pixels, static_key, seed=0):
+  identity = lambda key, params, x: x
+  how = dict(preprocess=pixels.preprocess, static_key=static_key)
+  return np.asarray(evaluate(identity, jax.random.key(seed), (), np.asarray(pixels.train), **how))
+
+
+@pytest.mark.parametrize(
+  "levels, flag, divisor",
+  [(255, None, 255), (255, "256", 256), (256, None, 256), (256, "255", 255)],
+)
+def test_real_values(levels, flag, divisor):
+  pixels = make(levels, binarization="none", pixel_scale=flag)
+  np.testing.assert_allclose(x_of(pixels, None), PIXELS / divisor, rtol=1e-12)
+
+
+def test_mean_of_x():
+  means = {"dynamic": [0, 0.2, 128 / 255, 1], "threshold": [0, 0, 1, 1]}
+  for binarization, mean in means.items():
+    images = datasets.ImageData(np.concatenate([PIXELS, 0 * PIXELS]), None, PIXELS, (2, 2, 1))
+    with flagsaver.flagsaver(binarization=binarization):
+      np.testing.assert_allclose(data_options.mean_of_x(images), np.divide(mean, 2), rtol=1e-12)
+  with flagsaver.flagsaver(binarization="none"):
+    floats = datasets.ImageData(PIXELS / 255, None, PIXELS / 255, (2, 2, 1))
+    np.testing.assert_allclose(data_options.mean_of_x(floats), means["dynamic"], rtol=1e-12)
+
+
+def test_threshold():
+  np.testing.assert_array_equal(x_of(make(binarization="threshold"), None)[0], [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("levels", [255, 256])
+def test_binarization_has_the_scaled_pixels_as_probabilities(levels):
+  x = x_of(make(levels, binarization="dynamic"), None)
+  assert set(np.unique(x)) == {0.0, 1.0} and not x[:, 0].any()
+  assert 0.3 < x[:, 2].mean() < 0.7
+  if levels == 255:
+    assert x[:, 3].all()
+
+
+def test_training_draws_afresh_only_where_it_is_dynamic():
+  assert make(binarization="dynamic").static_key is None
+  static = make(binarization="static")
+  first = x_of(static, static.static_key, seed=0)
+  np.testing.assert_array_equal(first, x_of(static, static.static_key, seed=1))
+  # The train bound is evaluated on the draw that training reads.
+  np.testing.assert_array_equal(first, x_of(static, static.train_draw))
+
+
+def test_dequantization():
+  x = x_of(make(256, binarization="none", dequantization=True), None)
+  np.testing.assert_array_equal(np.floor(x * 256), PIXELS)
+  assert len(np.unique(x[:, 1])) > 40
+
+
+def test_fixed_draws_share_no_key_with_a_run():
+  pixels = make()
+  fixed = [jax.random.key_data(key).tolist() for key in (pixels.train_draw, pixels.test_draw)]
+  root = jax.random.key(data_options.BINARIZATION_SEED)
+  keys = [root, *jax.random.split(root, 3), *(jax.random.fold_in(root, i) for i in range(100))]
+  assert not any(jax.random.key_data(key).tolist() in fixed for key in keys)
+
+
+def test_size_decides_what_is_streamed():
+  resident, streamed = make(max_resident_mb=1.0), make(max_resident_mb=PIXELS.nbytes / 2**20 - 1e-6)
+  assert not resident.streamed and isinstance(resident.train, jax.Array)
+  assert streamed.streamed and isinstance(streamed.train, np.ndarray)
+
+
+@pytest.mark.parametrize(
+  "values, flag",
+  [
+    (dict(dataset="binarized_mnist", pixel_scale="256"), "pixel_scale"),
+    (dict(dataset="binarized_mnist", binarization="none", dequantization=True), "dequantization"),
+    (dict(dataset="digits", binarization="none", dequantization=True), "dequantization"),
+    (dict(dataset="digits", mirror="http://127.0.0.1"), "mirror"),
+  ],
+)
+def test_flags_that_do_not_go_with_a_data_set(values, flag):
+  with flagsaver.flagsaver(**values), pytest.raises(UsageError, match=f"--{flag}="):
+    data_options.settle()

@@ -1,0 +1,183 @@
+"""Exact worlds: models whose bound, gradients and log p(x) are known."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+
+from aevb_jax import (
+  Model,
+  Params,
+  bernoulli,
+  fair_coins,
+  init_params,
+  log_joint,
+  log_weight,
+  mlp_vae,
+)
+from aevb_jax.inference.exact import binary_vectors
+from aevb_jax.models.linear_gaussian import AffineHeads as AffineHeads
+from aevb_jax.models.linear_gaussian import linear_gaussian_vae as affine_model
+
+
+def affine_params(w, b, x_log_var, v, c, z_log_var):
+  """x ~ N(zW + b, exp(x_log_var)), z|x ~ N(xV + c, exp(z_log_var))."""
+  return Params(
+    theta={"mean": {"kernel": w, "bias": b}, "log_var": x_log_var},
+    phi={"mean": {"kernel": v, "bias": c}, "log_var": z_log_var},
+  )
+
+
+def affine_bound(params, x):
+  """The bound of equation 3, every expectation done by hand."""
+  w, b = params.theta["mean"]["kernel"], params.theta["mean"]["bias"]
+  v, c = params.phi["mean"]["kernel"], params.phi["mean"]["bias"]
+  x_var, z_var = jnp.exp(params.theta["log_var"]), jnp.exp(params.phi["log_var"])
+  z_mean = x @ v + c
+  expected_square = (x - z_mean @ w - b) ** 2 + z_var @ w**2
+  reconstruction = -0.5 * jnp.sum(jnp.log(2 * jnp.pi * x_var) + expected_square / x_var)
+  return reconstruction + 0.5 * jnp.sum(1 + jnp.log(z_var) - z_mean**2 - z_var)
+
+
+def affine_log_marginal(params, x):
+  """log N(x; b, WᵀW + diag(var)), by scipy."""
+  w, b = np.asarray(params.theta["mean"]["kernel"]), np.asarray(params.theta["mean"]["bias"])
+  covariance = w.T @ w + np.diag(np.exp(params.theta["log_var"]))
+  return scipy.stats.multivariate_normal.logpdf(np.asarray(x), b, covariance)
+
+
+class World(NamedTuple):
+  model: Model
+  params: Params
+  x: jax.Array
+
+
+def affine_world(data_dim=5, latent_dim=3):
+  """An arbitrary affine-Gaussian model with a q(z|x) that is not its posterior."""
+  rng = np.random.default_rng(1)
+  params = affine_params(
+    w=rng.normal(size=(latent_dim, data_dim)) * 0.7,
+    b=rng.normal(size=data_dim) * 0.5,
+    x_log_var=rng.normal(size=data_dim) * 0.3,
+    v=rng.normal(size=(data_dim, latent_dim)) * 0.3,
+    c=rng.normal(size=latent_dim) * 0.3,
+    z_log_var=rng.normal(size=latent_dim) * 0.3 - 0.5,
+  )
+  params = jax.tree.map(jnp.asarray, params)
+  return World(affine_model(data_dim, latent_dim), params, jnp.asarray(rng.normal(size=data_dim)))
+
+
+def exact_posterior_world(data_dim=5, latent_dim=3):
+  """An affine-Gaussian model with orthogonal columns, and q(z|x) its exact posterior."""
+  rng = np.random.default_rng(2)
+  orthonormal = np.linalg.qr(rng.normal(size=(data_dim, latent_dim)))[0].T
+  w = np.diag([1.5, 0.8, 0.3][:latent_dim]) @ orthonormal
+  b, noise_var = rng.normal(size=data_dim), 0.4
+  # The posterior's precision I + WWᵀ/noise_var is diagonal because W's rows are orthogonal.
+  z_var = 1 / (1 + np.sum(w**2, axis=1) / noise_var)
+  v = w.T * z_var / noise_var
+  params = affine_params(w, b, np.full(data_dim, np.log(noise_var)), v, -b @ v, np.log(z_var))
+  params = jax.tree.map(jnp.asarray, params)
+  return World(affine_model(data_dim, latent_dim), params, jnp.asarray(rng.normal(size=data_dim)))
+
+
+def bernoulli_world(data_dim=6):
+  """One latent, tanh networks, Bernoulli data: exact by quadrature."""
+  model = mlp_vae(bernoulli(data_dim), data_dim=data_dim, latent_dim=1, hidden_dim=7)
+  params = init_params(jax.random.key(3), model)
+  # Larger weights than the initial ones make the bound's curvature felt.
+  params = jax.tree.map(lambda w: 1.5 * w + 0.1, params)
+  return World(model, params, jnp.asarray([1.0, 0.0, 0.0, 1.0, 1.0, 0.0]))
+
+
+def binary_world(data_dim=4, latent_dim=3):
+  """A few binary latents, tanh networks, Bernoulli data: exact by enumeration."""
+  model = mlp_vae(
+    bernoulli(data_dim),
+    data_dim=data_dim,
+    latent_dim=latent_dim,
+    hidden_dim=5,
+    posterior=bernoulli,
+    prior=fair_coins,
+  )
+  params = init_params(jax.random.key(5), model)
+  params = jax.tree.map(lambda w: 1.5 * w + 0.1, params)
+  return World(model, params, jnp.asarray([1.0, 0.0, 1.0, 1.0]))
+
+
+def exact_bound_of_two(bound, model, params, x, step=0.05):
+  """E[bound(log w_1, log w_2)] of two independent samples, with nothing sampled.
+
+  By quadrature over both noises for one Gaussian latent (the trapezoidal rule, see
+  `exact.gaussian_expectation`), by enumeration of all pairs for binary ones.
+  """
+  q = model.encoder.given(params.phi, x)
+  if q.reparameterized:
+    nodes = np.arange(-9, 9 + step / 2, step)
+    probabilities = jnp.asarray(np.exp(-0.5 * nodes**2) * step / np.sqrt(2 * np.pi))
+    z = at_noise(q, nodes)
+  else:
+    z = binary_vectors(q.eta.logits.size)
+    probabilities = jnp.exp(jax.vmap(q.log_prob)(z))
+  log_w = jax.vmap(lambda z: log_weight(model, params, q, x, z))(z)
+  of_pair = jax.vmap(jax.vmap(lambda a, b: bound(jnp.stack([a, b])), (None, 0)), (0, None))
+  return probabilities @ of_pair(log_w, log_w) @ probabilities
+
+
+def at_noise(q, nodes):
+  std = jnp.exp(0.5 * q.eta.log_var)
+  return jax.vmap(lambda noise: q.eta.mean + std * noise)(jnp.asarray(nodes))
+
+
+def wake_phi_of_two(model, params, x, step=0.05):
+  """E[Σ_k w̃_k ∇φ log q(z_k|x)] of two samples of one Gaussian latent, by quadrature."""
+  q = model.encoder.given(params.phi, x)
+  nodes = np.arange(-9, 9 + step / 2, step)
+  probabilities = jnp.asarray(np.exp(-0.5 * nodes**2) * step / np.sqrt(2 * np.pi))
+  z = at_noise(q, nodes)
+  w = jnp.exp(jax.vmap(lambda z: log_weight(model, params, q, x, z))(z))
+  # By symmetry twice the first sample's term.
+  first_share = (w[:, None] / (w[:, None] + w[None, :])) @ probabilities
+
+  def expected_log_q(phi):
+    log_q = jax.vmap(model.encoder.given(phi, x).log_prob)(z)
+    return 2 * jnp.vdot(probabilities * first_share, log_q)
+
+  return jax.grad(expected_log_q)(params.phi)
+
+
+def sleep_phi(model, params):
+  """∇φ E[log q(z|x)] under the model's own x and z, all of them enumerated."""
+  z_size = model.prior(params).mean.size
+  x_size = model.decoder.given(params.theta, jnp.zeros(z_size)).mean.size
+  zs, xs = binary_vectors(z_size), binary_vectors(x_size)
+  log_p = jax.vmap(lambda z: jax.vmap(lambda x: log_joint(model, params, x, z))(xs))(zs)
+
+  def expected_log_q(phi):
+    log_q = jax.vmap(lambda z: jax.vmap(lambda x: model.encoder.given(phi, x).log_prob(z))(xs))(zs)
+    return jnp.sum(jnp.exp(log_p) * log_q)
+
+  return jax.grad(expected_log_q)(params.phi)
+
+
+def draws(estimator, world, n, seed=0, **kwargs):
+  """Values and gradients of n independent estimates."""
+
+  def value_and_grad(key):
+    return jax.value_and_grad(lambda p: estimator(key, world.model, p, world.x, **kwargs))(
+      world.params
+    )
+
+  return jax.jit(jax.vmap(value_and_grad))(jax.random.split(jax.random.key(seed), n))
+
+
+def flat(tree):
+  """The leaves of a tree as one row, or of a tree of n as n rows, NumPy."""
+  return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def rows(tree):
+  leaves = jax.tree.leaves(tree)
+  return np.concatenate([np.reshape(leaf, (len(leaf), -1)) for leaf in leaves], axis=1)

@@ -1,0 +1,89 @@
+"""Mains as a user starts them, each a process of its own."""
+
+import atexit
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run(main, *arguments, **how):
+  """experiments.MAIN, as the shell has it; `how` is as of `python`."""
+  return python(f"experiments.{main}", *arguments, **how)
+
+
+def python(program, *arguments, num_devices=1, cwd=ROOT, environment=None):
+  """`python -m PROGRAM`, or `python PROGRAM` of a file.
+
+  In a fork of what has imported the libraries, which is what took most of the time.
+  """
+  server, output = _server()
+  asked = dict(
+    program=str(program),
+    arguments=list(map(str, arguments)),
+    environment=dict(environment or os.environ) | {"JAX_NUM_CPU_DEVICES": str(num_devices)},
+    cwd=str(cwd),
+    output=str(output),
+  )
+  server.stdin.write(json.dumps(asked) + "\n")
+  server.stdin.flush()
+  status = json.loads(server.stdout.readline())
+  written = [output.with_suffix(name).read_text(errors="replace") for name in (".out", ".err")]
+  return subprocess.CompletedProcess(arguments, status, *written)
+
+
+def definitions(main):
+  """The definitions of the flags of experiments.MAIN, as scripts/refusals/inputs.py writes them."""
+  asked = python(ROOT / "scripts" / "refusals" / "inputs.py", main)
+  assert asked.returncode == 0, asked.stderr
+  return json.loads(asked.stdout)
+
+
+@functools.cache
+def _server():
+  """`tests.support.forking`, until this process ends, and where its forks write."""
+  directory = tempfile.TemporaryDirectory()
+  pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+  server = subprocess.Popen([sys.executable, "-m", "tests.support.forking"], cwd=ROOT, **pipes)
+
+  def end():
+    server.stdin.close()
+    server.wait()
+    directory.cleanup()
+
+  atexit.register(end)
+  return server, pathlib.Path(directory.name) / "output"
+
+
+def start(main, *arguments):
+  """experiments.MAIN in a process of its own, which goes on by itself."""
+  pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  # Where the tests run in the background, what they start would ignore interrupts.
+  hear = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+  hear += "os.execv(sys.argv[1], sys.argv[1:])"
+  hearing = [sys.executable, "-c", hear, sys.executable, "-m", f"experiments.{main}"]
+  hearing += map(str, arguments)
+  return subprocess.Popen(hearing, cwd=ROOT, **pipes)
+
+
+def wait_until(process, condition):
+  deadline = time.time() + 200
+  while time.time() < deadline and process.poll() is None:
+    if condition():
+      return
+    time.sleep(0.002)
+  raise AssertionError(process.communicate(timeout=60))
+
+
+def stop_when(process, condition, number):
+  """Sends a signal once a condition holds; the status, and what was said on standard error."""
+  wait_until(process, condition)
+  process.send_signal(number)
+  _, errors = process.communicate(timeout=60)
+  return process.returncode, errors.splitlines()

@@ -1,0 +1,223 @@
+"""States on disk: what comes back is what was saved, or a sentence."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from aevb_jax import bernoulli, elbo_b, mlp_vae
+from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.mcem import mcem
+from aevb_jax.algorithms.optimizers import adagrad
+from aevb_jax.training import checkpoint
+
+
+def algorithm(latent_dim=3, optimizer=adagrad(0.1)):
+  model = mlp_vae(bernoulli(6), data_dim=6, latent_dim=latent_dim, hidden_dim=5)
+  return aevb(model, elbo_b, optimizer, num_data=10)
+
+
+def shapes(algorithm):
+  return jax.eval_shape(algorithm.init, jax.random.key(0))
+
+
+def assert_same(state, other):
+  assert jax.tree.structure(state) == jax.tree.structure(other)
+  for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(other)):
+    assert a.dtype == b.dtype
+    if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+      a, b = jax.random.key_data(a), jax.random.key_data(b)
+    np.testing.assert_array_equal(a, b)
+
+
+def files_of(directory):
+  return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+  "algorithm",
+  [
+    algorithm(),
+    algorithm(optimizer=optax.adam(0.1)),
+    mcem(
+      mlp_vae(bernoulli(6), data_dim=6, latent_dim=2, hidden_dim=5), optax.sgd(0.1), num_data=10
+    ),
+  ],
+  ids=["adagrad", "adam", "mcem"],
+)
+def test_the_last_states_come_back_whole(tmp_path, algorithm):
+  saved = {}
+  with checkpoint.saver(tmp_path / "checkpoints", num_kept=2) as save:
+    for step in (1, 5, 9):
+      saved[step] = algorithm.init(jax.random.key(step))._replace(step=jnp.int32(step))
+      record = {"rows": [{"bound": -1 / step, "none": float("nan")}]}
+      save(step, saved[step], record)
+      record["rows"].append("what happens later")
+  assert checkpoint.steps(tmp_path / "checkpoints") == [5, 9]
+  for step in (5, 9):
+    state = checkpoint.restore(tmp_path / "checkpoints", step, shapes(algorithm))
+    assert_same(state, saved[step])
+    (row,) = checkpoint.read_record(tmp_path / "checkpoints", step)["rows"]
+    assert row["bound"] == -1 / step and np.isnan(row["none"])
+
+
+def test_of_two_records_of_a_step_the_later_stays(tmp_path):
+  states = [algorithm().init(jax.random.key(seed)) for seed in (0, 1)]
+  with checkpoint.saver(tmp_path) as save:
+    save(1, states[0], {"rows": 1})
+    save(1, states[1], {"rows": 1})
+  assert_same(checkpoint.restore(tmp_path, 1, shapes(algorithm())), states[0])
+  with checkpoint.saver(tmp_path) as save:
+    save(1, states[1], {"rows": 2})
+  assert checkpoint.steps(tmp_path) == [1]
+  assert checkpoint.read_record(tmp_path, 1) == {"rows": 2}
+  assert_same(checkpoint.restore(tmp_path, 1, shapes(algorithm())), states[1])
+
+
+def test_says_what_is_missing(tmp_path):
+  assert checkpoint.steps(tmp_path / "nothing") == checkpoint.steps(tmp_path) == []
+  with pytest.raises(checkpoint.DamagedError, match="cannot be read"):
+    checkpoint.restore(tmp_path, 1, shapes(algorithm()))
+  with pytest.raises(checkpoint.DamagedError, match="cannot be read"):
+    checkpoint.read_record(tmp_path, 1)
+
+
+def test_what_cannot_be_written(tmp_path):
+  (tmp_path / "file").write_text("no directory")
+  with pytest.raises(checkpoint.SaveError, match="file.* cannot be written"):
+    with checkpoint.saver(tmp_path / "file" / "checkpoints"):
+      pass
+
+
+ENDED_WHILE_IT_READS = """
+class Awaited:
+  def __await__(self):
+    yield
+async def read():
+  try:
+    await Awaited()
+  finally:
+    raise ValueError("a file that cannot be read")
+"""
+
+
+@pytest.mark.parametrize("directory, told", [("orbax", 0), ("ours", 1)])
+def test_an_error_of_orbax_that_nobody_awaits_is_not_printed(directory, told, monkeypatch):
+  names, heard = {}, []
+  exec(compile(ENDED_WHILE_IT_READS, f"/{directory}/reading.py", "exec"), names)
+  monkeypatch.setattr(sys, "unraisablehook", heard.append)
+  with checkpoint._one_error():
+    reading = names["read"]()
+    reading.send(None)
+    del reading
+  assert len(heard) == told
+
+
+def test_what_had_not_begun_when_another_file_failed_is_not_printed(recwarn):
+  async def write():
+    pass
+
+  write()
+  with pytest.raises(OSError), checkpoint._one_error():
+    raise OSError
+  write()
+  assert [warning.category for warning in recwarn] == [RuntimeWarning]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+  directory = tmp_path_factory.mktemp("checkpoints")
+  state = algorithm().init(jax.random.key(0))
+  with checkpoint.saver(directory) as save:
+    save(1, state, {"rows": list(range(100))})
+  return directory, state
+
+
+def damages(contents):
+  """Cut short, a bit turned at the start, in the middle or at the end, and gone."""
+  yield contents[: len(contents) // 2]
+  for place in (0, len(contents) // 2, len(contents) - 1):
+    yield contents[:place] + bytes([contents[place] ^ 4]) + contents[place + 1 :]
+  yield None
+
+
+def test_damage_to_any_file_is_noticed_or_of_no_effect(saved):
+  directory, state = saved
+  noticed = set()
+  checkpoint.check(directory, 1)
+  for file in files_of(directory / "1"):
+    contents = file.read_bytes()
+    for damage in damages(contents) if contents else ():
+      file.unlink() if damage is None else file.write_bytes(damage)
+      try:
+        assert_same(checkpoint.restore(directory, 1, shapes(algorithm())), state)
+        assert checkpoint.read_record(directory, 1) == {"rows": list(range(100))}
+      except checkpoint.DamagedError:
+        noticed.add(file.name)
+        if damage and file.name != "_METADATA":  # which the reading of another tree needs less of
+          with pytest.raises(checkpoint.DamagedError):
+            checkpoint.check(directory, 1)
+      file.write_bytes(contents)
+  assert {checkpoint.RECORD_FILE, "_METADATA"} < noticed and len(noticed) >= 4
+  assert_same(checkpoint.restore(directory, 1, shapes(algorithm())), state)
+
+
+def test_another_array_in_the_place_of_one_is_noticed(tmp_path):
+  """Files that are in order, and not those that belong to the record."""
+  for name, key in (("one", 0), ("other", 1)):
+    with checkpoint.saver(tmp_path / name) as save:
+      save(1, algorithm().init(jax.random.key(key)))
+  record = tmp_path / "one" / "1" / "record" / checkpoint.RECORD_FILE
+  record.write_bytes((tmp_path / "other" / "1" / "record" / checkpoint.RECORD_FILE).read_bytes())
+  with pytest.raises(checkpoint.DamagedError, match="its array .* is not what was saved"):
+    checkpoint.restore(tmp_path / "one", 1, shapes(algorithm()))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "int32", "uint8", "bool"])
+def test_a_checksum_sees_every_bit_and_the_order(dtype):
+  array = jax.random.normal(jax.random.key(0), (3, 5)).astype(dtype)
+  seen = {checkpoint._sums([array])[0]}
+  width = array.dtype.itemsize
+  words = np.asarray(array).reshape(-1).view(np.uint8).reshape(-1, width)
+  for place in np.ndindex(words.shape):
+    for bit in range(1 if dtype == "bool" else 8):
+      other = words.copy()
+      other[place] ^= 1 << bit
+      other = jnp.asarray(other.reshape(-1).view(np.asarray(array).dtype).reshape(3, 5))
+      seen_now = checkpoint._sums([other])[0]
+      assert seen_now != checkpoint._sums([array])[0], (place, bit)
+  if dtype == "float32":
+    assert checkpoint._sums([array[::-1]])[0] not in seen
+
+
+def test_set_aside(tmp_path):
+  for content in (b"first", b"second"):
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "5" / "file").write_bytes(content)
+    place = checkpoint.set_aside(tmp_path / "checkpoints", 5)
+    assert (place / "file").read_bytes() == content
+  assert checkpoint.steps(tmp_path / "checkpoints") == []
+  assert len(list((tmp_path / "checkpoints-damaged").iterdir())) == 2
+
+
+def test_comes_back_to_the_devices_asked_for(tmp_path):
+  state = jax.device_put(algorithm().init(jax.random.key(0)), jax.devices()[3])
+  with checkpoint.saver(tmp_path) as save:
+    save(1, state)
+  mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  for asked, sharding in ((None, first), (everywhere, everywhere)):
+    restored = checkpoint.restore(tmp_path, 1, shapes(algorithm()), asked)
+    assert_same(restored, state)
+    assert all(leaf.sharding == sharding for leaf in jax.tree.leaves(restored))
+
+
+def test_refuses_the_state_of_another_model(saved):
+  for other in (algorithm(latent_dim=4), algorithm(optimizer=optax.adam(0.1))):
+    with pytest.raises(checkpoint.CheckpointError, match="is not of this model") as error:
+      checkpoint.restore(saved[0], 1, shapes(other))
+    assert not isinstance(error.value, checkpoint.DamagedError)  # and is not set aside

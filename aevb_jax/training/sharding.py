@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from aevb_jax.errors import ConfigError
 from aevb_jax.types import PyTree
 
 MEMBER, DATA = "member", "data"
@@ -54,6 +55,46 @@ def make_shardings(devices: Sequence[jax.Device], num_members: int = 1) -> Shard
       for axes in ((MEMBER,), (DATA,), ((MEMBER, DATA),), ())
     )
   )
+
+
+def share_devices(num_members: int, batch_size: int, num_devices: int | None = None) -> Shardings:
+  """Shares the devices among the members of a sweep, and their minibatches.
+
+  Args:
+    num_members: S, members of a sweep; 1 for a single run.
+    batch_size: M, which the devices of a member have to share evenly.
+    num_devices: how many devices; None for as many as share a minibatch evenly.
+
+  Raises:
+    ConfigError: if there are not as many, or they cannot share a minibatch evenly.
+  """
+  devices = jax.devices()
+  number = num_devices or len(devices)
+  if number > len(devices):
+    raise ConfigError("num_devices", number, f"takes at most the {len(devices)} there are")
+  if number < len(devices) and jax.process_count() > 1:
+    raise ConfigError("num_devices", number, f"takes all {len(devices)} of several processes")
+  fitting = [n for n in range(1, number + 1) if not batch_size % (n // math.gcd(n, num_members))]
+  if number not in fitting and (num_devices or jax.process_count() > 1):
+    sharing = number // math.gcd(number, num_members)
+    nearest = " or ".join(map(str, nearest_multiples(batch_size, sharing)))
+    raise ConfigError(
+      "batch_size",
+      batch_size,
+      f"{sharing} devices cannot share it evenly; {nearest} they can, or "
+      f"--num_devices={fitting[-1]}",
+    )
+  return make_shardings(devices[: fitting[-1]], num_members)
+
+
+def devices_in_words(shardings: Shardings) -> str:
+  """Names the devices that train, such as "8 × NVIDIA H100", and why not all of them do."""
+  devices = shardings.replicated.device_set
+  kind = next(iter(devices)).device_kind
+  words = kind if len(devices) == 1 else f"{len(devices)} × {kind}"
+  if len(devices) < len(jax.devices()):
+    words += f" (of {len(jax.devices())})"
+  return words
 
 
 def replicated_on(sharding: NamedSharding | None) -> NamedSharding | None:

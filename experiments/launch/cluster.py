@@ -15,10 +15,9 @@ import traceback
 from collections.abc import Callable
 
 import jax
-import numpy as np
 from absl import flags
-from jax.experimental import multihost_utils
 
+from aevb_jax.training.processes import is_first
 from experiments.launch import command, supervise
 from experiments.launch.command import UsageError
 
@@ -78,28 +77,6 @@ def is_lost(error: BaseException) -> bool:
   """Whether an error, or what it came of, is that another process is no longer there."""
   trace = "".join(traceback.format_exception(error))
   return any(name in trace for name in CONNECTIONS)
-
-
-def is_first() -> bool:
-  """Whether this is the process that writes; of one process, it is."""
-  return jax.process_index() == 0
-
-
-def wait_for_all(name: str) -> None:
-  """Returns when all processes have come to the point of this name."""
-  multihost_utils.sync_global_devices(name)
-
-
-def of_first(value: np.ndarray) -> np.ndarray:
-  """What the first process gives for `value`, to all; each gives an array of that shape."""
-  return np.asarray(multihost_utils.broadcast_one_to_all(value))
-
-
-def highest(*values: int) -> list[int]:
-  """The highest of what the processes give for each value, to all."""
-  if jax.process_count() == 1:
-    return list(values)
-  return multihost_utils.process_allgather(np.asarray(values)).max(axis=0).tolist()
 
 
 def check_flags() -> None:

@@ -5,9 +5,10 @@ import logging
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
@@ -15,15 +16,16 @@ import absl.logging
 import jax
 from absl import app, flags
 
+from aevb_jax.errors import ConfigError, RunError
+from aevb_jax.runs.checks import MAX_COUNT
 from aevb_jax.types import DataError
 
-CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "aevb_jax")
-MAX_COUNT = 2**31 - 1  # what devices count to
 MAY_BE_EMPTY = ("array_cache_dir", "compilation_cache_dir", "contact_sheet")
 # Controls, line ends and bytes that are not UTF-8: flags.txt and an error are lines of text.
 NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 NO_BOOLEAN = re.compile(r"\('Non-boolean argument.*\)")  # as absl says it
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # as a shell reports it
+PARENT = "AEVB_JAX_PARENT"  # the environment variable that names a pipe from it
 OUT_OF_MEMORY = re.compile("out of memory[^\n.]*", re.IGNORECASE)
 
 
@@ -60,6 +62,7 @@ def run(main: Callable[[], None]) -> None:
     if len(argv) > 1:
       fail(f"unexpected argument {argv[1]!r}; flags are written --name=value", 2)
     show_log()
+    end_with_parent()
     sys.stdout.reconfigure(line_buffering=True)  # whatever becomes of the process
     status = status_of(main)
     if status in INTERRUPTED:
@@ -90,10 +93,32 @@ def check_values() -> None:
         raise UsageError(name, f"takes at most {MAX_COUNT}")
 
 
-def is_count(text: str, least: int = 1) -> bool:
-  """Whether the text is a whole number from `least` to MAX_COUNT."""
-  # The length first: of thousands of digits Python makes no number.
-  return text.isdecimal() and len(text) <= len(str(MAX_COUNT)) and least <= int(text) <= MAX_COUNT
+@contextlib.contextmanager
+def child_that_ends_with_this(arguments: Sequence[str]) -> Iterator[subprocess.Popen]:
+  """Starts a main that is asked to stop when this process ends, however that ends.
+
+  The child holds one end of a pipe, which the system closes at the other end with this process.
+  It is in a session of its own, so that a terminal's interrupt reaches it once, from here.
+  """
+  reading, writing = os.pipe()
+  environment = os.environ | {PARENT: str(reading)}
+  try:
+    yield subprocess.Popen(arguments, env=environment, pass_fds=[reading], start_new_session=True)
+  finally:
+    os.close(reading)
+    os.close(writing)
+
+
+def end_with_parent() -> None:
+  """Sends this process SIGTERM when the process that started it ends, where that asks for it."""
+  if not (descriptor := os.environ.pop(PARENT, None)):
+    return
+
+  def watch() -> None:
+    os.read(int(descriptor), 1)  # returns when the other end is closed
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  threading.Thread(target=watch, daemon=True).start()
 
 
 class Terminated(BaseException):
@@ -118,6 +143,9 @@ def status_of(main: Callable[[], None]) -> int:
       main()
     except UsageError as error:
       fail(str(error), 2)
+    except (ConfigError, RunError) as error:
+      of_run = isinstance(error, RunError)
+      fail(f"--workdir={error}" if of_run else f"--{error}", 2)
     except DataError as error:  # of records that are decoded as they are read
       fail(f"--dataset={flags.FLAGS.dataset}: {error}", 2)
     except jax.errors.JaxRuntimeError as error:

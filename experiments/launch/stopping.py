@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: SIGINT and SIGTERM are heard between two chunks of training.
+"""How a run ends before its end: by signals, heard between two chunks of training, or by errors.
 
 What is computed when the first arrives is finished and saved. A second SIGINT ends the process
 at once, whatever it is doing.
@@ -6,21 +6,20 @@ at once, whatever it is doing.
 
 import contextlib
 import os
+import pathlib
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 
+from aevb_jax.runs import files
+from aevb_jax.runs.directory import CHECKPOINTS
+from aevb_jax.runs.loop import Stopped
+from aevb_jax.training import checkpoint
+from experiments.launch import cluster, command
+
 ASKED = (signal.SIGINT, signal.SIGTERM)
-
-
-class Stopped(Exception):
-  """A run that was asked to stop, and did."""
-
-  def __init__(self, number: int):
-    super().__init__(signal.Signals(number).name)
-    self.status = 128 + number  # as a shell reports it
 
 
 @contextlib.contextmanager
@@ -65,3 +64,47 @@ def _end_at_once(number: int) -> None:
   print("error: ended before it was saved; the same command goes on from the last checkpoint",
         file=sys.stderr, flush=True)  # fmt: skip
   os._exit(128 + number)
+
+
+@contextlib.contextmanager
+def telling_what_is_safe(
+  workdir: pathlib.Path,
+  batch_size: int,
+  *,
+  is_named: bool = True,
+  remedy: str = "a smaller --step_size may help",
+) -> Iterator[None]:
+  """Ends the program with a line where training, or what follows it, does not come to its end.
+
+  Args:
+    workdir: has checkpoints by training step, in it or in directories of its runs.
+    batch_size: M, the samples of a step.
+    is_named: whether the command names the directory.
+    remedy: what may help against numbers that are not finite.
+  """
+
+  def safe() -> str:
+    found = [(path.stat().st_mtime_ns, path) for path in workdir.glob(f"**/{CHECKPOINTS}/[0-9]*")]
+    if not found:
+      return f"nothing is saved in {workdir} yet"
+    own = checkpoint.steps(workdir / CHECKPOINTS)
+    last = workdir / CHECKPOINTS / str(own[-1]) if own else max(found)[1]
+    saved = f"the state after {int(last.name) * batch_size:,} training samples is in {last}"
+    named = "" if is_named else f" with --workdir={workdir}"
+    return f"{saved}; the same command{named} goes on from there"
+
+  try:
+    yield
+  except Stopped as stop:
+    name = signal.Signals(stop.number).name
+    command.fail(f"stopped by {name}; {safe()}", 128 + stop.number)  # as a shell reports it
+  except KeyboardInterrupt:
+    command.fail(f"interrupted; {safe()}", 130)
+  except command.Terminated:
+    command.fail(f"terminated; {safe()}", 143)
+  except FloatingPointError as stop:
+    command.fail(f"{stop}; {safe()}; {remedy}", 1)
+  except (OSError, checkpoint.SaveError) as error:
+    if cluster.is_lost(error):  # where all of them save
+      raise
+    command.fail(f"{files.error_in_words(error)}; {safe()}", os.EX_IOERR)

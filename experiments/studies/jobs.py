@@ -1,13 +1,12 @@
 """The training runs that a figure is made of, each of them one command of experiments.train.
 
 They are made one after another, each in a process of its own and below --runs. A run that is
-finished is not made again, and one that was interrupted goes on where it was. Figures that are
-given the same --runs share what they have in common.
+finished is not made again, and one that was interrupted resumes. Figures that are given the same
+--runs share what they have in common.
 """
 
 import csv
 import json
-import os
 import pathlib
 import shlex
 import signal
@@ -17,18 +16,12 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-from absl import app, flags
-
+from aevb_jax.runs import LoadedRun, directory, files, load
+from experiments.flags.data import array_cache_dir, given_places
+from experiments.flags.figures import Figure
 from experiments.launch import command
-from experiments.launch.command import UsageError
-from experiments.runs import directory as rundir
-from experiments.runs import loading
 
-FLAGS = flags.FLAGS
-flags.disclaim_key_flags()  # what is defined through here is its definer's
 TRAIN = "experiments.train"
-_evaluating_since = time.monotonic()
 
 
 class Job(NamedTuple):
@@ -39,72 +32,45 @@ class Job(NamedTuple):
   work: float  # how long it takes, in a unit that all jobs of a figure share
 
 
-def define(name: str) -> None:
-  """Defines the flags of a main that draws the figure of this name from runs."""
-  flags.DEFINE_string(
-    "workdir", f"runs/{name}", "Directory for the figure, its numbers and how it was made."
-  )
-  flags.DEFINE_string(
-    "runs", None, "Directory of the training runs, which figures may share. Default: WORKDIR/runs."
-  )
-  for place in loading.OF_PLACES:
-    flags.declare_key_flag(place)
+class Jobs(NamedTuple):
+  """Runs that are finished, and since when."""
+
+  figure: Figure
+  jobs: list[Job]
+  finished_at: float  # on `time.monotonic`
 
 
-def open_workdir() -> pathlib.Path:
-  """Makes --workdir, for this process alone; what is there of the same figure stays.
-
-  Raises:
-    UsageError: as `rundir.open_workdir`, and for flags of experiments.train that this main
-      settles itself.
-  """
-  main = sys.modules["__main__"]
-  own = {flag.name for flag in FLAGS.get_key_flags_for_module(main)}
-  own |= {flag.name for flag in FLAGS.get_key_flags_for_module(app)}
-  for name in FLAGS:
-    module = FLAGS.find_module_defining_flag(name)
-    if FLAGS[name].present and name not in own and module.startswith("experiments."):
-      raise UsageError(name, "is settled here; --help lists what is not")
-  return rundir.open_workdir(FLAGS.get_key_flags_for_module(main), anew=False)
-
-
-def directory(job: Job) -> pathlib.Path:
-  runs = FLAGS.runs or os.path.join(FLAGS.workdir, "runs")
-  return pathlib.Path(runs).expanduser() / job.name
-
-
-def train(jobs: Sequence[Job]) -> None:
+def train(jobs: Sequence[Job], figure: Figure) -> Jobs:
   """Trains all that are not finished; ends the program where one fails or is interrupted."""
-  global _evaluating_since
   jobs = list(dict.fromkeys(jobs))
-  waiting = [job for job in jobs if not is_finished(job)]
+  waiting = [job for job in jobs if not is_finished(job, figure)]
   done = [job for job in jobs if job not in waiting]
   if done:
     print(f"{len(done)} of {len(jobs)} runs are finished")
-  places = [FLAGS[name].serialize() for name in loading.OF_PLACES if FLAGS[name].present]
   for i, job in enumerate(waiting):
-    arguments = [*job.arguments, f"--workdir={directory(job)}", *places]
-    print(f"\n[{len(done) + 1}/{len(jobs)}] {job.name}{time_left(done, waiting[i:])}")
+    where = f"--workdir={place_of(job, figure)}"
+    arguments = [*job.arguments, where, *figure.places]
+    left = time_left(done, waiting[i:], figure)
+    print(f"\n[{len(done) + 1}/{len(jobs)}] {job.name}{left}")
     print(f"python -m {TRAIN} {shlex.join(arguments)}", flush=True)
     run([sys.executable, "-m", TRAIN, *arguments], job.name)
     done.append(job)
-  _evaluating_since = time.monotonic()
+  return Jobs(figure, jobs, time.monotonic())
 
 
 def run(arguments: Sequence[str], name: str) -> None:
-  """Runs a command, and ends the program where it fails."""
-  # In a session of its own, so that a terminal's interrupt reaches it once, from here.
-  child = subprocess.Popen(arguments, start_new_session=True)
-  stopped_by = None
-  while True:
-    try:
-      status = child.wait()
-      break
-    except KeyboardInterrupt:
-      stopped_by = signal.SIGINT
-    except command.Terminated:
-      stopped_by = signal.SIGTERM
-    child.send_signal(stopped_by)
+  """Runs a command that ends with this process, and ends the program where it fails."""
+  with command.child_that_ends_with_this(arguments) as child:
+    stopped_by = None
+    while True:
+      try:
+        status = child.wait()
+        break
+      except KeyboardInterrupt:
+        stopped_by = signal.SIGINT
+      except command.Terminated:
+        stopped_by = signal.SIGTERM
+      child.send_signal(stopped_by)
   if stopped_by:
     number = int(stopped_by)
     command.fail(f"stopped by {stopped_by.name}; the same command goes on from there", 128 + number)
@@ -113,17 +79,40 @@ def run(arguments: Sequence[str], name: str) -> None:
     command.fail(what, status if status > 0 else 1)
 
 
-def is_finished(job: Job) -> bool:
-  """Whether the run is there, as a whole and with these flags."""
-  where = directory(job)
-  if not (where / "summary.json").exists() or not (where / "flags.txt").exists():
+def place_of(job: Job, figure: Figure) -> pathlib.Path:
+  """Returns the directory of a run."""
+  return figure.runs / job.name
+
+
+def is_finished(job: Job, figure: Figure) -> bool:
+  """Tells whether the run is there, as a whole and with these flags.
+
+  Of a run whose tables were lost or cut off the summary is removed, so that it is made again from
+  its last checkpoint.
+  """
+  where = place_of(job, figure)
+  summary, flags_file = where / directory.SUMMARY, where / directory.FLAGS_FILE
+  if not summary.exists() or not flags_file.exists():
     return False
-  return set(job.arguments) <= set((where / "flags.txt").read_text().splitlines())
+  # A preset's values stand in flags.txt one by one.
+  wanted = {flag for flag in job.arguments if not flag.startswith("--preset=")}
+  if not wanted <= set(flags_file.read_text().splitlines()):
+    return False
+  try:
+    last = [files.read_metrics(member)[-1] for member in members_of(where)]
+    if last and all("seconds" in row for row in last):
+      return True
+    reason = "no finished member"
+  except (OSError, ValueError, KeyError, IndexError, TypeError, csv.Error) as error:
+    reason = f"{type(error).__name__}: {error}"
+  print(f"{job.name}: its tables cannot be read ({reason}); the run is made again")
+  summary.unlink()
+  return False
 
 
-def time_left(done: Sequence[Job], waiting: Sequence[Job]) -> str:
-  """By what finished runs took."""
-  seconds = [(job.work, train_seconds(job)) for job in done]
+def time_left(done: Sequence[Job], waiting: Sequence[Job], figure: Figure) -> str:
+  """Estimates the time that is left from that which finished runs took."""
+  seconds = [(job.work, train_seconds(job, figure)) for job in done]
   if not seconds:
     return ""
   rate = sum(s for _, s in seconds) / sum(work for work, _ in seconds)
@@ -131,43 +120,53 @@ def time_left(done: Sequence[Job], waiting: Sequence[Job]) -> str:
   return f", about {left // 60:.0f} h {left % 60:.0f} min left for all"
 
 
-def train_seconds(job: Job) -> float:
-  return max(read_rows(member)[-1]["seconds"] for member in member_directories(job))
+def train_seconds(job: Job, figure: Figure) -> float:
+  """Returns the seconds that a finished run trained for."""
+  return max(files.read_metrics(m)[-1]["seconds"] for m in member_directories(job, figure))
 
 
-def member_directories(job: Job) -> list[pathlib.Path]:
-  """Of a finished run, or of all members of a sweep that went on to the end."""
-  where = directory(job)
-  if not (where / "sweep.csv").exists():
+def member_directories(job: Job, figure: Figure) -> list[pathlib.Path]:
+  """Returns the directory of a finished run, or of all members of a sweep that did not stop."""
+  return members_of(place_of(job, figure))
+
+
+def members_of(where: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the directories of the runs in the directory of a run or of a sweep."""
+  if "," not in _swept_text(where):
     return [where]
   with open(where / "sweep.csv", newline="") as file:
     return [where / row["name"] for row in csv.DictReader(file) if row["finished"] == "True"]
 
 
-def read_rows(member: pathlib.Path) -> list[dict]:
-  """The rows of metrics.csv of a finished run."""
-  return rundir.read_metrics(member)
+def _swept_text(where: pathlib.Path) -> str:
+  given = read_flags(where)
+  return given.get("seed", "") + given.get("step_size", "")
+
+
+def load_member(member: pathlib.Path) -> LoadedRun:
+  """Opens a run, with its data where the flags of this command say that they are."""
+  return load(member, array_cache_dir=array_cache_dir(), **given_places())
 
 
 def read_flags(member: pathlib.Path) -> dict[str, str]:
-  """The flags of a run by name, those that were given a value."""
-  lines = (member / "flags.txt").read_text().splitlines()
+  """Reads the flags of a run by name, those that were given a value."""
+  lines = (member / directory.FLAGS_FILE).read_text().splitlines()
   return {name: value for name, _, value in (line[2:].partition("=") for line in lines)}
 
 
 def read_summary(member: pathlib.Path) -> dict:
-  return json.loads((member / "summary.json").read_text())
+  """Reads summary.json of a run."""
+  return json.loads((member / directory.SUMMARY).read_text())
 
 
-def write_summary(workdir: pathlib.Path, results: dict, jobs: Sequence[Job], commit: str) -> None:
+def write_summary(workdir: pathlib.Path, results: dict, made: Jobs, commit: str | None) -> None:
   """Writes summary.json: what came out, and how it was made."""
-  made = dict(
-    budget=FLAGS.budget,
-    runs={job.name: f"python -m {TRAIN} {shlex.join(job.arguments)}" for job in jobs},
-    train_seconds=round(sum(train_seconds(job) for job in jobs), 1),
-    evaluation_seconds=round(time.monotonic() - _evaluating_since, 1),
-    device=jax.devices()[0].device_kind,
-    jax_version=jax.__version__,
-    git_commit=commit,
+  seconds = sum(train_seconds(job, made.figure) for job in made.jobs)
+  about = dict(
+    budget=made.figure.budget,
+    runs={job.name: f"python -m {TRAIN} {shlex.join(job.arguments)}" for job in made.jobs},
+    train_seconds=round(seconds, 1),
+    evaluation_seconds=round(time.monotonic() - made.finished_at, 1),
+    **files.provenance(commit),
   )
-  rundir.write_summary(workdir / "summary.json", results | made)
+  files.write_summary(workdir / directory.SUMMARY, results | about)

@@ -1,0 +1,304 @@
+"""From a configuration to the model, the optimizer and the algorithm that it names."""
+
+import functools
+import math
+import os
+import sys
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from scipy.special import logit
+
+from aevb_jax.algorithms import optimizers
+from aevb_jax.algorithms.aevb import aevb, gaussian_weight_prior
+from aevb_jax.algorithms.mcem import mcem
+from aevb_jax.data.datasets import ImageData
+from aevb_jax.errors import ConfigError
+from aevb_jax.estimators.score_functions import (
+  Baseline,
+  constant_baseline,
+  leave_one_out,
+  no_baseline,
+  with_baseline,
+)
+from aevb_jax.families import pixels as likelihoods
+from aevb_jax.families import table
+from aevb_jax.families.base import bernoulli, diagonal_gaussian
+from aevb_jax.families.mixtures import with_mixture_prior, with_vamp_prior
+from aevb_jax.families.support import check_support, describe
+from aevb_jax.models.vae import (
+  conv_vae,
+  init_params,
+  mlp_vae,
+  standard_normal,
+  with_output_bias,
+)
+from aevb_jax.runs.config import Config, ModelConfig, OptimizerConfig
+from aevb_jax.runs.pixels import mean_of_x, pixel_scale
+from aevb_jax.types import (
+  Algorithm,
+  Array,
+  Conditional,
+  Distribution,
+  Estimator,
+  Family,
+  Model,
+  Params,
+  Scheduled,
+  UnsupportedError,
+)
+
+DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}  # None: nothing is rounded
+INITIALIZERS = {"flax": nn.initializers.lecun_normal, "glorot": nn.initializers.glorot_uniform}
+OPTIMIZERS = {"adagrad": optimizers.adagrad, "adam": optimizers.adam, "sgd": optimizers.sgd}
+MEANS = 0.001, 0.999  # where the logit of a pixel's mean is cut off, as by Burda et al.
+LEAST_LOG_PROB = -200  # of two pixels, below which a density is as good as none
+
+
+def make_model(config: Config, images: ImageData) -> Model:
+  """Makes the model that a configuration names, of x as large as the images.
+
+  Raises:
+    ConfigError: if there is no such model of such images, or none that memory holds.
+  """
+  named = config.model
+  _warn_where_emulated(named)
+  posterior, prior = make_latents(named)
+  if named.init in INITIALIZERS:
+    kernel_init, bias_init = INITIALIZERS[named.init](), nn.initializers.zeros_init()
+  else:
+    kernel_init = bias_init = nn.initializers.normal(float(named.init))
+  networks = dict(
+    latent_dim=named.latent_dim,
+    posterior=lambda size: posterior,
+    prior=prior,
+    kernel_init=kernel_init,
+    bias_init=bias_init,
+    dtype=DTYPES[named.compute_dtype],
+  )
+  likelihood, widths = make_likelihood(config, images), list(named.hidden_dim)
+  try:
+    if named.model == "mlp":
+      data_dim = images.train.shape[1]
+      model = mlp_vae(likelihood, data_dim=data_dim, hidden_dim=widths, **networks)
+    else:
+      model = conv_vae(likelihood, image_shape=images.image_shape, widths=widths, **networks)
+  except ValueError as error:
+    raise ConfigError("hidden_dim", named.hidden_dim, str(error)) from error
+  check_memory(model, named)
+  if named.output_bias == "data_mean":
+    model = with_output_bias(model, logit(np.clip(mean_of_x(images, config.data), *MEANS)))
+  model = with_precision(model, named.matmul_precision)
+  return with_learned_prior(model, config, images)
+
+
+def _warn_where_emulated(named: ModelConfig) -> None:
+  device = jax.devices()[0]
+  # By CPUs, and by NVIDIA GPUs before Ampere.
+  emulated = device.platform == "cpu" or float(getattr(device, "compute_capability", 8)) < 8
+  if named.compute_dtype != "float32" and emulated:
+    print(
+      f"warning: --compute_dtype={named.compute_dtype}: emulated on this device, "
+      f"{device.device_kind}: it rounds as others do, and is slower than float32",
+      file=sys.stderr,
+    )
+
+
+def with_precision(model: Model, precision: str) -> Model:
+  """Returns the same model, whose networks multiply at a precision of JAX.
+
+  The precision belongs to the model, and not to the process: two runs may be open at once.
+  """
+  if precision == "default":
+    return model
+
+  def precise(conditional: Conditional) -> Conditional:
+    def given(params: Params, x: Array) -> Distribution:
+      with jax.default_matmul_precision(precision):
+        return conditional.given(params, x)
+
+    return conditional._replace(given=given)
+
+  return model._replace(decoder=precise(model.decoder), encoder=precise(model.encoder))
+
+
+def make_latents(named: ModelConfig) -> tuple[Family, Callable[[int], Distribution]]:
+  """Makes q(z|x), and J -> p(z); N(0, I) in the place of a prior that is learned.
+
+  Raises:
+    ConfigError: if there is none such, or p(z) has no density where q(z|x) is.
+  """
+  try:
+    posterior = table.make_family(named.posterior, table.POSTERIORS, named.latent_dim)
+  except ValueError as error:
+    raise ConfigError("posterior", named.posterior, str(error)) from error
+  few = min(named.latent_dim, 2)
+  try:
+    prior = standard_normal
+    if named.prior != "gaussian" and not table.learned_prior(named.prior):
+      prior = functools.partial(table.make_prior, named.prior)
+      table.try_prior(named.prior, few)
+    if named.prior.split(":")[0] != "vamp":  # which is where q(z|x) is
+      check_support(posterior, prior(few))
+  except (ValueError, UnsupportedError) as error:
+    raise ConfigError("prior", named.prior, str(error)) from error
+  return posterior, prior
+
+
+def with_learned_prior(model: Model, config: Config, images: ImageData) -> Model:
+  """Returns the same model with the learned prior that a configuration names, if it does."""
+  learned = table.learned_prior(config.model.prior)
+  if learned is None:
+    return model
+  name, components = learned
+  if name == "mixture":
+    return with_mixture_prior(model, config.model.latent_dim, components)
+  if components > len(images.train):
+    message = f"takes at most the {len(images.train)} training images as components"
+    raise ConfigError("prior", config.model.prior, message)
+  # Pseudo-inputs start from training images, as far as the logit of a pixel goes.
+  start = np.asarray(images.train[:components], np.float64)
+  if images.train.dtype == np.uint8:
+    x = np.clip(start / pixel_scale(images, config.data), *MEANS)
+    return with_vamp_prior(model, logit(x), link=jax.nn.sigmoid)
+  return with_vamp_prior(model, start)
+
+
+def check_memory(model: Model, named: ModelConfig) -> None:
+  """Refuses a model whose parameters alone are larger than the memory they would be in.
+
+  Raises:
+    ConfigError: for such a model.
+  """
+  params = jax.eval_shape(lambda: init_params(jax.random.key(0), model))
+  needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+  stats = jax.local_devices()[0].memory_stats() or {}  # CPUs have none
+  there = stats.get("bytes_limit", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+  if needed > there:
+    name = "hidden_dim" if max(named.hidden_dim) > named.latent_dim else "latent_dim"
+    gib = f"{needed / 2**30:,.0f} GiB of parameters, and the device has {there / 2**30:,.0f}"
+    raise ConfigError(name, getattr(named, name), f"makes {gib}")
+
+
+def make_likelihood(config: Config, images: ImageData) -> Family:
+  """Makes p(x|z), of x as large as the images.
+
+  Raises:
+    ConfigError: if it has arguments that it does not take, or no density at pixels.
+  """
+  data_dim, name = images.train.shape[1], config.model.likelihood
+  mean_link = jax.nn.sigmoid if config.model.sigmoid_mean else lambda head: head
+  if name == "bernoulli":
+    return bernoulli(data_dim)
+  if name == "gaussian":
+    return diagonal_gaussian(data_dim, mean_link=mean_link, min_std=config.model.min_std)
+  if name == "continuous_bernoulli":
+    return likelihoods.continuous_bernoulli(data_dim)
+  if name in table.LEVELS:
+    if images.train.dtype != np.uint8:
+      message = f"{name} is of 8-bit pixels, and {config.data.dataset} has others"
+      raise ConfigError("likelihood", name, message)
+    step = 1 / pixel_scale(images, config.data)
+    if name == "categorical":
+      return likelihoods.categorical(data_dim, step=step)
+    return table.PIXELS[name](data_dim, step=step, mean_link=mean_link)
+  try:
+    family = table.make_family(name, table.REPARAMETERIZABLE, data_dim)
+    of_two = table.make_family(name, table.REPARAMETERIZABLE, 2)
+  except ValueError as error:
+    raise ConfigError("likelihood", name, str(error)) from error
+  check_pixels(name, of_two, (0.0, 0.5) if config.data.dequantization else (0.0, 1.0))
+  return family
+
+
+def check_pixels(name: str, family: Family, pixels: tuple[float, float]) -> None:
+  """Refuses a likelihood of two pixels that is zero or infinite where pixels are.
+
+  Raises:
+    ConfigError: for such a likelihood.
+  """
+  eta = family.from_heads(*(jnp.zeros(width) for width in family.sizes))
+  for pixel in pixels:
+    log_p = float(family.log_prob(eta, jnp.full(2, pixel)))
+    if not LEAST_LOG_PROB < log_p < math.inf:
+      where, density = describe(family.widest), math.exp(log_p)
+      message = f"{name}, on {where}, has the density {density:g} at pixels of {pixel:g}"
+      raise ConfigError("likelihood", name, message)
+
+
+def make_optimizer(
+  named: OptimizerConfig, num_data: int, *, updates_per_step: int = 1
+) -> optax.GradientTransformation:
+  """Makes the optimizer that a configuration names.
+
+  Args:
+    named: its name, step size and schedule.
+    num_data: N, training images.
+    updates_per_step: updates for every minibatch, where an algorithm makes more than one.
+  """
+  arguments = dict(eps=named.adam_eps) if named.adam_eps is not None else {}
+  if named.stage_epochs:
+    per_epoch = num_data // named.batch_size * updates_per_step  # as `minibatch_indices` cuts it
+    arguments |= dict(schedule=optimizers.stages([n * per_epoch for n in named.stage_epochs]))
+  return OPTIMIZERS[named.optimizer](named.step_size, **arguments)
+
+
+def for_baseline(
+  optimizer: optax.GradientTransformation, baseline: Baseline
+) -> optax.GradientTransformation:
+  """Returns `optimizer` for θ and φ, and for ψ what makes the baseline follow the signal."""
+  if baseline is constant_baseline:
+    return optimizers.moving_average(optimizer)
+  if baseline in (no_baseline, leave_one_out):
+    return optimizer
+  return optimizers.with_psi(optimizer, optimizers.adam(1e-3))
+
+
+def make_aevb(
+  config: Config,
+  model: Model,
+  objective: Estimator | Scheduled,
+  baseline: Baseline,
+  num_data: int,
+) -> Algorithm:
+  """Makes algorithm 1 with the optimizer and the prior on the weights of a configuration."""
+  return aevb(
+    model,
+    objective,
+    for_baseline(make_optimizer(config.optimizer, num_data), baseline),
+    num_data=num_data,
+    log_prior=make_log_prior(config.optimizer),
+    init=with_baseline(baseline),
+    examples_at_once=config.objective.examples_at_once or _examples_in_cache(config),
+  )
+
+
+def _examples_in_cache(config: Config) -> int | None:
+  """Returns how many examples' convolutions fit into a CPU's cache; None for no such limit."""
+  on_cpu, batch_size = jax.default_backend() == "cpu", config.optimizer.batch_size
+  return 32 if on_cpu and config.model.model == "conv" and batch_size % 32 == 0 else None
+
+
+def make_mcem(config: Config, model: Model, num_data: int) -> Algorithm:
+  """Makes Monte Carlo EM with the optimizer and the prior on the weights of a configuration.
+
+  Raises:
+    ConfigError: if HMC cannot move the latents of the model.
+  """
+  named = config.objective
+  steps = dict(num_leapfrogs=named.num_leapfrogs, num_updates=named.num_updates)
+  optimizer = make_optimizer(config.optimizer, num_data, updates_per_step=named.num_updates)
+  log_prior = make_log_prior(config.optimizer)
+  try:
+    return mcem(model, optimizer, num_data=num_data, log_prior=log_prior, **steps)
+  except UnsupportedError as error:
+    raise ConfigError("posterior", config.model.posterior, str(error)) from error
+
+
+def make_log_prior(named: OptimizerConfig) -> Callable[[Params], Array] | None:
+  """Makes the prior on the weights that a configuration names; None for none."""
+  return gaussian_weight_prior(named.weight_prior) if named.weight_prior else None

@@ -1,0 +1,191 @@
+"""The configuration of a run: everything that decides what is computed, and nothing else.
+
+A field has the name of the flag of experiments.train that sets it. A field that is None takes
+the value that the others imply; `checks.resolve` fills it in.
+"""
+
+import dataclasses
+import itertools
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+# These fields say how a run is carried out. A run may be resumed with other values.
+NOT_COMPARED = dict(compared=False)
+SWEPT = ("seed", "step_size")
+CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "aevb_jax")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """Which images are read, and how their pixels become data points x."""
+
+  dataset: str = "digits"
+  binarization: str | None = None  # dynamic, static, threshold or none (real values)
+  pixel_scale: int | None = None  # x = pixels / this; None for the data set's own
+  dequantization: bool = False
+  num_train: int = 0  # the first so many training images; 0 for all
+  data_dir: str | None = dataclasses.field(default=None, metadata=NOT_COMPARED)
+  manual_dir: str | None = dataclasses.field(default=None, metadata=NOT_COMPARED)
+  mirror: str | None = dataclasses.field(default=None, metadata=NOT_COMPARED)
+  max_resident_mb: float = dataclasses.field(default=2048.0, metadata=NOT_COMPARED)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """p(z), p(x|z) and q(z|x)."""
+
+  model: str = "mlp"  # or conv
+  posterior: str = "gaussian"
+  prior: str | None = None
+  likelihood: str = "bernoulli"
+  sigmoid_mean: bool = True
+  min_std: float = 0.01  # in units of x
+  latent_dim: int = 2  # J
+  hidden_dim: tuple[int, ...] | None = None
+  compute_dtype: str = "float32"
+  matmul_precision: str = "default"
+  init: str = "flax"  # flax, glorot, or a standard deviation
+  output_bias: str = "init"  # or data_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class AevbConfig:
+  """Algorithm 1 with an estimator of a bound, and how log p(x) is estimated at the end."""
+
+  algorithm: str = "aevb"
+  estimator: str = "elbo_b"
+  num_samples: int = 1  # L or K
+  beta: float = 1.0
+  kl_warmup: int = 0  # training samples
+  free_bits: float = 0.0  # nats for each latent
+  examples_at_once: int | None = None
+  num_importance_samples: int = 500  # for each test image; 0 leaves log p(x) out
+
+
+@dataclasses.dataclass(frozen=True)
+class McemConfig:
+  """Monte Carlo EM (appendix E), which has no encoder."""
+
+  algorithm: str = "mcem"
+  num_leapfrogs: int = 10
+  num_updates: int = 5
+
+
+OBJECTIVES = {"aevb": AevbConfig, "mcem": McemConfig}
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+  """How parameters follow the gradients of minibatches."""
+
+  optimizer: str = "adam"
+  step_size: float | tuple[float, ...] = 0.001  # several train together as a sweep
+  stage_epochs: tuple[int, ...] | None = None
+  adam_eps: float | None = None
+  weight_prior: float = 0.0  # precision of a Gaussian prior on the weight matrices
+  batch_size: int = 100  # M
+
+
+@dataclasses.dataclass(frozen=True)
+class BudgetConfig:
+  """How long a run trains, and when it is evaluated. Numbers count training samples."""
+
+  num_examples: int = 1_000_000
+  eval_every: int = 100_000
+  evals_per_decade: int = 0
+  select_step_size: int = 0
+  keep_history: bool = False
+  on_nonfinite: str = dataclasses.field(default="stop", metadata=NOT_COMPARED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """The configuration of a run of experiments.train, or of a sweep over seeds and step sizes."""
+
+  data: DataConfig = DataConfig()
+  model: ModelConfig = ModelConfig()
+  objective: AevbConfig | McemConfig = AevbConfig()
+  optimizer: OptimizerConfig = OptimizerConfig()
+  budget: BudgetConfig = BudgetConfig()
+  seed: int | tuple[int, ...] = 0
+
+
+class Machine(NamedTuple):
+  """Where a run is carried out, and with what; none of it decides a number."""
+
+  workdir: pathlib.Path
+  array_cache_dir: str | None = os.path.join(CACHE, "arrays")  # None for no cache
+  num_devices: int | None = None  # None for all
+  checkpoint_every: float = 60.0  # seconds of training
+  resume: bool = True  # False sets an earlier run of the directory aside
+  overwrite: bool = False  # sets a run with another configuration aside
+
+
+def leaves(config: Any) -> dict[str, Any]:
+  """Returns the fields of a configuration and of its parts, by name."""
+  found = {}
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    found |= leaves(value) if dataclasses.is_dataclass(value) else {field.name: value}
+  return found
+
+
+def definitions(config: Any) -> dict[str, dataclasses.Field]:
+  """Returns the definitions of the fields of a configuration and of its parts, by name."""
+  found = {}
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    found |= definitions(value) if dataclasses.is_dataclass(value) else {field.name: field}
+  return found
+
+
+def replace(config: Any, **values: Any) -> Any:
+  """Returns a copy with other values of fields, whichever part of it has them.
+
+  Raises:
+    TypeError: if no part has a field of such a name.
+  """
+  changed = {}
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    if dataclasses.is_dataclass(value):  # `model` is a part, and a field of it
+      own = {name: values.pop(name) for name in leaves(value) if name in values}
+      changed[field.name] = replace(value, **own) if own else value
+    elif field.name in values:
+      changed[field.name] = values.pop(field.name)
+  if values:
+    raise TypeError(f"{type(config).__name__} has no field {', '.join(values)}")
+  return dataclasses.replace(config, **changed)
+
+
+def values_of(value: float | tuple) -> tuple:
+  """Returns the values of a field that may be swept."""
+  return value if isinstance(value, tuple) else (value,)
+
+
+def swept(config: Any) -> list[str]:
+  """Returns the names of the fields that have several values."""
+  return [name for name in SWEPT if isinstance(leaves(config).get(name), tuple)]
+
+
+def members(config: Config) -> list[Config]:
+  """Returns the configuration of every single run of a sweep; of a single run, its own."""
+  seeds, step_sizes = values_of(config.seed), values_of(config.optimizer.step_size)
+  if not swept(config):
+    return [config]
+  return [
+    replace(config, seed=seed, step_size=step_size, select_step_size=0)
+    for seed, step_size in itertools.product(seeds, step_sizes)
+  ]
+
+
+def member_name(sweep: Config, member: Config) -> str:
+  """Names a member's directory by what is swept, such as seed_1-step_size_0.02; of none ""."""
+  values = leaves(member)
+  return "-".join(f"{name}_{values[name]}" for name in swept(sweep))
+
+
+def num_steps(config: Config, num_examples: int) -> int:
+  """Returns the training steps that see so many training samples."""
+  return -(-num_examples // config.optimizer.batch_size)

@@ -1,0 +1,243 @@
+"""The main job: trains a configuration in a directory, resumes there, and judges the result."""
+
+import contextlib
+import functools
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from aevb_jax.data.datasets import ImageData
+from aevb_jax.errors import ConfigError
+from aevb_jax.runs import build, directory, files, loop, pixels, report, state
+from aevb_jax.runs.checks import resolve
+from aevb_jax.runs.config import Config, Machine, member_name, members, num_steps, values_of
+from aevb_jax.runs.learning import Learning, make_learning
+from aevb_jax.runs.loop import Stopped
+from aevb_jax.runs.state import Keys, Loop, Run, Training
+from aevb_jax.runs.texts import flags_text
+from aevb_jax.training import checkpoint
+from aevb_jax.training.processes import highest, is_first
+from aevb_jax.training.program import Pixels
+from aevb_jax.training.sharding import Shardings, devices_in_words, share_devices
+from aevb_jax.types import Model
+
+COUNTS = ("step", "examples_seen", "evaluations")  # the columns that every row begins with
+
+
+class Job(NamedTuple):
+  """A configuration, and what it stands for on this machine."""
+
+  config: Config
+  machine: Machine
+  commit: str | None  # of the code that runs, whatever becomes of it meanwhile
+  images: ImageData
+  pixels: Pixels
+  model: Model
+  learning: Learning
+  share: Callable[[int], Shardings]  # number of runs -> the devices that they share
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[Callable[[], int]]:
+  yield lambda: 0
+
+
+def make_job(config: Config, machine: Machine) -> Job:
+  """Makes what a configuration stands for; nothing is written.
+
+  Raises:
+    ConfigError: if a field cannot be used.
+  """
+  config, commit = resolve(config), files.git_commit()
+  single, batch_size = members(config)[0], config.optimizer.batch_size
+  share = functools.partial(share_devices, batch_size=batch_size, num_devices=machine.num_devices)
+  shardings = share(len(members(config)))
+  if config.budget.select_step_size:
+    share(len(values_of(config.seed)))  # refuses now what it would later
+  images = pixels.load_images(config, machine.array_cache_dir)
+  model = build.make_model(config, images)
+  learning = make_learning(single, model, images)
+  data = pixels.make_pixels(images, config.data, shardings)
+  if data.streamed and len(members(config)) > 1 and jax.process_count() > 1:
+    message = "must hold the training set of a sweep in many processes"
+    raise ConfigError("max_resident_mb", config.data.max_resident_mb, message)
+  return Job(config, machine, commit, images, data, model, learning, share)
+
+
+def run_job(
+  config: Config,
+  machine: Machine,
+  *,
+  hearing: Callable[[], contextlib.AbstractContextManager[Callable[[], int]]] = _deaf,
+  guard: Callable[[pathlib.Path], contextlib.AbstractContextManager] = contextlib.nullcontext,
+) -> None:
+  """Trains a configuration, in each of the processes that share it; the first writes and prints.
+
+  Args:
+    config: of a run, or of a sweep.
+    machine: where it is carried out.
+    hearing: a context around training, which yields a function that returns the number of a
+      signal that asks to stop, or 0.
+    guard: of the directory of the run, a context around training and what follows it.
+
+  Raises:
+    ConfigError: if a field cannot be used, or the directory holds another run.
+    FloatingPointError: when numbers are no longer finite, in all runs; the state before is saved.
+    Stopped: when asked to; the state is saved.
+    OSError, SaveError: if something cannot be written.
+  """
+  started = time.perf_counter()
+  job = make_job(config, machine)
+  opened = open_workdir(job)
+  if opened.finished:
+    print(f"finished before: {opened.path / directory.SUMMARY} (--noresume starts anew)")
+    return
+  shardings = job.share(len(members(job.config)))
+  print(
+    f"{pixels.pixels_in_words(job.config.data)}: {len(job.images.train)} training and "
+    f"{len(job.images.test)} test images, on {devices_in_words(shardings)}"
+  )
+  with guard(opened.path):
+    training = train_members(job, opened.path, hearing)
+    for i, run in enumerate(training.runs):
+      if not run.faults.stopped:
+        finish(job, training, i, started)
+    if training.sweep and is_first():
+      finished = {run.name for run in training.runs if not run.faults.stopped}
+      report.write_sweep(opened.path, job.config, training.everyone, finished)
+
+
+def open_workdir(job: Job) -> directory.RunDirectory:
+  """Opens the directory of the run, which the first process makes, or refuses to make."""
+  machine, finished = job.machine, False
+  if is_first():
+    how = dict(resume=machine.resume, overwrite=machine.overwrite)
+    finished = directory.open_run(machine.workdir, [job.config], **how).finished
+  (finished,) = highest(finished)
+  if not (machine.workdir / directory.FLAGS_FILE).exists():
+    raise ConfigError("workdir", machine.workdir, "is not the same directory to all processes")
+  return directory.RunDirectory(machine.workdir, bool(finished))
+
+
+def new_run(workdir: pathlib.Path, sweep: Config, member: Config) -> Run:
+  """Returns a member of a sweep, or its only run, before it is trained."""
+  train_key, likelihood_key, picture_key = jax.random.split(jax.random.key(member.seed), 3)
+  keys = Keys(*jax.random.split(train_key, 3), likelihood_key, picture_key)
+  name = member_name(sweep, member)
+  return Run(member, name, workdir / name, keys)
+
+
+def train_members(job: Job, workdir: pathlib.Path, hearing: Callable = _deaf) -> Training:
+  """Trains all members from where they are to the end, each into its directory.
+
+  Raises:
+    ConfigError: if the directory holds checkpoints of something else.
+    FloatingPointError, Stopped, OSError, SaveError: as `run_job`.
+  """
+  config, batch_size = job.config, job.config.optimizer.batch_size
+  end, select_step = (
+    num_steps(config, n) for n in (config.budget.num_examples, config.budget.select_step_size)
+  )
+  new = [new_run(workdir, config, member) for member in members(config)]
+  checkpoints = workdir / directory.CHECKPOINTS
+  steps = dict(batch_size=batch_size, select_step=select_step)
+  training = state.begin(new, job.learning, checkpoints, job.share, **steps)
+  with contextlib.ExitStack() as stack:
+    write_rows = stack.enter_context(row_files(training, job.learning.columns))
+    keep = stack.enter_context(kept_history(workdir, config.budget.keep_history))
+    asked_to_stop = stack.enter_context(hearing())
+    save = stack.enter_context(saver(checkpoints, config, job.commit))
+    budget = config.budget
+    looped = Loop(
+      job.learning,
+      job.pixels,
+      loop.evenly(batch_size, budget.eval_every, budget.evals_per_decade),
+      save,
+      write_rows,
+      keep,
+      asked_to_stop,
+      job.machine.checkpoint_every,
+      budget.on_nonfinite,
+    )
+    if select_step >= training.step and select_step:
+      training = loop.train_until(select_step, training, looped._replace(selecting=True))
+      chosen = state.select(training.runs, select_step, batch_size)
+      training = state.take(training, chosen, job.share)
+    training = loop.train_until(end, training, looped)
+    for i, run in enumerate(training.runs if training.sweep else []):
+      with saver(run.directory / directory.CHECKPOINTS, run.config, job.commit) as save_member:
+        save_member(state.single(training, i))
+  (number,) = highest(asked_to_stop())  # while the last was written
+  if number:
+    raise Stopped(number)
+  return training
+
+
+@contextlib.contextmanager
+def saver(
+  checkpoints: pathlib.Path, config: Config, commit: str | None
+) -> Iterator[Callable[[Training], None]]:
+  """Yields a function that saves a training, with the configuration and the commit of its code."""
+  about, batch_size = dict(flags=flags_text(config), git_commit=commit), config.optimizer.batch_size
+  with checkpoint.saver(checkpoints) as save_arrays:
+    yield lambda now: save_arrays(now.step, now.saved, about | state.record(now, batch_size))
+
+
+@contextlib.contextmanager
+def kept_history(workdir: pathlib.Path, keep: bool) -> Iterator[Callable[[Training], None]]:
+  """Yields a function that keeps the parameters after a row, for good, if it is asked for."""
+  if not keep:
+    yield lambda now: None
+    return
+  with checkpoint.saver(workdir / directory.HISTORY, num_kept=None) as save_params:
+    yield lambda now: save_params(now.step, now.saved.states.params)
+
+
+@contextlib.contextmanager
+def row_files(training: Training, columns: tuple[str, ...]) -> Iterator[Callable]:
+  """Yields a function that adds rows to metrics.csv of a run, which has those so far.
+
+  Each member of a sweep has its directory locked and its configuration written.
+  """
+  if not is_first():
+    yield lambda run, rows: None
+    return
+  with contextlib.ExitStack() as stack:
+    writers = {}
+    for run in training.everyone:
+      if run.name:
+        directory.lock(run.directory)
+        directory.write_config(run.directory, [run.config])
+      writer = files.metrics_writer(run.directory, (*COUNTS, *columns, "seconds"), run.rows)
+      writers[run.name] = stack.enter_context(writer)
+
+    def write_rows(run: Run, rows: list[dict]) -> None:
+      for row in rows:
+        writers[run.name](row)
+
+    yield write_rows
+
+
+def finish(job: Job, training: Training, i: int, started: float) -> None:
+  """Judges and draws what the i-th run has learned, and writes its summary."""
+  run, params = training.runs[i], state.saved_of(training, i).states.params
+  if run.name:
+    print(f"\n{run.name}")
+  results, lines = job.learning.judge(run.keys.likelihood, params, job.pixels, run.rows[-1])
+  if not is_first():
+    return
+  params = jax.tree.map(np.asarray, params)
+  report.draw_pictures(run, job.model, params, job.images, job.pixels)
+  if run.config.objective.algorithm == "mcem":
+    command = f"python -m experiments.evaluate --method=ais --workdir={run.directory}"
+    lines.append(f"log-likelihood       {command}")
+  seconds = time.perf_counter() - started
+  if num_skipped := run.faults.skipped:
+    lines.append(f"steps left out       {num_skipped}, whose bound or gradient was not finite")
+  about = dict(timing=training.timing, wall_seconds=seconds, commit=job.commit)
+  told = report.summarize(run, job.images, results, **about)
+  print("\n".join(told + lines))

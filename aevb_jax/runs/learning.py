@@ -1,0 +1,280 @@
+"""How an algorithm learns, and how it is judged on the way and at the end."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from aevb_jax.algorithms.mcem import evaluations_per_example
+from aevb_jax.data.datasets import ImageData
+from aevb_jax.data.preprocess import bits_of_levels, bits_per_dim
+from aevb_jax.errors import ConfigError
+from aevb_jax.estimators.objectives import beta_weighted, floored_kl, free_bits, kl_warmup
+from aevb_jax.estimators.score_functions import Baseline
+from aevb_jax.estimators.table import parse_estimator, try_on_shapes
+from aevb_jax.families import table
+from aevb_jax.families.kl import kl_divergence
+from aevb_jax.inference.marginal import importance_sampling
+from aevb_jax.runs import build
+from aevb_jax.runs.config import AevbConfig, Config
+from aevb_jax.runs.pixels import points
+from aevb_jax.training import nonfinite
+from aevb_jax.training.fitting import (
+  Mean,
+  evaluate,
+  evaluate_in_blocks,
+  mean_and_standard_error,
+)
+from aevb_jax.training.program import Pixels
+from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params, Scheduled
+
+MCEM_COLUMNS = ("recent_log_joint", "acceptance", "num_divergent", "hmc_step_size")
+BLOCK = 500  # test points between two looks from the host
+
+
+class Learning(NamedTuple):
+  """A way of learning, and what is said of it."""
+
+  algorithm: Algorithm
+  evaluations: int  # of the likelihood, for every example of a minibatch
+  objective: str  # the metric of its updates that training climbs
+  columns: tuple[str, ...]  # of its rows, beside those that every row has
+  # (key, params, pixels, means of the metrics of the updates since the last row) -> the columns
+  # of the rows of an evaluation, of which there is one for training by `train`
+  evaluate: Callable[[Key, Params, Pixels, dict], list[dict]]
+  row_in_words: Callable[[dict], str]
+  # Changes nothing, and says what of an update is not finite; None where nobody can say.
+  explain: Algorithm | None = None
+  # (key, params, pixels, last row) -> what summary.json says first, and lines to print
+  judge: Callable[[Key, Params, Pixels, dict], tuple[dict, list[str]]] | None = None
+
+
+class Estimation(NamedTuple):
+  """An estimator as training and evaluation use it."""
+
+  objective: Estimator | Scheduled  # what training climbs: with beta, kl_warmup, free_bits
+  bound: Estimator  # without them, for evaluation
+  baseline: Baseline
+
+
+def make_learning(config: Config, model: Model, images: ImageData) -> Learning:
+  """Makes the way of learning that a configuration names.
+
+  Raises:
+    ConfigError: if the model does not allow it.
+  """
+  make = {"aevb": learn_aevb, "mcem": learn_mcem}[config.objective.algorithm]
+  return make(config, model, images)
+
+
+def make_estimation(model: Model, data_dim: int, named: AevbConfig, batch_size: int) -> Estimation:
+  """Makes the estimator that a configuration names, and tries it on shapes before training.
+
+  Args:
+    model: whose bound is estimated.
+    data_dim: D.
+    named: the estimator, its number of samples, and what training does to its KL.
+    batch_size: M, which says in how many steps the KL is warmed up.
+
+  Raises:
+    ConfigError: if there is no such estimator, or the model does not allow it.
+  """
+  try:
+    bound, baseline = parse_estimator(named.estimator, data_dim, named.num_samples)
+    objective = free_bits(bound, named.free_bits) if named.free_bits else bound
+    kl = floored_kl(named.free_bits) if named.free_bits else kl_divergence
+    if named.kl_warmup:
+      num_steps = -(-named.kl_warmup // batch_size)
+      objective = kl_warmup(objective, num_steps, beta=named.beta, kl=kl)
+    elif named.beta != 1:
+      objective = beta_weighted(objective, named.beta, kl=kl)
+    tried = objective.at(0) if isinstance(objective, Scheduled) else objective
+    try_on_shapes(tried, baseline, model, data_dim)
+  except ValueError as error:
+    raise ConfigError("estimator", named.estimator, str(error)) from error
+  return Estimation(objective, bound, baseline)
+
+
+def learn_aevb(config: Config, model: Model, images: ImageData) -> Learning:
+  """Makes algorithm 1; evaluated by its bound, and at the end by importance sampling."""
+  named, data_dim = config.objective, images.train.shape[1]
+  estimation = make_estimation(model, data_dim, named, config.optimizer.batch_size)
+  algorithm = build.make_aevb(
+    config, model, estimation.objective, estimation.baseline, len(images.train)
+  )
+
+  def bound(key: Key, params: Params, x: Array) -> Array:
+    return estimation.bound(key, model, params, x)
+
+  def judge(key: Key, params: Params, pixels: Pixels, row: dict) -> tuple[dict, list[str]]:
+    num_samples = named.num_importance_samples
+    mean = estimate_log_likelihood(key, model, params, pixels, num_samples=num_samples)
+    return judge_bound(config, row, mean, data_dim)
+
+  return Learning(
+    algorithm=algorithm,
+    evaluations=named.num_samples,
+    objective="bound",
+    columns=bound_columns(images),
+    evaluate=lambda key, params, pixels, means: [evaluate_bound(key, bound, params, pixels)],
+    row_in_words=bounds_in_words,
+    explain=nonfinite.explain(
+      algorithm,
+      model,
+      num_samples=named.num_samples,
+      log_prior=build.make_log_prior(config.optimizer),
+    ),
+    judge=judge,
+  )
+
+
+def learn_mcem(config: Config, model: Model, images: ImageData) -> Learning:
+  """Makes Monte Carlo EM; it has only its own metrics to be evaluated by."""
+  named = config.objective
+  steps = dict(num_leapfrogs=named.num_leapfrogs, num_updates=named.num_updates)
+  algorithm = build.make_mcem(config, model, len(images.train))
+  log_prior = build.make_log_prior(config.optimizer)
+  return Learning(
+    algorithm=algorithm,
+    evaluations=evaluations_per_example(**steps),
+    objective="log_joint",
+    columns=MCEM_COLUMNS,
+    evaluate=lambda key, params, pixels, means: [average_mcem(means)],
+    row_in_words=mcem_in_words,
+    explain=nonfinite.explain_mcem(algorithm, model, log_prior=log_prior),
+    judge=lambda key, params, pixels, row: judge_mcem(row, steps),
+  )
+
+
+def bound_columns(images: ImageData) -> tuple[str, ...]:
+  """Returns the names of what `evaluate_bound` gives."""
+  splits = ("train", "test") if images.validation is None else ("train", "validation", "test")
+  return tuple(name for split in splits for name in (f"{split}_bound", f"{split}_bound_se"))
+
+
+def evaluate_bound(
+  key: Key, bound: Callable[[Key, Params, Array], Array], params: Params, pixels: Pixels
+) -> dict:
+  """Evaluates a bound over the whole of every split; one key makes evaluations comparable."""
+  columns = {}
+  for split in ("train", "validation", "test"):
+    source, reading = points(pixels, split)
+    if source is None:
+      continue
+    whole = isinstance(source, jax.Array)
+    reading |= dict(sharding=pixels.sharding)
+    values = (evaluate if whole else evaluate_in_blocks)(bound, key, params, source, **reading)
+    mean = mean_and_standard_error(values)
+    columns[f"{split}_bound"] = mean.value
+    columns[f"{split}_bound_se"] = mean.standard_error
+  return columns
+
+
+def bounds_in_words(row: dict) -> str:
+  """Writes a row of bounds in one line."""
+  return (
+    f"{row['examples_seen']:>12,} samples   "
+    f"train bound {row['train_bound']:9.2f} ± {row['train_bound_se']:.2f}   "
+    f"test bound {row['test_bound']:9.2f} ± {row['test_bound_se']:.2f}"
+  )
+
+
+def average_mcem(means: dict) -> dict:
+  """Returns a row of what `mcem` reports of every update; of divergent transitions, the number."""
+  return dict(
+    recent_log_joint=means["log_joint"],
+    acceptance=means["acceptance"],
+    num_divergent=round(means["num_divergent"] * means["num_steps"]),
+    hmc_step_size=means["step_size"],
+  )
+
+
+def mcem_in_words(row: dict) -> str:
+  """Writes a row of Monte Carlo EM in one line."""
+  return (
+    f"{row['examples_seen']:>12,} samples   "
+    f"recent log p(x, z) {row['recent_log_joint']:9.2f}   "
+    f"acceptance {row['acceptance']:.3f} at step size {row['hmc_step_size']:.3g}"
+  )
+
+
+def bits_of(config: Config, bound: float, data_dim: int) -> float | None:
+  """Returns bits per dimension of a bound on log p of 8-bit pixels; None for other pixels."""
+  if config.data.dequantization:
+    return bits_per_dim(bound, data_dim)
+  return bits_of_levels(bound, data_dim) if config.model.likelihood in table.LEVELS else None
+
+
+def judge_bound(
+  config: Config, row: dict, log_likelihood: Mean | None, data_dim: int
+) -> tuple[dict, list[str]]:
+  """Returns what summary.json and the last lines say of a run of AEVB."""
+  bits = bits_of(config, row["test_bound"], data_dim)
+  num_samples = config.objective.num_importance_samples
+  lines = [f"test bound           {row['test_bound']:.2f} ± {row['test_bound_se']:.2f} nats"]
+  if bits:
+    lines.append(f"test bits per dim    {bits:.3f}, by the bound")
+  if log_likelihood:
+    value, error = log_likelihood
+    samples = f"({num_samples} importance samples)"
+    lines.append(f"test log-likelihood  {value:.2f} ± {error:.2f} nats {samples}")
+  results = dict(
+    test_bound=row["test_bound"],
+    test_bound_se=row["test_bound_se"],
+    test_log_likelihood=log_likelihood and log_likelihood.value,
+    test_log_likelihood_se=log_likelihood and log_likelihood.standard_error,
+    num_importance_samples=num_samples,
+    test_bits_per_dim=bits,
+    estimator=config.objective.estimator,
+    num_samples=config.objective.num_samples,
+  )
+  return results, lines
+
+
+def judge_mcem(row: dict, steps: dict) -> tuple[dict, list[str]]:
+  """Returns what summary.json and the last lines say of a run of Monte Carlo EM."""
+  results = {name: row[name] for name in MCEM_COLUMNS} | steps
+  return results, [
+    f"recent log p(x, z)   {row['recent_log_joint']:.2f} nats, at the z of HMC",
+  ]
+
+
+def estimate_log_likelihood(
+  key: Key, model: Model, params: Params, pixels: Pixels, *, num_samples: int
+) -> Mean | None:
+  """Estimates the mean of log p(x) over the test points; None for no samples."""
+  if not num_samples:
+    return None
+  values = log_likelihoods(key, model, params, pixels, num_samples=num_samples)
+  return mean_and_standard_error(values)
+
+
+def log_likelihoods(
+  key: Key, model: Model, params: Params, pixels: Pixels, *, num_samples: int
+) -> np.ndarray:
+  """Estimates log p(x) of every test point by K importance samples, the same for every model."""
+
+  def log_likelihood(key: Key, params: Params, x: Array) -> Array:
+    return importance_sampling(key, model, params, x, num_samples=num_samples).value
+
+  source, reading = points(pixels, "test")
+  with tqdm(total=len(source), unit=" points", desc="log-likelihood", disable=None) as bar:
+    return evaluate_in_blocks(
+      log_likelihood,
+      key,
+      params,
+      source,
+      block_size=BLOCK,
+      batch_size=20,  # by 50 samples at a time: activations that stay in a CPU's cache
+      progress=bar.update,
+      sharding=pixels.sharding,
+      **reading,
+    )
+
+
+def without_numbers(learning: Learning) -> dict:
+  """Returns the columns of a row of a run that has stopped."""
+  return dict.fromkeys(learning.columns, math.nan)

@@ -1,0 +1,283 @@
+"""Runs in Python: a directory opened as what was trained there, trained, or written."""
+
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from aevb_jax.data.datasets import ImageData
+from aevb_jax.errors import ConfigError, RunError
+from aevb_jax.inference.marginal import importance_sampling
+from aevb_jax.runs import build, directory, files, texts
+from aevb_jax.runs.checks import check_single, resolve
+from aevb_jax.runs.config import Config, Machine, replace, swept
+from aevb_jax.runs.job import run_job, saver
+from aevb_jax.runs.learning import make_learning
+from aevb_jax.runs.pixels import about_images, load_images, make_pixels
+from aevb_jax.runs.resume import Saved, start
+from aevb_jax.runs.state import Run, Training
+from aevb_jax.training import checkpoint
+from aevb_jax.training.fitting import evaluate_in_blocks
+from aevb_jax.training.program import Pixels
+from aevb_jax.types import Array, Key, Model, Params
+
+PLACES = ("data_dir", "manual_dir", "mirror", "max_resident_mb")
+OF_TRAIN = "--select_step_size="  # a line of the flags.txt of every run of `train`
+
+
+class LoadedRun(NamedTuple):
+  """A run as it was trained.
+
+  Attributes:
+    directory: where it is.
+    config: what was computed.
+    model: p(z), p(x|z) and q(z|x).
+    params: the parameters that training ended with, or the best.
+    data: the images, as the data set has them.
+    pixels: the images as training and evaluation read them.
+    metrics: the rows of metrics.csv, one for each evaluation.
+    summary: summary.json; None before the run is finished.
+  """
+
+  directory: pathlib.Path
+  config: Config
+  model: Model
+  params: Params
+  data: ImageData
+  pixels: Pixels
+  metrics: list[dict]
+  summary: dict | None
+
+
+def load(
+  workdir: str | pathlib.Path,
+  *,
+  parameters: str = "last",
+  array_cache_dir: str | None = Machine._field_defaults["array_cache_dir"],
+  **places: Any,
+) -> LoadedRun:
+  """Opens the directory of a run of experiments.train or `train`. Any number may be open at once.
+
+  Args:
+    workdir: the directory of a run, or of a member of a sweep.
+    parameters: "last" for those that training ended with, "best" for those of the highest
+      validation bound.
+    array_cache_dir: where decoded data sets are kept between runs; None for nowhere.
+    places: fields of `DataConfig` that say where the data are, where they have moved:
+      data_dir, manual_dir, mirror, max_resident_mb.
+
+  Returns:
+    The run.
+
+  Raises:
+    RunError: if the directory holds no run that can be opened; the message says what to do.
+    ConfigError: if its data set is not there.
+  """
+  workdir = pathlib.Path(workdir).expanduser()
+  config = read_config(workdir)
+  if unknown := set(places) - set(PLACES):
+    raise TypeError(f"load takes {', '.join(PLACES)}, not {', '.join(sorted(unknown))}")
+  config = replace(config, **places)
+  try:
+    check_single(config)
+    images = load_images(config, array_cache_dir)
+    model = build.make_model(config, images)
+    params = load_params(workdir, config, model, images, best=parameters == "best")
+  except ConfigError as error:
+    if error.field in (*PLACES, "dataset", "array_cache_dir"):
+      raise
+    raise RunError(workdir, f"holds a run that cannot be made again: --{error}") from error
+  metrics, summary = files.read_metrics(workdir), workdir / directory.SUMMARY
+  summary = json.loads(summary.read_text()) if summary.exists() else None
+  pixels = make_pixels(images, config.data)
+  return LoadedRun(workdir, config, model, params, images, pixels, metrics, summary)
+
+
+def read_config(workdir: pathlib.Path) -> Config:
+  """Reads the configuration of a run: its config.json or, of an older run, its flags.txt.
+
+  Raises:
+    RunError: if there is none that can be read, or it is of a sweep.
+  """
+  try:
+    if (workdir / directory.CONFIG).exists():
+      config = texts.from_json((workdir / directory.CONFIG).read_text())
+    elif (workdir / directory.FLAGS_FILE).exists():
+      text = (workdir / directory.FLAGS_FILE).read_text()
+      if OF_TRAIN not in text:
+        raise RunError(workdir, "holds a run of another main than experiments.train")
+      config = texts.from_flags(text)
+    else:
+      raise RunError(workdir, "holds no run of experiments.train (there is no flags.txt)")
+    config = resolve(config)
+  except (OSError, ValueError) as error:
+    what = f"--{error}" if isinstance(error, ConfigError) else " ".join(str(error).split())
+    raise RunError(
+      workdir,
+      f"holds a run whose configuration cannot be read ({what}); a newer version of aevb_jax "
+      "may have made it",
+    ) from error
+  if several := swept(config):
+    found = sorted(path.parent.name for path in workdir.glob(f"{several[0]}_*/flags.txt"))
+    raise RunError(workdir, f"is of a sweep; name a member of it: {' '.join(found)}")
+  return config
+
+
+def load_params(
+  workdir: pathlib.Path, config: Config, model: Model, images: ImageData, *, best: bool = False
+) -> Params:
+  """Reads the parameters of the last checkpoint of a run.
+
+  Raises:
+    RunError: if there are none.
+    ConfigError: if the run's estimator cannot be had.
+  """
+  learning, checkpoints = make_learning(config, model, images), workdir / directory.CHECKPOINTS
+  init = lambda key: start(learning.algorithm.init(key), learning.columns)
+  like = jax.eval_shape(init, jax.random.key(0))
+  if best and not like.best:
+    raise RunError(workdir, "has no best parameters: they take validation images, and an encoder")
+  try:
+    steps = checkpoint.steps(checkpoints)
+    if not steps:
+      raise checkpoint.CheckpointError(f"{checkpoints} holds no checkpoint")
+    saved = checkpoint.restore(checkpoints, steps[-1], like)
+  except checkpoint.CheckpointError as error:
+    raise RunError(workdir, f"has no parameters to evaluate: {error}") from error
+  return saved.best.params if best else saved.states.params
+
+
+def train(config: Config, workdir: str | pathlib.Path, **machine: Any) -> LoadedRun | None:
+  """Trains a configuration in a directory, as experiments.train does, and opens the result.
+
+  Interrupted, the same call resumes from the last checkpoint; of a finished run it only opens it.
+
+  Args:
+    config: of a run, or of a sweep.
+    workdir: the directory of the run.
+    machine: other fields of `Machine`: num_devices, checkpoint_every, resume, overwrite,
+      array_cache_dir.
+
+  Returns:
+    The run; None of a sweep, the members of which are opened by `load`.
+
+  Raises:
+    ConfigError: if a field cannot be used, or the directory holds another run.
+    FloatingPointError: when numbers are no longer finite; the state before is saved.
+    OSError, SaveError: if something cannot be written.
+  """
+  machine = Machine(pathlib.Path(workdir).expanduser(), **machine)
+  with directory.locked():
+    run_job(config, machine)
+  if swept(config):
+    return None
+  return load(machine.workdir, array_cache_dir=machine.array_cache_dir)
+
+
+def save(
+  workdir: str | pathlib.Path,
+  config: Config,
+  params: Params,
+  *,
+  step: int = 0,
+  metrics: Sequence[dict] = (),
+  array_cache_dir: str | None = Machine._field_defaults["array_cache_dir"],
+) -> LoadedRun:
+  """Writes a model that was trained by `fit` as the directory of a finished run.
+
+  `load`, experiments.evaluate and experiments.status then take it.
+
+  Args:
+    workdir: a directory that is not there yet, or is empty.
+    config: names the data set and a model with these parameters.
+    params: the parameters.
+    step: training steps made, of config.optimizer.batch_size examples each.
+    metrics: rows of metrics.csv, all with the same columns.
+    array_cache_dir: where decoded data sets are kept between runs; None for nowhere.
+
+  Returns:
+    The run, opened.
+
+  Raises:
+    ConfigError: if a field cannot be used, or the directory holds something.
+    ValueError: if the parameters are not those of the model.
+    SaveError: if something cannot be written.
+  """
+  workdir, config = pathlib.Path(workdir).expanduser(), resolve(config)
+  check_single(config)
+  images = load_images(config, array_cache_dir)
+  learning = make_learning(config, build.make_model(config, images), images)
+  state = learning.algorithm.init(jax.random.key(config.seed))
+  shapes = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), tree)
+  if shapes(params) != shapes(state.params):
+    raise ValueError("the parameters are not those of the model that the configuration names")
+  state = state._replace(params=params, step=jax.numpy.asarray(step, state.step.dtype))
+  with directory.locked():
+    directory.open_run(workdir, [config])
+    run = Run(config, "", workdir, None, tuple(metrics))
+    saved = Saved(state, start(state, learning.columns).best)
+    training = Training((run,), (0,), step, saved, {}, 0.0, None)
+    with saver(workdir / directory.CHECKPOINTS, config, files.git_commit()) as save_training:
+      save_training(training)
+    if metrics:
+      with files.metrics_writer(workdir, tuple(metrics[0]), metrics):
+        pass
+    files.write_summary(
+      workdir / directory.SUMMARY,
+      dict(
+        algorithm=config.objective.algorithm,
+        **about_images(images, config.data),
+        examples_seen=step * config.optimizer.batch_size,
+        **files.provenance(files.git_commit()),
+        seed=config.seed,
+      ),
+    )
+  return load(workdir, array_cache_dir=array_cache_dir)
+
+
+def encode(run: LoadedRun, images: Array) -> np.ndarray:
+  """Returns the means of q(z|x) of images, shape (N, J).
+
+  Args:
+    run: a run whose model has an encoder.
+    images: shape (N, D) or (N, height, width[, channels]); uint8, or floats in the units of x.
+      They are binarized as the test images of the run are.
+  """
+  mean = lambda key, params, x: run.model.encoder.given(params.phi, x).mean
+  return _of_images(mean, run, images)
+
+
+def decode(run: LoadedRun, z: Array) -> np.ndarray:
+  """Returns the means of p(x|z) of latents (N, J) as images, (N, height, width, channels)."""
+  mean = jax.vmap(lambda z: run.model.decoder.given(run.params.theta, z).mean)
+  return np.asarray(mean(jax.numpy.asarray(z))).reshape(-1, *run.data.image_shape)
+
+
+def log_likelihood(run: LoadedRun, images: Array, *, num_samples: int = 1000) -> np.ndarray:
+  """Estimates log p(x) of images, in nats, shape (N,), by importance sampling.
+
+  Args:
+    run: a run whose model has an encoder.
+    images: as of `encode`.
+    num_samples: K for each image. The estimate errs downwards, the less the larger K.
+  """
+
+  def estimate(key: Key, params: Params, x: Array) -> Array:
+    return importance_sampling(key, run.model, params, x, num_samples=num_samples).value
+
+  return _of_images(estimate, run, images)
+
+
+def _of_images(function: Callable, run: LoadedRun, images: Array) -> np.ndarray:
+  images = np.asarray(images)
+  images = images.reshape(len(images), -1)
+  if images.shape[1] != run.data.train.shape[1]:
+    shape = run.data.image_shape
+    raise ValueError(f"images have {images.shape[1]} pixels, and the model is of {shape}")
+  reading = dict(preprocess=run.pixels.preprocess, static_key=run.pixels.test_draw)
+  return evaluate_in_blocks(
+    function, jax.random.key(0), run.params, images, batch_size=20, **reading
+  )

@@ -1,0 +1,264 @@
+"""The images of a run, and how training and evaluation read their pixels as data points x."""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from aevb_jax.data import array_cache, datasets, preprocess
+from aevb_jax.data.minibatches import Source, blocks, read_rows
+from aevb_jax.errors import ConfigError
+from aevb_jax.runs.config import Config, DataConfig
+from aevb_jax.training.program import Pixels
+from aevb_jax.training.sharding import Shardings
+from aevb_jax.types import Array, NotPreparedError
+
+# Test images, and static training images, are binarized by one draw from this seed whatever the
+# run's own seed is, so that all runs are judged on the same data.
+BINARIZATION_SEED = 0
+
+
+class Points(NamedTuple):
+  """Some images of a split, and the arguments with which `evaluate` reads them as x."""
+
+  pixels: Source
+  reading: dict
+
+
+def points(pixels: Pixels, split: str, num_points: int | None = None) -> Points:
+  """Returns the first images of a split, binarized as in every evaluation.
+
+  Args:
+    pixels: the data of a run.
+    split: train, validation or test.
+    num_points: how many images; None for all.
+  """
+  source, draw = getattr(pixels, split), getattr(pixels, f"{split}_draw")
+  if num_points is not None:
+    source = read_rows(source, np.arange(min(num_points, len(source))))
+  return Points(source, dict(preprocess=pixels.preprocess, static_key=draw))
+
+
+def load_images(config: Config, cache_dir: str | None) -> datasets.ImageData:
+  """Loads the data set of a run, and checks it against what the run asks of it.
+
+  Args:
+    config: of the run.
+    cache_dir: where decoded data sets are kept between runs; None for nowhere.
+
+  Raises:
+    ConfigError: if the data set is not there, or does not allow the run.
+  """
+  images = load_data(config.data, cache_dir)
+  check_batch_size(config.optimizer.batch_size, images, config.data)
+  of_unit = config.model.likelihood in ("bernoulli", "continuous_bernoulli")
+  if of_unit and images.train.dtype != np.uint8:
+    for source in (images.train, images.test):
+      low, high = pixel_range(source)
+      if not (low >= 0 and high <= 1):
+        raise ConfigError(
+          "likelihood",
+          config.model.likelihood,
+          f"takes pixels in [0, 1], and those of {config.data.dataset} range from {low:g} to "
+          f"{high:g}; scale them, or use --likelihood=gaussian --nosigmoid_mean",
+        )
+  return images
+
+
+def check_batch_size(batch_size: int, images: datasets.ImageData, data: DataConfig) -> None:
+  """Refuses a minibatch of more images than there are.
+
+  Raises:
+    ConfigError: for such a batch size.
+  """
+  if batch_size > len(images.train):
+    message = f"takes at most the {len(images.train)} training images of {data.dataset}"
+    raise ConfigError("batch_size", batch_size, message)
+
+
+def load_data(
+  data: DataConfig, cache_dir: str | None, *, prepare_any: bool = False
+) -> datasets.ImageData:
+  """Loads a data set, and checks it against what is asked of its pixels.
+
+  Args:
+    data: names the data set.
+    cache_dir: where decoded data sets are kept between runs; None for nowhere.
+    prepare_any: whether sets that are not among the protocols may be prepared.
+
+  Raises:
+    ConfigError: if the data set is not there, or has pixels of another kind.
+  """
+  images = _load(data, cache_dir, prepare_any)
+  if images.train.dtype != np.uint8:
+    for name in ("dequantization", "pixel_scale"):
+      if value := getattr(data, name):
+        raise ConfigError(name, value, f"is of 8-bit pixels, and {data.dataset} has others")
+  return _first(images, data) if data.num_train else images
+
+
+def _first(images: datasets.ImageData, data: DataConfig) -> datasets.ImageData:
+  """Keeps only the first training images, as figure 3 has them."""
+  if data.num_train > len(images.train):
+    message = f"takes at most the {len(images.train)} of {data.dataset}"
+    raise ConfigError("num_train", data.num_train, message)
+  return first_images(images, data.num_train)
+
+
+def first_images(images: datasets.ImageData, num_train: int) -> datasets.ImageData:
+  """Keeps only the first training images of a data set."""
+  labels = images.train_labels
+  return images._replace(
+    train=read_rows(images.train, np.arange(num_train)),
+    train_labels=None if labels is None else labels[:num_train],
+  )
+
+
+def _load(data: DataConfig, cache_dir: str | None, prepare_any: bool) -> datasets.ImageData:
+  load = functools.partial(
+    datasets.load,
+    data.dataset,
+    data.data_dir,
+    manual_dir=data.manual_dir,
+    mirror=data.mirror,
+    prepare_any=prepare_any,
+  )
+  try:
+    if cache_dir:
+      return load(cache_dir=cache_dir)
+    images = load(decode=False)
+    return load() if fits_device(images, data) else images
+  except array_cache.CacheError as error:
+    message = f"{error}; name another directory, or none"
+    raise ConfigError("array_cache_dir", cache_dir, message) from error
+  except NotPreparedError as error:
+    name = "data_dir" if data.data_dir is not None else "dataset"
+    raise ConfigError(name, getattr(data, name), str(error)) from error
+
+
+def fits_device(images: datasets.ImageData, data: DataConfig) -> bool:
+  """Tells whether the training set is kept on the device, and not streamed."""
+  num_bytes = math.prod(images.train.shape) * images.train.dtype.itemsize
+  return num_bytes <= data.max_resident_mb * 2**20
+
+
+def check_resident(pixels: Pixels, data: DataConfig) -> None:
+  """Refuses a training set that is to be streamed, for mains that need it on the device.
+
+  Raises:
+    ConfigError: if it is to be streamed.
+  """
+  if pixels.streamed:
+    message = f"must hold the training images of {data.dataset}"
+    raise ConfigError("max_resident_mb", data.max_resident_mb, message)
+
+
+def pixel_range(source: Source) -> tuple[float, float]:
+  """Returns the smallest and the largest pixel."""
+  ranges = [(block.min(), block.max()) for block in blocks(source, 10_000)]
+  return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
+
+
+def mean_of_x(images: datasets.ImageData, data: DataConfig) -> np.ndarray:
+  """Returns the mean of the training images as the model sees them, shape (D,)."""
+  levels = pixel_scale(images, data) if images.train.dtype == np.uint8 else 1
+  total = np.zeros(images.train.shape[1])
+  for block in blocks(images.train, 10_000):
+    x = block / levels
+    total += (x > 0.5 if data.binarization == "threshold" else x).sum(axis=0)
+  return total / len(images.train)
+
+
+def pixel_scale(images: datasets.ImageData, data: DataConfig) -> int:
+  """Returns what uint8 pixels are divided by."""
+  return 256 if data.dequantization else int(data.pixel_scale or images.levels)
+
+
+def make_pixels(
+  images: datasets.ImageData, data: DataConfig, shardings: Shardings | None = None
+) -> Pixels:
+  """Puts the data set on the devices, unless it is to be streamed.
+
+  Args:
+    images: the data set.
+    data: says how pixels become x.
+    shardings: the devices; None for the first.
+  """
+  levels = pixel_scale(images, data)
+  scale = functools.partial(preprocess.scale, levels=levels)
+  binarize = functools.partial(preprocess.binarize, levels=levels)
+  functions = {
+    "none": preprocess.dequantize if data.dequantization else scale,
+    "threshold": functools.partial(preprocess.threshold, levels=levels),
+    "static": binarize,
+    "dynamic": binarize,
+  }
+  # fold_in takes the draws away from the keys that a run of the same seed is split into.
+  draws = jax.random.fold_in(jax.random.key(BINARIZATION_SEED), 2**20)
+  train_draw, test_draw = jax.random.split(draws)
+  streamed = not fits_device(images, data)
+  return Pixels(
+    train=images.train if streamed else _to_devices(np.asarray(images.train), shardings),
+    validation=images.validation,
+    test=images.test,
+    streamed=streamed,
+    preprocess=functions[data.binarization],
+    static_key=train_draw if data.binarization == "static" else None,
+    train_draw=train_draw,
+    validation_draw=jax.random.fold_in(draws, 2),  # after the two of the split
+    test_draw=test_draw,
+    sharding=shardings and shardings.evaluation,
+  )
+
+
+def _to_devices(pixels: np.ndarray, shardings: Shardings | None) -> Array:
+  """Copies the pixels to every device, whichever process it belongs to."""
+  if shardings is None:
+    return jax.device_put(pixels)
+  return jax.make_array_from_process_local_data(shardings.replicated, pixels)
+
+
+def real_valued(data: DataConfig) -> bool:
+  """Tells whether x are real values, and not draws or thresholds that are 0 or 1."""
+  return data.binarization == "none" and data.dataset != "binarized_mnist"
+
+
+def density_note(config: Config) -> str | None:
+  """Says where log-likelihoods are not those of a model of the data; None where they are."""
+  if config.model.likelihood == "bernoulli" and real_valued(config.data):
+    return "Bernoulli likelihood of real-valued pixels: not a log-density"
+  return None
+
+
+def pixels_in_words(data: DataConfig) -> str:
+  """Names the data set and how its pixels became x."""
+  kinds = {
+    "none": "dequantized pixels" if data.dequantization else "real-valued pixels",
+    "binarized_mnist": "binary pixels",
+  }
+  name = data.dataset if data.dataset in kinds else data.binarization
+  return f"{data.dataset}, {kinds.get(name, f'{name} binarization')}"
+
+
+def file_name(data: DataConfig) -> str:
+  """Returns the data set's name as a part of the name of a file."""
+  return data.dataset.replace("/", "-").replace(":", "-")
+
+
+def about_images(images: datasets.ImageData, data: DataConfig) -> dict:
+  """Returns what summary.json says of the data."""
+  return dict(
+    dataset=data.dataset,
+    dataset_version=images.version,
+    protocol=images.protocol,
+    num_train=len(images.train),
+    num_validation=len(images.validation) if images.validation is not None else None,
+    num_test=len(images.test),
+    binarization=data.binarization,
+    binarization_seed=BINARIZATION_SEED,
+    pixel_scale=pixel_scale(images, data) if images.train.dtype == np.uint8 else None,
+    dequantization=data.dequantization,
+    streamed=not fits_device(images, data),
+  )

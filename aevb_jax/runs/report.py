@@ -1,0 +1,180 @@
+"""What a run leaves when it is finished: its pictures, its summary, and the table of a sweep."""
+
+import json
+import math
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from aevb_jax import figures
+from aevb_jax.data.datasets import ImageData
+from aevb_jax.runs import files
+from aevb_jax.runs.config import Config
+from aevb_jax.runs.directory import SUMMARY
+from aevb_jax.runs.pixels import about_images, density_note, pixels_in_words, points
+from aevb_jax.runs.state import Run, Timing
+from aevb_jax.training.fitting import evaluate, evaluate_in_blocks, mean_and_standard_error
+from aevb_jax.training.program import Pixels
+from aevb_jax.types import Model, Params
+
+NUM_PAIRS = 30  # test images beside their reconstructions
+JUDGED = ("test_log_likelihood", "test_log_likelihood_se")
+OVER_SEEDS = {
+  "train_bound": "train bound",
+  "validation_bound": "validation bound",
+  "test_bound": "test bound",
+  "test_log_likelihood": "test log-likelihood",
+}
+
+
+def draw_pictures(
+  run: Run, model: Model, params: Params, images: ImageData, pixels: Pixels
+) -> None:
+  """Draws what a run has learned into its directory."""
+  config = run.config
+  draw_model(run, model, params, images)
+  if config.objective.algorithm == "aevb":
+    title = f"{pixels_in_words(config.data)}\n{latents_in_words(config)}"
+    bounds = figures.draw_bounds(run.rows, f"{title}, {config.objective.estimator}")
+    files.save_figure(run.directory / "bound.png", bounds)
+    draw_posterior(run, model, params, images, pixels)
+
+
+def latents_in_words(config: Config) -> str:
+  """Says how many latents there are."""
+  return f"{config.model.latent_dim} latent{'s' if config.model.latent_dim > 1 else ''}"
+
+
+def has_plane(config: Config) -> bool:
+  """Tells whether the latents are the points of a plane, which can be drawn."""
+  return config.model.latent_dim == 2 and config.model.prior == "gaussian"
+
+
+def draw_model(run: Run, model: Model, params: Params, images: ImageData) -> None:
+  """Draws what takes no encoder: samples, and for two latents the manifold."""
+  config, directory = run.config, run.directory
+  shape, dataset = images.image_shape, config.data.dataset
+  z = figures.sample_prior(run.keys.picture, model, params, 100)
+  picture = figures.tile(figures.decode(model, params, z), shape, columns=10)
+  title = f"{dataset}, {latents_in_words(config)}: E[x|z] for z ~ p(z)"
+  files.save_figure(directory / "samples.png", figures.draw_images(picture, title))
+  if has_plane(config):
+    x = figures.decode(model, params, figures.manifold_latents(20))
+    picture = figures.tile(x, shape, columns=20, background=0.0)
+    figure = figures.draw_images(picture, f"{dataset}: the learned manifold")
+    files.save_figure(directory / "manifold.png", figure)
+
+
+def draw_posterior(
+  run: Run, model: Model, params: Params, images: ImageData, pixels: Pixels
+) -> None:
+  """Draws what takes an encoder: reconstructions, and for two latents where test points lie."""
+  config, dataset, key = run.config, run.config.data.dataset, jax.random.key(0)
+  few, reading = points(pixels, "test", NUM_PAIRS)
+  test = evaluate(lambda key, params, x: x, key, params, few, **reading)
+  reconstructions = figures.decode(model, params, figures.encode(model, params, test))
+  title = f"{dataset}, {latents_in_words(config)}: test images and their reconstructions"
+  figure = figures.draw_pairs(test, reconstructions, images.image_shape, title)
+  files.save_figure(run.directory / "reconstructions.png", figure)
+  if has_plane(config):
+    mean_of_z = lambda key, params, x: model.encoder.given(params.phi, x).mean
+    source, reading = points(pixels, "test")
+    means = evaluate_in_blocks(mean_of_z, key, params, source, **reading)
+    title = f"{dataset}: test points, mean of q(z|x)"
+    figure = figures.draw_latents(means, images.test_labels, title)
+    files.save_figure(run.directory / "latents.png", figure)
+
+
+def summarize(
+  run: Run,
+  images: ImageData,
+  results: dict,
+  timing: Timing,
+  wall_seconds: float,
+  commit: str | None,
+) -> list[str]:
+  """Writes summary.json, last of all; returns the lines that say what there is to look at."""
+  config, row, note = run.config, run.rows[-1], density_note(run.config)
+  summary = dict(
+    **results,
+    note=note,
+    algorithm=config.objective.algorithm,
+    **about_images(images, config.data),
+    examples_seen=row["examples_seen"],
+    evaluations=row["evaluations"],
+    skipped_steps=run.faults.skipped,
+    steps_per_second=timing.num_steps / timing.train_seconds if timing.num_steps else None,
+    compile_seconds=timing.compile_seconds,
+    wall_seconds=wall_seconds,
+    **files.provenance(commit),
+    seed=config.seed,
+    step_size=config.optimizer.step_size,
+  )
+  files.write_summary(run.directory / SUMMARY, summary)
+  lines = [f"note                 {note}; do not compare with others"] if note else []
+  names = " ".join(sorted(path.name for path in run.directory.glob("*.png")))
+  return [*lines, f"pictures             {run.directory.resolve()}: {names}"]
+
+
+def over_seeds(rows: Sequence[dict]) -> list[dict]:
+  """Averages over the seeds of each step size that has several, with standard errors over them."""
+  means = []
+  for step_size in dict.fromkeys(row["step_size"] for row in rows):
+    seeds = [row for row in rows if row["step_size"] == step_size]
+    if len(seeds) > 1:
+      mean = dict(step_size=step_size, num_seeds=len(seeds))
+      for name in OVER_SEEDS:
+        if name in seeds[0]:
+          values = np.array([row[name] for row in seeds])
+          mean[name], mean[f"{name}_se"] = mean_and_standard_error(values)
+      means.append(mean)
+  return means
+
+
+def seeds_in_words(mean: dict) -> str:
+  """Writes a row of `over_seeds` in one line."""
+  values = {label: (mean[n], mean[f"{n}_se"]) for n, label in OVER_SEEDS.items() if n in mean}
+  return ", ".join(f"{label} {value:.2f} ± {error:.2f}" for label, (value, error) in values.items())
+
+
+def write_sweep(
+  workdir: pathlib.Path, config: Config, runs: Sequence[Run], finished: set[str]
+) -> None:
+  """Writes sweep.csv, a row for each member, sweep.png where there are bounds, and summary.json.
+
+  Args:
+    workdir: the directory of the sweep.
+    config: of the sweep.
+    runs: all members.
+    finished: the names of those that went on to the end, with a summary.json of their own.
+  """
+  rows = [_sweep_row(run, run.name in finished) for run in runs]
+  columns = list(max(rows, key=len))
+  files.write_csv(workdir / "sweep.csv", columns, rows)
+  results = dict(num_members=len(runs), finished=sorted(finished))
+  if "test_bound" in columns:
+    curves = [(f"step size {run.config.optimizer.step_size:g}", run.rows) for run in runs]
+    title = f"{pixels_in_words(config.data)}, {len(runs)} members"
+    files.save_figure(workdir / "sweep.png", figures.draw_sweep(curves, title))
+    of_numbers = [row for row in rows if math.isfinite(row["test_bound"]) and row["finished"]]
+    if of_numbers:
+      best = max(of_numbers, key=lambda row: row["test_bound"])
+      results |= {f"best_{name}": best[name] for name in ("name", "test_bound", "test_bound_se")}
+      value = f"{best['test_bound']:.2f} ± {best['test_bound_se']:.2f} nats"
+      print(f"\nbest test bound      {value}, {best['name']}")
+    results["over_seeds"] = over_seeds(of_numbers)
+    for row in results["over_seeds"]:
+      print(f"step size {row['step_size']:<10g} {row['num_seeds']} seeds: {seeds_in_words(row)}")
+  files.write_summary(workdir / SUMMARY, results)
+  print(f"sweep                {workdir.resolve()}: sweep.csv, and a directory for each member")
+
+
+def _sweep_row(run: Run, finished: bool) -> dict:
+  seed, step_size = run.config.seed, run.config.optimizer.step_size
+  row = dict(name=run.name, seed=seed, step_size=step_size, finished=finished) | run.rows[-1]
+  if finished:
+    summary = json.loads((run.directory / SUMMARY).read_text())
+    row |= {name: summary[name] for name in JUDGED if summary.get(name) is not None}
+  return row

@@ -1,0 +1,113 @@
+"""The checkpoints that a run resumes from: their arrays, and the newest that can be read."""
+
+import pathlib
+import sys
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb_jax.errors import ConfigError
+from aevb_jax.training import checkpoint
+from aevb_jax.training.processes import highest, is_first, of_first, wait_for_all
+from aevb_jax.types import Array, Params, PyTree
+
+
+class Best(NamedTuple):
+  """The parameters of the highest validation bound so far; of a sweep, those of each member."""
+
+  bound: Array  # in nats; -inf before the first evaluation
+  step: Array
+  params: Params
+
+
+class Saved(NamedTuple):
+  """The arrays of a checkpoint."""
+
+  states: PyTree  # of a single run its state; of a sweep all of theirs, with a leading axis
+  best: Best | tuple[()]  # nothing where there is no validation bound
+
+
+def start(states: PyTree, columns: Collection[str]) -> Saved:
+  """Returns the arrays of a checkpoint before the first step.
+
+  Args:
+    states: of a run, or of all members of a sweep.
+    columns: of the rows; the best parameters are kept where they have a validation bound.
+  """
+  if "validation_bound" not in columns:
+    return Saved(states, ())
+  bound = jnp.full(states.step.shape, -jnp.inf, jnp.float32)
+  return Saved(states, Best(bound, states.step, jax.tree.map(jnp.copy, states.params)))
+
+
+@jax.jit
+def keep_best(saved: Saved, bounds: Array) -> Best:
+  """Replaces the best parameters where the new validation bound is higher; a NaN never is."""
+  now = Best(bounds.astype(jnp.float32), saved.states.step, saved.states.params)
+  return where(now.bound > saved.best.bound, now, saved.best)
+
+
+@jax.jit
+def where(chosen: Array, tree: PyTree, other: PyTree) -> PyTree:
+  """Chooses between two trees for every member of a sweep, or for the one run there is."""
+
+  def leaf(a: Array, b: Array) -> Array:
+    return jnp.where(chosen.reshape(chosen.shape + (1,) * (a.ndim - chosen.ndim)), a, b)
+
+  return jax.tree.map(leaf, tree, other)
+
+
+def newest(directory: pathlib.Path, at: Callable[[int, dict], Any], batch_size: int) -> Any | None:
+  """Returns the newest checkpoint that is not damaged, and prints where training resumes.
+
+  A damaged checkpoint is named and set aside.
+
+  Args:
+    directory: of the checkpoints, in that of the run.
+    at: (step, record) -> a NamedTuple, whose `saved` has shapes for arrays and whose
+      `placement` is their sharding, such as a `Training`.
+    batch_size: M, of the message.
+
+  Returns:
+    What `at` gives, with arrays; None if there is no checkpoint.
+
+  Raises:
+    ConfigError: if it is of something else.
+  """
+  while True:
+    step = int(of_first(np.asarray(max(checkpoint.steps(directory), default=-1))))
+    if step < 0:
+      return None
+    record, reason = _try(checkpoint.read_record, directory, step)
+    if not reason:
+      training = at(step, record)
+      shapes, placement = training.saved, training.placement
+      saved, reason = _try(checkpoint.restore, directory, step, shapes, placement)
+    if not reason:
+      examples = step * batch_size
+      print(f"going on after {examples:,} training samples, where an earlier run was")
+      return training._replace(saved=saved)
+    if is_first():
+      place = checkpoint.set_aside(directory, step)
+      print(
+        f"warning: the checkpoint of step {step} is damaged ({reason}); it is now {place}",
+        file=sys.stderr,
+      )
+    wait_for_all(f"damaged {step}")
+
+
+def _try(read: Callable, *arguments) -> tuple[Any, str | None]:
+  """Returns what is read, or why some process could not read it; all return the same reason."""
+  found, reason = None, None
+  try:
+    found = read(*arguments)
+  except checkpoint.DamagedError as error:
+    reason = str(error)
+  except checkpoint.CheckpointError as error:
+    message = f"holds a run that cannot be resumed: {error}"
+    raise ConfigError("workdir", arguments[0].parent, message) from error
+  (damaged,) = highest(reason is not None)
+  return found, (reason or "to another process") if damaged else None

@@ -1,0 +1,262 @@
+"""The runs of a command, how far they have come, and what they are trained with.
+
+A checkpoint has the arrays (the states of training, and the parameters of the best validation
+bound so far) and a record: all rows, the sums for the next row, the faults. The position in the
+data is the step: a minibatch is a function of it and the key.
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from aevb_jax.runs.config import leaves
+from aevb_jax.runs.learning import Learning
+from aevb_jax.runs.resume import Saved, newest, start
+from aevb_jax.training.program import Pixels
+from aevb_jax.training.sharding import Shardings, constrain
+from aevb_jax.training.sweep import init_sweep
+from aevb_jax.types import Array, Key, PyTree
+
+
+class Faults(NamedTuple):
+  """What was not finite in the course of a run."""
+
+  skipped: int = 0  # steps left out
+  in_a_row: int = 0  # the last of them in a row
+  stopped: str | None = None  # why the run stopped, where it did
+
+
+class Keys(NamedTuple):
+  """The keys that a run of some seed draws from."""
+
+  init: Key
+  fit: Key
+  evaluation: Key
+  likelihood: Key | None = None
+  picture: Key | None = None
+
+
+class Run(NamedTuple):
+  """A member of a sweep, or the only run."""
+
+  config: Any
+  name: str  # empty for the only run
+  directory: pathlib.Path
+  keys: Keys
+  rows: tuple[dict, ...] = ()
+  faults: Faults = Faults()
+
+
+class Timing(NamedTuple):
+  """Where the time of this process went."""
+
+  compile_seconds: float = 0.0
+  train_seconds: float = 0.0  # without compilation and evaluation
+  num_steps: int = 0
+
+
+class Training(NamedTuple):
+  """How far the runs have come."""
+
+  everyone: tuple[Run, ...]
+  going_on: tuple[int, ...]  # which of them train, by their place in `everyone`
+  step: int
+  saved: Saved  # the states and the best parameters of those that train
+  sums: dict[str, np.ndarray]  # (S,) of every metric since the last row, and "num_steps" made
+  seconds: float  # of training, by all processes that the run has had
+  shardings: Shardings
+  timing: Timing = Timing()  # of this process
+
+  @property
+  def runs(self) -> list[Run]:
+    """The runs that train."""
+    return [self.everyone[i] for i in self.going_on]
+
+  @property
+  def sweep(self) -> bool:
+    """Whether arrays have a leading axis of members."""
+    return bool(self.everyone[0].name)
+
+  @property
+  def placement(self) -> NamedSharding:
+    """Where the arrays of the runs are."""
+    return self.shardings.members if self.sweep else self.shardings.replicated
+
+  @property
+  def keys(self) -> Key:
+    """The keys of the order of the data, (S,) of a sweep."""
+    keys = [run.keys.fit for run in self.runs]
+    return jnp.stack(keys) if self.sweep else keys[0]
+
+  def with_runs(self, runs: Sequence[Run]) -> "Training":
+    """Returns the same with other rows and faults of the runs that train."""
+    everyone = list(self.everyone)
+    for i, run in zip(self.going_on, runs, strict=True):
+      everyone[i] = run
+    return self._replace(everyone=tuple(everyone))
+
+  def spent(
+    self, *, compile_seconds: float = 0.0, train_seconds: float = 0.0, num_steps: int = 0
+  ) -> "Training":
+    """Returns the same with more time spent on it."""
+    more = compile_seconds, train_seconds, num_steps
+    timing = Timing(*(a + b for a, b in zip(self.timing, more)))
+    return self._replace(timing=timing, seconds=self.seconds + train_seconds)
+
+
+class Plan(NamedTuple):
+  """When training is evaluated, and where the host looks in between."""
+
+  batch_size: int  # M
+  # (step, end) -> whether rows are due after a step of training that ends at step `end`
+  is_due: Callable[[int, int], bool]
+  # (start, end, most steps of a chunk) -> the lengths of the chunks, which end where rows are due
+  chunks: Callable[[int, int, int], list[int]]
+
+
+class Loop(NamedTuple):
+  """What training is made of, and whom it reports to."""
+
+  learning: Learning
+  pixels: Pixels
+  plan: Plan
+  save: Callable[[Training], None]  # writes a checkpoint
+  write_rows: Callable[[Run, list[dict]], None] = lambda run, rows: None
+  keep: Callable[[Training], None] = lambda training: None  # called after every evaluation
+  asked_to_stop: Callable[[], int] = lambda: 0  # the number of a signal that did, or 0
+  checkpoint_every: float = 60.0  # seconds
+  on_nonfinite: str = "stop"  # or skip
+  selecting: bool = False  # whether step sizes are tried, of which some may diverge
+
+
+def begin(
+  runs: Sequence[Run],
+  learning: Learning,
+  checkpoints: pathlib.Path,
+  share: Callable[[int], Shardings],
+  *,
+  batch_size: int,
+  select_step: int = 0,
+) -> Training:
+  """Returns the runs at their newest checkpoint, or before their first step.
+
+  Args:
+    runs: the members of a sweep, or one run without a name.
+    learning: how they learn.
+    checkpoints: the directory of their checkpoints.
+    share: number of runs -> the devices that they share.
+    batch_size: M, of the message that says where they resume.
+    select_step: the step after which those of the best step size train on; 0 for all.
+
+  Raises:
+    ConfigError: if there is a checkpoint and it is not of these runs.
+  """
+
+  def init(keys: Key, step_sizes: np.ndarray) -> Saved:
+    if not runs[0].name:
+      return start(learning.algorithm.init(keys[0]), learning.columns)
+    return start(init_sweep(learning.algorithm, keys, step_sizes), learning.columns)
+
+  def arguments(runs: Sequence[Run]) -> tuple[Key, np.ndarray]:
+    # Clones, since shapes are made of the same keys as values.
+    keys = jnp.stack([jax.random.clone(run.keys.init) for run in runs])
+    return keys, np.asarray([leaves(run.config).get("step_size", 0.0) for run in runs])
+
+  def at(step: int, record: dict) -> Training:
+    """Returns the runs of a record, with shapes for arrays."""
+    everyone = tuple(_resumed(run, record["runs"].get(run.name, {})) for run in runs)
+    going_on = tuple(range(len(everyone)))
+    if step > select_step > 0:
+      going_on = select(everyone, select_step, batch_size)
+    sums = {name: np.asarray(values) for name, values in record["sums"].items()}
+    shapes = jax.eval_shape(init, *arguments([everyone[i] for i in going_on]))
+    seconds, shardings = record["seconds"], share(len(going_on))
+    return Training(everyone, going_on, step, shapes, sums, seconds, shardings)
+
+  if found := newest(checkpoints, at, batch_size):
+    return found
+  training = at(0, dict(runs={}, sums={}, seconds=0.0))
+  saved = jax.jit(init, out_shardings=training.placement)(*arguments(runs))
+  return training._replace(saved=saved)
+
+
+def _resumed(run: Run, record: dict) -> Run:
+  if not record:
+    return run
+  return run._replace(rows=tuple(record["rows"]), faults=Faults(**record["faults"]))
+
+
+def record(training: Training, batch_size: int) -> dict:
+  """Returns what a checkpoint says beside its arrays, as JSON holds it."""
+  return dict(
+    step=training.step,
+    examples_seen=training.step * batch_size,
+    seconds=training.seconds,
+    sums={name: values.tolist() for name, values in training.sums.items()},
+    runs={r.name: dict(rows=r.rows, faults=r.faults._asdict()) for r in training.everyone},
+  )
+
+
+def select(runs: Sequence[Run], step: int, batch_size: int) -> tuple[int, ...]:
+  """Chooses the runs of the step size with the highest training bound, in the mean over seeds.
+
+  A bound that is no number counts as −∞: the paper's rule has to survive a step size of 0.1.
+
+  Raises:
+    FloatingPointError: if every step size has such a bound.
+  """
+  bounds = {}
+  for run in runs:
+    (bound,) = [row["train_bound"] for row in run.rows if row["step"] == step]
+    bounds.setdefault(run.config.optimizer.step_size, []).append(bound)
+  means = {
+    s: np.mean(values) if np.all(np.isfinite(values)) else -np.inf for s, values in bounds.items()
+  }
+  best = max(means, key=means.get)
+  if means[best] == -np.inf:
+    raise FloatingPointError(f"no step size has finite training bounds at step {step}")
+  told = ", ".join(f"{step_size:g}: {mean:.2f}" for step_size, mean in means.items())
+  print(f"step size {best:g}, by the training bound after {step * batch_size:,} samples ({told})")
+  return tuple(i for i, run in enumerate(runs) if run.config.optimizer.step_size == best)
+
+
+def take(training: Training, chosen: Sequence[int], share: Callable) -> Training:
+  """Goes on with some members of a sweep, spread over the devices anew."""
+  shardings, index = share(len(chosen)), np.asarray(chosen)
+  few = jax.jit(
+    lambda saved: jax.tree.map(lambda leaf: leaf[index], saved), out_shardings=shardings.members
+  )
+  return training._replace(
+    going_on=tuple(training.going_on[i] for i in chosen),
+    saved=few(training.saved),
+    sums={name: values[index] for name, values in training.sums.items()},
+    shardings=shardings,
+  )
+
+
+def saved_of(training: Training, i: int) -> Saved:
+  """Returns the arrays of the i-th run that trains, the same on all devices."""
+  if not training.sweep:
+    return training.saved
+  return _member(training.saved, i, training.shardings.replicated)
+
+
+@functools.partial(jax.jit, static_argnames="sharding")
+def _member(saved: PyTree, i: Array, sharding: NamedSharding) -> PyTree:
+  return constrain(jax.tree.map(lambda leaf: leaf[i], saved), sharding)
+
+
+def single(training: Training, i: int) -> Training:
+  """Returns the i-th run that trains as a single run; one that stopped is where it did."""
+  run, saved, step = training.runs[i]._replace(name=""), saved_of(training, i), training.step
+  if run.faults.stopped:
+    step = int(saved.states.step)
+    rows = tuple(row for row in run.rows if row["step"] <= step)
+    run = run._replace(rows=rows, faults=run.faults._replace(stopped=None))
+  return training._replace(everyone=(run,), going_on=(0,), step=step, saved=saved, sums={})

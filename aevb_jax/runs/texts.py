@@ -1,0 +1,175 @@
+"""The two texts of a configuration: config.json, and flags.txt as `--flagfile` reads it."""
+
+import dataclasses
+import json
+import types
+import typing
+from typing import Any
+
+from aevb_jax.errors import ConfigError
+from aevb_jax.runs.config import OBJECTIVES, Config, definitions, leaves, replace
+
+# A preset's values are in flags.txt one by one; older runs name the preset, too.
+OF_PRESETS = "preset"
+RENAMED = {"latents": "posterior"}  # in runs that are older than the new name
+
+
+def flag_lines(*configs: Any) -> list[str]:
+  """Writes the fields of configurations as lines of a flag file, sorted; None has no line."""
+  values = {name: value for config in configs for name, value in leaves(config).items()}
+  return sorted(flag_line(name, value) for name, value in values.items() if value is not None)
+
+
+def flag_line(name: str, value: Any) -> str:
+  """Writes a flag as a line of a flag file."""
+  if isinstance(value, bool):
+    return f"--{name}" if value else f"--no{name}"
+  return f"--{name}={as_text(value)}"
+
+
+def as_text(value: Any) -> str:
+  """Writes a value as a flag takes it."""
+  return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def flags_text(*configs: Any) -> str:
+  """Writes configurations as the contents of flags.txt."""
+  return "".join(f"{line}\n" for line in flag_lines(*configs))
+
+
+def name_of(line: str, names: typing.Collection[str]) -> str:
+  """Returns the name of the flag that a line of a flag file gives a value."""
+  name = line.removeprefix("--").partition("=")[0]
+  return name if name in names else name.removeprefix("no")
+
+
+def from_flags(text: str) -> Config:
+  """Reads the configuration of a run from its flags.txt.
+
+  Fields that the text does not name, as those that are newer than it, have their defaults.
+
+  Raises:
+    ConfigError: if a line names no field, or has a value that is not of the field's type.
+  """
+  lines = [line.strip() for line in text.splitlines() if line.strip()]
+  algorithm = next((l.partition("=")[2] for l in lines if l.startswith("--algorithm=")), "aevb")
+  if algorithm not in OBJECTIVES:
+    raise ConfigError("algorithm", algorithm, f"takes one of {', '.join(OBJECTIVES)}")
+  config = Config(objective=OBJECTIVES[algorithm]())
+  hints, values = _hints(config), {}
+  for line in lines:
+    name = name_of(line, hints)
+    name = RENAMED.get(name, name)
+    if name == OF_PRESETS:
+      continue
+    if name not in hints:
+      raise ConfigError(name, line.partition("=")[2], "is no field of a configuration")
+    if line in (f"--{name}", f"--no{name}"):
+      values[name] = line == f"--{name}"
+    else:
+      values[name] = _parse(name, line.partition("=")[2], hints[name])
+  return replace(config, **values)
+
+
+def _hints(config: Any) -> dict[str, Any]:
+  """Returns the type of every field of a configuration and of its parts."""
+  hints = {}
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    own = typing.get_type_hints(type(config))[field.name]
+    hints |= _hints(value) if dataclasses.is_dataclass(value) else {field.name: own}
+  return hints
+
+
+def _parse(name: str, text: str, hint: Any) -> Any:
+  """Reads a value as a flag of this type takes it."""
+  kinds = _kinds(hint)
+  for kind in kinds:
+    try:
+      if typing.get_origin(kind) is tuple:
+        number = typing.get_args(kind)[0]
+        if number in kinds and "," not in text:
+          continue
+        return tuple(number(part) for part in text.split(","))
+      if kind is bool:
+        return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+      if kind is not type(None):
+        return kind(text)
+    except (ValueError, KeyError):
+      pass
+  raise ConfigError(name, text, f"takes {_words(hint)}")
+
+
+def _kinds(hint: Any) -> tuple:
+  return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def to_json(config: Config) -> str:
+  """Writes a configuration as the contents of config.json."""
+  return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(text: str) -> Config:
+  """Reads the configuration of a run from its config.json.
+
+  Raises:
+    ConfigError: if a field is unknown, or its value is not of its type.
+    ValueError: if the text is no JSON.
+  """
+  read = json.loads(text)
+  if not isinstance(read, dict):
+    raise ValueError("config.json holds no configuration")
+  algorithm = read.get("objective", {}).get("algorithm", "aevb")
+  if algorithm not in OBJECTIVES:
+    raise ConfigError("algorithm", algorithm, f"takes one of {', '.join(OBJECTIVES)}")
+  return _from_dict(Config(objective=OBJECTIVES[algorithm]()), read, "")
+
+
+def _from_dict(default: Any, read: dict, path: str) -> Any:
+  """Replaces the fields of a configuration by those that were read."""
+  hints, values = typing.get_type_hints(type(default)), {}
+  for name, value in read.items():
+    if name not in hints:
+      raise ConfigError(f"{path}{name}", value, "is no field of a configuration; a newer one?")
+    old = getattr(default, name)
+    if dataclasses.is_dataclass(old):
+      if not isinstance(value, dict):
+        raise ConfigError(f"{path}{name}", value, "takes an object with fields of its own")
+      values[name] = _from_dict(old, value, f"{path}{name}.")
+    else:
+      values[name] = _typed(f"{path}{name}", value, hints[name])
+  return dataclasses.replace(default, **values)
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+  """Returns a value read from JSON in the type of its field."""
+  for kind in _kinds(hint):
+    if typing.get_origin(kind) is tuple and isinstance(value, list):
+      number = typing.get_args(kind)[0]
+      return tuple(_typed(name, item, number) for item in value)
+    if kind is float and type(value) in (int, float):
+      return float(value)
+    if kind is type(None) and value is None or type(value) is kind:
+      return value
+  raise ConfigError(name, value, f"takes {_words(hint)}")
+
+
+def _words(hint: Any) -> str:
+  """Names what a field takes."""
+  words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+  named = [words.get(k, "several numbers") for k in _kinds(hint) if k is not type(None)]
+  return " or ".join(named + ["nothing"] * (type(None) in _kinds(hint)))
+
+
+def defaults(config: Any) -> dict[str, str | None]:
+  """Returns the line of every field as it is by default, by name; None where it has no line."""
+  found = {}
+  for name, field in definitions(config).items():
+    found[name] = None if field.default is None else flag_line(name, field.default)
+  return found
+
+
+def not_compared(config: Any) -> set[str]:
+  """Returns the names of the fields with which a run may be resumed at other values."""
+  fields = definitions(config).items()
+  return {name for name, field in fields if not field.metadata.get("compared", True)}

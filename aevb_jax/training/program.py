@@ -1,0 +1,156 @@
+"""The compiled training program of a run or of a sweep, and the data that it is fed."""
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from aevb_jax.data.minibatches import Minibatch, Source, stream
+from aevb_jax.training.fitting import fit, fit_streamed
+from aevb_jax.training.sharding import Shardings
+from aevb_jax.training.sweep import fit_sweep, fit_sweep_streamed
+from aevb_jax.types import Algorithm, Array, Key, Preprocess, PyTree
+
+MAX_CHUNK_STEPS = 250  # training steps between two looks from the host
+MAX_CHUNK_BYTES = 32 * 2**20  # of pixels, where they are streamed; two chunks are read ahead
+
+
+class Pixels(NamedTuple):
+  """The data as training and evaluation read them."""
+
+  train: Source  # (N, D), on the device unless `streamed`
+  validation: Source | None
+  test: Source
+  streamed: bool
+  preprocess: Preprocess
+  static_key: Key | None  # None where training draws at each use
+  train_draw: Key  # the fixed draws that evaluations read
+  validation_draw: Key
+  test_draw: Key
+  sharding: NamedSharding | None  # how evaluations share examples among devices
+
+
+def chunk_lengths(start: int, end: int, max_steps: int, every: int) -> list[int]:
+  """Cuts steps `start` to `end` into chunks that end at multiples of `every`.
+
+  Returns:
+    The lengths of the chunks, each at most `max_steps`.
+  """
+  chunks, step = [], start
+  while step < end:
+    chunks.append(min(max_steps, every - step % every, end - step))
+    step += chunks[-1]
+  return chunks
+
+
+def is_evaluated(step: int, end: int, every: int, per_decade: int = 0) -> bool:
+  """Tells whether a row is due after a step of a run that ends at step `end`.
+
+  Args:
+    step: training steps made so far.
+    end: training steps in all; a row is always due there.
+    every: rows are due only at its multiples.
+    per_decade: of these multiples, only those nearest to so many evenly spaced points in every
+      decade of a log axis; 0 for all.
+  """
+  multiple, rest = divmod(step, every)
+  if step == end or rest or not multiple:
+    return step == end
+  if not per_decade:
+    return True
+  nearest = round(per_decade * math.log10(multiple))
+  return round(10 ** (nearest / per_decade)) == multiple
+
+
+def max_chunk_steps(pixels: Pixels, batch_size: int, num_members: int) -> int:
+  """Returns the most steps of a chunk: those whose minibatches are read ahead fit in memory."""
+  if not pixels.streamed:
+    return MAX_CHUNK_STEPS
+  minibatch_bytes = batch_size * pixels.train.shape[1] * pixels.train.dtype.itemsize
+  return min(MAX_CHUNK_STEPS, max(1, MAX_CHUNK_BYTES // (minibatch_bytes * num_members)))
+
+
+def compile_fit(
+  lengths: set[int],
+  algorithm: Algorithm,
+  states: PyTree,
+  keys: Key,
+  pixels: Pixels,
+  *,
+  batch_size: int,
+  shardings: Shardings | None = None,
+) -> dict[int, Callable]:
+  """Compiles (states, keys, data, static_key) -> (states, metrics) for every length of chunk.
+
+  Args:
+    lengths: training steps of a chunk.
+    algorithm: what is trained.
+    states: of a single run its state; of S members of a sweep theirs, with a leading axis.
+    keys: one key of a single run, or keys (S,) of a sweep.
+    pixels: the data.
+    batch_size: M.
+    shardings: the devices; None for one device, which has the data.
+  """
+  sharding = shardings and shardings.minibatch
+  reading = dict(preprocess=pixels.preprocess, static_key=pixels.static_key, sharding=sharding)
+  if not pixels.streamed:
+    train = fit_sweep if keys.ndim else fit
+    reading |= dict(batch_size=batch_size)
+    return {
+      n: train.lower(algorithm, states, keys, pixels.train, num_steps=n, **reading).compile()
+      for n in lengths
+    }
+  train, shared = fit_sweep_streamed if keys.ndim else fit_streamed, shardings.chunk(keys.ndim > 0)
+  index = {n: (*keys.shape, n, batch_size) for n in lengths}
+  rows = {
+    n: Minibatch(
+      jax.ShapeDtypeStruct(index[n], np.int32, sharding=shared),
+      jax.ShapeDtypeStruct((*index[n], pixels.train.shape[1]), pixels.train.dtype, sharding=shared),
+    )
+    for n in lengths
+  }
+  return {n: train.lower(algorithm, states, keys, rows[n], **reading).compile() for n in lengths}
+
+
+@contextlib.contextmanager
+def feed(
+  pixels: Pixels,
+  keys: Key,
+  chunks: list[int],
+  start: int,
+  *,
+  batch_size: int,
+  shardings: Shardings,
+) -> Iterator[Iterator[Array | Minibatch]]:
+  """Yields what each chunk trains on: the data set on the devices, or the chunk's minibatches."""
+  if not pixels.streamed:
+    yield itertools.repeat(pixels.train, len(chunks))
+    return
+  with contextlib.ExitStack() as stack:
+
+    def read(key: Key) -> Iterator[Minibatch]:
+      minibatches = stream(
+        pixels.train,
+        key,
+        chunks,
+        batch_size=batch_size,
+        start=start,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+      )
+      return stack.enter_context(contextlib.closing(minibatches))
+
+    sharding = shardings.chunk(keys.ndim > 0)
+    streams = map(read, keys) if keys.ndim else [read(keys)]
+    # This process has its own rows of the arrays that all processes share.
+    place = lambda rows: jax.make_array_from_process_local_data(sharding, rows)
+    yield (jax.tree.map(place, _together(parts, keys.ndim > 0)) for parts in zip(*streams))
+
+
+def _together(parts: tuple[Minibatch, ...], stacked: bool) -> Minibatch:
+  return Minibatch(*map(np.stack, zip(*parts))) if stacked else parts[0]

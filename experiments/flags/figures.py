@@ -1,0 +1,61 @@
+"""The flags of mains that draw a figure from runs of experiments.train."""
+
+import pathlib
+import sys
+from typing import Any, NamedTuple
+
+from absl import app, flags
+
+from aevb_jax.runs import directory
+from experiments.flags import budgets, data
+from experiments.flags.reading import read
+from experiments.launch.command import UsageError
+
+FLAGS = flags.FLAGS
+flags.disclaim_key_flags()  # what is defined through here is its definer's
+
+
+class Figure(NamedTuple):
+  """Where a figure and the runs that it is made of are."""
+
+  workdir: pathlib.Path
+  runs: pathlib.Path
+  budget: str
+  places: list[str]  # flags that say where data and caches are
+
+
+def define(name: str, made_of: budgets.Budgets) -> None:
+  """Defines the flags of a main that draws the figure of this name from runs."""
+  budgets.define(made_of)
+  flags.DEFINE_string(
+    "workdir", f"runs/{name}", "Directory for the figure, its numbers and how it was made."
+  )
+  flags.DEFINE_string(
+    "runs", None, "Directory of the training runs, which figures may share. Default: WORKDIR/runs."
+  )
+  for place in data.PLACES:
+    flags.declare_key_flag(place)
+
+
+def settings(kind: type, made_of: budgets.Budgets) -> tuple[Figure, Any]:
+  """Reads where a figure goes, and the dataclass that says what it is made of.
+
+  Raises:
+    UsageError: for flags of experiments.train that the main settles itself.
+  """
+  budgets.settle(made_of)
+  main = sys.modules["__main__"]
+  own = {flag.name for flag in FLAGS.get_key_flags_for_module(main)}
+  own |= {flag.name for flag in FLAGS.get_key_flags_for_module(app)}
+  for name in FLAGS:
+    module = FLAGS.find_module_defining_flag(name)
+    if FLAGS[name].present and name not in own and module.startswith("experiments."):
+      raise UsageError(name, "is settled here; --help lists what is not")
+  workdir = pathlib.Path(FLAGS.workdir).expanduser()
+  runs = pathlib.Path(FLAGS.runs).expanduser() if FLAGS.runs else workdir / "runs"
+  return Figure(workdir, runs, FLAGS.budget, data.place_flags()), read(kind)
+
+
+def open_workdir(figure: Figure, *configs: Any) -> pathlib.Path:
+  """Makes the directory of the figure, for this process alone; what is there of it stays."""
+  return directory.open_figure(figure.workdir, [*configs])

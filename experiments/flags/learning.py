@@ -1,0 +1,55 @@
+"""The flags of an algorithm, and those of everything that is trained."""
+
+from absl import flags
+
+from aevb_jax.runs.config import OBJECTIVES, AevbConfig, Config, McemConfig, leaves
+from experiments.flags import training
+from experiments.launch.command import UsageError
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(training)
+
+flags.DEFINE_enum(
+  "algorithm",
+  "aevb",
+  list(OBJECTIVES),
+  "aevb: algorithm 1, with --estimator; mcem: Monte Carlo EM (appendix E), without an encoder.",
+)
+flags.DEFINE_integer(
+  "num_leapfrogs", 10, "mcem: leapfrog steps of HMC for every minibatch.", lower_bound=1
+)
+flags.DEFINE_integer(
+  "num_updates", 5, "mcem: updates of the weights for every minibatch.", lower_bound=1
+)
+flags.DEFINE_integer(
+  "num_importance_samples",
+  500,
+  "K, samples per test point for the log-likelihood at the end; 0 leaves it out.",
+  lower_bound=0,
+)
+
+
+def config(**values) -> Config:
+  """Makes the configuration that the flags stand for; `values` are what a main settles itself.
+
+  Raises:
+    UsageError: if a flag has no meaning for the algorithm.
+    ConfigError: for a field that cannot be used.
+  """
+  own = {"aevb": leaves(AevbConfig()), "mcem": leaves(McemConfig())}
+  of_others = {name for names in own.values() for name in names} - set(own[FLAGS.algorithm])
+  for name in sorted(of_others):
+    if FLAGS[name].present:
+      raise UsageError(name, f"has no meaning for --algorithm={FLAGS.algorithm}")
+  return training.config(FLAGS.algorithm, **values)
+
+
+def refuse_given(but_for: set[str]) -> None:
+  """Refuses flags of training that are given to a main that reads a run that was trained.
+
+  Raises:
+    UsageError: if there is one.
+  """
+  for flag in FLAGS.get_key_flags_for_module(__name__):
+    if flag.present and flag.name not in but_for:
+      raise UsageError(flag.name, "is settled by the run in --workdir")

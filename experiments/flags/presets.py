@@ -1,0 +1,74 @@
+"""--preset: values for the flags that are not given, of published experiments."""
+
+from absl import flags
+
+FLAGS = flags.FLAGS
+flags.disclaim_key_flags()  # --preset is of the module that defines the flags it sets
+
+# paper: sections 5 and C; what the paper leaves open is settled as its first author's code does.
+# article: the convolutional VAE of an article that retells it. Its standard deviation is
+# softplus(head) + 1e-8; here the head is a log-variance, as in every model of this package. The
+# network is that of TensorFlow's tutorial, whose initialization is glorot: it learns faster so.
+# iwae: Burda, Grosse & Salakhutdinov (2015), one stochastic layer, for --dataset=mnist:60k and
+# --num_examples=196800000. Their code adds up the gradients of a minibatch of 20, where here they
+# are averaged: its eps of 1e-4 is 5e-6 here. And it is the paper's beta_1, 0.9; the code has 0.99.
+PRESETS = {
+  "paper": dict(
+    binarization="none",
+    hidden_dim=["500"],
+    min_std=0.0,
+    estimator="elbo_b",
+    num_samples=1,
+    batch_size=100,
+    optimizer="adagrad",
+    step_size=0.02,
+    init="0.1",
+    weight_prior=1.0,
+  ),
+  "article": dict(
+    model="conv",
+    init="glorot",
+    binarization="threshold",
+    latent_dim=2,
+    estimator="elbo_b",
+    num_samples=1,
+    batch_size=32,
+    optimizer="adam",
+    step_size=1e-4,
+  ),
+  "iwae": dict(
+    binarization="dynamic",
+    latent_dim=50,
+    hidden_dim=["200", "200"],
+    estimator="iwae",
+    num_samples=50,
+    batch_size=20,
+    optimizer="adam",
+    step_size=1e-3,
+    adam_eps=1e-4 / 20,
+    stage_epochs=[str(3**i) for i in range(8)],
+    init="glorot",
+    output_bias="data_mean",
+  ),
+}
+
+
+def in_words() -> str:
+  """Says what each preset sets."""
+  return "; ".join(
+    f"{preset} sets "
+    + ", ".join(
+      f"{name}={','.join(value) if isinstance(value, list) else value}"
+      for name, value in values.items()
+    )
+    for preset, values in PRESETS.items()
+  )
+
+
+def apply() -> None:
+  """Gives the flags that are not given the values of --preset."""
+  for name, value in PRESETS.get(FLAGS.preset, {}).items():
+    if not FLAGS[name].present:
+      FLAGS[name].value = value
+  if FLAGS.optimizer != "adam" and not FLAGS["adam_eps"].present:
+    FLAGS.adam_eps = None  # a preset's, of its own optimizer

@@ -1,0 +1,28 @@
+"""From flags to dataclasses whose fields have their names."""
+
+import dataclasses
+import typing
+from typing import Any, TypeVar
+
+from absl import flags
+
+FLAGS = flags.FLAGS
+T = TypeVar("T")
+
+
+def read(kind: type[T]) -> T:
+  """Makes a dataclass of the flags that have the names of its fields; others have defaults."""
+  hints = typing.get_type_hints(kind)
+  fields = [field.name for field in dataclasses.fields(kind) if field.name in FLAGS]
+  return kind(**{name: _value(FLAGS[name].value, hints[name]) for name in fields})
+
+
+def _value(value: Any, hint: Any) -> Any:
+  """Returns the value of a flag in the type of a field."""
+  kinds = typing.get_args(hint) or (hint,)
+  if isinstance(value, list):
+    (kind,) = [k for k in (hint, *kinds) if typing.get_origin(k) is tuple]
+    return tuple(typing.get_args(kind)[0](item) for item in value)
+  if isinstance(value, str) and int in kinds and str not in kinds:
+    return int(value)
+  return value

@@ -26,6 +26,7 @@ from aevb_jax.data.minibatches import read_rows
 from aevb_jax.training.fitting import evaluate
 from experiments.flags import budgets, sweeps
 from experiments.launch import command
+from experiments.plots.conv_vae import draw_conv_vae
 from experiments.runs import directory, loading, program
 from experiments.studies import jobs
 
@@ -67,7 +68,7 @@ def main() -> None:
     rows = losses(member, len(run.images.train))
   directory.write_csv(workdir / "conv_vae.csv", COLUMNS, rows)
   level = ARTICLE if dataset.startswith("mnist") else None
-  directory.write_figure(workdir, "conv_vae", figures.draw_conv_vae(pictures, rows, level))
+  directory.write_figure(workdir, "conv_vae", draw_conv_vae(pictures, rows, level))
   last = rows[-1]
   results = {name: last[name] for name in COLUMNS}
   jobs.write_summary(workdir, dict(dataset=dataset, **results, article=level), [job], commit)

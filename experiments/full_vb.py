@@ -44,7 +44,6 @@ import jax
 import numpy as np
 from absl import flags
 
-from aevb_jax import figures
 from aevb_jax.algorithms.aevb import aevb, gaussian_weight_prior
 from aevb_jax.algorithms.full_vb import (
   averaged_over_theta,
@@ -63,6 +62,7 @@ from experiments.flags.data import Pixels
 from experiments.flags.estimators import Estimation
 from experiments.launch import command
 from experiments.launch.command import UsageError
+from experiments.plots.full_vb import draw_full_vb
 from experiments.runs import directory, learning, program
 
 FLAGS = flags.FLAGS
@@ -153,7 +153,7 @@ def main() -> None:
       likelihood_key, model, method.point(params), pixels
     )
   title = f"{FLAGS.dataset}, {FLAGS.num_data} training images, {FLAGS.latent_dim} latents"
-  directory.write_figure(workdir, "full_vb", figures.draw_full_vb(rows, title))
+  directory.write_figure(workdir, "full_vb", draw_full_vb(rows, title))
   results = summarize(rows, likelihoods)
   summary = dict(
     results=results,

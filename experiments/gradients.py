@@ -32,7 +32,6 @@ import optax
 from absl import flags
 from tqdm import tqdm
 
-from aevb_jax import figures
 from aevb_jax.algorithms.aevb import aevb
 from aevb_jax.data.minibatches import read_rows
 from aevb_jax.estimators.score_functions import Baseline, no_baseline, with_baseline
@@ -54,6 +53,7 @@ from experiments.flags.data import Pixels
 from experiments.flags.estimators import parse_estimator, try_on_shapes
 from experiments.launch import command
 from experiments.launch.command import MAX_COUNT, UsageError
+from experiments.plots.gradients import draw_gradient_noise
 from experiments.runs import directory, resume
 from experiments.runs.resume import Progress
 
@@ -294,7 +294,7 @@ def finish(workdir: pathlib.Path, progress: Progress, num_points: int, about: di
   """Draws what was measured and writes the summary."""
   started = time.perf_counter()
   title = f"{FLAGS.dataset}, {FLAGS.latent_dim} latents: gradient of the mean over {num_points}"
-  figure = figures.draw_gradient_noise(progress.rows, f"{title} test points")
+  figure = draw_gradient_noise(progress.rows, f"{title} test points")
   directory.write_figure(workdir, "gradients", figure)
   summary = dict(
     **about,

@@ -40,7 +40,6 @@ import optax
 from absl import flags
 from tqdm import tqdm
 
-from aevb_jax import figures
 from aevb_jax.algorithms.aevb import aevb
 from aevb_jax.estimators.sgvb import elbo_a, elbo_b, sticking_the_landing
 from aevb_jax.models.linear_gaussian import (
@@ -57,6 +56,7 @@ from experiments.flags import budgets, data
 from experiments.flags.data import Pixels
 from experiments.launch import command
 from experiments.launch.command import MAX_COUNT, UsageError
+from experiments.plots.linear_gaussian import draw_linear_gaussian
 from experiments.runs import directory, resume
 from experiments.runs.resume import Progress
 
@@ -154,7 +154,7 @@ def finish(
   optimum, trained = evaluate_params(pca, pixels), evaluate_params(progress.saved.params, pixels)
   title = f"{FLAGS.dataset}: a linear-Gaussian VAE of {FLAGS.latent_dim} latents"
   maximum = float(optimum["train_log_likelihood"].mean())
-  figure = figures.draw_linear_gaussian(rows, maximum, title)
+  figure = draw_linear_gaussian(rows, maximum, title)
   directory.write_figure(workdir, "linear_gaussian", figure)
   results = {
     "pca": means(optimum),

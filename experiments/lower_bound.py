@@ -28,6 +28,7 @@ from aevb_jax import figures
 from experiments.flags import budgets
 from experiments.launch import command
 from experiments.launch.command import UsageError
+from experiments.plots.lower_bound import draw_lower_bounds
 from experiments.runs import directory
 from experiments.studies import jobs as batch
 from experiments.studies import paper_runs
@@ -62,7 +63,7 @@ def main() -> None:
   batch.train(everything)
   rows = [row for key, some in jobs.items() for job in some for row in rows_of(*key, job)]
   directory.write_csv(workdir / "lower_bound.csv", COLUMNS, rows)
-  directory.write_figure(workdir, "lower_bound", figures.draw_lower_bounds(rows, LIMITS))
+  directory.write_figure(workdir, "lower_bound", draw_lower_bounds(rows, LIMITS))
   claims = [judge(panel, rows) for panel in panels]
   batch.write_summary(workdir, dict(claims=claims), everything, commit)
   print("\n" + as_table(claims))

@@ -18,6 +18,7 @@ from aevb_jax import figures
 from experiments.flags import budgets
 from experiments.launch import command
 from experiments.launch.command import UsageError
+from experiments.plots.panels import draw_panels
 from experiments.runs import directory, loading
 from experiments.studies import jobs as batch
 from experiments.studies import paper_runs
@@ -55,7 +56,7 @@ def main() -> None:
     rows.append(paper_runs.result(dataset, 2, member))
     print(f"{dataset}: {paper_runs.describe(rows[-1])}")
   directory.write_csv(workdir / "manifold.csv", list(rows[0]), rows)
-  directory.write_figure(workdir, "manifold", figures.draw_panels(pictures, columns=2))
+  directory.write_figure(workdir, "manifold", draw_panels(pictures, columns=2))
   batch.write_summary(workdir, dict(results=rows), list(jobs.values()), commit)
   print(f"written to {workdir.resolve()}: manifold.csv manifold.png summary.json")
 

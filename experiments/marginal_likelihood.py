@@ -32,7 +32,6 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from aevb_jax import figures
 from aevb_jax.algorithms.mcem import evaluations_per_example
 from aevb_jax.data.minibatches import read_rows
 from aevb_jax.inference.reciprocal import reciprocal_importance_sampling
@@ -42,6 +41,7 @@ from aevb_jax.types import Array, Key, Model, Params
 from experiments.flags import budgets
 from experiments.launch import command
 from experiments.launch.command import UsageError
+from experiments.plots.marginal_likelihood import draw_marginal_likelihoods
 from experiments.runs import directory, loading
 from experiments.runs.loading import Trained
 from experiments.studies import jobs as batch
@@ -96,9 +96,7 @@ def main() -> None:
   workdir = batch.open_workdir()
   batch.train(list(jobs.values()))
   rows = estimate_stages(workdir / "marginal_likelihood.csv", jobs)
-  directory.write_figure(
-    workdir, "marginal_likelihood", figures.draw_marginal_likelihoods(rows, LIMITS)
-  )
+  directory.write_figure(workdir, "marginal_likelihood", draw_marginal_likelihoods(rows, LIMITS))
   ends = [row for row in rows if row["step"] == last_step(jobs[row["num_train"], row["algorithm"]])]
   how = dict(seed=FLAGS.seed, num_points=FLAGS.num_points, sampling=SAMPLING)
   batch.write_summary(workdir, dict(ends=ends) | how, list(jobs.values()), commit)

@@ -44,6 +44,7 @@ from aevb_jax.types import Array, Key, Params
 from experiments.flags import budgets, data, sweeps
 from experiments.launch import command
 from experiments.launch.command import UsageError
+from experiments.plots.uses import Panel, draw_uses
 from experiments.runs import directory, loading
 from experiments.runs.loading import Trained
 from experiments.studies import completion, representation
@@ -134,7 +135,7 @@ def main() -> None:
       report(score_simple(task, drawn[methods[0]].y, x, images))
       panels.append(picture(task, drawn[methods[0]], x, shape))
   title = f"test images in the plane of {small} latents"
-  figure = figures.draw_uses(panels, z, images.test_labels, title)
+  figure = draw_uses(panels, z, images.test_labels, title)
   directory.write_figure(workdir, "uses", figure)
   batch.write_summary(workdir, dict(results=rows), list(jobs.values()), commit)
   print("\n" + as_table(rows, tasks))
@@ -246,9 +247,7 @@ def number(about: dict, measure: str, mean: Mean) -> dict:
   return dict(about, measure=measure, value=mean.value, standard_error=mean.standard_error)
 
 
-def picture(
-  task: Task, drawn: Completed, x: np.ndarray, shape: tuple[int, int, int]
-) -> figures.Panel:
+def picture(task: Task, drawn: Completed, x: np.ndarray, shape: tuple[int, int, int]) -> Panel:
   """Rows of images: x, y, the mean of the completions, and some of them."""
   n = completion.SHOWN
   some = min(3, drawn.few.shape[1])
@@ -256,7 +255,7 @@ def picture(
   lines += [drawn.few[:n, i] for i in range(some)]
   labels = ["x", "y", "E[x|y]", *["E[x|y,z]"] * some]
   tiled = figures.tile(np.concatenate(lines), shape, n)
-  return figures.Panel(f"{task.name}: {task.words}", tiled, labels)
+  return Panel(f"{task.name}: {task.words}", tiled, labels)
 
 
 def describe(row: dict) -> str:

@@ -3,12 +3,13 @@
   python scripts/bad_commands.py                # prints the table of counts
   python scripts/bad_commands.py --number=9 --main=evaluate
 
-The command lines are of `bad_inputs.py`, by hypothesis from the definitions of the flags, and
-of `bad_cases.py`: every mistake that the tests or the README name. Each is a process of its
-own in a new directory, and must end within --limit seconds: with a status that is neither zero
-nor a signal's, nothing on standard output, one line on standard error that begins with
-"error: ", is short and names the flag or its value, and no file made, changed or removed.
-Nothing is downloaded: what would be is refused before, or has an address that nobody is at.
+The command lines are those that hypothesis makes from the definitions of the flags
+(`refusals/inputs.py`), and every mistake that the tests or the README name
+(`refusals/cases.py`). Each is a process of its own in a new directory, and must end within
+--limit seconds: with a status that is neither zero nor a signal's, nothing on standard output,
+one line on standard error that begins with "error: ", is short and names the flag or its value,
+and no file made, changed or removed. Nothing is downloaded: what would be is refused before, or
+has an address that nobody is at. Needs the extra `test`, as scripts/test.sh installs it.
 
 With --seed=1000 all 424 were refused so, the slowest in 9.1 s and the whole in 15 minutes, on two
 CPU cores that were busy with other work; one takes two to six seconds where they are not. One
@@ -29,7 +30,8 @@ import tempfile
 import time
 from typing import NamedTuple
 
-from refusals.inputs import MAINS, ROOT, Bad, draw, generated, read_definitions
+from refusals.definitions import MAINS, ROOT, Bad, read_definitions
+from support import start
 
 LENGTH = 400  # characters of a clear line, beside the values that the user gave
 NO_NETWORK = "http://127.0.0.1:9"
@@ -49,7 +51,9 @@ class Ending(NamedTuple):
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument("--number", type=int, default=2, help="generated of each main and mistake")
   parser.add_argument("--seed", type=int, default=0, help="of what is generated")
   parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
@@ -57,6 +61,7 @@ def main() -> None:
   parser.add_argument("--main", choices=MAINS, help="of this main alone")
   parser.add_argument("--csv", help="file to write the table to")
   given = parser.parse_args()
+  start.need("hypothesis", "pytest", extra="test")
   with tempfile.TemporaryDirectory() as home:
     trained = train(pathlib.Path(home))
     commands = [bad for bad in collect(given) if given.main in (None, bad.main)]
@@ -83,7 +88,9 @@ def main() -> None:
 
 def collect(given: argparse.Namespace) -> list[Bad]:
   """The named mistakes, and of each main and kind so many that are generated."""
+  # These need hypothesis, which --help does without.
   from refusals.cases import named
+  from refusals.inputs import draw, generated
 
   found = dict.fromkeys(named())
   for i, name in enumerate(MAINS):

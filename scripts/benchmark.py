@@ -11,7 +11,7 @@ alike; quote the ratios. A row has milliseconds per step, the median (least-most
 repeats; `ratio`, its time over the floor's, the median over the repeats; and `speed`, how many
 times as fast as it `step` is, which is ours. `least` is the same of the least times, which other
 work on the machine disturbs least. The floor is the matrix products of the step
-alone (benchmark_floor.py). MB is what the compiled program holds at its peak beside its
+alone (benchmarks/floor.py). MB is what the compiled program holds at its peak beside its
 arguments and results.
 
   likelihood    log p(x) by K = 5000 importance samples; a sample is a data point
@@ -29,11 +29,13 @@ import csv
 from collections.abc import Callable, Iterator
 
 import jax
-from absl import app, flags, logging
+from absl import flags, logging
 from benchmarks import checkpoint, scaling, workloads
 from benchmarks.floor import UncountableError, make_floor
 from benchmarks.timing import Timed, header, in_own_process, line, rows_of, time_in_turn
 from benchmarks.workloads import Workload
+
+from experiments.launch import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("repeats", 11, "Timed calls of each, in turn.", lower_bound=1)
@@ -43,8 +45,7 @@ flags.DEFINE_boolean("peers", False, "Times other libraries that are installed, 
 flags.DEFINE_boolean("scaling", False, "Prints growth instead of the table.")
 
 
-def main(argv: list[str]) -> None:
-  del argv
+def main() -> None:
   logging.set_verbosity(logging.WARNING)
   print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}; milliseconds per step")
   if FLAGS.scaling:
@@ -120,4 +121,4 @@ def workload_peers(name: str) -> dict[str, Timed]:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  command.run(main)

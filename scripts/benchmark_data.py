@@ -24,7 +24,7 @@ import time
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from aevb_jax import bernoulli, elbo_b, fit_streamed, mlp_vae
 from aevb_jax.algorithms.aevb import aevb
@@ -32,6 +32,8 @@ from aevb_jax.algorithms.optimizers import adagrad
 from aevb_jax.data import datasets
 from aevb_jax.data.minibatches import stream
 from aevb_jax.data.preprocess import binarize
+from aevb_jax.types import DataError
+from experiments.launch import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("manual_dir", None, "Directory with the four IDX files of MNIST.")
@@ -45,8 +47,7 @@ DATA_DIM, BATCH_SIZE, CHUNK = 784, 100, 250
 MIB = 2**20
 
 
-def main(argv: list[str]) -> None:
-  del argv
+def main() -> None:
   if FLAGS.one:
     print(json.dumps(globals()[f"one_{FLAGS.one.split()[0]}"](*FLAGS.one.split()[1:])))
     return
@@ -57,10 +58,12 @@ def main(argv: list[str]) -> None:
 
 def run(*one: object) -> dict:
   """What a function of this file returns in a process of its own."""
-  command = [sys.executable, __file__, f"--one={' '.join(map(str, one))}", f"--steps={FLAGS.steps}"]
-  result = subprocess.run(command, capture_output=True, text=True)
+  words = " ".join(map(str, one))
+  process = [sys.executable, __file__, f"--one={words}", f"--steps={FLAGS.steps}"]
+  result = subprocess.run(process, capture_output=True, text=True)
   if result.returncode:
-    sys.exit(result.stderr)
+    sys.stderr.write(result.stderr)
+    sys.exit(result.returncode)
   return json.loads(result.stdout.splitlines()[-1])
 
 
@@ -80,12 +83,11 @@ def time_mnist() -> None:
 
 def one_load(directory: str, manual_dir: str, how: str) -> dict:
   start = time.perf_counter()
-  images = datasets.load(
-    "mnist",
-    f"{directory}/tfds",
-    manual_dir=manual_dir,
-    cache_dir=f"{directory}/cache" if how == "cached" else None,
-  )
+  cache_dir = f"{directory}/cache" if how == "cached" else None
+  try:
+    images = datasets.load("mnist", f"{directory}/tfds", manual_dir=manual_dir, cache_dir=cache_dir)
+  except DataError as error:
+    command.fail(f"--manual_dir={manual_dir}: {error}", 2)
   return dict(seconds=time.perf_counter() - start, images=len(images.train))
 
 
@@ -159,4 +161,4 @@ def memory_mib() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  command.run(main)

@@ -1,6 +1,6 @@
 """What sampling with gradients costs, of every family of section 2.4 that NumPyro has too.
 
-  pip install numpyro
+  pip install numpyro  # which no extra has
   python scripts/benchmark_families.py                # prints a table
   python scripts/benchmark_families.py --csv=out.csv
 
@@ -15,11 +15,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from absl import app, flags
+from absl import flags
 from benchmarks.timing import Timed, ratio, time_in_turn
+from support import start
 
 from aevb_jax.families import base, composition, gaussians, inverse_cdf, location_scale
 from aevb_jax.types import Family
+from experiments.launch import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("repeats", 15, "Timed calls of each, in turn.", lower_bound=1)
@@ -59,8 +61,8 @@ PAIRS = {
 }
 
 
-def main(argv: list[str]) -> None:
-  del argv
+def main() -> None:
+  start.need("numpyro")
   import numpyro.distributions as dist
 
   print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}; milliseconds a gradient")
@@ -122,4 +124,4 @@ def repeated(sample: Callable, eta) -> Timed:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  command.run(main)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from aevb_jax import (
   annealed_importance_sampling,
@@ -33,6 +33,7 @@ from aevb_jax.inference.annealing import Sandwich
 from aevb_jax.inference.reciprocal import fit_diagonal_gaussian, fit_gaussian, fit_kernel_density
 from aevb_jax.models import linear_gaussian as lg
 from aevb_jax.types import Array, Key, Model, Params
+from experiments.launch import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("repetitions", 400, "Data points, each estimated once.", lower_bound=2)
@@ -68,8 +69,7 @@ CASES = [
 COLUMNS = ("J", "error", "error_se", "z", "worst", "claimed", "actual", "cover", "seconds")
 
 
-def main(argv: list[str]) -> None:
-  del argv
+def main() -> None:
   jax.config.update("jax_enable_x64", True)
   print(f"{'estimator':26}{'J':>3}{'error':>20}{'z':>7}", end="")
   print(f"{'worst':>8}{'claimed':>9}{'actual':>9}{'cover':>8}{'seconds':>9}")
@@ -142,4 +142,4 @@ def report(name: str, case: Case, exact: Array, estimate, seconds: float) -> dic
 
 
 if __name__ == "__main__":
-  app.run(main)
+  command.run(main)

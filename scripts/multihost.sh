@@ -5,6 +5,10 @@
 # Prints what the first says, and the errors of the others behind their number. Fails if
 # one of them does; an interrupt ends them all. Set VENV_PYTHON to leave .venv alone.
 set -uo pipefail
+if [ "${1:-}" = --help ]; then  # the comment above
+  sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  exit
+fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if ! [[ ${1:-} =~ ^[1-9][0-9]*$ ]]; then
@@ -15,7 +19,7 @@ fi
 count=$1
 shift
 if [ -z "${VENV_PYTHON:-}" ]; then
-  source scripts/environment.sh
+  source scripts/support/environment.sh
   ensure_environment || exit 1
 fi
 export JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES="${JAX_NUM_CPU_DEVICES:-1}"

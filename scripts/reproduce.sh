@@ -7,6 +7,10 @@
 # At the end the page has the new pictures and numbers, but for those of smoke: git diff
 # tells where they differ.
 set -euo pipefail
+if [ "${1:-}" = --help ]; then  # the comment above
+  sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  exit
+fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 case "${1:-}" in
@@ -18,7 +22,7 @@ case "${1:-}" in
 esac
 shift
 if [ -z "${VENV_PYTHON:-}" ]; then
-  source scripts/environment.sh
+  source scripts/support/environment.sh
   ensure_environment
 fi
 out=${OUT:-runs/reproduce-$budget}

@@ -73,6 +73,9 @@ def given(name: str) -> list[str]:
 
 
 def main(arguments: list[str]) -> None:
+  if "--help" in arguments:
+    print(__doc__.strip())
+    return
   if len(arguments) != 2 or arguments[0] not in ("write", "compare"):
     sys.exit("error: usage: python scripts/same_numbers.py write|compare FILE")
   verb, file = arguments[0], pathlib.Path(arguments[1])

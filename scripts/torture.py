@@ -32,10 +32,12 @@ import traceback
 from collections import Counter
 
 import jax
-from absl import app, flags, logging
+from absl import flags, logging
 from tortures import disk, files, nan, signals
 from tortures import kills as torture_kills
 from tortures.runs import Case, Lab, Outcome
+
+from experiments.launch import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("kills", 50, "How many in the part of that name.", lower_bound=1)
@@ -61,8 +63,7 @@ PARTS = {
 }
 
 
-def main(argv: list[str]) -> None:
-  del argv
+def main() -> None:
   logging.set_verbosity(logging.FATAL)  # of orbax, which reads on other devices than it was saved
   jax.config.update("jax_num_cpu_devices", 2)
   directory = pathlib.Path(FLAGS.workdir or tempfile.mkdtemp(prefix="torture-")).absolute()
@@ -115,4 +116,4 @@ def outcome_of(case: Case) -> Outcome:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  command.run(main)

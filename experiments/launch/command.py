@@ -51,6 +51,8 @@ def run(main: Callable[[], None]) -> None:
       return rest
     except UsageError as error:
       fail(str(error), 2)
+    except SystemExit:  # of --help, --helpfull, ...: absl prints them and exits with 1
+      sys.exit(0)
     except UnicodeDecodeError:  # of a file: arguments are decoded before
       fail("--flagfile names a file that is not text", 2)
     except (flags.Error, ValueError) as error:  # of --noNAME=value it is a mere ValueError

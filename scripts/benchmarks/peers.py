@@ -14,6 +14,8 @@ a process of its own.
   tensorflow      the article's convolutional VAE: Keras layers, a tf.function a step
 
 One that is not installed is left out, and a line says so.
+
+Each peer is one function, long as it is, so that it reads like an example of its library.
 """
 
 import functools

@@ -2,6 +2,8 @@
 
 Kernels come as ours: (height, width, in, out) of a convolution, and of a transposed one
 (height, width, out, in), which adds a multiple of the kernel to the output around every input.
+
+Each peer is one function, long as it is, so that it reads like an example of its library.
 """
 
 import os

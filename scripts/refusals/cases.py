@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from refusals.inputs import ROOT, Bad
+from refusals.definitions import ROOT, Bad
 
 # Tests whose first parameter is a list of arguments that their main refuses.
 TABLES = {

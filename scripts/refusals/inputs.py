@@ -1,34 +1,16 @@
-"""Command lines that must be refused: made from the flags' definitions, and named ones.
-
-  python scripts/bad_inputs.py train    # prints the definitions of the flags of a main, as JSON
+"""Command lines that must be refused, which hypothesis makes from the definitions of the flags.
 
 Whatever is made here is wrong by construction, and not by what the mains say of it.
-`scripts/bad_commands.py` runs them as a user would, `tests/test_bad_commands.py` some of them.
+`scripts/bad_commands.py` runs them as a user would, `tests/launch/test_bad_commands.py` some of
+them.
 """
 
-import dataclasses
-import importlib
-import json
-import pathlib
 import string
-import subprocess
-import sys
-from typing import NamedTuple
 
 import hypothesis
 from hypothesis import strategies as st
+from refusals.definitions import Bad, Definition
 
-ROOT = pathlib.Path(__file__).parents[2]
-MAINS = (
-  "train",
-  "data",
-  "gradients",
-  "full_vb",
-  "evaluate",
-  "linear_gaussian",
-  "families",
-  "status",
-)
 MAX_COUNT = 2**31 - 1
 
 # {place} is a directory of the command's own: see `bad_commands.prepare`.
@@ -53,63 +35,6 @@ ESTIMATORS = ("estimator", "estimators", "reference")
 MAY_BE_EMPTY = ("compilation_cache_dir", "array_cache_dir", "contact_sheet")
 MAY_BE_INFINITE = ("max_resident_mb",)
 ODD = ["\n", "\t", "\r\n", "\x01", "\x1b[31m", "\x7f", "\x85", "\u2028", "\udcff"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Definition:
-  """A flag as its main defines it."""
-
-  name: str
-  kind: str  # int, float, boolean, enum, list or text
-  several: bool = False  # numbers between commas
-  lower: float | None = None
-  upper: float | None = None
-  choices: tuple[str, ...] = ()
-
-
-class Bad(NamedTuple):
-  """A command line that must be refused."""
-
-  main: str
-  kind: str  # of mistake
-  arguments: tuple[str, ...]
-  num_devices: int = 1
-
-
-def definitions(main) -> dict:
-  """The definitions of the key flags of a main's module, and the names of all flags there are."""
-  key_flags = main.FLAGS.get_key_flags_for_module(main)
-  return dict(
-    flags=[dataclasses.asdict(define(flag)) for flag in key_flags], names=sorted(main.FLAGS)
-  )
-
-
-def define(flag) -> Definition:
-  from absl import flags
-
-  number = getattr(flag.parser, "number", flag.parser)
-  kinds = {
-    flags.IntegerParser: "int",
-    flags.FloatParser: "float",
-    flags.BooleanParser: "boolean",
-    flags.EnumParser: "enum",
-    flags.ListParser: "list",
-  }
-  kind = next((kind for parser, kind in kinds.items() if isinstance(number, parser)), "text")
-  return Definition(
-    flag.name,
-    kind,
-    number is not flag.parser,
-    getattr(number, "lower_bound", None),
-    getattr(number, "upper_bound", None),
-    tuple(getattr(flag.parser, "enum_values", ())),
-  )
-
-
-def read_definitions(main: str) -> dict:
-  """Of `experiments.MAIN`, in a process of its own: mains have flags of the same name."""
-  command = [sys.executable, __file__, main]
-  return json.loads(subprocess.run(command, capture_output=True, check=True, cwd=ROOT).stdout)
 
 
 def generated(main: str, found: dict) -> dict[str, st.SearchStrategy[Bad]]:
@@ -297,8 +222,3 @@ def draw(strategy: st.SearchStrategy, number: int, seed: int) -> list:
 
   collect()
   return list(dict.fromkeys(found))
-
-
-if __name__ == "__main__":
-  sys.path.insert(0, str(ROOT))
-  print(json.dumps(definitions(importlib.import_module(f"experiments.{sys.argv[1]}"))))

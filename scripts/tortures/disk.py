@@ -8,7 +8,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 
-from tortures import runs
+from tortures import compare, runs
 from tortures.kills import newest
 from tortures.runs import Case, Ended, Lab, Outcome
 
@@ -92,7 +92,7 @@ def _full_cache(lab: Lab, name: str) -> Outcome:
   others = [line for line in ended.err.splitlines() if not CACHE_WARNING.fullmatch(line)]
   if others:
     problems.append(f"on standard error: {others[:5]}")
-  problems += runs.differences(workdir, runs.uninterrupted(lab, "short"))
+  problems += compare.differences(workdir, runs.uninterrupted(lab, "short"))
   return Outcome(1, problems, Counter(["cache"]))
 
 
@@ -147,7 +147,7 @@ def _ended_and_goes_on(lab: Lab, workdir: pathlib.Path, ended: Ended, reason: st
     if (saved := newest(workdir)) and f"after {saved * 100:,} training" not in line:
       problems.append(f"the checkpoint of step {saved} is there, and it says {line}")
   problems += runs.complete(lab, lab.flags_of("short"), workdir)
-  problems += runs.differences(workdir, runs.uninterrupted(lab, "short"))
+  problems += compare.differences(workdir, runs.uninterrupted(lab, "short"))
   return Outcome(1, problems, Counter([hit]))
 
 

@@ -7,7 +7,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from tortures import runs
+from tortures import compare, runs
 from tortures.kills import newest
 from tortures.runs import Case, Lab, Outcome
 
@@ -70,7 +70,7 @@ def _damaged(
   start = before if told else damaged
   if f"going on after {start * 100:,} training samples" not in ended.out:
     problems.append(f"it does not go on from step {start}: {ended.out[:300]!r}")
-  problems += runs.differences(workdir, runs.uninterrupted(lab, "short"))
+  problems += compare.differences(workdir, runs.uninterrupted(lab, "short"))
   if not problems:
     shutil.rmtree(workdir)
   return Outcome(1, problems, Counter([f"{'set aside' if told else 'of no effect'}"]))

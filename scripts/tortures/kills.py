@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from tortures import runs
+from tortures import compare, runs
 from tortures.runs import Case, Lab, Outcome, Started
 
 KILLS_PER_RUN = 5
@@ -46,7 +46,9 @@ def _killed(lab: Lab, name: str, kind: str, number: int) -> Outcome:
     places = sorted((dict(start=0.0, end=1.0).get(aim, draw.uniform(0, 0.95)), aim) for aim in aims)
     for place, aim in [*places, (None, "nothing")]:
       started = runs.start(lab, lab.flags_of(kind), workdir)
-      killed = aim != "nothing" and _kill_at(started, aim, round(place * end), saved, end, draw)
+      killed = aim != "nothing" and _kill_at(
+        started, aim, step=round(place * end), saved=saved, end=end, draw=draw
+      )
       if not killed and (status := runs.end(started).status):
         wrong.append(f"status {status}")
       wrong += _wrong_with_start(lab, kind, started, saved)
@@ -55,7 +57,7 @@ def _killed(lab: Lab, name: str, kind: str, number: int) -> Outcome:
       hits.update(_hit(workdir, end, aim))
       done += 1
       saved = newest(workdir)
-    wrong += runs.differences(workdir, expected)
+    wrong += compare.differences(workdir, expected)
     problems += wrong
     if not wrong:
       shutil.rmtree(workdir)
@@ -67,7 +69,7 @@ def newest(workdir: pathlib.Path) -> int:
 
 
 def _kill_at(
-  started: Started, aim: str, step: int, saved: int, end: int, draw: random.Random
+  started: Started, aim: str, *, step: int, saved: int, end: int, draw: random.Random
 ) -> bool:
   """Kills a run when it has trained and is past a step, at what is aimed at.
 
@@ -111,9 +113,9 @@ def _hit(workdir: pathlib.Path, end: int, aim: str) -> list[str]:
   saved, tables = newest(workdir), _tables(workdir)
   if aim == "torn row":
     return ["row cut short"]
-  of_runs = runs.record(workdir, saved)["record"]["runs"] if saved else {"": dict(rows=[])}
+  of_runs = compare.record(workdir, saved)["record"]["runs"] if saved else {"": dict(rows=[])}
   in_record = max(len(run["rows"]) for run in of_runs.values())
-  written = max((len(runs.rows(table)) for table in tables), default=0)
+  written = max((len(compare.rows(table)) for table in tables), default=0)
   hit = ["checkpoint being written"] * being_written(workdir)
   hit += ["row not in a checkpoint yet"] * (written > in_record)
   if saved == end:
@@ -163,7 +165,7 @@ def _moved(lab: Lab, name: str, counts: tuple[int, int]) -> Outcome:
     problems.append(f"it does not tell of its devices: {ended.out[:200]!r}")
   if ended.status or ended.err or "going on after" not in ended.out:
     problems.append(f"status {ended.status}: {ended.out[:200]!r} {runs.told(ended)}")
-  problems += runs.differences(workdir, expected, rtol=ROUNDING)
+  problems += compare.differences(workdir, expected, rtol=ROUNDING)
   if not problems:
     shutil.rmtree(workdir)
   return Outcome(1, problems)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from tortures import runs
+from tortures import compare, runs
 from tortures.estimators import BRIGHT
 from tortures.kills import newest
 from tortures.runs import Case, Lab, Outcome
@@ -60,7 +60,7 @@ def _plant(lab: Lab, what: str) -> Planted:
 
     images = np.asarray(datasets.load("digits").train)
     batch_size, at_fault = 100, np.flatnonzero((images > 127).sum(axis=1) > BRIGHT)
-    flags = (*short, f"--estimator=torture_estimators:nan_{what}", "--binarization=threshold")
+    flags = (*short, f"--estimator=tortures.estimators:nan_{what}", "--binarization=threshold")
     flags += ("--eval_every=1000",)
     made_of = dict(value="what is made of them", gradient="its gradient or the update")[what]
     term = rf"every term of the bound is finite, {made_of} is not: .+"
@@ -167,7 +167,7 @@ def _frey_face(lab: Lab, name: str) -> Outcome:
   if ended.status:
     problems = _not_said(ended, r"step \d+: .+")
   else:
-    bounds = [float(row["test_bound"]) for row in runs.rows(workdir / "metrics.csv")]
+    bounds = [float(row["test_bound"]) for row in compare.rows(workdir / "metrics.csv")]
     problems = [] if np.isfinite(bounds).all() else [f"test bounds {bounds}"]
   problems += _not_finite(workdir)
   return Outcome(
@@ -183,7 +183,7 @@ def _not_said(ended: runs.Ended, words: str) -> list[str]:
 
 
 def _not_finite(workdir: pathlib.Path) -> list[str]:
-  saved = runs.arrays(workdir, newest(workdir))
+  saved = compare.arrays(workdir, newest(workdir))
   floats = {name: a for name, a in saved.items() if np.issubdtype(a.dtype, np.floating)}
   return [
     f"{workdir}: {name} is not finite" for name, a in floats.items() if not np.isfinite(a).all()

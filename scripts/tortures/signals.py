@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from tortures import runs
+from tortures import compare, runs
 from tortures.kills import newest
 from tortures.runs import Case, Lab, Outcome
 
@@ -47,7 +47,7 @@ def _stopped(lab: Lab, name: str, kind: str, number: signal.Signals, status: int
   if ended.status != status or not re.fullmatch(words, ended.err):
     problems.append(f"status {ended.status}: {ended.err[:2000]}")
   problems += runs.complete(lab, flags, workdir)
-  problems += runs.differences(workdir, runs.uninterrupted(lab, kind))
+  problems += compare.differences(workdir, runs.uninterrupted(lab, kind))
   if not problems:
     shutil.rmtree(workdir)
   return Outcome(1, problems, Counter([number.name]))
@@ -88,7 +88,7 @@ def _second_start(lab: Lab, name: str) -> Outcome:
     problems.append(f"status {second.status}: {second.err[:2000]}")
   runs.kill(started)
   problems += runs.complete(lab, flags, workdir)
-  problems += runs.differences(workdir, runs.uninterrupted(lab, "aevb"))
+  problems += compare.differences(workdir, runs.uninterrupted(lab, "aevb"))
   if not problems:
     shutil.rmtree(workdir)
   return Outcome(1, problems, Counter(["second start refused"]))

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 sys.path.append(str(pathlib.Path(__file__).parents[2] / "scripts"))
 
 from bad_commands import Ending, changes, complaints, environment, prepare, snapshot
-from refusals.inputs import MAINS, Bad, generated
+from refusals.definitions import MAINS, Bad
+from refusals.inputs import generated
 
 from experiments.launch import command
 from tests.support import processes

@@ -39,8 +39,8 @@ def python(program, *arguments, num_devices=1, cwd=ROOT, environment=None):
 
 
 def definitions(main):
-  """The definitions of the flags of experiments.MAIN, as scripts/refusals/inputs.py writes them."""
-  asked = python(ROOT / "scripts" / "refusals" / "inputs.py", main)
+  """The flags of experiments.MAIN, as scripts/refusals/definitions.py prints them."""
+  asked = python(ROOT / "scripts" / "refusals" / "definitions.py", main)
   assert asked.returncode == 0, asked.stderr
   return json.loads(asked.stdout)
 

@@ -2,7 +2,7 @@
 # this package and, where asked for, its extras, and leaves it in $VENV_PYTHON.
 # Set PYTHON to choose the interpreter. Touches no network once installed.
 
-REPOSITORY="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+REPOSITORY="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 VENV_PYTHON="$REPOSITORY/.venv/bin/python"
 
 find_python() {

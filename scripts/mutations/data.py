@@ -1,0 +1,47 @@
+"""Errors in the data: files, minibatches, pixels as data points."""
+
+from mutations.mutation import Mutation
+
+MUTATIONS = [
+  Mutation("binarize: half the probability", "data/preprocess", "<< 16", "<< 15"),
+  Mutation(
+    "binarize: same bits for neighbours",
+    "data/preprocess",
+    "(size + 1) // 2, jnp.uint32)",
+    "(size + 1) // 2, jnp.uint32) & 0xFFFF0000",
+  ),
+  Mutation("threshold: not above a half", "data/preprocess", "> 0.5)", ">= 0.5)"),
+  Mutation("dequantize: by 255", "data/preprocess", "dtype) + u) / 256", "dtype) + u) / 255"),
+  Mutation("bits per dim: sign", "data/preprocess", "return -log_p / (", "return log_p / ("),
+  Mutation(
+    "order: same in every epoch",
+    "data/minibatches",
+    "jax.random.fold_in(key, epoch)",
+    "jax.random.fold_in(key, 0)",
+  ),
+  Mutation("order: always swaps", "data/minibatches", "swap == 1", "swap >= 0"),
+  Mutation("order: off by one", "data/minibatches", "index > offset", "index >= offset"),
+  Mutation(
+    "order: partners do not agree", "data/minibatches", "jnp.maximum(index, partner)", "index"
+  ),
+  Mutation("stream: starts anew", "data/minibatches", "int(start) + np", "0 + np"),
+  Mutation(
+    "stream: all processes read the same",
+    "data/minibatches",
+    "slice(process_index * share, (process_index + 1) * share)",
+    "slice(0, share)",
+  ),
+  Mutation(
+    "download: not checked",
+    "data/downloads",
+    "if wrong := mismatch(file, partial):",
+    "if wrong := None:",
+  ),
+  Mutation(
+    "cache: not checked", "data/array_cache", '_sha256(path) != expected["sha256"]', "False"
+  ),
+  Mutation("cache: of another source", "data/array_cache", 'or index["source"] != source', ""),
+  Mutation("cache: altered index", "data/array_cache", 'index.pop("checksum") != ', "'' == "),
+  Mutation("omniglot: rows for columns", "data/builders", ".transpose(0, 2, 1)", ""),
+  Mutation("frey face: columns for rows", "data/builders", "frames.T.reshape", "frames.reshape"),
+]

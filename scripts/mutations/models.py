@@ -1,0 +1,54 @@
+"""Errors in the models: p(z), p(x given z), q(z given x)."""
+
+from mutations.mutation import Mutation
+
+MUTATIONS = [
+  Mutation(
+    "log-weight: sign of log q",
+    "models/vae",
+    "log_joint(model, params, x, z) - q.log_prob(z)",
+    "log_joint(model, params, x, z) + q.log_prob(z)",
+    "estimators/sgvb",
+  ),
+  Mutation(
+    "log-weight: no log q",
+    "models/vae",
+    "log_joint(model, params, x, z) - q.log_prob(z)",
+    "log_joint(model, params, x, z)",
+    "estimators/sgvb",
+  ),
+  Mutation(
+    "wake-sleep: dreams are means",
+    "models/vae",
+    "return z, model.decoder.given(params.theta, z).sample(x_key)",
+    "return z, model.decoder.given(params.theta, z).mean",
+    "estimators/wake_and_sleep",
+  ),
+  Mutation(
+    "decoder and encoder: same key",
+    "models/vae",
+    "phi=model.encoder.init(phi_key)",
+    "phi=model.encoder.init(theta_key)",
+    "models/networks",
+  ),
+  Mutation("networks: another activation", "models/networks", "= nn.tanh", "= nn.relu"),
+  Mutation("linear-Gaussian: no spread of z", "models/linear_gaussian", " - spread - kl", " - kl"),
+  Mutation(
+    "linear-Gaussian: the posterior's variances",
+    "models/linear_gaussian",
+    '"log_var": -jnp.log(jnp.sum(root**2, axis=0))',
+    '"log_var": -2 * jnp.log(jnp.abs(jnp.diagonal(root)))',
+  ),
+  Mutation(
+    "linear-Gaussian: log det of Σ twice",
+    "models/linear_gaussian",
+    "jnp.vdot(z, z) - _half_log_det_precision(root)",
+    "jnp.vdot(z, z) - 2 * _half_log_det_precision(root)",
+  ),
+  Mutation(
+    "convolutional decoder: cropped at the wrong side",
+    "models/networks",
+    "h[:height, :width]",
+    "h[-height:, -width:]",
+  ),
+]

@@ -1,0 +1,138 @@
+"""The tables of the paper's figures, of Burda et al. (2015) and of the convolutional VAE."""
+
+from collections.abc import Callable, Sequence
+
+from pages.results import (
+  bound_of,
+  conv_row,
+  count,
+  curve_rows,
+  hours,
+  number,
+  summary,
+  table,
+  with_error,
+)
+
+from aevb_jax.figures import NAMES, name_of
+
+
+def lower_bound() -> list[str]:
+  header = ["", "AEVB: train", "test", "wake-sleep: train", "test"]
+  header += ["AEVB ahead on test at every sample count", "AEVB is where wake-sleep ends after"]
+  header += ["in the paper's axes: AEVB", "wake-sleep"]
+  rows = []
+  for claim in summary("lower_bound")["claims"]:
+    lead, there = claim["smallest_lead"], claim["samples_to_best_of_wake_sleep"]
+    about = (claim["dataset"], claim["latent_dim"])
+    ends = [curve_rows(*about, algorithm)[-1] for algorithm in ("aevb", "wake_sleep")]
+    rows.append(
+      [
+        f"{name_of(claim['dataset'])}, J = {claim['latent_dim']}",
+        *(bound_of(end, split, digits=1) for end in ends for split in ("train", "test")),
+        f"yes, by at least {number(lead)}" if lead > 0 else f"no, behind by {number(-lead)}",
+        count(there) if there else "never",
+        *(
+          inside_from(claim[f"{algorithm}_inside_axes_from"])
+          for algorithm in ("aevb", "wake_sleep")
+        ),
+      ]
+    )
+  return table(header, rows)
+
+
+def inside_from(samples: int | None) -> str:
+  if samples is None:
+    return "no"
+  return "yes" if samples <= 10**5 else f"from {count(samples)}"
+
+
+def marginal_likelihood() -> list[str]:
+  header = ["N", "", "evaluations", "training samples", "seconds", "log p(x): train", "test"]
+  rows = [
+    [
+      row["num_train"],
+      NAMES[row["algorithm"]],
+      count(row["evaluations"]),
+      count(row["examples_seen"]),
+      number(row["seconds"], 0),
+      *(
+        with_error(row[f"{split}_log_likelihood"], row[f"{split}_log_likelihood_se"])
+        for split in ("train", "test")
+      ),
+    ]
+    for row in summary("marginal_likelihood")["ends"]
+  ]
+  return table(header, rows)
+
+
+def drawn(name: str) -> Callable[[], list[str]]:
+  """Of figures 4 and 5: the models that are drawn."""
+
+  def rows() -> list[str]:
+    header = ["", "samples", "step size", "train bound", "test bound"]
+    return table(
+      header,
+      [
+        [
+          f"{name_of(row['dataset'])}, J = {row['latent_dim']}",
+          count(row["examples_seen"]),
+          row["step_size"],
+          with_error(row["train_bound"], row["train_bound_se"]),
+          with_error(row["test_bound"], row["test_bound_se"]),
+        ]
+        for row in summary(name)["results"]
+      ],
+    )
+
+  return rows
+
+
+def iwae_table() -> list[str]:
+  header = ["", "k", "ours, −L₅₀₀₀", "paper", "gain on k = 1", "paper", "active latents", "paper"]
+  rows = []
+  for row in summary("iwae_table")["rows"]:
+    paper = row.get("paper_nll")
+    rows.append(
+      [
+        row["model"].upper(),
+        row["k"],
+        with_error(row["nll"], row["nll_se"]),
+        number(paper, 2) if paper else "",
+        with_error(row["gain"], row["gain_se"]) if row["k"] > 1 else "",
+        number(row["paper_gain"], 2) if paper and row["k"] > 1 else "",
+        f"{row['active']:g}",
+        row.get("paper_active") or "",
+      ]
+    )
+  return table(header, rows)
+
+
+def conv_vae() -> list[str]:
+  """The loss on the way."""
+  lines = []
+  for row in map(conv_row, (1, 5, 10, 20, 50)):
+    losses = [
+      with_error(float(row[f"{split}_loss"]), float(row[f"{split}_loss_se"]))
+      for split in ("train", "test")
+    ]
+    lines.append([number(float(row["epochs"])), *losses])
+  return table(["epochs", "training loss, −bound", "test loss"], lines)
+
+
+def made(names: Sequence[str]) -> list[str]:
+  """How long every figure took, where and when."""
+  header = ["main", "training", "evaluation and pictures", "device", "commit"]
+  rows = []
+  for name in names:
+    told = summary(name)
+    rows.append(
+      [
+        f"`{name}.py`",
+        hours(told["train_seconds"]),
+        hours(told["evaluation_seconds"]),
+        told["device"],
+        (told["git_commit"] or "")[:7],
+      ]
+    )
+  return table(header, rows)

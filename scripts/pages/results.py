@@ -1,0 +1,59 @@
+"""Reads the numbers below experiments/results, and writes them as the page has them."""
+
+import csv
+import json
+from collections.abc import Sequence
+
+from support.start import ROOT
+
+RESULTS = ROOT / "experiments" / "results"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+  lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+  return lines + [f"| {' | '.join(map(str, row))} |" for row in rows]
+
+
+def summary(name: str) -> dict:
+  return json.loads((RESULTS / name / "summary.json").read_text())
+
+
+def rows_of(name: str, file: str) -> list[dict]:
+  with open(RESULTS / name / file, newline="") as opened:
+    return list(csv.DictReader(opened))
+
+
+def number(value: float, digits: int = 1) -> str:
+  return f"{value:,.{digits}f}".replace("-", "−")
+
+
+def count(value: float) -> str:
+  """A number of samples, such as 2.5·10⁶."""
+  mantissa, exponent = f"{value:.1e}".split("e")
+  power = str(int(exponent)).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+  return f"{mantissa.removesuffix('.0')}·10{power}"
+
+
+def with_error(value: float, error: float, digits: int = 2) -> str:
+  return f"{number(value, digits)} ± {number(error, digits)}"
+
+
+def hours(seconds: float) -> str:
+  if seconds < 90:
+    return f"{seconds:.0f} s"
+  minutes = round(seconds / 60)
+  return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def bound_of(row: dict, split: str = "test", digits: int = 2) -> str:
+  return with_error(float(row[f"{split}_bound"]), float(row[f"{split}_bound_se"]), digits)
+
+
+def curve_rows(dataset: str, latent_dim: int, algorithm: str = "aevb") -> list[dict]:
+  about = dict(dataset=dataset, latent_dim=str(latent_dim), algorithm=algorithm)
+  return [r for r in rows_of("lower_bound", "lower_bound.csv") if about.items() <= r.items()]
+
+
+def conv_row(epochs: float) -> dict:
+  rows = rows_of("conv_vae", "conv_vae.csv")
+  return min(rows, key=lambda row: abs(float(row["epochs"]) - epochs))

@@ -29,6 +29,7 @@ from absl import flags
 from tqdm import tqdm
 
 from aevb_jax.data.minibatches import read_rows
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.kl import kl_divergence, kl_per_latent
 from aevb_jax.inference import reciprocal
 from aevb_jax.inference.annealing import annealed_importance_sampling, bidirectional_monte_carlo
@@ -37,7 +38,7 @@ from aevb_jax.inference.marginal import LogLikelihood, importance_sampling
 from aevb_jax.inference.reciprocal import reciprocal_importance_sampling
 from aevb_jax.models.vae import simulate
 from aevb_jax.training.fitting import evaluate, evaluate_in_blocks, mean_and_standard_error
-from aevb_jax.types import Array, Distribution, Key, Model, Params, UnsupportedError
+from aevb_jax.types import Array, Distribution, Key, Model, Params
 from experiments.flags import data, training
 from experiments.launch import command
 from experiments.launch.command import UsageError

@@ -14,20 +14,11 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.base import DiagonalGaussian, diagonal_gaussian, distribution
 from aevb_jax.families.kl import kl_divergence
 from aevb_jax.models import vae as models
-from aevb_jax.types import (
-  Array,
-  Conditional,
-  Distribution,
-  Estimator,
-  Key,
-  Model,
-  Params,
-  PyTree,
-  UnsupportedError,
-)
+from aevb_jax.types import Array, Conditional, Distribution, Estimator, Key, Model, Params, PyTree
 
 
 def init_params(key: Key, model: Model, *, std: float = 0.01) -> Params:

@@ -11,7 +11,7 @@ import numpy as np
 
 from aevb_jax.data import array_cache
 from aevb_jax.data.minibatches import Source
-from aevb_jax.types import DataError, NotPreparedError
+from aevb_jax.errors import DataError, NotPreparedError
 
 
 class ImageData(NamedTuple):

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.types import Array, Distribution, Eta, Family, Key, Support, UnsupportedError
+from aevb_jax.errors import UnsupportedError
+from aevb_jax.types import Array, Distribution, Eta, Family, Key, Support
 
 LOG_2PI = math.log(2 * math.pi)
 

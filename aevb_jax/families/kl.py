@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import betaln, digamma, gammaln
 
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.base import Bernoulli, DiagonalGaussian
 from aevb_jax.families.composition import (
   Beta,
@@ -22,7 +23,7 @@ from aevb_jax.families.gaussians import Gaussian, LowRankGaussian, covariance, l
 from aevb_jax.families.inverse_cdf import EULER, Exponential, Weibull
 from aevb_jax.families.location_scale import Laplace, Uniform
 from aevb_jax.families.support import describe_mismatch
-from aevb_jax.types import Array, Distribution, Eta, UnsupportedError
+from aevb_jax.types import Array, Distribution, Eta
 
 
 def kl_divergence(q: Distribution, p: Distribution) -> Array:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import ndtr
 
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.sgvb import draw
 from aevb_jax.families.base import (
   LOG_2PI,
@@ -21,17 +22,7 @@ from aevb_jax.families.base import (
   distribution,
 )
 from aevb_jax.models.vae import log_joint
-from aevb_jax.types import (
-  Array,
-  Conditional,
-  Distribution,
-  Family,
-  Key,
-  Model,
-  Params,
-  PyTree,
-  UnsupportedError,
-)
+from aevb_jax.types import Array, Conditional, Distribution, Family, Key, Model, Params, PyTree
 
 
 class GaussianMixture(NamedTuple):

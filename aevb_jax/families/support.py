@@ -3,7 +3,8 @@
 import jax
 import numpy as np
 
-from aevb_jax.types import Distribution, Family, Support, UnsupportedError
+from aevb_jax.errors import UnsupportedError
+from aevb_jax.types import Distribution, Family, Support
 
 
 def check_support(q: Family, p: Distribution) -> None:

@@ -18,11 +18,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.base import Bernoulli, log_prob_per_dimension
 from aevb_jax.inference import hmc
 from aevb_jax.inference.checks import check_continuous, check_positive
 from aevb_jax.models.vae import log_weight
-from aevb_jax.types import Array, Distribution, Key, Model, Params, UnsupportedError
+from aevb_jax.types import Array, Distribution, Key, Model, Params
 
 
 class Evidence(NamedTuple):

@@ -13,17 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.sgvb import draw, of_each
 from aevb_jax.families.kl import kl_per_latent
-from aevb_jax.types import (
-  Algorithm,
-  Array,
-  Distribution,
-  Model,
-  Params,
-  PyTree,
-  UnsupportedError,
-)
+from aevb_jax.types import Algorithm, Array, Distribution, Model, Params, PyTree
 
 MOST_NAMES = 3  # that a clause lists
 

@@ -11,10 +11,12 @@ import numpy as np
 from absl import flags
 from jax.sharding import NamedSharding
 
-from aevb_jax.data import array_cache, datasets, preprocess
+from aevb_jax import errors
+from aevb_jax.data import datasets, preprocess
 from aevb_jax.data.minibatches import Source, blocks, read_rows
+from aevb_jax.errors import NotPreparedError
 from aevb_jax.training.sharding import Shardings
-from aevb_jax.types import Array, Key, NotPreparedError, Preprocess
+from aevb_jax.types import Array, Key, Preprocess
 from experiments.launch.command import CACHE, UsageError
 
 FLAGS = flags.FLAGS
@@ -148,7 +150,7 @@ def _load(prepare_any: bool) -> datasets.ImageData:
       return load(cache_dir=FLAGS.array_cache_dir)
     images = load(decode=False)
     return load() if fits_device(images) else images
-  except array_cache.CacheError as error:
+  except errors.CacheError as error:
     raise UsageError("array_cache_dir", f"{error}; name another directory, or none") from error
   except NotPreparedError as error:
     flag = "data_dir" if FLAGS.data_dir is not None else "dataset"

@@ -13,6 +13,7 @@ import numpy as np
 from absl import flags
 
 import aevb_jax
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators import importance, sgvb
 from aevb_jax.estimators.objectives import beta_weighted, floored_kl, free_bits, kl_warmup
 from aevb_jax.estimators.score_functions import (
@@ -28,7 +29,7 @@ from aevb_jax.estimators.score_functions import (
 )
 from aevb_jax.estimators.wake_and_sleep import reweighted_wake_sleep, wake_sleep
 from aevb_jax.families.kl import kl_divergence
-from aevb_jax.types import Array, Estimator, Key, Model, Params, Scheduled, UnsupportedError
+from aevb_jax.types import Array, Estimator, Key, Model, Params, Scheduled
 from experiments.launch.command import UsageError
 
 FLAGS = flags.FLAGS

@@ -14,6 +14,7 @@ from absl import flags
 from scipy.special import logit
 
 from aevb_jax.data.datasets import ImageData
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.families import pixels, table
 from aevb_jax.families.base import bernoulli, diagonal_gaussian
 from aevb_jax.families.mixtures import with_mixture_prior, with_vamp_prior
@@ -25,7 +26,7 @@ from aevb_jax.models.vae import (
   standard_normal,
   with_output_bias,
 )
-from aevb_jax.types import Distribution, Family, Model, UnsupportedError
+from aevb_jax.types import Distribution, Family, Model
 from experiments.flags import data
 from experiments.launch.command import UsageError, is_count
 

@@ -13,6 +13,7 @@ from aevb_jax.algorithms import optimizers
 from aevb_jax.algorithms.aevb import aevb, gaussian_weight_prior
 from aevb_jax.algorithms.mcem import mcem
 from aevb_jax.data import datasets
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.score_functions import (
   Baseline,
   constant_baseline,
@@ -21,7 +22,7 @@ from aevb_jax.estimators.score_functions import (
   with_baseline,
 )
 from aevb_jax.families import table
-from aevb_jax.types import Algorithm, Array, Model, Params, UnsupportedError
+from aevb_jax.types import Algorithm, Array, Model, Params
 from experiments.flags import data as data_options
 from experiments.flags import estimators, models, sweeps
 from experiments.flags.estimators import Estimation

@@ -15,7 +15,7 @@ import absl.logging
 import jax
 from absl import app, flags
 
-from aevb_jax.types import DataError
+from aevb_jax.errors import DataError
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "aevb_jax")
 MAX_COUNT = 2**31 - 1  # what devices count to

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from absl import flags
 
-from aevb_jax import locks
+from aevb_jax import errors, locks
 from experiments.launch.command import UsageError
 from experiments.runs import events
 
@@ -136,7 +136,7 @@ def open_run(key_flags: Sequence[flags.Flag], *, resume: bool, overwrite: bool) 
 def _refusing() -> Iterator[None]:
   try:
     yield
-  except locks.Held as held:
+  except errors.Held as held:
     raise UsageError("workdir", f"is of a run that is going on ({held})") from held
   except UnicodeDecodeError as error:
     raise UsageError("workdir", "holds a flags.txt that is no text") from error

@@ -10,6 +10,7 @@ import jax
 from absl import flags
 from absl.testing import flagsaver
 
+from aevb_jax import errors
 from aevb_jax.data.datasets import ImageData
 from aevb_jax.training import checkpoint
 from aevb_jax.types import Model, Params
@@ -93,8 +94,8 @@ def load_params(checkpoints: pathlib.Path, learning: learners.Learning, best: bo
   try:
     steps = checkpoint.steps(checkpoints)
     if not steps:
-      raise checkpoint.CheckpointError(f"{checkpoints} holds no checkpoint")
+      raise errors.CheckpointError(f"{checkpoints} holds no checkpoint")
     saved = checkpoint.restore(checkpoints, steps[-1], like)
-  except checkpoint.CheckpointError as error:
+  except errors.CheckpointError as error:
     raise UsageError("workdir", f"has no parameters to evaluate: {error}") from error
   return saved.best.params if best else saved.states.params

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from aevb_jax import errors
 from aevb_jax.training import checkpoint
 from aevb_jax.types import Algorithm, Key, TrainState
 from experiments.launch import cluster, command, stopping
@@ -83,7 +84,7 @@ def telling_what_is_safe(
     command.fail(f"terminated; {safe()}", 143)
   except FloatingPointError as stop:
     command.fail(f"{stop}; {safe()}; {remedy}", 1)
-  except (OSError, checkpoint.SaveError) as error:
+  except (OSError, errors.SaveError) as error:
     if cluster.is_lost(error):  # where all of them save
       raise
     command.fail(f"{rundir.describe_error(error)}; {safe()}", os.EX_IOERR)
@@ -189,9 +190,9 @@ def _try(read: Callable, *arguments) -> tuple[Any, str | None]:
   found, reason = None, None
   try:
     found = read(*arguments)
-  except checkpoint.DamagedError as error:
+  except errors.DamagedError as error:
     reason = str(error)
-  except checkpoint.CheckpointError as error:
+  except errors.CheckpointError as error:
     raise UsageError("workdir", f"holds a run that cannot be gone on with: {error}") from error
   (damaged,) = cluster.highest(reason is not None)
   return found, (reason or "to another process") if damaged else None

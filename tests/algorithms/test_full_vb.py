@@ -32,10 +32,10 @@ from aevb_jax.algorithms.full_vb import (
   weight_posterior,
   with_local_noise,
 )
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.base import DiagonalGaussian
 from aevb_jax.models import vae as models
 from aevb_jax.models.networks import MLP
-from aevb_jax.types import UnsupportedError
 from tests.support import oracles
 from tests.support.statistics import assert_greater, assert_unbiased
 

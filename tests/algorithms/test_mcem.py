@@ -15,7 +15,7 @@ from aevb_jax.algorithms.mcem import evaluations_per_example, mcem
 from aevb_jax.algorithms.optimizers import adagrad, adam
 from aevb_jax.data.minibatches import minibatch_indices, order_key, stream
 from aevb_jax.data.preprocess import binarize
-from aevb_jax.types import UnsupportedError
+from aevb_jax.errors import UnsupportedError
 from tests.support import oracles
 from tests.support.statistics import assert_unbiased
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aevb_jax.types import UnsupportedError
+from aevb_jax.errors import UnsupportedError
 from tests.support import oracles
 from tests.support.estimator_table import ALL, TIGHT_AT_THE_POSTERIOR, WITHOUT_REPARAMETERIZATION
 

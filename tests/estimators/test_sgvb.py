@@ -16,9 +16,9 @@ from aevb_jax import (
   standard_normal,
   sticking_the_landing,
 )
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.sgvb import SAMPLES_AT_ONCE, of_each
 from aevb_jax.inference.exact import exact_elbo
-from aevb_jax.types import UnsupportedError
 from tests.support import oracles
 from tests.support.statistics import assert_unbiased
 

@@ -16,8 +16,8 @@ from aevb_jax import (
   reparameterize,
   standard_normal,
 )
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.base import Bernoulli, DiagonalGaussian, distribution
-from aevb_jax.types import UnsupportedError
 from tests.support.statistics import FALSE_ALARM, assert_unbiased
 
 GAUSSIAN = diagonal_gaussian(3)

@@ -16,6 +16,7 @@ from aevb_jax import (
   mlp_vae,
   sticking_the_landing,
 )
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.score_functions import score_function
 from aevb_jax.families.base import distribution
 from aevb_jax.families.flows import (
@@ -27,7 +28,6 @@ from aevb_jax.families.flows import (
   reverse,
   spline_coupling,
 )
-from aevb_jax.types import UnsupportedError
 from tests.support.statistics import assert_unbiased
 
 J, CONTEXT = 5, 2

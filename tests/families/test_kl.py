@@ -10,11 +10,11 @@ import scipy.integrate
 from jax.test_util import check_grads
 
 from aevb_jax import diagonal_gaussian, kl_divergence, kl_per_latent, standard_normal
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.families import composition, inverse_cdf
 from aevb_jax.families import location_scale as ls
 from aevb_jax.families.base import DiagonalGaussian, distribution
 from aevb_jax.families.gaussians import Gaussian, LowRankGaussian, gaussian, low_rank_gaussian
-from aevb_jax.types import UnsupportedError
 from tests.support.family_table import alone
 from tests.support.statistics import assert_unbiased
 

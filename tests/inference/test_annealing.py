@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aevb_jax import log_mean_exp, log_weight, simulate
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.inference import hmc
 from aevb_jax.inference.annealing import (
   anneal,
@@ -17,7 +18,6 @@ from aevb_jax.inference.annealing import (
 )
 from aevb_jax.inference.exact import exact_log_marginal
 from aevb_jax.models import linear_gaussian as lg
-from aevb_jax.types import UnsupportedError
 from tests.support import oracles
 from tests.support.statistics import assert_errors_are_right, assert_greater, assert_unbiased
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aevb_jax import init_params, mlp_vae
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.importance import log_mean_exp
 from aevb_jax.families.base import bernoulli
 from aevb_jax.inference.exact import (
@@ -14,7 +15,6 @@ from aevb_jax.inference.exact import (
   exact_log_marginal,
   gaussian_expectation,
 )
-from aevb_jax.types import UnsupportedError
 from tests.support import oracles
 
 

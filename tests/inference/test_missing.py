@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from aevb_jax import bernoulli, log_joint
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.base import Bernoulli, DiagonalGaussian, diagonal_gaussian, distribution
 from aevb_jax.inference import missing
 from aevb_jax.inference.exact import binary_vectors
 from aevb_jax.models import linear_gaussian as lg
-from aevb_jax.types import UnsupportedError
 from tests.support import oracles
 from tests.support.statistics import assert_unbiased
 

@@ -37,7 +37,7 @@ from aevb_jax.algorithms.mcem import evaluations_per_example
 from aevb_jax.data.minibatches import read_rows
 from aevb_jax.inference.reciprocal import reciprocal_importance_sampling
 from aevb_jax.training import checkpoint
-from aevb_jax.training.fitting import evaluate, mean_and_standard_error
+from aevb_jax.training.evaluation import evaluate, mean_and_standard_error
 from aevb_jax.types import Array, Key, Model, Params
 from experiments.flags import budgets
 from experiments.launch import command

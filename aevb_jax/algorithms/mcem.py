@@ -11,8 +11,8 @@ import optax
 
 from aevb_jax.inference import hmc
 from aevb_jax.inference.checks import check_continuous, check_positive
-from aevb_jax.inference.late import blackjax
-from aevb_jax.models.vae import log_joint
+from aevb_jax.inference.hmc import blackjax
+from aevb_jax.models.joint import log_joint
 from aevb_jax.types import Algorithm, Array, Key, Model, Params, PyTree
 
 if TYPE_CHECKING:

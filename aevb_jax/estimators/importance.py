@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from aevb_jax.estimators.sgvb import log_weights, posterior_samples
 from aevb_jax.estimators.surrogate import freeze, replace_gradient, scale_gradient
-from aevb_jax.models.vae import log_weight
+from aevb_jax.models.joint import log_weight
 from aevb_jax.types import Array, Key, Model, Params
 
 # Log-weights (K,) -> (): symmetric in groups of samples, not necessarily in all K.

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from aevb_jax.estimators.importance import Bound, log_mean_exp
 from aevb_jax.estimators.sgvb import draw
 from aevb_jax.estimators.surrogate import replace_gradient
+from aevb_jax.models.joint import log_joint
 from aevb_jax.models.networks import MLP
-from aevb_jax.models.vae import init_params, log_joint
+from aevb_jax.models.vae import init_params
 from aevb_jax.types import Array, Distribution, Key, Model, Params, PyTree
 
 NEEDS_OTHERS = "num_samples is 1, expected at least 2: each sample is held against the others"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.surrogate import freeze
 from aevb_jax.families.kl import kl_divergence
-from aevb_jax.models.vae import log_joint, log_weight
+from aevb_jax.models.joint import log_joint, log_weight
 from aevb_jax.types import Array, Distribution, Key, Model, Params
 
 SAMPLES_AT_ONCE = 50  # of z, whose pass through the decoder is held in memory

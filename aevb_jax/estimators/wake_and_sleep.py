@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from aevb_jax.estimators.importance import log_mean_exp
 from aevb_jax.estimators.sgvb import draw
 from aevb_jax.estimators.surrogate import replace_gradient
-from aevb_jax.models.vae import log_joint, simulate
+from aevb_jax.models.joint import log_joint, simulate
 from aevb_jax.types import Array, Key, Model, Params
 
 

@@ -10,7 +10,7 @@ from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import betaln, digamma, gammaln
 
 from aevb_jax.errors import UnsupportedError
-from aevb_jax.families.base import Bernoulli, DiagonalGaussian
+from aevb_jax.families.binary import Bernoulli
 from aevb_jax.families.composition import (
   Beta,
   ChiSquared,
@@ -19,7 +19,13 @@ from aevb_jax.families.composition import (
   LogNormal,
   chi_squared_as_gamma,
 )
-from aevb_jax.families.gaussians import Gaussian, LowRankGaussian, covariance, log_det
+from aevb_jax.families.gaussians import (
+  DiagonalGaussian,
+  Gaussian,
+  LowRankGaussian,
+  covariance,
+  log_det,
+)
 from aevb_jax.families.inverse_cdf import EULER, Exponential, Weibull
 from aevb_jax.families.location_scale import Laplace, Uniform
 from aevb_jax.families.support import describe_mismatch

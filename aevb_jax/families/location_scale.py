@@ -1,6 +1,6 @@
 """Section 2.4, second construction: z = location + scale · ε, ε of the standard distribution.
 
-The Gaussian is `families.diagonal_gaussian`, and of any covariance `gaussians.gaussian`; the
+The Gaussian is `gaussians.gaussian`, and of any covariance `gaussians.full_gaussian`; the
 Logistic is `inverse_cdf.logistic`, which is of both constructions. Each of the others but the
 Elliptical is `size` independent dimensions. Densities outside the support are −inf.
 
@@ -232,7 +232,7 @@ def elliptical(size: int, radius: Callable[[int], Radius] | None = None) -> Fami
     radius: J -> how far ε is from 0, such as `gaussian_radius`; by default that of the
       multivariate t with 5 degrees of freedom.
 
-  Three heads: m (J,), log L_jj² (J,), and L below its diagonal, as of `gaussians.gaussian`.
+  Three heads: m (J,), log L_jj² (J,), and L below its diagonal, as of `full_gaussian`.
   """
   standard = radius(size) if radius else student_radius(size, 5.0)
 

@@ -10,7 +10,7 @@ import numpy as np
 from aevb_jax.inference import hmc
 from aevb_jax.inference.checks import check_continuous, check_positive
 from aevb_jax.inference.marginal import LogLikelihood, from_log_weights
-from aevb_jax.models.vae import log_joint
+from aevb_jax.models.joint import log_joint
 from aevb_jax.types import Array, Distribution, Key, Model, Params
 
 TUNING_RATE = 0.2  # of the logarithm of the step size, per unit of missed acceptance

@@ -16,16 +16,11 @@ from scipy.special import logit
 from aevb_jax.data.datasets import ImageData
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.families import pixels, table
-from aevb_jax.families.base import bernoulli, diagonal_gaussian
-from aevb_jax.families.mixtures import with_mixture_prior, with_vamp_prior
+from aevb_jax.families.binary import bernoulli
+from aevb_jax.families.gaussians import gaussian
 from aevb_jax.families.support import check_support, describe
-from aevb_jax.models.vae import (
-  conv_vae,
-  init_params,
-  mlp_vae,
-  standard_normal,
-  with_output_bias,
-)
+from aevb_jax.models.priors import standard_normal, with_mixture_prior, with_vamp_prior
+from aevb_jax.models.vae import conv_vae, init_params, mlp_vae, with_output_bias
 from aevb_jax.types import Distribution, Family, Model
 from experiments.flags import data
 from experiments.launch.command import UsageError, is_count
@@ -278,7 +273,7 @@ def make_likelihood(images: ImageData) -> Family:
   if name == "bernoulli":
     return bernoulli(data_dim)
   if name == "gaussian":
-    return diagonal_gaussian(data_dim, mean_link=mean_link, min_std=FLAGS.min_std)
+    return gaussian(data_dim, mean_link=mean_link, min_std=FLAGS.min_std)
   if name == "continuous_bernoulli":
     return pixels.continuous_bernoulli(data_dim)
   if name in table.LEVELS:

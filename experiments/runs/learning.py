@@ -14,7 +14,7 @@ from aevb_jax.data.preprocess import bits_of_levels, bits_per_dim
 from aevb_jax.families import table
 from aevb_jax.inference.marginal import importance_sampling
 from aevb_jax.training import nonfinite
-from aevb_jax.training.fitting import Mean, evaluate, evaluate_in_blocks, mean_and_standard_error
+from aevb_jax.training.evaluation import Mean, evaluate, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.types import Algorithm, Array, Key, Model, Params
 from experiments.flags import estimators, training
 from experiments.flags.data import Pixels

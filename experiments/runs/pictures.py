@@ -10,7 +10,7 @@ from absl import flags
 from aevb_jax import figures
 from aevb_jax.data.datasets import ImageData
 from aevb_jax.data.minibatches import read_rows
-from aevb_jax.training.fitting import evaluate, evaluate_in_blocks
+from aevb_jax.training.evaluation import evaluate, evaluate_in_blocks
 from aevb_jax.types import Key, Model, Params
 from experiments.flags import models
 from experiments.flags.data import Pixels, describe_pixels

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from aevb_jax import figures
-from aevb_jax.training.fitting import mean_and_standard_error
+from aevb_jax.training.evaluation import mean_and_standard_error
 from experiments.flags import data
 from experiments.runs import directory
 

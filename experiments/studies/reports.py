@@ -8,7 +8,7 @@ from absl import flags
 from aevb_jax.data.preprocess import bits_of_levels, bits_per_dim
 from aevb_jax.families import table
 from aevb_jax.inference.annealing import describe_sandwich
-from aevb_jax.training.fitting import Mean, mean_and_standard_error
+from aevb_jax.training.evaluation import Mean, mean_and_standard_error
 from experiments.flags import data
 
 FLAGS = flags.FLAGS

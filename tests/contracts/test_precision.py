@@ -11,9 +11,9 @@ from aevb_jax import (
   bernoulli,
   binarize,
   conv_vae,
-  diagonal_gaussian,
   elbo_b,
   fit,
+  gaussian,
   init_params,
   iwae,
   minibatch_objective,
@@ -71,7 +71,7 @@ def test_a_product_rounds_its_operands_alone():
 EITHER = ["mlp", pytest.param("conv", marks=pytest.mark.long)]
 
 
-@pytest.mark.parametrize("likelihood", [bernoulli, diagonal_gaussian])
+@pytest.mark.parametrize("likelihood", [bernoulli, gaussian])
 @pytest.mark.parametrize("name", MODELS)
 def test_bound_and_gradients_are_near_those_of_single_precision(name, likelihood):
   batch = images(10)

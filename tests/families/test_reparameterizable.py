@@ -15,7 +15,7 @@ from aevb_jax.families.gaussians import (
   Gaussian,
   LowRankGaussian,
   covariance,
-  gaussian,
+  full_gaussian,
   low_rank_gaussian,
 )
 from tests.support.family_table import COMPOSITION, SPECIES, UNIVARIATE, alone
@@ -223,7 +223,7 @@ def members():
   normal = scipy.stats.multivariate_normal(np.asarray(MEAN), np.asarray(TRIL @ TRIL.T))
   low_rank = LowRankGaussian(MEAN, jnp.asarray([-1.0, 0.0, 0.7]), FACTOR)
   return [
-    ("full", gaussian(3), Gaussian(MEAN, TRIL), normal),
+    ("full", full_gaussian(3), Gaussian(MEAN, TRIL), normal),
     (
       "low rank",
       low_rank_gaussian(3, 2),
@@ -294,14 +294,14 @@ def test_uniform_within_stays_within():
 
 
 def test_a_diagonal_factor_is_the_diagonal_gaussian():
-  from aevb_jax import diagonal_gaussian
+  from aevb_jax import gaussian
 
   heads = MEAN, jnp.asarray([0.2, -1.0, 0.5])
-  full = gaussian(3).from_heads(*heads, jnp.zeros(3))
+  full = full_gaussian(3).from_heads(*heads, jnp.zeros(3))
   z = jnp.asarray([0.1, 0.2, 0.3])
-  diagonal = diagonal_gaussian(3)
+  diagonal = gaussian(3)
   expected = diagonal.log_prob(diagonal.from_heads(*heads), z)
-  np.testing.assert_allclose(gaussian(3).log_prob(full, z), expected, rtol=1e-12)
+  np.testing.assert_allclose(full_gaussian(3).log_prob(full, z), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

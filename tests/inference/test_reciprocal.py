@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from aevb_jax import Model, conditional, diagonal_gaussian, log_joint, standard_normal
+from aevb_jax import Model, conditional, gaussian, log_joint, standard_normal
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.inference.exact import exact_log_marginal
 from aevb_jax.inference.reciprocal import (
@@ -93,8 +93,8 @@ def squared_world(log_var):
   def given(theta, z):
     return squared.given(theta, z**2)
 
-  squared = conditional(oracles.AffineHeads(1), diagonal_gaussian(1), 1)
-  encoder = conditional(oracles.AffineHeads(1), diagonal_gaussian(1), 1)
+  squared = conditional(oracles.AffineHeads(1), gaussian(1), 1)
+  encoder = conditional(oracles.AffineHeads(1), gaussian(1), 1)
   model = Model(lambda params: standard_normal(1), squared._replace(given=given), encoder)
   theta = {
     "mean": {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)},

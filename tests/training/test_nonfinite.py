@@ -10,12 +10,12 @@ import pytest
 from aevb_jax import (
   Minibatch,
   bernoulli,
-  diagonal_gaussian,
   elbo_a,
   elbo_b,
   fair_coins,
   fit,
   fit_streamed,
+  gaussian,
   gaussian_weight_prior,
   iwae,
   mlp_vae,
@@ -27,7 +27,7 @@ from aevb_jax.algorithms.mcem import mcem
 from aevb_jax.algorithms.optimizers import adagrad, adam
 from aevb_jax.data.minibatches import minibatch_indices, order_key
 from aevb_jax.estimators.score_functions import score_function
-from aevb_jax.families.base import DiagonalGaussian
+from aevb_jax.families.gaussians import DiagonalGaussian
 from aevb_jax.training.nonfinite import (
   all_finite,
   explain,
@@ -50,7 +50,7 @@ def single_precision():
     yield
 
 
-def vae(likelihood=diagonal_gaussian, **kwargs):
+def vae(likelihood=gaussian, **kwargs):
   return mlp_vae(likelihood(D), data_dim=D, latent_dim=J, hidden_dim=5, **kwargs)
 
 

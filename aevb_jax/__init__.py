@@ -1,22 +1,19 @@
 """Auto-Encoding Variational Bayes (Kingma & Welling, arXiv 1312.6114) in JAX."""
 
-from aevb_jax.algorithms.aevb import aevb, gaussian_weight_prior, minibatch_objective
-from aevb_jax.algorithms.mcem import mcem
+from aevb_jax.algorithms.auto_encoding import aevb, gaussian_weight_prior, minibatch_objective
+from aevb_jax.algorithms.monte_carlo_em import mcem
 from aevb_jax.data.minibatches import Minibatch, stream
 from aevb_jax.data.preprocess import binarize, dequantize, scale, threshold
+from aevb_jax.estimators.bounds import interpolate, log_mean_exp, mean_over_groups, power_mean
 from aevb_jax.estimators.importance import (
   ciwae,
   doubly_reparameterized,
   dreg,
   dreg_wake,
-  in_groups,
   iwae,
-  log_mean_exp,
   miwae,
-  mixture,
   pathwise,
   piwae,
-  power_mean,
   renyi,
 )
 from aevb_jax.estimators.objectives import beta_weighted, floored_kl, free_bits, kl_warmup

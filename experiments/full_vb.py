@@ -45,8 +45,8 @@ import numpy as np
 from absl import flags
 
 from aevb_jax import figures
-from aevb_jax.algorithms.aevb import aevb, gaussian_weight_prior
-from aevb_jax.algorithms.full_vb import (
+from aevb_jax.algorithms.auto_encoding import aevb, gaussian_weight_prior
+from aevb_jax.algorithms.full_variational_bayes import (
   averaged_over_theta,
   full_vb,
   init_params,

@@ -33,7 +33,7 @@ from absl import flags
 from tqdm import tqdm
 
 from aevb_jax import figures
-from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.data.minibatches import read_rows
 from aevb_jax.estimators.score_functions import Baseline, no_baseline, with_baseline
 from aevb_jax.inference.diagnostics import (

@@ -41,7 +41,7 @@ from absl import flags
 from tqdm import tqdm
 
 from aevb_jax import figures
-from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.estimators.sgvb import elbo_a, elbo_b, sticking_the_landing
 from aevb_jax.models.linear_gaussian import (
   bound,

@@ -33,7 +33,7 @@ from absl import flags
 from tqdm import tqdm
 
 from aevb_jax import figures
-from aevb_jax.algorithms.mcem import evaluations_per_example
+from aevb_jax.algorithms.monte_carlo_em import evaluations_per_example
 from aevb_jax.data.minibatches import read_rows
 from aevb_jax.inference.reciprocal import reciprocal_importance_sampling
 from aevb_jax.training import checkpoint

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.estimators.importance import Bound, log_mean_exp
+from aevb_jax.estimators.bounds import Bound, log_mean_exp
 from aevb_jax.estimators.sgvb import draw
 from aevb_jax.estimators.surrogate import replace_gradient
 from aevb_jax.models.joint import log_joint

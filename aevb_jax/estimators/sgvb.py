@@ -69,7 +69,7 @@ def _keys(key: Key, num_samples: int) -> Key:
   return jax.random.split(key, num_samples)
 
 
-def of_each(function: Callable[[Array], Array], z: Array) -> Array:
+def map_samples(function: Callable[[Array], Array], z: Array) -> Array:
   """`function` of each of L samples z, shape (L, J), with a leading axis L: `jax.vmap`.
 
   Many are taken SAMPLES_AT_ONCE at a time, and computed again in the backward pass instead
@@ -95,7 +95,7 @@ def log_weights(key: Key, model: Model, params: Params, x: Array, *, num_samples
   """
   q = model.encoder.given(params.phi, x)
   z, log_q = posterior_samples_with_log_prob(key, q, num_samples)
-  return of_each(lambda z: log_joint(model, params, x, z), z) - log_q
+  return map_samples(lambda z: log_joint(model, params, x, z), z) - log_q
 
 
 def elbo_a(key: Key, model: Model, params: Params, x: Array, *, num_samples: int = 1) -> Array:
@@ -150,7 +150,7 @@ def elbo_b(
   """
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)
-  reconstructions = of_each(lambda z: model.decoder.given(params.theta, z).log_prob(x), z)
+  reconstructions = map_samples(lambda z: model.decoder.given(params.theta, z).log_prob(x), z)
   return jnp.mean(reconstructions) - kl(q, model.prior(params))
 
 
@@ -174,4 +174,4 @@ def sticking_the_landing(
   """
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)
-  return jnp.mean(of_each(lambda z: log_weight(model, params, freeze(q), x, z), z))
+  return jnp.mean(map_samples(lambda z: log_weight(model, params, freeze(q), x, z), z))

@@ -9,7 +9,7 @@ dreams; they need no reparameterization, and at the paper's cost per data point
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.estimators.importance import log_mean_exp
+from aevb_jax.estimators.bounds import log_mean_exp
 from aevb_jax.estimators.sgvb import draw
 from aevb_jax.estimators.surrogate import replace_gradient
 from aevb_jax.models.joint import log_joint, simulate

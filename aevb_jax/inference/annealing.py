@@ -174,7 +174,7 @@ def bidirectional_monte_carlo(
   return Sandwich(_estimate(forward), inverse._replace(value=-inverse.value))
 
 
-def describe_sandwich(lower: tuple[float, float], upper: tuple[float, float]) -> str:
+def sandwich_in_words(lower: tuple[float, float], upper: tuple[float, float]) -> str:
   """Such as "−97.31 ± 0.04 ≤ log p ≤ −97.18 ± 0.05", from two values and their errors."""
   low, high = (f"{value:.2f} ± {error:.2f}".replace("-", "−") for value, error in (lower, upper))
   return f"{low} ≤ log p ≤ {high}"

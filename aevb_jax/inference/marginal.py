@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.estimators.importance import log_mean_exp
+from aevb_jax.estimators.bounds import log_mean_exp
 from aevb_jax.inference.checks import check_positive
 from aevb_jax.inference.hmc import blackjax
 from aevb_jax.models.joint import log_joint

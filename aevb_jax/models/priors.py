@@ -113,8 +113,8 @@ def with_vamp_prior(
       return given(link(u)).sample(z_key)
 
     def log_prob(z: Array) -> Array:
-      of_each = jax.vmap(lambda u: given(link(u)).log_prob(z))(eta.pseudo_inputs)
-      return jax.nn.logsumexp(of_each) - math.log(k)
+      log_probs = jax.vmap(lambda u: given(link(u)).log_prob(z))(eta.pseudo_inputs)
+      return jax.nn.logsumexp(log_probs) - math.log(k)
 
     def sample_with_log_prob(key: Key) -> tuple[Array, Array]:
       z = sample(key)

@@ -18,7 +18,7 @@ from aevb_jax.errors import UnsupportedError
 from aevb_jax.families import pixels, table
 from aevb_jax.families.binary import bernoulli
 from aevb_jax.families.gaussians import gaussian
-from aevb_jax.families.support import check_support, describe
+from aevb_jax.families.support import check_support, in_words
 from aevb_jax.models.priors import standard_normal, with_mixture_prior, with_vamp_prior
 from aevb_jax.models.vae import conv_vae, init_params, mlp_vae, with_output_bias
 from aevb_jax.types import Distribution, Family, Model
@@ -301,7 +301,7 @@ def check_pixels(name: str, family: Family) -> None:
   for pixel in (0.0, 0.5) if FLAGS.dequantization else (0.0, 1.0):
     log_p = float(family.log_prob(eta, jnp.full(2, pixel)))
     if not LEAST_LOG_PROB < log_p < math.inf:
-      where = describe(family.widest)
+      where = in_words(family.widest)
       raise UsageError(
         "likelihood",
         f"{name}, on {where}, has the density {math.exp(log_p):g} at pixels of {pixel:g}",

@@ -10,8 +10,8 @@ import optax
 from absl import flags
 
 from aevb_jax.algorithms import optimizers
-from aevb_jax.algorithms.aevb import aevb, gaussian_weight_prior
-from aevb_jax.algorithms.mcem import mcem
+from aevb_jax.algorithms.auto_encoding import aevb, gaussian_weight_prior
+from aevb_jax.algorithms.monte_carlo_em import mcem
 from aevb_jax.data import datasets
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.score_functions import (

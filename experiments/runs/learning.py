@@ -8,12 +8,12 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from aevb_jax.algorithms.mcem import evaluations_per_example
+from aevb_jax.algorithms import auto_encoding, monte_carlo_em
+from aevb_jax.algorithms.monte_carlo_em import evaluations_per_example
 from aevb_jax.data.datasets import ImageData
 from aevb_jax.data.preprocess import bits_of_levels, bits_per_dim
 from aevb_jax.families import table
 from aevb_jax.inference.marginal import importance_sampling
-from aevb_jax.training import nonfinite
 from aevb_jax.training.evaluation import Mean, evaluate, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.types import Algorithm, Array, Key, Model, Params
 from experiments.flags import estimators, training
@@ -112,7 +112,7 @@ def learn_aevb(model: Model, images: ImageData) -> Learning:
     objective="bound",
     columns=bound_columns(images),
     evaluate=lambda key, params, pixels, metrics: evaluate_bound(key, bound, params, pixels),
-    explain=nonfinite.explain(
+    explain=auto_encoding.explain_aevb(
       algorithm, model, num_samples=FLAGS.num_samples, log_prior=training.make_log_prior()
     ),
     describe=describe,
@@ -130,7 +130,7 @@ def learn_mcem(model: Model, images: ImageData) -> Learning:
     objective="log_joint",
     columns=MCEM_COLUMNS,
     evaluate=lambda key, params, pixels, metrics: average_mcem(metrics),
-    explain=nonfinite.explain_mcem(algorithm, model, log_prior=training.make_log_prior()),
+    explain=monte_carlo_em.explain_mcem(algorithm, model, log_prior=training.make_log_prior()),
     describe=describe_mcem,
     judge=lambda key, params, pixels, row: judge_mcem(row),
   )

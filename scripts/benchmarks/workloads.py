@@ -35,7 +35,7 @@ from aevb_jax import (
   init_params,
   mlp_vae,
 )
-from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.algorithms.optimizers import adagrad, adam
 from aevb_jax.data.minibatches import stream
 from aevb_jax.data.preprocess import binarize, scale, threshold

@@ -22,7 +22,7 @@ from aevb_jax import (
   simulate,
   standard_normal,
 )
-from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.algorithms.optimizers import adagrad
 from aevb_jax.data.preprocess import binarize, dequantize
 from aevb_jax.families.base import distribution

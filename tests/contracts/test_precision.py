@@ -19,7 +19,7 @@ from aevb_jax import (
   minibatch_objective,
   mlp_vae,
 )
-from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.algorithms.optimizers import adam
 from aevb_jax.ops.products import product
 

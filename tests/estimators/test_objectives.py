@@ -20,7 +20,7 @@ from aevb_jax import (
   kl_warmup,
   standard_normal,
 )
-from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.score_functions import score_function
 from aevb_jax.inference.exact import exact_elbo

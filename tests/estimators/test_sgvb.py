@@ -17,7 +17,7 @@ from aevb_jax import (
   sticking_the_landing,
 )
 from aevb_jax.errors import UnsupportedError
-from aevb_jax.estimators.sgvb import SAMPLES_AT_ONCE, of_each
+from aevb_jax.estimators.sgvb import SAMPLES_AT_ONCE, map_samples
 from aevb_jax.inference.exact import exact_elbo
 from tests.support import oracles
 from tests.support.statistics import assert_unbiased
@@ -168,7 +168,7 @@ def test_many_samples_are_taken_in_chunks_of_the_same_value_and_gradient(num_sam
 
     return jax.value_and_grad(total, (0, 1))(w, z)
 
-  results = map(value_and_gradient, (of_each, lambda function, z: jax.vmap(function)(z)))
+  results = map(value_and_gradient, (map_samples, lambda function, z: jax.vmap(function)(z)))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *results)
 
 

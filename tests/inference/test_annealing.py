@@ -12,8 +12,8 @@ from aevb_jax.inference.annealing import (
   anneal,
   annealed_importance_sampling,
   bidirectional_monte_carlo,
-  describe_sandwich,
   make_path,
+  sandwich_in_words,
   sigmoid_temperatures,
 )
 from aevb_jax.inference.exact import exact_log_marginal
@@ -210,5 +210,5 @@ def test_refuses_binary_latents():
 
 
 def test_a_sandwich_reads_like_one():
-  text = describe_sandwich((-97.314, 0.041), (-97.18, 0.0499))
+  text = sandwich_in_words((-97.314, 0.041), (-97.18, 0.0499))
   assert text == "−97.31 ± 0.04 ≤ log p ≤ −97.18 ± 0.05"

@@ -7,7 +7,7 @@ import pytest
 
 from aevb_jax import init_params, mlp_vae
 from aevb_jax.errors import UnsupportedError
-from aevb_jax.estimators.importance import log_mean_exp
+from aevb_jax.estimators.bounds import log_mean_exp
 from aevb_jax.families.binary import bernoulli
 from aevb_jax.inference.exact import (
   binary_vectors,

@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from aevb_jax import bernoulli, elbo_b, errors, mlp_vae
-from aevb_jax.algorithms.aevb import aevb
-from aevb_jax.algorithms.mcem import mcem
+from aevb_jax.algorithms.auto_encoding import aevb
+from aevb_jax.algorithms.monte_carlo_em import mcem
 from aevb_jax.algorithms.optimizers import adagrad
 from aevb_jax.training import checkpoint
 

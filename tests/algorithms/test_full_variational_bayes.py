@@ -22,8 +22,8 @@ from aevb_jax import (
   mlp_vae,
   standard_normal,
 )
-from aevb_jax.algorithms.aevb import aevb
-from aevb_jax.algorithms.full_vb import (
+from aevb_jax.algorithms.auto_encoding import aevb
+from aevb_jax.algorithms.full_variational_bayes import (
   averaged_over_theta,
   full_vb,
   init_params,

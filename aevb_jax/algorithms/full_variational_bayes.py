@@ -91,7 +91,7 @@ def full_vb(
       matrix per data point. Source: Kingma, Salimans & Welling (2015), equation 6.
 
   Returns:
-    An estimator for Params from `full_vb.init_params`. Unbiased, if `estimator` is, for
+    An estimator for Params from `init_params` of this module. Unbiased, if `estimator` is, for
     the bound of equation 15 over N, and its gradient. Without `local` it keeps P numbers
     for every data point of a minibatch.
 

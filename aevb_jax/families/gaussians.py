@@ -81,21 +81,25 @@ def gaussian(
   )
 
 
-def scale_tril(size: int, log_square: Array, below: Array) -> Array:
+def tril_sizes(size: int) -> tuple[int, ...]:
+  """The sizes of the heads that `scale_tril` takes: J, and J(J − 1)/2 unless that is none."""
+  num_below = size * (size - 1) // 2
+  return (size, num_below) if num_below else (size,)
+
+
+def scale_tril(size: int, log_square: Array, below: Array | None = None) -> Array:
   """L of heads for the log-squares of its diagonal, (J,), and for what is below it, row by row.
 
   With `below` at zero, L Lᵀ is the diagonal covariance of a `gaussian` whose
-  log_var is `log_square`.
+  log_var is `log_square`. For J = 1 there is nothing below, and no head for it.
   """
   check_shape("the head for the log-squares of the diagonal", log_square, size)
-  check_shape("the head for the numbers below the diagonal", below, num_below(size))
+  diagonal = jnp.diag(jnp.exp(0.5 * log_square))
+  if below is None and size == 1:
+    return diagonal
+  check_shape("the head for the numbers below the diagonal", below, tril_sizes(size)[-1])
   rows, columns = np.tril_indices(size, -1)
-  return jnp.diag(jnp.exp(0.5 * log_square)).at[rows, columns].set(below)
-
-
-def num_below(size: int) -> int:
-  """J(J − 1)/2, the numbers below the diagonal of a J × J matrix."""
-  return size * (size - 1) // 2
+  return diagonal.at[rows, columns].set(below)
 
 
 def log_det(scale_tril: Array) -> Array:
@@ -106,12 +110,12 @@ def full_gaussian(size: int) -> Family:
   """The Gaussian of any covariance L Lᵀ: z = mean + L ε, ε ~ N(0, I).
 
   Three heads: the mean (J,), log L_jj² (J,), and L below its diagonal, J(J − 1)/2 numbers in
-  units of z. A draw costs J² products, and so does its log-density.
+  units of z; two heads for J = 1. A draw costs J² products, and so does its log-density.
   """
 
-  def from_heads(mean: Array, log_square: Array, below: Array) -> Gaussian:
+  def from_heads(mean: Array, *of_tril: Array) -> Gaussian:
     check_shape("the head for the mean", mean, size)
-    return Gaussian(mean, scale_tril(size, log_square, below))
+    return Gaussian(mean, scale_tril(size, *of_tril))
 
   def log_prob(eta: Gaussian, z: Array) -> Array:
     check_shape("z", z, size)
@@ -125,7 +129,7 @@ def full_gaussian(size: int) -> Family:
     return transform(eta, noise), -0.5 * jnp.sum(LOG_2PI + noise**2) - log_det(eta.scale_tril)
 
   return Family(
-    sizes=(size, size, num_below(size)),
+    sizes=(size, *tril_sizes(size)),
     from_heads=from_heads,
     noise=lambda key: jax.random.normal(key, (size,)),
     transform=transform,

@@ -293,6 +293,16 @@ def test_uniform_within_stays_within():
     assert np.all(-1 <= eta.low) and np.all(eta.low < eta.high) and np.all(eta.high <= 4 + 1e-12)
 
 
+@pytest.mark.parametrize("family", [full_gaussian(1), location_scale.elliptical(1)])
+def test_one_dimension_has_nothing_below_its_diagonal(family):
+  one = scipy.stats.norm(0.3, 2.0) if family.entropy else scipy.stats.t(5, 0.3, 2.0)
+  assert family.sizes == (1, 1)
+  eta = family.from_heads(jnp.asarray([0.3]), jnp.asarray([2 * np.log(2.0)]))
+  for z in (-4.0, 0.3, 1.7):
+    np.testing.assert_allclose(family.log_prob(eta, jnp.asarray([z])), one.logpdf(z), rtol=1e-10)
+  np.testing.assert_allclose(family.variance(eta), one.var(), rtol=1e-10)
+
+
 def test_a_diagonal_factor_is_the_diagonal_gaussian():
   from aevb_jax import gaussian
 

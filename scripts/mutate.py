@@ -134,8 +134,8 @@ MUTATIONS = [
   Mutation(
     "piwae: phi follows both",
     "estimators/importance",
-    "freeze(q), x, z))(stop(z))",
-    "freeze(q), x, z))(z)",
+    "freeze(q), x, z), stop(z))",
+    "freeze(q), x, z), z)",
     "estimators/importance",
   ),
   Mutation(
@@ -162,8 +162,8 @@ MUTATIONS = [
   Mutation(
     "dreg: the score kept",
     "estimators/importance",
-    "log_w_of = jax.vmap(lambda z: log_weight(model, params, freeze(q), x, z))",
-    "log_w_of = jax.vmap(lambda z: log_weight(model, params, q, x, z))",
+    "map_samples, lambda z: log_weight(model, params, freeze(q), x, z))",
+    "map_samples, lambda z: log_weight(model, params, q, x, z))",
     "estimators/importance",
   ),
   Mutation(
@@ -288,10 +288,10 @@ MUTATIONS = [
   Mutation(
     "wake-sleep: gradients through z awake",
     "estimators/wake_and_sleep",
-    "z = jax.lax.stop_gradient(draw(key, q, num_samples))\n"
-    "  log_p = jax.vmap(lambda z: log_joint(model, params, x, z))(z)\n  value",
-    "z = draw(key, q, num_samples)\n"
-    "  log_p = jax.vmap(lambda z: log_joint(model, params, x, z))(z)\n  value",
+    "z = jax.lax.stop_gradient(jax.vmap(q.sample)(z_keys))\n"
+    "  log_p = map_samples(lambda z: log_joint(model, params, x, z), z)\n  value",
+    "z = jax.vmap(q.sample)(z_keys)\n"
+    "  log_p = map_samples(lambda z: log_joint(model, params, x, z), z)\n  value",
     "estimators/wake_and_sleep",
   ),
   Mutation(

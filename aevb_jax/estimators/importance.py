@@ -10,6 +10,7 @@ The value is an unbiased estimate of E[bound(log w_1 … log w_K)], and the grad
 an unbiased one of its gradient: not of log p(x), and not of its gradient.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -22,7 +23,7 @@ from aevb_jax.estimators.bounds import (
   mean_over_groups,
   power_mean,
 )
-from aevb_jax.estimators.sgvb import log_weights, posterior_samples
+from aevb_jax.estimators.sgvb import log_weights, map_samples, posterior_samples
 from aevb_jax.estimators.surrogate import freeze, replace_gradient, scale_gradient
 from aevb_jax.models.joint import log_weight
 from aevb_jax.types import Array, Key, Model, Params
@@ -64,8 +65,8 @@ def pathwise(
   stop = jax.lax.stop_gradient
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)
-  log_w_of_theta = jax.vmap(lambda z: log_weight(model, params, freeze(q), x, z))(stop(z))
-  log_w_of_phi = jax.vmap(lambda z: log_weight(model, stop(params), q, x, z))(z)
+  log_w_of_theta = map_samples(lambda z: log_weight(model, params, freeze(q), x, z), stop(z))
+  log_w_of_phi = map_samples(lambda z: log_weight(model, stop(params), q, x, z), z)
   value = bound(log_w_of_theta)
   return replace_gradient(value, value + phi_bound(log_w_of_phi))
 
@@ -207,7 +208,9 @@ def doubly_reparameterized(
     # A weight that underflowed to b = 0 passes no gradient, whatever the factor.
     return b, jnp.where(b == 0, 0, 1 - own / jnp.where(b == 0, 1, b))
 
-  return _doubly_reparameterized(key, model, params, x, num_samples, bound, coefficients)
+  return _doubly_reparameterized(
+    key, model, params, x, num_samples=num_samples, bound=bound, coefficients=coefficients
+  )
 
 
 def _doubly_reparameterized(
@@ -215,6 +218,7 @@ def _doubly_reparameterized(
   model: Model,
   params: Params,
   x: Array,
+  *,
   num_samples: int,
   bound: Bound,
   coefficients: Callable[[Array], tuple[Array, Array]],
@@ -225,10 +229,11 @@ def _doubly_reparameterized(
   """
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)
-  log_w_of = jax.vmap(lambda z: log_weight(model, params, freeze(q), x, z))
+  log_w_of = functools.partial(map_samples, lambda z: log_weight(model, params, freeze(q), x, z))
   log_w = log_w_of(z)
   b, factor = coefficients(jax.lax.stop_gradient(log_w))
-  # The same forward pass again, which the compiler merges with the first.
+  # The same forward pass again, which the compiler merges with the first, or where `map_samples`
+  # loops leaves out, as its value is not used.
   surrogate = jnp.vdot(b, log_w_of(jax.vmap(scale_gradient)(z, factor)))
   return replace_gradient(bound(log_w), surrogate)
 
@@ -249,7 +254,9 @@ def dreg(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) 
     w = jax.nn.softmax(log_w)
     return w, w
 
-  return _doubly_reparameterized(key, model, params, x, num_samples, log_mean_exp, coefficients)
+  return _doubly_reparameterized(
+    key, model, params, x, num_samples=num_samples, bound=log_mean_exp, coefficients=coefficients
+  )
 
 
 def dreg_wake(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
@@ -272,4 +279,6 @@ def dreg_wake(key: Key, model: Model, params: Params, x: Array, *, num_samples: 
     w = jax.nn.softmax(log_w)
     return w, 1 - w
 
-  return _doubly_reparameterized(key, model, params, x, num_samples, log_mean_exp, coefficients)
+  return _doubly_reparameterized(
+    key, model, params, x, num_samples=num_samples, bound=log_mean_exp, coefficients=coefficients
+  )

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from aevb_jax.estimators.bounds import Bound, log_mean_exp
-from aevb_jax.estimators.sgvb import draw
+from aevb_jax.estimators.sgvb import draw, map_samples
 from aevb_jax.estimators.surrogate import replace_gradient
 from aevb_jax.models.joint import log_joint
 from aevb_jax.models.networks import MLP
@@ -225,5 +225,5 @@ class _Samples(NamedTuple):
 def _samples(key: Key, model: Model, params: Params, x: Array, num_samples: int) -> _Samples:
   q = model.encoder.given(params.phi, x)
   z = jax.lax.stop_gradient(draw(key, q, num_samples))
-  log_p = jax.vmap(lambda z: log_joint(model, params, x, z))(z)
-  return _Samples(q, z, log_p, jax.vmap(q.log_prob)(z))
+  log_p = map_samples(lambda z: log_joint(model, params, x, z), z)
+  return _Samples(q, z, log_p, map_samples(q.log_prob, z))

@@ -7,6 +7,7 @@ gradient through z = g(ε, x); `score_function` does not, and `importance` has
 those of tighter bounds.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -42,7 +43,7 @@ def posterior_samples_with_log_prob(
   Raises: as `posterior_samples`.
   """
   _check_reparameterized(q)
-  return jax.vmap(q.sample_with_log_prob)(_keys(key, num_samples))
+  return jax.vmap(q.sample_with_log_prob)(sample_keys(key, num_samples))
 
 
 def _check_reparameterized(q: Distribution) -> None:
@@ -60,24 +61,42 @@ def draw(key: Key, q: Distribution, num_samples: int) -> Array:
   Raises:
     ValueError: if num_samples is not positive.
   """
-  return jax.vmap(q.sample)(_keys(key, num_samples))
+  return jax.vmap(q.sample)(sample_keys(key, num_samples))
 
 
-def _keys(key: Key, num_samples: int) -> Key:
-  if num_samples < 1:
-    raise ValueError(f"num_samples is {num_samples}, expected at least 1")
+def sample_keys(key: Key, num_samples: int) -> Key:
+  """The keys (L,) that samples are drawn from.
+
+  Raises:
+    ValueError: if num_samples is not positive.
+  """
+  check_num_samples(num_samples)
   return jax.random.split(key, num_samples)
 
 
-def map_samples(function: Callable[[Array], Array], z: Array) -> Array:
-  """`function` of each of L samples z, shape (L, J), with a leading axis L: `jax.vmap`.
+def check_num_samples(num_samples: int) -> None:
+  """Raises ValueError if num_samples is not positive."""
+  if num_samples < 1:
+    raise ValueError(f"num_samples is {num_samples}, expected at least 1")
+
+
+def map_samples(function: Callable[[Array], Array], samples: Array | Key) -> Array:
+  """`function` of each of L samples z, shape (L, J), or of L keys: `jax.vmap`, in bounded memory.
 
   Many are taken SAMPLES_AT_ONCE at a time, and computed again in the backward pass instead
   of being kept: the memory of a gradient does not grow with L, at a tenth more time on CPU.
+  Every estimator takes its L passes through a network by this function.
+
+  Returns:
+    What `function` returns, with a leading axis L.
   """
-  if len(z) <= SAMPLES_AT_ONCE:
-    return jax.vmap(function)(z)
-  return jax.lax.map(jax.checkpoint(function), z, batch_size=SAMPLES_AT_ONCE)
+  if len(samples) <= SAMPLES_AT_ONCE:
+    return jax.vmap(function)(samples)
+  if not jnp.issubdtype(samples.dtype, jax.dtypes.prng_key):
+    return jax.lax.map(jax.checkpoint(function), samples, batch_size=SAMPLES_AT_ONCE)
+  # As words, since JAX takes a loop over keys, and the second pass, for a second use of them.
+  wrap = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(samples))
+  return map_samples(lambda words: function(wrap(words)), jax.random.key_data(samples))
 
 
 def log_weights(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:

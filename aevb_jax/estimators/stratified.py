@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from aevb_jax.errors import UnsupportedError
-from aevb_jax.estimators.sgvb import draw
+from aevb_jax.estimators.sgvb import draw, map_samples
 from aevb_jax.families.base import distribution
 from aevb_jax.families.gaussians import DiagonalGaussian, gaussian
 from aevb_jax.families.mixtures import GaussianMixture
@@ -69,7 +69,7 @@ def _stratified_log_weights(
 
   def of_component(key: Key, mean: Array, log_var: Array) -> Array:
     z = draw(key, distribution(component, DiagonalGaussian(mean, log_var)), num_samples)
-    return jax.vmap(lambda z: log_joint(model, params, x, z) - q.log_prob(z))(z)
+    return map_samples(lambda z: log_joint(model, params, x, z) - q.log_prob(z), z)
 
   keys = jax.random.split(key, len(q.eta.mean))
   return q.eta.log_weights, jax.vmap(of_component)(keys, q.eta.mean, q.eta.log_var)

@@ -1,21 +1,58 @@
-"""The exceptions of the package; each message says what to do."""
+"""The exceptions of the package: what could not be done, with a message that says what to do."""
 
 from typing import Any
 
 
+class UnsupportedError(TypeError):
+  """An estimator asked a model for something that its distributions lack."""
+
+
+class DataError(Exception):
+  """A data set that cannot be had; the message says what to do about it."""
+
+
+class NotPreparedError(DataError):
+  """A data set that is not where it was looked for, and is not prepared unasked."""
+
+
+class CacheError(DataError):
+  """A cache of decoded arrays that cannot be written."""
+
+
+class CheckpointError(Exception):
+  """A state that is not there, or not of the expected shape."""
+
+
+class DamagedError(CheckpointError):
+  """A checkpoint that is no longer what was saved."""
+
+
+class SaveError(Exception):
+  """A checkpoint that could not be written; those before it are as they were."""
+
+
+class Held(Exception):
+  """A lock that another process holds; the text says which."""
+
+
 class ConfigError(ValueError):
-  """A field of a configuration that cannot be used.
+  """A field of a configuration whose value cannot be used.
+
+  Its text is "field=value: message", where the values of a tuple or list are joined by commas.
 
   Attributes:
-    field: its name, which is that of a flag of experiments.train.
-    value: its value.
+    field: the name of the field.
+    value: what it was given.
     message: what it takes.
   """
 
-  def __init__(self, field: str, value: Any, message: str):
-    text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-    super().__init__(f"{field}={text}: {message}")
+  def __init__(self, field: str, value: object, message: str):
     self.field, self.value, self.message = field, value, message
+    shown = ",".join(map(str, value)) if isinstance(value, tuple | list) else value
+    super().__init__(f"{field}={shown}: {message}")
+
+  def __reduce__(self) -> tuple:  # an exception is pickled by its arguments, which are others
+    return type(self), (self.field, self.value, self.message)
 
 
 class RunError(Exception):

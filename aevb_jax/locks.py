@@ -10,15 +10,11 @@ import time
 from collections.abc import Iterator
 from typing import IO
 
-from aevb_jax.types import DataError
+from aevb_jax.errors import DataError, Held
 
 LOGGER = logging.getLogger(__name__)
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 ATTEMPTS = 5  # since `holder` holds a lock for an instant
-
-
-class Held(Exception):
-  """A lock that another process holds; the text says which."""
 
 
 def hold(path: pathlib.Path) -> IO[str]:

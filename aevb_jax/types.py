@@ -130,15 +130,3 @@ class Algorithm(NamedTuple):
 
   init: Callable[[Key], PyTree]  # key -> state, which has a field `step`
   update: Callable[..., tuple[PyTree, dict]]  # (state, batch, index) -> (state, metrics)
-
-
-class UnsupportedError(TypeError):
-  """An estimator asked a model for something that its distributions lack."""
-
-
-class DataError(Exception):
-  """A data set that cannot be had; the message says what to do about it."""
-
-
-class NotPreparedError(DataError):
-  """A data set that is not where it was looked for, and is not prepared unasked."""

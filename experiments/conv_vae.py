@@ -23,7 +23,7 @@ from absl import flags
 
 from aevb_jax import figures
 from aevb_jax.data.minibatches import read_rows
-from aevb_jax.training.fitting import evaluate
+from aevb_jax.training.evaluation import evaluate
 from experiments.flags import budgets, sweeps
 from experiments.launch import command
 from experiments.plots.conv_vae import draw_conv_vae

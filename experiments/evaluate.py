@@ -29,15 +29,16 @@ from absl import flags
 from tqdm import tqdm
 
 from aevb_jax.data.minibatches import read_rows
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.kl import kl_divergence, kl_per_latent
 from aevb_jax.inference import reciprocal
 from aevb_jax.inference.annealing import annealed_importance_sampling, bidirectional_monte_carlo
-from aevb_jax.inference.latents import active_units
+from aevb_jax.inference.diagnostics import active_units
 from aevb_jax.inference.marginal import LogLikelihood, importance_sampling
 from aevb_jax.inference.reciprocal import reciprocal_importance_sampling
-from aevb_jax.models.vae import simulate
-from aevb_jax.training.fitting import evaluate, evaluate_in_blocks, mean_and_standard_error
-from aevb_jax.types import Array, Distribution, Key, Model, Params, UnsupportedError
+from aevb_jax.models.joint import simulate
+from aevb_jax.training.evaluation import evaluate, evaluate_in_blocks, mean_and_standard_error
+from aevb_jax.types import Array, Distribution, Key, Model, Params
 from experiments.flags import data, training
 from experiments.launch import command
 from experiments.launch.command import UsageError

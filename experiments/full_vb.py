@@ -44,8 +44,8 @@ import jax
 import numpy as np
 from absl import flags
 
-from aevb_jax.algorithms.aevb import aevb, gaussian_weight_prior
-from aevb_jax.algorithms.full_vb import (
+from aevb_jax.algorithms.auto_encoding import aevb, gaussian_weight_prior
+from aevb_jax.algorithms.full_variational_bayes import (
   averaged_over_theta,
   full_vb,
   init_params,
@@ -54,8 +54,8 @@ from aevb_jax.algorithms.full_vb import (
 )
 from aevb_jax.data.minibatches import read_rows
 from aevb_jax.families.kl import kl_divergence
-from aevb_jax.models.vae import standard_normal
-from aevb_jax.training.fitting import Mean
+from aevb_jax.models.priors import standard_normal
+from aevb_jax.training.evaluation import Mean
 from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params, Scheduled
 from experiments.flags import data, estimators, models, training
 from experiments.flags.data import Pixels

@@ -32,11 +32,10 @@ import optax
 from absl import flags
 from tqdm import tqdm
 
-from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.data.minibatches import read_rows
 from aevb_jax.estimators.score_functions import Baseline, no_baseline, with_baseline
-from aevb_jax.inference.exact import exact_elbo
-from aevb_jax.inference.gradient_noise import (
+from aevb_jax.inference.diagnostics import (
   GradientBatch,
   Interval,
   blocks,
@@ -46,7 +45,9 @@ from aevb_jax.inference.gradient_noise import (
   signal_to_noise,
   variance,
 )
-from aevb_jax.training.fitting import evaluate, fit
+from aevb_jax.inference.exact import exact_elbo
+from aevb_jax.training.evaluation import evaluate
+from aevb_jax.training.fitting import fit
 from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params
 from experiments.flags import budgets, data, estimators, models, training
 from experiments.flags.data import Pixels

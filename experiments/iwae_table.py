@@ -35,8 +35,8 @@ import jax
 import numpy as np
 from absl import flags
 
-from aevb_jax.inference.latents import active_units
-from aevb_jax.training.fitting import evaluate_in_blocks, mean_and_standard_error
+from aevb_jax.inference.diagnostics import active_units
+from aevb_jax.training.evaluation import evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.types import Array, Key, Params
 from experiments.flags import budgets, data, sweeps, training
 from experiments.launch import command

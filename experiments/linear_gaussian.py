@@ -40,7 +40,7 @@ import optax
 from absl import flags
 from tqdm import tqdm
 
-from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.estimators.sgvb import elbo_a, elbo_b, sticking_the_landing
 from aevb_jax.models.linear_gaussian import (
   bound,
@@ -50,7 +50,8 @@ from aevb_jax.models.linear_gaussian import (
   optimal_phi,
   principal_angles,
 )
-from aevb_jax.training.fitting import evaluate, evaluate_in_blocks, fit, mean_and_standard_error
+from aevb_jax.training.evaluation import evaluate, evaluate_in_blocks, mean_and_standard_error
+from aevb_jax.training.fitting import fit
 from aevb_jax.types import Algorithm, Array, Key, Params
 from experiments.flags import budgets, data
 from experiments.flags.data import Pixels

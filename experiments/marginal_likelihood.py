@@ -32,11 +32,11 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from aevb_jax.algorithms.mcem import evaluations_per_example
+from aevb_jax.algorithms.monte_carlo_em import evaluations_per_example
 from aevb_jax.data.minibatches import read_rows
 from aevb_jax.inference.reciprocal import reciprocal_importance_sampling
 from aevb_jax.training import checkpoint
-from aevb_jax.training.fitting import evaluate, mean_and_standard_error
+from aevb_jax.training.evaluation import evaluate, mean_and_standard_error
 from aevb_jax.types import Array, Key, Model, Params
 from experiments.flags import budgets
 from experiments.launch import command

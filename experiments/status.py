@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from absl import flags
 
-from aevb_jax import locks
+from aevb_jax import errors, locks
 from aevb_jax.training import checkpoint
 from experiments.launch import command
 from experiments.launch.command import UsageError
@@ -145,7 +145,7 @@ def look_at(directory: pathlib.Path, step: int) -> Kept:
     record = checkpoint.read_record(directory, step)
     if FLAGS.check:
       checkpoint.check(directory, step)
-  except checkpoint.DamagedError as error:
+  except errors.DamagedError as error:
     return Kept(path, None, str(error))
   return Kept(path, record, None)
 

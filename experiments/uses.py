@@ -39,7 +39,7 @@ from aevb_jax.data.datasets import ImageData
 from aevb_jax.data.minibatches import read_rows
 from aevb_jax.estimators.sgvb import elbo_b
 from aevb_jax.inference.marginal import importance_sampling
-from aevb_jax.training.fitting import Mean, evaluate, evaluate_in_blocks, mean_and_standard_error
+from aevb_jax.training.evaluation import Mean, evaluate, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.types import Array, Key, Params
 from experiments.flags import budgets, data, sweeps
 from experiments.launch import command

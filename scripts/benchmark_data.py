@@ -27,7 +27,7 @@ import numpy as np
 from absl import flags
 
 from aevb_jax import bernoulli, elbo_b, fit_streamed, mlp_vae
-from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.algorithms.optimizers import adagrad
 from aevb_jax.data import datasets
 from aevb_jax.data.minibatches import stream

@@ -19,7 +19,7 @@ from absl import flags
 from benchmarks.timing import Timed, ratio, time_in_turn
 from support import start
 
-from aevb_jax.families import base, composition, gaussians, inverse_cdf, location_scale
+from aevb_jax.families import composition, gaussians, inverse_cdf, location_scale
 from aevb_jax.types import Family
 from experiments.launch import command
 
@@ -44,12 +44,12 @@ PAIRS = {
   "student_t": (location_scale.student_t, "StudentT", lambda m, s: dict(df=5.0, loc=m, scale=s)),
   "uniform": (location_scale.uniform, "Uniform", lambda a, b: dict(low=a, high=b)),
   "gaussian": (
-    base.diagonal_gaussian,
+    gaussians.gaussian,
     "Normal",
     lambda mean, log_var: dict(loc=mean, scale=jnp.exp(0.5 * log_var)),
   ),
   "full_gaussian": (
-    gaussians.gaussian,
+    gaussians.full_gaussian,
     "MultivariateNormal",
     lambda mean, tril: dict(loc=mean, scale_tril=tril),
   ),

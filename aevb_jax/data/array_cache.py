@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from aevb_jax.errors import CacheError
 from aevb_jax.locks import alone
-from aevb_jax.types import DataError
 
 FORMAT = 1
 WAIT = 3600.0  # seconds for another process to decode
@@ -61,10 +61,6 @@ def fetch(
     raise CacheError(f"{directory} cannot be written ({reason})") from error
   except _Stale as stale:
     raise CacheError(f"{directory} is not what was just written ({stale})") from stale
-
-
-class CacheError(DataError):
-  """A cache of decoded arrays that cannot be written."""
 
 
 class _Stale(Exception):

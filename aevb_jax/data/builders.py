@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 
 from aevb_jax.data import downloads, formats
 from aevb_jax.data.downloads import RemoteFile
-from aevb_jax.types import DataError
+from aevb_jax.errors import DataError
 
 
 class Split(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 
 from aevb_jax.data import array_cache
 from aevb_jax.data.minibatches import Source
-from aevb_jax.types import DataError, NotPreparedError
+from aevb_jax.errors import DataError, NotPreparedError
 
 
 class ImageData(NamedTuple):
@@ -266,7 +266,7 @@ def _read(
   if cache_dir is not None:
     place = hashlib.sha256(str(prepared).encode()).hexdigest()[:12]
     directory = pathlib.Path(cache_dir).expanduser() / f"{prepared.parent.name}-{place}"
-    return array_cache.fetch(directory, _describe(prepared, splits), decode)
+    return array_cache.fetch(directory, _provenance(prepared, splits), decode)
   arrays = {}
 
   def create(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -276,7 +276,7 @@ def _read(
   return arrays
 
 
-def _describe(prepared: pathlib.Path, splits: list[str]) -> dict:
+def _provenance(prepared: pathlib.Path, splits: list[str]) -> dict:
   """What a cache was decoded from: it is another once any file of the set is."""
   return {
     "directory": str(prepared),

@@ -6,7 +6,7 @@ import pathlib
 from typing import NamedTuple
 
 from aevb_jax.data.formats import read_bytes
-from aevb_jax.types import DataError
+from aevb_jax.errors import DataError
 
 TIMEOUT = 30.0  # seconds without a byte from the server
 BLOCK = 1 << 20

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from aevb_jax.types import DataError
+from aevb_jax.errors import DataError
 
 IDX_UINT8 = 0x08
 

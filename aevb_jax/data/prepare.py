@@ -12,8 +12,8 @@ import time
 
 import tensorflow_datasets as tfds
 
+from aevb_jax.errors import DataError
 from aevb_jax.locks import alone
-from aevb_jax.types import DataError
 
 LOGGER = logging.getLogger(__name__)
 LEFTOVER_SECONDS = 24 * 3600

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from aevb_jax.types import DataError
+from aevb_jax.errors import DataError
 
 BLOCK = 1000  # records read at once
 

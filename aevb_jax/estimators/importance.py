@@ -1,87 +1,32 @@
-"""Tighter bounds: functions of K log-weights, and the routes that gradients take to them.
+"""Tighter bounds: the routes that gradients take to functions of K log-weights.
 
-Every estimator here is a `Bound`, a function of the K log-weights
+Every estimator here is a `Bound` of `bounds`, a function of the K log-weights
 log w_k = log p(x, z_k) − log q(z_k|x), z_k ~ q(z|x), and one of two ways to
 differentiate it. *Pathwise* is automatic differentiation of the value, through
 z_k = g(ε_k, x). *Doubly reparameterized* is the same without the score of q.
-A third way, without reparameterization, is `score_function.vimco`.
+A third way, without reparameterization, is `score_functions.vimco`.
 
 The value is an unbiased estimate of E[bound(log w_1 … log w_K)], and the gradient
 an unbiased one of its gradient: not of log p(x), and not of its gradient.
 """
 
-import math
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.estimators.sgvb import log_weights, posterior_samples
+from aevb_jax.estimators.bounds import (
+  Bound,
+  interpolate,
+  log_mean_exp,
+  mean_over_groups,
+  power_mean,
+)
+from aevb_jax.estimators.sgvb import log_weights, map_samples, posterior_samples
 from aevb_jax.estimators.surrogate import freeze, replace_gradient, scale_gradient
-from aevb_jax.models.vae import log_weight
+from aevb_jax.models.joint import log_weight
 from aevb_jax.types import Array, Key, Model, Params
-
-# Log-weights (K,) -> (): symmetric in groups of samples, not necessarily in all K.
-Bound = Callable[[Array], Array]
-
-
-def log_mean_exp(log_w: Array) -> Array:
-  """log (1/K) Σ_k w_k from log-weights (K,), without overflow or underflow; shape ()."""
-  return jax.nn.logsumexp(log_w) - math.log(len(log_w))
-
-
-def power_mean(alpha: float) -> Bound:
-  """The Rényi bound 1/(1−α) log (1/K) Σ_k w_k^(1−α) and its limits.
-
-  α = 1 is the mean of the log-weights, α = 0 `log_mean_exp`, α = −∞ the largest and
-  α = ∞ the smallest of them. Accurate however close α is to 1.
-
-  Raises:
-    ValueError: if alpha is not a number.
-  """
-  if math.isnan(alpha):
-    raise ValueError("alpha is not a number; it takes any real number, inf or -inf")
-  if alpha == 1:
-    return jnp.mean
-  if math.isinf(alpha):
-    return jnp.max if alpha < 0 else jnp.min
-
-  def bound(log_w: Array) -> Array:
-    scaled = (1 - alpha) * log_w
-    largest = jax.lax.stop_gradient(jnp.max(scaled))
-    largest = jnp.where(jnp.isfinite(largest), largest, 0.0)  # a weight may be 0
-    # With expm1 and log1p, small differences survive the division by a small 1 - alpha.
-    return (largest + jnp.log1p(jnp.mean(jnp.expm1(scaled - largest)))) / (1 - alpha)
-
-  return bound
-
-
-def in_groups(bound: Bound, num_groups: int) -> Bound:
-  """The mean of `bound` over groups of K / num_groups log-weights.
-
-  Raises:
-    ValueError: when called, if num_groups does not divide K.
-  """
-
-  def mean_over_groups(log_w: Array) -> Array:
-    if num_groups < 1 or len(log_w) % num_groups:
-      raise ValueError(
-        f"num_groups is {num_groups}, expected a divisor of num_samples, {len(log_w)}"
-      )
-    return jnp.mean(jax.vmap(bound)(log_w.reshape(num_groups, -1)))
-
-  return mean_over_groups
-
-
-def mixture(beta: float, first: Bound, second: Bound) -> Bound:
-  """β first + (1 − β) second.
-
-  Raises:
-    ValueError: if beta is not a finite number.
-  """
-  if not math.isfinite(beta):
-    raise ValueError(f"beta is {beta}, expected a finite number")
-  return lambda log_w: beta * first(log_w) + (1 - beta) * second(log_w)
 
 
 def pathwise(
@@ -120,8 +65,8 @@ def pathwise(
   stop = jax.lax.stop_gradient
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)
-  log_w_of_theta = jax.vmap(lambda z: log_weight(model, params, freeze(q), x, z))(stop(z))
-  log_w_of_phi = jax.vmap(lambda z: log_weight(model, stop(params), q, x, z))(z)
+  log_w_of_theta = map_samples(lambda z: log_weight(model, params, freeze(q), x, z), stop(z))
+  log_w_of_phi = map_samples(lambda z: log_weight(model, stop(params), q, x, z), z)
   value = bound(log_w_of_theta)
   return replace_gradient(value, value + phi_bound(log_w_of_phi))
 
@@ -169,10 +114,10 @@ def miwae(
 
   Source: Rainforth et al. (2018), section 5.
 
-  Args, returns, cost and raises: `pathwise` with `in_groups(log_mean_exp,
+  Args, returns, cost and raises: `pathwise` with `mean_over_groups(log_mean_exp,
   num_groups)`, which refuses a num_groups that does not divide K.
   """
-  bound = in_groups(log_mean_exp, num_groups)
+  bound = mean_over_groups(log_mean_exp, num_groups)
   return pathwise(key, model, params, x, num_samples=num_samples, bound=bound)
 
 
@@ -183,9 +128,9 @@ def ciwae(
 
   Source: Rainforth et al. (2018), section 5.
 
-  Args, returns, cost and raises: `pathwise` with a `mixture` of the two.
+  Args, returns, cost and raises: `pathwise` with `interpolate` of the two.
   """
-  bound = mixture(beta, jnp.mean, log_mean_exp)
+  bound = interpolate(beta, jnp.mean, log_mean_exp)
   return pathwise(key, model, params, x, num_samples=num_samples, bound=bound)
 
 
@@ -197,7 +142,7 @@ def piwae(
   Source: Rainforth et al. (2018), section 5.
 
   Args, returns, cost and raises: `pathwise` with `log_mean_exp`, and for φ
-  `in_groups(log_mean_exp, num_groups)`.
+  `mean_over_groups(log_mean_exp, num_groups)`.
   """
   return pathwise(
     key,
@@ -206,7 +151,7 @@ def piwae(
     x,
     num_samples=num_samples,
     bound=log_mean_exp,
-    phi_bound=in_groups(log_mean_exp, num_groups),
+    phi_bound=mean_over_groups(log_mean_exp, num_groups),
   )
 
 
@@ -263,7 +208,9 @@ def doubly_reparameterized(
     # A weight that underflowed to b = 0 passes no gradient, whatever the factor.
     return b, jnp.where(b == 0, 0, 1 - own / jnp.where(b == 0, 1, b))
 
-  return _doubly_reparameterized(key, model, params, x, num_samples, bound, coefficients)
+  return _doubly_reparameterized(
+    key, model, params, x, num_samples=num_samples, bound=bound, coefficients=coefficients
+  )
 
 
 def _doubly_reparameterized(
@@ -271,6 +218,7 @@ def _doubly_reparameterized(
   model: Model,
   params: Params,
   x: Array,
+  *,
   num_samples: int,
   bound: Bound,
   coefficients: Callable[[Array], tuple[Array, Array]],
@@ -281,10 +229,11 @@ def _doubly_reparameterized(
   """
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)
-  log_w_of = jax.vmap(lambda z: log_weight(model, params, freeze(q), x, z))
+  log_w_of = functools.partial(map_samples, lambda z: log_weight(model, params, freeze(q), x, z))
   log_w = log_w_of(z)
   b, factor = coefficients(jax.lax.stop_gradient(log_w))
-  # The same forward pass again, which the compiler merges with the first.
+  # The same forward pass again, which the compiler merges with the first, or where `map_samples`
+  # loops leaves out, as its value is not used.
   surrogate = jnp.vdot(b, log_w_of(jax.vmap(scale_gradient)(z, factor)))
   return replace_gradient(bound(log_w), surrogate)
 
@@ -305,7 +254,9 @@ def dreg(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) 
     w = jax.nn.softmax(log_w)
     return w, w
 
-  return _doubly_reparameterized(key, model, params, x, num_samples, log_mean_exp, coefficients)
+  return _doubly_reparameterized(
+    key, model, params, x, num_samples=num_samples, bound=log_mean_exp, coefficients=coefficients
+  )
 
 
 def dreg_wake(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
@@ -328,4 +279,6 @@ def dreg_wake(key: Key, model: Model, params: Params, x: Array, *, num_samples: 
     w = jax.nn.softmax(log_w)
     return w, 1 - w
 
-  return _doubly_reparameterized(key, model, params, x, num_samples, log_mean_exp, coefficients)
+  return _doubly_reparameterized(
+    key, model, params, x, num_samples=num_samples, bound=log_mean_exp, coefficients=coefficients
+  )

@@ -13,11 +13,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.estimators.importance import Bound, log_mean_exp
-from aevb_jax.estimators.sgvb import draw
+from aevb_jax.estimators.bounds import Bound, log_mean_exp
+from aevb_jax.estimators.sgvb import draw, map_samples
 from aevb_jax.estimators.surrogate import replace_gradient
+from aevb_jax.models.joint import log_joint
 from aevb_jax.models.networks import MLP
-from aevb_jax.models.vae import init_params, log_joint
+from aevb_jax.models.vae import init_params
 from aevb_jax.types import Array, Distribution, Key, Model, Params, PyTree
 
 NEEDS_OTHERS = "num_samples is 1, expected at least 2: each sample is held against the others"
@@ -224,5 +225,5 @@ class _Samples(NamedTuple):
 def _samples(key: Key, model: Model, params: Params, x: Array, num_samples: int) -> _Samples:
   q = model.encoder.given(params.phi, x)
   z = jax.lax.stop_gradient(draw(key, q, num_samples))
-  log_p = jax.vmap(lambda z: log_joint(model, params, x, z))(z)
-  return _Samples(q, z, log_p, jax.vmap(q.log_prob)(z))
+  log_p = map_samples(lambda z: log_joint(model, params, x, z), z)
+  return _Samples(q, z, log_p, map_samples(q.log_prob, z))

@@ -7,15 +7,17 @@ gradient through z = g(ε, x); `score_function` does not, and `importance` has
 those of tighter bounds.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.surrogate import freeze
 from aevb_jax.families.kl import kl_divergence
-from aevb_jax.models.vae import log_joint, log_weight
-from aevb_jax.types import Array, Distribution, Key, Model, Params, UnsupportedError
+from aevb_jax.models.joint import log_joint, log_weight
+from aevb_jax.types import Array, Distribution, Key, Model, Params
 
 SAMPLES_AT_ONCE = 50  # of z, whose pass through the decoder is held in memory
 
@@ -41,7 +43,7 @@ def posterior_samples_with_log_prob(
   Raises: as `posterior_samples`.
   """
   _check_reparameterized(q)
-  return jax.vmap(q.sample_with_log_prob)(_keys(key, num_samples))
+  return jax.vmap(q.sample_with_log_prob)(sample_keys(key, num_samples))
 
 
 def _check_reparameterized(q: Distribution) -> None:
@@ -59,24 +61,42 @@ def draw(key: Key, q: Distribution, num_samples: int) -> Array:
   Raises:
     ValueError: if num_samples is not positive.
   """
-  return jax.vmap(q.sample)(_keys(key, num_samples))
+  return jax.vmap(q.sample)(sample_keys(key, num_samples))
 
 
-def _keys(key: Key, num_samples: int) -> Key:
-  if num_samples < 1:
-    raise ValueError(f"num_samples is {num_samples}, expected at least 1")
+def sample_keys(key: Key, num_samples: int) -> Key:
+  """The keys (L,) that samples are drawn from.
+
+  Raises:
+    ValueError: if num_samples is not positive.
+  """
+  check_num_samples(num_samples)
   return jax.random.split(key, num_samples)
 
 
-def of_each(function: Callable[[Array], Array], z: Array) -> Array:
-  """`function` of each of L samples z, shape (L, J), with a leading axis L: `jax.vmap`.
+def check_num_samples(num_samples: int) -> None:
+  """Raises ValueError if num_samples is not positive."""
+  if num_samples < 1:
+    raise ValueError(f"num_samples is {num_samples}, expected at least 1")
+
+
+def map_samples(function: Callable[[Array], Array], samples: Array | Key) -> Array:
+  """`function` of each of L samples z, shape (L, J), or of L keys: `jax.vmap`, in bounded memory.
 
   Many are taken SAMPLES_AT_ONCE at a time, and computed again in the backward pass instead
   of being kept: the memory of a gradient does not grow with L, at a tenth more time on CPU.
+  Every estimator takes its L passes through a network by this function.
+
+  Returns:
+    What `function` returns, with a leading axis L.
   """
-  if len(z) <= SAMPLES_AT_ONCE:
-    return jax.vmap(function)(z)
-  return jax.lax.map(jax.checkpoint(function), z, batch_size=SAMPLES_AT_ONCE)
+  if len(samples) <= SAMPLES_AT_ONCE:
+    return jax.vmap(function)(samples)
+  if not jnp.issubdtype(samples.dtype, jax.dtypes.prng_key):
+    return jax.lax.map(jax.checkpoint(function), samples, batch_size=SAMPLES_AT_ONCE)
+  # As words, since JAX takes a loop over keys, and the second pass, for a second use of them.
+  wrap = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(samples))
+  return map_samples(lambda words: function(wrap(words)), jax.random.key_data(samples))
 
 
 def log_weights(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
@@ -94,7 +114,7 @@ def log_weights(key: Key, model: Model, params: Params, x: Array, *, num_samples
   """
   q = model.encoder.given(params.phi, x)
   z, log_q = posterior_samples_with_log_prob(key, q, num_samples)
-  return of_each(lambda z: log_joint(model, params, x, z), z) - log_q
+  return map_samples(lambda z: log_joint(model, params, x, z), z) - log_q
 
 
 def elbo_a(key: Key, model: Model, params: Params, x: Array, *, num_samples: int = 1) -> Array:
@@ -149,7 +169,7 @@ def elbo_b(
   """
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)
-  reconstructions = of_each(lambda z: model.decoder.given(params.theta, z).log_prob(x), z)
+  reconstructions = map_samples(lambda z: model.decoder.given(params.theta, z).log_prob(x), z)
   return jnp.mean(reconstructions) - kl(q, model.prior(params))
 
 
@@ -173,4 +193,4 @@ def sticking_the_landing(
   """
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)
-  return jnp.mean(of_each(lambda z: log_weight(model, params, freeze(q), x, z), z))
+  return jnp.mean(map_samples(lambda z: log_weight(model, params, freeze(q), x, z), z))

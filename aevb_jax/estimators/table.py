@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 import aevb_jax
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators import importance, sgvb
 from aevb_jax.estimators.score_functions import (
   Baseline,
@@ -24,7 +25,7 @@ from aevb_jax.estimators.score_functions import (
   with_baseline,
 )
 from aevb_jax.estimators.wake_and_sleep import reweighted_wake_sleep, wake_sleep
-from aevb_jax.types import Array, Estimator, Key, Model, Params, UnsupportedError
+from aevb_jax.types import Array, Estimator, Key, Model, Params
 
 ESTIMATORS = {
   "elbo_a": sgvb.elbo_a,

@@ -9,10 +9,10 @@ dreams; they need no reparameterization, and at the paper's cost per data point
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.estimators.importance import log_mean_exp
-from aevb_jax.estimators.sgvb import draw
+from aevb_jax.estimators.bounds import log_mean_exp
+from aevb_jax.estimators.sgvb import check_num_samples, map_samples
 from aevb_jax.estimators.surrogate import replace_gradient
-from aevb_jax.models.vae import log_joint, simulate
+from aevb_jax.models.joint import log_joint, simulate
 from aevb_jax.types import Array, Key, Model, Params
 
 
@@ -41,10 +41,11 @@ def wake_sleep(key: Key, model: Model, params: Params, x: Array, *, num_samples:
     ValueError: if num_samples is not positive.
   """
   q = model.encoder.given(params.phi, x)
-  z = jax.lax.stop_gradient(draw(key, q, num_samples))
-  log_p = jax.vmap(lambda z: log_joint(model, params, x, z))(z)
-  value = jnp.mean(log_p - jax.vmap(q.log_prob)(z))
-  dreams = log_q_of_dreams(_dream_key(key, num_samples), model, params, num_samples)
+  z_keys, dream_key = _keys_of_both_phases(key, num_samples)
+  z = jax.lax.stop_gradient(jax.vmap(q.sample)(z_keys))
+  log_p = map_samples(lambda z: log_joint(model, params, x, z), z)
+  value = jnp.mean(log_p - map_samples(q.log_prob, z))
+  dreams = log_q_of_dreams(dream_key, model, params, num_samples)
   return replace_gradient(value, jnp.mean(log_p) + dreams)
 
 
@@ -86,13 +87,14 @@ def reweighted_wake_sleep(
     ValueError: if num_samples is not positive.
   """
   q = model.encoder.given(params.phi, x)
-  z = jax.lax.stop_gradient(draw(key, q, num_samples))
-  log_p = jax.vmap(lambda z: log_joint(model, params, x, z))(z)
-  log_q = jax.vmap(q.log_prob)(z)
+  z_keys, dream_key = _keys_of_both_phases(key, num_samples)
+  z = jax.lax.stop_gradient(jax.vmap(q.sample)(z_keys))
+  log_p = map_samples(lambda z: log_joint(model, params, x, z), z)
+  log_q = map_samples(q.log_prob, z)
   log_w = jax.lax.stop_gradient(log_p - log_q)
   surrogate = jnp.vdot(jax.nn.softmax(log_w), log_p + wake * log_q)
   if sleep:
-    dreams = log_q_of_dreams(_dream_key(key, num_samples), model, params, num_samples)
+    dreams = log_q_of_dreams(dream_key, model, params, num_samples)
     surrogate += sleep * dreams
   return replace_gradient(log_mean_exp(log_w), surrogate)
 
@@ -108,9 +110,14 @@ def log_q_of_dreams(key: Key, model: Model, params: Params, num_samples: int) ->
     z, x = simulate(key, model, frozen)
     return model.encoder.given(params.phi, x).log_prob(z)
 
-  return jnp.mean(jax.vmap(log_q)(jax.random.split(key, num_samples)))
+  return jnp.mean(map_samples(log_q, jax.random.split(key, num_samples)))
 
 
-def _dream_key(key: Key, num_samples: int) -> Key:
-  # `draw` takes split(key, L), which is fold_in(key, l) for l < L: this is the next one.
-  return jax.random.fold_in(key, num_samples)
+def _keys_of_both_phases(key: Key, num_samples: int) -> tuple[Key, Key]:
+  """Keys (L,) of the wake phase's samples, which are those of `elbo_a`, and one for the dreams.
+
+  One split of L + 1 gives them all, and its first L are those of a split of L.
+  """
+  check_num_samples(num_samples)
+  keys = jax.random.split(key, num_samples + 1)
+  return keys[:num_samples], keys[num_samples]

@@ -1,6 +1,7 @@
-"""Gaussians whose dimensions depend on each other: a full covariance, and a low rank beside a
-diagonal."""
+"""Gaussians: of a diagonal covariance (appendix C.2), a full one, a low rank beside a diagonal."""
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,13 @@ from jax.scipy.linalg import solve_triangular
 
 from aevb_jax.families.base import LOG_2PI, check_shape
 from aevb_jax.types import Array, Family
+
+
+class DiagonalGaussian(NamedTuple):
+  """Parameters of N(mean, diag(exp(log_var))); both have shape (J,)."""
+
+  mean: Array
+  log_var: Array
 
 
 class Gaussian(NamedTuple):
@@ -27,37 +35,87 @@ class LowRankGaussian(NamedTuple):
   factor: Array
 
 
-def scale_tril(size: int, log_square: Array, below: Array) -> Array:
+def gaussian(
+  size: int,
+  *,
+  mean_link: Callable[[Array], Array] = lambda head: head,
+  min_std: float = 0.0,
+) -> Family:
+  """The Gaussian with diagonal covariance: appendix C.2, equations 9 and 12.
+
+  Args:
+    size: number of dimensions J (or D, as a likelihood).
+    mean_link: maps the first head to the mean; `jax.nn.sigmoid` for pixels, as
+      the paper does for Frey Face.
+    min_std: floor on the standard deviation, in units of z: the variance is
+      exp(second head) + min_std². Zero, the paper's choice, leaves the density
+      of discrete data unbounded.
+
+  Two heads: the mean, and the log-*variance*. In float32 both z and log_prob are
+  finite for |log_var| up to 160, while log_prob of a z drawn from it is accurate
+  as long as the standard deviation is not lost against the mean (1e-6 of it).
+  """
+
+  def from_heads(mean: Array, log_var: Array) -> DiagonalGaussian:
+    check_shape("the head for the mean", mean, size)
+    check_shape("the head for the log-variance", log_var, size)
+    if min_std:
+      log_var = jnp.logaddexp(log_var, 2 * math.log(min_std))
+    return DiagonalGaussian(mean_link(mean), log_var)
+
+  def log_prob(eta: DiagonalGaussian, z: Array) -> Array:
+    check_shape("z", z, size)
+    # Dividing before squaring keeps tiny and huge variances inside float32.
+    standardized = (z - eta.mean) * jnp.exp(-0.5 * eta.log_var)
+    return -0.5 * jnp.sum(LOG_2PI + eta.log_var + standardized**2)
+
+  return Family(
+    sizes=(size, size),
+    from_heads=from_heads,
+    noise=lambda key: jax.random.normal(key, (size,)),
+    transform=lambda eta, noise: eta.mean + jnp.exp(0.5 * eta.log_var) * noise,
+    log_prob=log_prob,
+    mean=lambda eta: eta.mean,
+    variance=lambda eta: jnp.exp(eta.log_var),
+    entropy=lambda eta: 0.5 * jnp.sum(1 + LOG_2PI + eta.log_var),
+  )
+
+
+def tril_sizes(size: int) -> tuple[int, ...]:
+  """The sizes of the heads that `scale_tril` takes: J, and J(J − 1)/2 unless that is none."""
+  num_below = size * (size - 1) // 2
+  return (size, num_below) if num_below else (size,)
+
+
+def scale_tril(size: int, log_square: Array, below: Array | None = None) -> Array:
   """L of heads for the log-squares of its diagonal, (J,), and for what is below it, row by row.
 
-  With `below` at zero, L Lᵀ is the diagonal covariance of a `diagonal_gaussian` whose
-  log_var is `log_square`.
+  With `below` at zero, L Lᵀ is the diagonal covariance of a `gaussian` whose
+  log_var is `log_square`. For J = 1 there is nothing below, and no head for it.
   """
   check_shape("the head for the log-squares of the diagonal", log_square, size)
-  check_shape("the head for the numbers below the diagonal", below, num_below(size))
+  diagonal = jnp.diag(jnp.exp(0.5 * log_square))
+  if below is None and size == 1:
+    return diagonal
+  check_shape("the head for the numbers below the diagonal", below, tril_sizes(size)[-1])
   rows, columns = np.tril_indices(size, -1)
-  return jnp.diag(jnp.exp(0.5 * log_square)).at[rows, columns].set(below)
-
-
-def num_below(size: int) -> int:
-  """J(J − 1)/2, the numbers below the diagonal of a J × J matrix."""
-  return size * (size - 1) // 2
+  return diagonal.at[rows, columns].set(below)
 
 
 def log_det(scale_tril: Array) -> Array:
   return jnp.sum(jnp.log(jnp.diagonal(scale_tril)))
 
 
-def gaussian(size: int) -> Family:
+def full_gaussian(size: int) -> Family:
   """The Gaussian of any covariance L Lᵀ: z = mean + L ε, ε ~ N(0, I).
 
   Three heads: the mean (J,), log L_jj² (J,), and L below its diagonal, J(J − 1)/2 numbers in
-  units of z. A draw costs J² products, and so does its log-density.
+  units of z; two heads for J = 1. A draw costs J² products, and so does its log-density.
   """
 
-  def from_heads(mean: Array, log_square: Array, below: Array) -> Gaussian:
+  def from_heads(mean: Array, *of_tril: Array) -> Gaussian:
     check_shape("the head for the mean", mean, size)
-    return Gaussian(mean, scale_tril(size, log_square, below))
+    return Gaussian(mean, scale_tril(size, *of_tril))
 
   def log_prob(eta: Gaussian, z: Array) -> Array:
     check_shape("z", z, size)
@@ -71,7 +129,7 @@ def gaussian(size: int) -> Family:
     return transform(eta, noise), -0.5 * jnp.sum(LOG_2PI + noise**2) - log_det(eta.scale_tril)
 
   return Family(
-    sizes=(size, size, num_below(size)),
+    sizes=(size, *tril_sizes(size)),
     from_heads=from_heads,
     noise=lambda key: jax.random.normal(key, (size,)),
     transform=transform,

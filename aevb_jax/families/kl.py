@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import betaln, digamma, gammaln
 
-from aevb_jax.families.base import Bernoulli, DiagonalGaussian
+from aevb_jax.errors import UnsupportedError
+from aevb_jax.families.binary import Bernoulli
 from aevb_jax.families.composition import (
   Beta,
   ChiSquared,
@@ -18,11 +19,17 @@ from aevb_jax.families.composition import (
   LogNormal,
   chi_squared_as_gamma,
 )
-from aevb_jax.families.gaussians import Gaussian, LowRankGaussian, covariance, log_det
+from aevb_jax.families.gaussians import (
+  DiagonalGaussian,
+  Gaussian,
+  LowRankGaussian,
+  covariance,
+  log_det,
+)
 from aevb_jax.families.inverse_cdf import EULER, Exponential, Weibull
 from aevb_jax.families.location_scale import Laplace, Uniform
-from aevb_jax.families.support import describe_mismatch
-from aevb_jax.types import Array, Distribution, Eta, UnsupportedError
+from aevb_jax.families.support import mismatch_in_words
+from aevb_jax.types import Array, Distribution, Eta
 
 
 def kl_divergence(q: Distribution, p: Distribution) -> Array:
@@ -56,7 +63,7 @@ def kl_per_latent(q: Distribution, p: Distribution) -> Array:
   names = " ‖ ".join(eta.__name__ for eta in pair)
   if pair in _JOINT:
     raise UnsupportedError(f"KL({names}) has no terms for single latents: they are not independent")
-  where = describe_mismatch(q.support, p.support)
+  where = mismatch_in_words(q.support, p.support)
   raise UnsupportedError(
     f"no closed form is known for KL({names}){f', and {where}' if where else ''}; estimate it from "
     "samples, as elbo_a does, or give a function (q, p) -> KL as `kl`"

@@ -1,6 +1,6 @@
 """Section 2.4, second construction: z = location + scale · ε, ε of the standard distribution.
 
-The Gaussian is `families.diagonal_gaussian`, and of any covariance `gaussians.gaussian`; the
+The Gaussian is `gaussians.gaussian`, and of any covariance `gaussians.full_gaussian`; the
 Logistic is `inverse_cdf.logistic`, which is of both constructions. Each of the others but the
 Elliptical is `size` independent dimensions. Densities outside the support are −inf.
 
@@ -18,7 +18,7 @@ from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import betaln, digamma
 
 from aevb_jax.families.base import LOG_2PI, check_shape
-from aevb_jax.families.gaussians import log_det, num_below, scale_tril
+from aevb_jax.families.gaussians import log_det, scale_tril, tril_sizes
 from aevb_jax.families.univariate import (
   REAL,
   SMALLEST,
@@ -232,13 +232,13 @@ def elliptical(size: int, radius: Callable[[int], Radius] | None = None) -> Fami
     radius: J -> how far ε is from 0, such as `gaussian_radius`; by default that of the
       multivariate t with 5 degrees of freedom.
 
-  Three heads: m (J,), log L_jj² (J,), and L below its diagonal, as of `gaussians.gaussian`.
+  Three heads: m (J,), log L_jj² (J,), and L below its diagonal, as of `full_gaussian`.
   """
   standard = radius(size) if radius else student_radius(size, 5.0)
 
-  def from_heads(location: Array, log_square: Array, below: Array) -> Elliptical:
+  def from_heads(location: Array, *of_tril: Array) -> Elliptical:
     check_shape("the head for the location", location, size)
-    return Elliptical(location, scale_tril(size, log_square, below))
+    return Elliptical(location, scale_tril(size, *of_tril))
 
   def noise(key: Key) -> Array:
     direction_key, radius_key = jax.random.split(key)
@@ -251,7 +251,7 @@ def elliptical(size: int, radius: Callable[[int], Radius] | None = None) -> Fami
     return standard.log_density(jnp.sum(noise**2)) - log_det(eta.scale_tril)
 
   return Family(
-    sizes=(size, size, num_below(size)),
+    sizes=(size, *tril_sizes(size)),
     from_heads=from_heads,
     noise=noise,
     transform=lambda eta, noise: eta.location + eta.scale_tril @ noise,

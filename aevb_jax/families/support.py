@@ -3,7 +3,8 @@
 import jax
 import numpy as np
 
-from aevb_jax.types import Distribution, Family, Support, UnsupportedError
+from aevb_jax.errors import UnsupportedError
+from aevb_jax.types import Distribution, Family, Support
 
 
 def check_support(q: Family, p: Distribution) -> None:
@@ -14,8 +15,8 @@ def check_support(q: Family, p: Distribution) -> None:
   """
   if not contains(p.support, q.widest):
     raise UnsupportedError(
-      f"q(z|x) may be on {describe(q.widest)}, and p(z), of which a bound takes the logarithm "
-      f"there, is on {describe(p.support)} alone"
+      f"q(z|x) may be on {in_words(q.widest)}, and p(z), of which a bound takes the logarithm "
+      f"there, is on {in_words(p.support)} alone"
     )
 
 
@@ -26,7 +27,7 @@ def contains(whole: Support, part: Support) -> bool:
   return bool(np.all(whole.low <= part.low) and np.all(part.high <= whole.high))
 
 
-def describe(support: Support) -> str:
+def in_words(support: Support) -> str:
   """A support in words, such as "the positive numbers"."""
   try:
     low, high = float(np.min(support.low)), float(np.max(support.high))
@@ -45,7 +46,7 @@ def describe(support: Support) -> str:
   return f"the numbers from {low:g} to {high:g}"
 
 
-def describe_mismatch(q: Support, p: Support) -> str | None:
+def mismatch_in_words(q: Support, p: Support) -> str | None:
   """How the supports of q and p differ, or None."""
-  q_words, p_words = describe(q), describe(p)
+  q_words, p_words = in_words(q), in_words(p)
   return None if q_words == p_words else f"q is on {q_words}, p on {p_words}"

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.families import base as families
 from aevb_jax.families import (
+  bijections,
+  binary,
   composition,
   flows,
   gaussians,
@@ -53,22 +54,22 @@ def _flow(
       f"steps is {steps}, hidden is {hidden}, context is {context}, expected at least 1, 1 and 0"
     )
   step = bijection(size, (hidden,), context_size=context, **how)
-  base = families.diagonal_gaussian(size)
-  return flows.flow(base, flows.in_turn(step, steps), context_size=context)
+  base = gaussians.gaussian(size)
+  return flows.flow(base, flows.stack(step, steps), context_size=context)
 
 
 def iaf(size: int, steps: int = 2, hidden: int = 64, context: int = 64) -> Family:
-  return _flow(flows.inverse_autoregressive, size, steps, hidden, context)
+  return _flow(bijections.inverse_autoregressive, size, steps, hidden, context)
 
 
 def affine_flow(size: int, steps: int = 4, hidden: int = 64, context: int = 64) -> Family:
-  return _flow(flows.affine_coupling, size, steps, hidden, context)
+  return _flow(bijections.affine_coupling, size, steps, hidden, context)
 
 
 def spline_flow(
   size: int, steps: int = 4, hidden: int = 64, context: int = 64, bins: int = 8
 ) -> Family:
-  return _flow(flows.spline_coupling, size, steps, hidden, context, num_bins=bins)
+  return _flow(bijections.spline_coupling, size, steps, hidden, context, num_bins=bins)
 
 
 def low_rank_gaussian(size: int, rank: int = 1) -> Family:
@@ -101,7 +102,7 @@ REPARAMETERIZABLE = {
   "student_t": Entry(location_scale.student_t, UNIT_SCALE),
   "uniform": Entry(_uniform, dict(low=0.0, high=1.0), "uniform"),
   "triangular": Entry(location_scale.triangular, dict(low=-1.0, width=2.0)),
-  "gaussian": Entry(families.diagonal_gaussian, dict(mean=0.0, log_var=0.0)),
+  "gaussian": Entry(gaussians.gaussian, dict(mean=0.0, log_var=0.0)),
   "log_normal": Entry(composition.log_normal, UNIT_SCALE, "log_normal"),
   "gamma": Entry(composition.gamma, dict(shape=1.0, rate=1.0), "gamma"),
   "dirichlet": Entry(composition.dirichlet, dict(concentration=1.0), "dirichlet"),
@@ -110,8 +111,8 @@ REPARAMETERIZABLE = {
   "f": Entry(composition.f, dict(numerator=2.0, denominator=5.0), "exponential"),
 }
 OTHERS = {
-  "bernoulli": Entry(families.bernoulli, dict(logits=0.0), "bernoulli"),
-  "full_gaussian": Entry(gaussians.gaussian),
+  "bernoulli": Entry(binary.bernoulli, dict(logits=0.0), "bernoulli"),
+  "full_gaussian": Entry(gaussians.full_gaussian),
   "low_rank_gaussian": Entry(low_rank_gaussian),
 }
 POSTERIORS = (

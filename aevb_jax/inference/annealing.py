@@ -10,7 +10,7 @@ import numpy as np
 from aevb_jax.inference import hmc
 from aevb_jax.inference.checks import check_continuous, check_positive
 from aevb_jax.inference.marginal import LogLikelihood, from_log_weights
-from aevb_jax.models.vae import log_joint
+from aevb_jax.models.joint import log_joint
 from aevb_jax.types import Array, Distribution, Key, Model, Params
 
 TUNING_RATE = 0.2  # of the logarithm of the step size, per unit of missed acceptance
@@ -174,7 +174,7 @@ def bidirectional_monte_carlo(
   return Sandwich(_estimate(forward), inverse._replace(value=-inverse.value))
 
 
-def describe_sandwich(lower: tuple[float, float], upper: tuple[float, float]) -> str:
+def sandwich_in_words(lower: tuple[float, float], upper: tuple[float, float]) -> str:
   """Such as "−97.31 ± 0.04 ≤ log p ≤ −97.18 ± 0.05", from two values and their errors."""
   low, high = (f"{value:.2f} ± {error:.2f}".replace("-", "−") for value, error in (lower, upper))
   return f"{low} ≤ log p ≤ {high}"

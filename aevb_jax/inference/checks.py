@@ -1,6 +1,7 @@
 """What arguments must be, each in one sentence."""
 
-from aevb_jax.types import Distribution, UnsupportedError
+from aevb_jax.errors import UnsupportedError
+from aevb_jax.types import Distribution
 
 
 def check_positive(**numbers: int) -> None:

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb_jax.families.base import Bernoulli, DiagonalGaussian
-from aevb_jax.models.vae import log_joint, log_weight
-from aevb_jax.types import Array, Model, Params, UnsupportedError
+from aevb_jax.errors import UnsupportedError
+from aevb_jax.families.binary import Bernoulli
+from aevb_jax.families.gaussians import DiagonalGaussian
+from aevb_jax.models.joint import log_joint, log_weight
+from aevb_jax.types import Array, Model, Params
 
 MAX_BINARY_LATENTS = 12  # 4096 passes through the decoder
 

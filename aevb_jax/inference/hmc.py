@@ -7,12 +7,12 @@ fixed kernel. Chains are written as a leading axis C; they share a step size.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.inference.late import blackjax
 from aevb_jax.types import Array, Key
 
 if TYPE_CHECKING:
@@ -22,6 +22,17 @@ LogDensity = Callable[[Array], Array]  # z (J,) -> (), in nats, up to a constant
 
 TARGET_ACCEPTANCE = 0.9  # appendix E
 JITTER = 0.2  # of the step size, relative
+
+
+def blackjax() -> ModuleType:
+  """BlackJAX. To import it computes something, and so takes hold of the devices.
+
+  Processes of a cluster must have met before that (`jax.distributed.initialize`). It
+  is imported outside of any trace, which the result would else be part of.
+  """
+  with jax.ensure_compile_time_eval():
+    import blackjax
+  return blackjax
 
 
 class Draws(NamedTuple):

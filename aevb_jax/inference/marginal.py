@@ -9,10 +9,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.estimators.importance import log_mean_exp
+from aevb_jax.estimators.bounds import log_mean_exp
 from aevb_jax.inference.checks import check_positive
-from aevb_jax.inference.late import blackjax
-from aevb_jax.models.vae import log_joint
+from aevb_jax.inference.hmc import blackjax
+from aevb_jax.models.joint import log_joint
 from aevb_jax.types import Array, Key, Model, Params
 
 

@@ -11,26 +11,16 @@ never sees y, only an x that is whole.
 """
 
 import functools
-import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.families.base import Bernoulli, log_prob_per_dimension
 from aevb_jax.inference import hmc
 from aevb_jax.inference.checks import check_continuous, check_positive
-from aevb_jax.models.vae import log_weight
-from aevb_jax.types import Array, Distribution, Key, Model, Params, UnsupportedError
-
-
-class Evidence(NamedTuple):
-  """What y says of one x, given p(x|z). Closed over y; lives inside a trace only."""
-
-  log_prob: Callable[[Distribution], Array]  # p(x|z) -> log p(y|z) in nats, ()
-  sample: Callable[[Key, Distribution], Array]  # p(x|z) -> x ~ p(x|y, z), (D,)
-  mean: Callable[[Distribution], Array]  # p(x|z) -> E[x|y, z], (D,)
+from aevb_jax.inference.evidence import Evidence
+from aevb_jax.models.joint import log_weight
+from aevb_jax.types import Array, Key, Model, Params
 
 
 class Completions(NamedTuple):
@@ -40,113 +30,6 @@ class Completions(NamedTuple):
   x: Array  # (C, D), x ~ p(x|y, z) at the last z of every chain
   z: Array  # (C, S, J)
   acceptance: Array  # (), mean probability
-
-
-def observed(x: Array, mask: Array) -> Evidence:
-  """The pixels of x where `mask` is true, both (D,); what x holds elsewhere does not matter.
-
-  For decoders whose pixels are independent given z. That pixels are missing must not depend
-  on what they are.
-  """
-  known = jnp.where(mask, x, 0)
-
-  def log_prob(p: Distribution) -> Array:
-    return jnp.sum(jnp.where(mask, log_prob_per_dimension(p, known), 0))
-
-  return Evidence(
-    log_prob,
-    sample=lambda key, p: jnp.where(mask, known, p.sample(key)),
-    mean=lambda p: jnp.where(mask, known, p.mean),
-  )
-
-
-def flipped(y: Array, probability: float) -> Evidence:
-  """Binary pixels y (D,), each of which is that of x but for this probability of an error.
-
-  Given z, pixel d of x is 1 with logit l_d ± log((1 − ρ)/ρ), by its y_d and the decoder's l_d.
-
-  Raises:
-    ValueError: unless 0 < probability < 1.
-    UnsupportedError: when it is used with a decoder that is no Bernoulli.
-  """
-  if not 0 < probability < 1:
-    raise ValueError(f"a probability of errors of {probability}, expected one between 0 and 1")
-  right, wrong = math.log1p(-probability), math.log(probability)
-  logit_of_y = (2 * y - 1) * (right - wrong)
-
-  def log_prob(p: Distribution) -> Array:
-    logits = _logits(p, "flipped pixels")
-    of_one, of_zero = jnp.where(y > 0.5, right, wrong), jnp.where(y > 0.5, wrong, right)
-    on, off = jax.nn.log_sigmoid(logits) + of_one, jax.nn.log_sigmoid(-logits) + of_zero
-    return jnp.sum(jnp.logaddexp(on, off))
-
-  posterior = lambda p: p.at(Bernoulli(_logits(p, "flipped pixels") + logit_of_y))
-  return Evidence(
-    log_prob,
-    sample=lambda key, p: posterior(p).sample(key),
-    mean=lambda p: posterior(p).mean,
-  )
-
-
-def block_sums(sums: Array, image_shape: tuple[int, int, int], block: int) -> Evidence:
-  """How many pixels are 1 in every block × block square of a binary image.
-
-  Exact: of n = block² independent pixels the sum is Poisson-binomial, which a table of n by
-  n + 1 probabilities adds up, and x given its sums is drawn backwards through the table.
-  Adding λ to all logits l of a square leaves p(x|y, z) as it is, and makes P(sum = c) larger by
-  exp(λc) Π (1 + e^l) / (1 + e^(l+λ)); `_tilt` finds a λ with which it does not underflow.
-
-  Args:
-    sums: shape (B,), in the order of `sum_blocks`.
-    image_shape: (H, W, C), with H·W·C = D.
-    block: the side of a square; it divides H and W.
-
-  Raises:
-    ValueError: if it does not.
-    UnsupportedError: when it is used with a decoder that is no Bernoulli.
-  """
-  counts = sums.astype(jnp.int32)
-  split = functools.partial(_split, image_shape=image_shape, block=block)
-  split(jnp.zeros(math.prod(image_shape)))  # refuses at once what does not divide
-
-  def log_prob_of(logits: Array) -> Array:
-    logits = split(logits)
-    tilt = _tilt(logits, counts)
-    table, _ = _sum_table(jax.nn.sigmoid(logits + tilt))
-    larger = jax.nn.softplus(logits) - jax.nn.softplus(logits + tilt)
-    return jnp.sum(jnp.log(_at(table, counts))) - jnp.sum(larger) - jnp.sum(tilt[0] * counts)
-
-  def sample(key: Key, p: Distribution) -> Array:
-    logits = split(_logits(p, "sums of blocks"))
-    probabilities = jax.nn.sigmoid(logits + _tilt(logits, counts))
-    _, tables = _sum_table(probabilities)
-
-    def step(left: Array, now: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-      noise, probability, table = now  # one pixel of every square, and the sums of those before
-      if_zero, if_one = _at(table, left) * (1 - probability), _at(table, left - 1) * probability
-      x = noise * (if_zero + if_one) < if_one
-      return left - x, x.astype(noise.dtype)
-
-    noise = jax.random.uniform(key, probabilities.shape, probabilities.dtype)
-    _, x = jax.lax.scan(step, counts, (noise, probabilities, tables), reverse=True)
-    return _join(x, image_shape, block)
-
-  def mean(p: Distribution) -> Array:
-    # log p(y|z) is the log of a sum over x of exp(x · logits), but for Σ softplus(logits): its
-    # derivative is E[x|y, z] − E[x|z].
-    return p.mean + jax.grad(log_prob_of)(_logits(p, "sums of blocks"))
-
-  return Evidence(lambda p: log_prob_of(_logits(p, "sums of blocks")), sample, mean)
-
-
-def sum_blocks(x: Array, image_shape: tuple[int, int, int], block: int) -> Array:
-  """The sums of x (D,) over its block × block squares, row by row, shape (H·W·C / block²,)."""
-  return _split(x, image_shape, block).sum(axis=0)
-
-
-def spread_blocks(values: Array, image_shape: tuple[int, int, int], block: int) -> Array:
-  """A value (B,) for every square, in each of its pixels; shape (D,)."""
-  return _join(jnp.broadcast_to(values, (block**2, len(values))), image_shape, block)
 
 
 def gibbs_transition(
@@ -282,60 +165,3 @@ def complete(
 
 def _draw_prior(key: Key, model: Model, params: Params, n: int) -> Array:
   return jax.vmap(model.prior(params).sample)(jax.random.split(key, n))
-
-
-def _logits(p: Distribution, what: str) -> Array:
-  if not isinstance(p.eta, Bernoulli):
-    raise UnsupportedError(f"{what} take a Bernoulli decoder, not a {type(p.eta).__name__}")
-  return p.eta.logits
-
-
-def _split(x: Array, image_shape: tuple[int, int, int], block: int) -> Array:
-  """The n = block² pixels of every square, shape (n, B)."""
-  height, width, channels = image_shape
-  if height % block or width % block:
-    raise ValueError(f"squares of {block} pixels do not fill an image of {height} by {width}")
-  squares = x.reshape(height // block, block, width // block, block, channels)
-  return squares.transpose(1, 3, 0, 2, 4).reshape(block**2, -1)
-
-
-def _join(squares: Array, image_shape: tuple[int, int, int], block: int) -> Array:
-  """The inverse of `_split`."""
-  height, width, channels = image_shape
-  squares = squares.reshape(block, block, height // block, width // block, channels)
-  return squares.transpose(2, 0, 3, 1, 4).reshape(-1)
-
-
-def _tilt(logits: Array, counts: Array) -> Array:
-  """λ for every square, (1, B), from logits (n, B) and counts (B,): half way between the c-th
-  and the next logit in order. With it the c likeliest pixels are on and the others off with at
-  least probability ½ each, so that P(sum = c) is at least 2^−n. A constant to gradients."""
-  logits = jax.lax.stop_gradient(logits)
-  i = jnp.arange(len(logits))
-  a, b = logits[:, None], logits[None, :]
-  before = (b > a) | (b == a) & (i[None, :, None] < i[:, None, None])  # in order, b before a
-  is_on = jnp.sum(before, axis=1) < counts[None]
-  above = jnp.min(jnp.where(is_on, logits, jnp.inf), axis=0, keepdims=True)
-  below = jnp.max(jnp.where(is_on, -jnp.inf, logits), axis=0, keepdims=True)
-  above = jnp.where(above == jnp.inf, below + 8, above)  # where none is on
-  below = jnp.where(below == -jnp.inf, above - 8, below)  # where all are
-  return -(above + below) / 2
-
-
-def _sum_table(probabilities: Array) -> tuple[Array, Array]:
-  """Of n pixels of B squares, (n, B): P(sum = c), shape (n + 1, B), and the same of the first
-  0, …, n − 1 pixels, shape (n, n + 1, B)."""
-  n, num_blocks = probabilities.shape
-  nothing = jnp.zeros((n + 1, num_blocks), probabilities.dtype).at[0].set(1)
-
-  def step(table: Array, probability: Array) -> tuple[Array, Array]:
-    one_more = jnp.pad(table[:-1], ((1, 0), (0, 0)))
-    return one_more * probability[None] + table * (1 - probability[None]), table
-
-  return jax.lax.scan(step, nothing, probabilities)
-
-
-def _at(table: Array, counts: Array) -> Array:
-  """The entry of every column of (n + 1, B) at a count of (B,), shape (B,); 0 at -1."""
-  # A sum and not a gather, whose derivative CPUs are slow at.
-  return jnp.sum(jnp.where(jnp.arange(len(table))[:, None] == counts[None], table, 0), axis=0)

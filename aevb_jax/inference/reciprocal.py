@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb_jax.families.base import DiagonalGaussian, diagonal_gaussian, distribution
+from aevb_jax.families.base import distribution
+from aevb_jax.families.gaussians import DiagonalGaussian, gaussian
 from aevb_jax.inference import hmc
 from aevb_jax.inference.annealing import Path, anneal_from_start, make_path, sigmoid_temperatures
 from aevb_jax.inference.checks import check_positive
-from aevb_jax.inference.hmc import LogDensity
-from aevb_jax.inference.late import blackjax
+from aevb_jax.inference.hmc import LogDensity, blackjax
 from aevb_jax.inference.marginal import LogLikelihood, from_log_weights
 from aevb_jax.types import Array, Distribution, Key, Model, Params
 
@@ -26,7 +26,7 @@ AT_ONCE = 50  # draws whose fitted density is computed at once, from that of eve
 def fit_diagonal_gaussian(z: Array) -> LogDensity:
   """N(mean, diag(variance)) of the samples z, shape (S, J)."""
   eta = DiagonalGaussian(jnp.mean(z, axis=0), jnp.log(jnp.var(z, axis=0, ddof=1)))
-  return distribution(diagonal_gaussian(z.shape[1]), eta).log_prob
+  return distribution(gaussian(z.shape[1]), eta).log_prob
 
 
 def fit_gaussian(z: Array) -> LogDensity:
@@ -47,7 +47,7 @@ def fit_kernel_density(z: Array) -> LogDensity:
   log_volume = jnp.sum(jnp.log(jnp.diagonal(factor)))
   whiten = lambda z: jax.scipy.linalg.solve_triangular(factor, z, lower=True)
   centres = jax.vmap(whiten)(z)
-  kernel = diagonal_gaussian(latent_dim)
+  kernel = gaussian(latent_dim)
 
   def log_q(z: Array) -> Array:
     at_z = lambda centre: kernel.log_prob(DiagonalGaussian(centre, jnp.zeros(latent_dim)), white)

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb_jax.families.base import DiagonalGaussian, diagonal_gaussian, distribution
+from aevb_jax.families.base import distribution
+from aevb_jax.families.gaussians import DiagonalGaussian, gaussian
 from aevb_jax.families.kl import kl_divergence
 from aevb_jax.models.networks import conditional
-from aevb_jax.models.vae import standard_normal
+from aevb_jax.models.priors import standard_normal
 from aevb_jax.types import Array, Model, Params, PyTree
 
 
@@ -51,8 +52,8 @@ def linear_gaussian_vae(data_dim: int, latent_dim: int, *, isotropic: bool = Fal
   decoder, encoder = AffineHeads(data_dim, isotropic), AffineHeads(latent_dim)
   return Model(
     prior=lambda theta: standard_normal(latent_dim),
-    decoder=conditional(decoder, diagonal_gaussian(data_dim), latent_dim),
-    encoder=conditional(encoder, diagonal_gaussian(latent_dim), data_dim),
+    decoder=conditional(decoder, gaussian(data_dim), latent_dim),
+    encoder=conditional(encoder, gaussian(latent_dim), data_dim),
   )
 
 
@@ -96,7 +97,7 @@ def bound(params: Params, x: Array) -> Array:
   curvatures = jnp.sum(_standardized_kernel(theta) ** 2, axis=1)
   spread = 0.5 * jnp.vdot(jnp.exp(eta.log_var), curvatures)
   latent_dim = eta.mean.size
-  q = distribution(diagonal_gaussian(latent_dim), eta)
+  q = distribution(gaussian(latent_dim), eta)
   kl = kl_divergence(q, standard_normal(latent_dim))
   return _log_likelihood(theta, x, eta.mean) - spread - kl
 
@@ -214,7 +215,7 @@ def _standardized_kernel(theta: PyTree) -> Array:
 def _log_likelihood(theta: PyTree, x: Array, z: Array) -> Array:
   """log p(x|z) in nats, shape ()."""
   mean = z @ theta["mean"]["kernel"] + theta["mean"]["bias"]
-  return diagonal_gaussian(mean.size).log_prob(DiagonalGaussian(mean, _log_var(theta)), x)
+  return gaussian(mean.size).log_prob(DiagonalGaussian(mean, _log_var(theta)), x)
 
 
 def _log_var(theta: PyTree) -> Array:

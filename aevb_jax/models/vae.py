@@ -1,4 +1,4 @@
-"""The generative model, its recognition model, and the densities they define."""
+"""Variational auto-encoders: a generative model and its recognition model, both of networks."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,13 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.families.base import (
-  Bernoulli,
-  DiagonalGaussian,
-  bernoulli,
-  diagonal_gaussian,
-  distribution,
-)
+from aevb_jax.families.gaussians import gaussian
 from aevb_jax.models.networks import (
   MLP,
   ConvDecoder,
@@ -22,18 +16,8 @@ from aevb_jax.models.networks import (
   check_room,
   conditional,
 )
+from aevb_jax.models.priors import standard_normal
 from aevb_jax.types import Array, Conditional, Distribution, Family, Key, Model, Params, PyTree
-
-
-def standard_normal(size: int) -> Distribution:
-  """N(0, I) in `size` dimensions: the paper's prior over z."""
-  zeros = jnp.zeros(size)
-  return distribution(diagonal_gaussian(size), DiagonalGaussian(zeros, zeros))
-
-
-def fair_coins(size: int) -> Distribution:
-  """Bernoulli(1/2) in `size` dimensions: a prior over binary z."""
-  return distribution(bernoulli(size), Bernoulli(jnp.zeros(size)))
 
 
 def mlp_vae(
@@ -42,7 +26,7 @@ def mlp_vae(
   data_dim: int,
   latent_dim: int,
   hidden_dim: int | Sequence[int],
-  posterior: Callable[[int], Family] = diagonal_gaussian,
+  posterior: Callable[[int], Family] = gaussian,
   prior: Callable[[int], Distribution] = standard_normal,
   kernel_init: Initializer = nn.initializers.lecun_normal(),
   bias_init: Initializer = nn.initializers.zeros_init(),
@@ -89,7 +73,7 @@ def conv_vae(
   image_shape: tuple[int, int, int],
   latent_dim: int,
   widths: Sequence[int] = (32, 64),
-  posterior: Callable[[int], Family] = diagonal_gaussian,
+  posterior: Callable[[int], Family] = gaussian,
   prior: Callable[[int], Distribution] = standard_normal,
   kernel_init: Initializer = nn.initializers.lecun_normal(),
   bias_init: Initializer = nn.initializers.zeros_init(),
@@ -122,9 +106,9 @@ def conv_vae(
       f"the likelihood takes heads of {likelihood.sizes} numbers; an image {image_shape} "
       f"has {data_dim}"
     )
-  how = dict(kernel_init=kernel_init, bias_init=bias_init, dtype=dtype)
-  decoder = ConvDecoder(image_shape, len(likelihood.sizes), tuple(widths[::-1]), **how)
-  encoder = ConvEncoder(image_shape, family.sizes, tuple(widths), **how)
+  layers = dict(kernel_init=kernel_init, bias_init=bias_init, dtype=dtype)
+  decoder = ConvDecoder(image_shape, len(likelihood.sizes), tuple(widths[::-1]), **layers)
+  encoder = ConvEncoder(image_shape, family.sizes, tuple(widths), **layers)
   check_room(image_shape, len(widths))
   return Model(
     prior=lambda params: prior(latent_dim),
@@ -163,24 +147,3 @@ def init_params(key: Key, model: Model) -> Params:
   """Fresh θ and φ."""
   theta_key, phi_key = jax.random.split(key)
   return Params(theta=model.decoder.init(theta_key), phi=model.encoder.init(phi_key))
-
-
-def log_joint(model: Model, params: Params, x: Array, z: Array) -> Array:
-  """log p(x, z; θ) = log p(z) + log p(x|z) in nats, for one x (D,) and z (J,)."""
-  return model.prior(params).log_prob(z) + model.decoder.given(params.theta, z).log_prob(x)
-
-
-def log_weight(model: Model, params: Params, q: Distribution, x: Array, z: Array) -> Array:
-  """log w = log p(x, z; θ) − log q(z) in nats, shape (), for one x (D,) and z (J,).
-
-  With z ~ q = q(z|x) its expectation is the bound of equation 3, and that of w is
-  p(x).
-  """
-  return log_joint(model, params, x, z) - q.log_prob(z)
-
-
-def simulate(key: Key, model: Model, params: Params) -> tuple[Array, Array]:
-  """A draw (z, x) of the model itself, shapes (J,) and (D,): z is an exact sample of p(z|x)."""
-  z_key, x_key = jax.random.split(key)
-  z = model.prior(params).sample(z_key)
-  return z, model.decoder.given(params.theta, z).sample(x_key)

@@ -14,10 +14,10 @@ import optax
 from scipy.special import logit
 
 from aevb_jax.algorithms import optimizers
-from aevb_jax.algorithms.aevb import aevb, gaussian_weight_prior
-from aevb_jax.algorithms.mcem import mcem
+from aevb_jax.algorithms.auto_encoding import aevb, gaussian_weight_prior
+from aevb_jax.algorithms.monte_carlo_em import mcem
 from aevb_jax.data.datasets import ImageData
-from aevb_jax.errors import ConfigError
+from aevb_jax.errors import ConfigError, UnsupportedError
 from aevb_jax.estimators.score_functions import (
   Baseline,
   constant_baseline,
@@ -27,14 +27,14 @@ from aevb_jax.estimators.score_functions import (
 )
 from aevb_jax.families import pixels as likelihoods
 from aevb_jax.families import table
-from aevb_jax.families.base import bernoulli, diagonal_gaussian
-from aevb_jax.families.mixtures import with_mixture_prior, with_vamp_prior
-from aevb_jax.families.support import check_support, describe
+from aevb_jax.families.binary import bernoulli
+from aevb_jax.families.gaussians import gaussian
+from aevb_jax.families.support import check_support, in_words
+from aevb_jax.models.priors import standard_normal, with_mixture_prior, with_vamp_prior
 from aevb_jax.models.vae import (
   conv_vae,
   init_params,
   mlp_vae,
-  standard_normal,
   with_output_bias,
 )
 from aevb_jax.runs.config import Config, ModelConfig, OptimizerConfig
@@ -49,7 +49,6 @@ from aevb_jax.types import (
   Model,
   Params,
   Scheduled,
-  UnsupportedError,
 )
 
 DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}  # None: nothing is rounded
@@ -195,7 +194,7 @@ def make_likelihood(config: Config, images: ImageData) -> Family:
   if name == "bernoulli":
     return bernoulli(data_dim)
   if name == "gaussian":
-    return diagonal_gaussian(data_dim, mean_link=mean_link, min_std=config.model.min_std)
+    return gaussian(data_dim, mean_link=mean_link, min_std=config.model.min_std)
   if name == "continuous_bernoulli":
     return likelihoods.continuous_bernoulli(data_dim)
   if name in table.LEVELS:
@@ -225,7 +224,7 @@ def check_pixels(name: str, family: Family, pixels: tuple[float, float]) -> None
   for pixel in pixels:
     log_p = float(family.log_prob(eta, jnp.full(2, pixel)))
     if not LEAST_LOG_PROB < log_p < math.inf:
-      where, density = describe(family.widest), math.exp(log_p)
+      where, density = in_words(family.widest), math.exp(log_p)
       message = f"{name}, on {where}, has the density {density:g} at pixels of {pixel:g}"
       raise ConfigError("likelihood", name, message)
 

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from aevb_jax.algorithms.mcem import evaluations_per_example
+from aevb_jax.algorithms.auto_encoding import explain_aevb
+from aevb_jax.algorithms.monte_carlo_em import evaluations_per_example, explain_mcem
 from aevb_jax.data.datasets import ImageData
 from aevb_jax.data.preprocess import bits_of_levels, bits_per_dim
 from aevb_jax.errors import ConfigError
@@ -21,13 +22,7 @@ from aevb_jax.inference.marginal import importance_sampling
 from aevb_jax.runs import build
 from aevb_jax.runs.config import AevbConfig, Config
 from aevb_jax.runs.pixels import points
-from aevb_jax.training import nonfinite
-from aevb_jax.training.fitting import (
-  Mean,
-  evaluate,
-  evaluate_in_blocks,
-  mean_and_standard_error,
-)
+from aevb_jax.training.evaluation import Mean, evaluate, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.training.program import Pixels
 from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params, Scheduled
 
@@ -121,7 +116,7 @@ def learn_aevb(config: Config, model: Model, images: ImageData) -> Learning:
     columns=bound_columns(images),
     evaluate=lambda key, params, pixels, means: [evaluate_bound(key, bound, params, pixels)],
     row_in_words=bounds_in_words,
-    explain=nonfinite.explain(
+    explain=explain_aevb(
       algorithm,
       model,
       num_samples=named.num_samples,
@@ -144,7 +139,7 @@ def learn_mcem(config: Config, model: Model, images: ImageData) -> Learning:
     columns=MCEM_COLUMNS,
     evaluate=lambda key, params, pixels, means: [average_mcem(means)],
     row_in_words=mcem_in_words,
-    explain=nonfinite.explain_mcem(algorithm, model, log_prior=log_prior),
+    explain=explain_mcem(algorithm, model, log_prior=log_prior),
     judge=lambda key, params, pixels, row: judge_mcem(row, steps),
   )
 

@@ -20,7 +20,7 @@ from aevb_jax.runs.pixels import about_images, load_images, make_pixels
 from aevb_jax.runs.resume import Saved, start
 from aevb_jax.runs.state import Run, Training
 from aevb_jax.training import checkpoint
-from aevb_jax.training.fitting import evaluate_in_blocks
+from aevb_jax.training.evaluation import evaluate_in_blocks
 from aevb_jax.training.program import Pixels
 from aevb_jax.types import Array, Key, Model, Params
 

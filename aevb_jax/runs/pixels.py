@@ -7,13 +7,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from aevb_jax.data import array_cache, datasets, preprocess
+from aevb_jax.data import datasets, preprocess
 from aevb_jax.data.minibatches import Source, blocks, read_rows
-from aevb_jax.errors import ConfigError
+from aevb_jax.errors import CacheError, ConfigError, NotPreparedError
 from aevb_jax.runs.config import Config, DataConfig
 from aevb_jax.training.program import Pixels
 from aevb_jax.training.sharding import Shardings
-from aevb_jax.types import Array, NotPreparedError
+from aevb_jax.types import Array
 
 # Test images, and static training images, are binarized by one draw from this seed whatever the
 # run's own seed is, so that all runs are judged on the same data.
@@ -130,7 +130,7 @@ def _load(data: DataConfig, cache_dir: str | None, prepare_any: bool) -> dataset
       return load(cache_dir=cache_dir)
     images = load(decode=False)
     return load() if fits_device(images, data) else images
-  except array_cache.CacheError as error:
+  except CacheError as error:
     message = f"{error}; name another directory, or none"
     raise ConfigError("array_cache_dir", cache_dir, message) from error
   except NotPreparedError as error:

@@ -15,7 +15,7 @@ from aevb_jax.runs.config import Config
 from aevb_jax.runs.directory import SUMMARY
 from aevb_jax.runs.pixels import about_images, density_note, pixels_in_words, points
 from aevb_jax.runs.state import Run, Timing
-from aevb_jax.training.fitting import evaluate, evaluate_in_blocks, mean_and_standard_error
+from aevb_jax.training.evaluation import evaluate, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.training.program import Pixels
 from aevb_jax.types import Model, Params
 

@@ -21,22 +21,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aevb_jax.errors import CheckpointError, DamagedError, SaveError
 from aevb_jax.types import Array, PyTree
 
 RECORD_FILE = "record.json"
 NUM_KEPT = 3
-
-
-class CheckpointError(Exception):
-  """A state that is not there, or not of the expected shape."""
-
-
-class DamagedError(CheckpointError):
-  """A checkpoint that is no longer what was saved."""
-
-
-class SaveError(Exception):
-  """A checkpoint that could not be written; those before it are as they were."""
 
 
 @contextlib.contextmanager

@@ -1,24 +1,19 @@
-"""Training as one compiled scan, and evaluation over whole data sets."""
+"""Training as one compiled scan."""
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.sharding import NamedSharding
 
 from aevb_jax.data.minibatches import (
   Minibatch,
-  Source,
-  blocks,
   check_batch_size,
   minibatch_indices,
   order_key,
 )
 from aevb_jax.data.preprocess import scale
-from aevb_jax.training.sharding import constrain, replicated_on, split_evenly
+from aevb_jax.training.sharding import constrain, replicated_on
 from aevb_jax.types import Algorithm, Array, Key, Preprocess, PyTree
 
 
@@ -126,99 +121,3 @@ def _update_from_pixels(
     return constrain((state, metrics), replicated_on(sharding))
 
   return update
-
-
-@functools.partial(jax.jit, static_argnames=("function", "batch_size", "preprocess", "sharding"))
-def evaluate(
-  function: Callable[[Key, PyTree, Array], PyTree],
-  key: Key,
-  params: PyTree,
-  pixels: Array,
-  *,
-  batch_size: int = 500,
-  preprocess: Preprocess = scale,
-  static_key: Key | None = None,
-  first: int = 0,
-  sharding: NamedSharding | None = None,
-) -> PyTree:
-  """`function` of every example of a data set, at fixed parameters.
-
-  Args:
-    function: (key, params, x) -> arrays, for one data point x of shape (D,).
-    key: example i draws from `fold_in(key, i)`, so the same key at other
-      parameters gives values that differ by the parameters alone.
-    params: passed to `function`.
-    pixels: the data set, or a part of it, shape (N, D).
-    batch_size: examples held in a device's memory at once; does not change the result.
-    preprocess: (key, pixels of one image) -> x.
-    static_key: as for `fit`.
-    first: the index of `pixels[0]`, for a set that is evaluated part by part.
-    sharding: how examples are shared among devices, such as `Shardings.evaluation`; what is
-      returned is on all of its mesh. None for one device.
-
-  Returns:
-    What `function` returns, with a leading axis N.
-  """
-
-  def one(index_and_pixels: tuple[Array, Array]) -> PyTree:
-    index, pixels = index_and_pixels
-    preprocess_key, function_key = jax.random.split(jax.random.fold_in(key, index))
-    if static_key is not None:
-      preprocess_key = jax.random.fold_in(static_key, index)
-    return function(function_key, params, preprocess(preprocess_key, pixels))
-
-  def share(indices_and_pixels: tuple[Array, Array]) -> PyTree:  # of one device
-    of_share = len(indices_and_pixels[0])
-    return jax.lax.map(one, indices_and_pixels, batch_size=min(batch_size, of_share))
-
-  indices = first + jnp.arange(len(pixels), dtype=jnp.int32)
-  if sharding is None:
-    return share((indices, pixels))
-  shares = constrain(split_evenly((indices, pixels), sharding.num_devices), sharding)
-  values = constrain(jax.vmap(share)(shares), replicated_on(sharding))
-  return jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:])[: len(pixels)], values)
-
-
-def evaluate_in_blocks(
-  function: Callable[[Key, PyTree, Array], PyTree],
-  key: Key,
-  params: PyTree,
-  source: Source,
-  *,
-  block_size: int = 10_000,
-  progress: Callable[[int], object] = lambda num_examples: None,
-  **kwargs,
-) -> PyTree:
-  """`evaluate` for a data set that need not be on the device, with the same result.
-
-  Args:
-    source: the data set, rows of shape (D,).
-    block_size: examples that are put on the device at once.
-    progress: called with the number of examples of every block, when it is done.
-    **kwargs: for `evaluate`.
-
-  Returns:
-    NumPy arrays, with a leading axis N.
-  """
-  parts, first = [], 0
-  for block in blocks(source, block_size):
-    part = evaluate(function, key, params, block, first=first, **kwargs)
-    parts.append(jax.tree.map(np.asarray, part))
-    first += len(block)
-    progress(len(block))
-  return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-
-
-class Mean(NamedTuple):
-  """A mean over data points, and the standard error of that mean."""
-
-  value: float
-  standard_error: float
-
-
-def mean_and_standard_error(values: Array) -> Mean:
-  """Of independent values, shape (N,), in double precision; NaN error for N = 1."""
-  values = np.asarray(values, np.float64)
-  if len(values) < 2:
-    return Mean(float(values.mean()), float("nan"))
-  return Mean(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))))

@@ -2,7 +2,8 @@
 
 Training runs at full speed and looks at nothing but what comes out of a chunk of steps. Where
 that is not finite (`all_finite`), the same steps made again by `skip_nonfinite` tell which of
-them was the first, and that one made again by `explain` tells what of it was the first.
+them was the first, and that one made again by the algorithm's own `explain_aevb` or `explain_mcem`
+tells what of it was the first: it gathers `Terms`, which `first_offence` puts into words.
 """
 
 import functools
@@ -13,17 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb_jax.estimators.sgvb import draw, of_each
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.kl import kl_per_latent
-from aevb_jax.types import (
-  Algorithm,
-  Array,
-  Distribution,
-  Model,
-  Params,
-  PyTree,
-  UnsupportedError,
-)
+from aevb_jax.types import Algorithm, Array, Distribution, Model, Params, PyTree
 
 MOST_NAMES = 3  # that a clause lists
 
@@ -90,61 +83,6 @@ class Terms(NamedTuple):
   after: PyTree  # the state after the update, () for every array
 
 
-def explain(
-  algorithm: Algorithm,
-  model: Model,
-  *,
-  num_samples: int = 1,
-  log_prior: Callable[[Params], Array] | None = None,
-) -> Algorithm:
-  """What of the next update of `aevb` is not finite; an algorithm, so that `fit` can feed it.
-
-  `fit(explain(...), state, ..., num_steps=1)` sees the minibatch that the update at that state
-  sees, and z is what its estimator draws. It returns the state as it is, and `Terms`, with the
-  leading axis of its metrics: `first_offence` puts them into words.
-
-  Args:
-    algorithm: made by `aevb`, and not `skip_nonfinite` of it. Its estimator draws z as
-      `log_weights` does, as nearly all of the package do; `full_vb` draws θ too, and is not
-      explained.
-    model: its model.
-    num_samples: L of its estimator.
-    log_prior: that of the algorithm.
-  """
-
-  def of_example(key: Array, params: Params, x: Array) -> dict:
-    q, p = model.encoder.given(params.phi, x), model.prior(params)
-    z = draw(key, q, num_samples)
-    of_sample = lambda z: _of_z(model, params, x, z) | dict(log_q=jnp.isfinite(q.log_prob(z)))
-    samples = jax.tree.map(lambda finite: finite.all(axis=0), of_each(of_sample, z))
-    return dict(x=jnp.isfinite(x).all(), q=_by_name(q.eta), kl=_finite_kl(q, p), **samples)
-
-  def update(state: PyTree, batch: Array, index: Array) -> tuple[PyTree, Terms]:
-    keys = jax.random.split(jax.random.fold_in(state.key, state.step), len(batch))  # as in aevb
-    of_examples = jax.vmap(of_example, (0, None, 0))(keys, state.params, batch)
-    whole = _of_whole(algorithm, state, batch, index, log_prior)
-    return state, Terms(index=index, **whole, **of_examples)
-
-  return Algorithm(algorithm.init, update)
-
-
-def explain_mcem(
-  algorithm: Algorithm, model: Model, *, log_prior: Callable[[Params], Array] | None = None
-) -> Algorithm:
-  """`explain` for `mcem`: z is where the chain of each example is before the update."""
-
-  def of_example(params: Params, x: Array, z: Array) -> dict:
-    return dict(x=jnp.isfinite(x).all(), q={}, kl=None, log_q=None, **_of_z(model, params, x, z))
-
-  def update(state: PyTree, batch: Array, index: Array) -> tuple[PyTree, Terms]:
-    z = state.z.at[index].get(mode="fill")
-    of_examples = jax.vmap(of_example, (None, 0, 0))(state.params, batch, z)
-    whole = _of_whole(algorithm, state, batch, index, log_prior)
-    return state, Terms(index=index, **whole, **of_examples)
-
-  return Algorithm(algorithm.init, update)
-
-
 def first_offence(terms: Terms) -> str:
   """What was the first not to be finite, in the order of cause and effect, as a clause.
 
@@ -206,18 +144,18 @@ def _largest_size(array: Array) -> Array:
   return jnp.max(jnp.abs(array), initial=0)
 
 
-def _of_z(model: Model, params: Params, x: Array, z: Array) -> dict[str, PyTree]:
+def terms_of_z(model: Model, params: Params, x: Array, z: Array) -> dict[str, PyTree]:
   """The terms of one x that hold for a model with or without an encoder."""
   p = model.decoder.given(params.theta, z)
   return dict(
     z=jnp.isfinite(z),
-    p=_by_name(p.eta),
+    p=finite_by_name(p.eta),
     reconstruction=jnp.isfinite(p.log_prob(x)),
     prior=jnp.isfinite(model.prior(params).log_prob(z)),
   )
 
 
-def _of_whole(
+def terms_of_update(
   algorithm: Algorithm,
   state: PyTree,
   batch: Array,
@@ -235,12 +173,12 @@ def _of_whole(
   )
 
 
-def _by_name(eta: PyTree) -> dict[str, Array]:
+def finite_by_name(eta: PyTree) -> dict[str, Array]:
   finite = jax.tree.map(lambda leaf: jnp.atleast_1d(jnp.isfinite(leaf)), eta)
   return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(finite)}
 
 
-def _finite_kl(q: Distribution, p: Distribution) -> Array | None:
+def finite_kl(q: Distribution, p: Distribution) -> Array | None:
   try:
     return jnp.isfinite(kl_per_latent(q, p))
   except UnsupportedError:

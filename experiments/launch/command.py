@@ -16,9 +16,8 @@ import absl.logging
 import jax
 from absl import app, flags
 
-from aevb_jax.errors import ConfigError, RunError
+from aevb_jax.errors import ConfigError, DataError, RunError
 from aevb_jax.runs.checks import MAX_COUNT
-from aevb_jax.types import DataError
 
 MAY_BE_EMPTY = ("array_cache_dir", "compilation_cache_dir", "contact_sheet")
 # Controls, line ends and bytes that are not UTF-8: flags.txt and an error are lines of text.

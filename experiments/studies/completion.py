@@ -16,10 +16,18 @@ import scipy.ndimage
 from tqdm import tqdm
 
 from aevb_jax.data.minibatches import read_rows
-from aevb_jax.families.base import Bernoulli, bernoulli, distribution
+from aevb_jax.families.base import distribution
+from aevb_jax.families.binary import Bernoulli, bernoulli
 from aevb_jax.inference import missing
-from aevb_jax.inference.missing import Evidence
-from aevb_jax.training.fitting import Mean, evaluate_in_blocks, mean_and_standard_error
+from aevb_jax.inference.evidence import (
+  Evidence,
+  block_sums,
+  flipped,
+  observed,
+  spread_blocks,
+  sum_blocks,
+)
+from aevb_jax.training.evaluation import Mean, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.types import Array, Key, Params
 from experiments.runs.loading import Trained
 
@@ -79,7 +87,7 @@ def inpainting(image_shape: tuple[int, int, int]) -> Task:
     "inpainting",
     "lower half missing",
     corrupt=lambda key, x: x[index],
-    evidence=lambda y: missing.observed(whole(y), jnp.asarray(is_known)),
+    evidence=lambda y: observed(whole(y), jnp.asarray(is_known)),
     known=lambda x: x[:, is_known],
     scored=~is_known,
     picture=picture,
@@ -91,7 +99,7 @@ def super_resolution(image_shape: tuple[int, int, int], block: int) -> Task:
   """Of every square of pixels their sum is known."""
   height, width, channels = image_shape
   how = dict(image_shape=image_shape, block=block)
-  spread = jax.vmap(functools.partial(missing.spread_blocks, **how))
+  spread = jax.vmap(functools.partial(spread_blocks, **how))
 
   def interpolated(y: np.ndarray) -> np.ndarray:
     squares = (height // block, width // block, channels)
@@ -102,9 +110,9 @@ def super_resolution(image_shape: tuple[int, int, int], block: int) -> Task:
   return Task(
     "super-resolution",
     f"sums of {block}×{block} pixels known",
-    corrupt=lambda key, x: missing.sum_blocks(x, **how),
-    evidence=lambda y: missing.block_sums(y, **how),
-    known=lambda x: np.asarray(jax.vmap(functools.partial(missing.sum_blocks, **how))(x)),
+    corrupt=lambda key, x: sum_blocks(x, **how),
+    evidence=lambda y: block_sums(y, **how),
+    known=lambda x: np.asarray(jax.vmap(functools.partial(sum_blocks, **how))(x)),
     scored=np.ones(height * width * channels, bool),
     picture=lambda y: np.asarray(spread(y)) / block**2,
     simple=lambda y: {"linear interpolation": interpolated(y)},
@@ -122,7 +130,7 @@ def denoising(image_shape: tuple[int, int, int], probability: float) -> Task:
     "denoising",
     f"{probability:.0%} of pixels flipped",
     corrupt=lambda key, x: jnp.where(jax.random.bernoulli(key, probability, x.shape), 1 - x, x),
-    evidence=lambda y: missing.flipped(y, probability),
+    evidence=lambda y: flipped(y, probability),
     known=lambda x: x,
     scored=np.ones(np.prod(image_shape), bool),
     picture=lambda y: y,

@@ -7,8 +7,8 @@ from absl import flags
 
 from aevb_jax.data.preprocess import bits_of_levels, bits_per_dim
 from aevb_jax.families import table
-from aevb_jax.inference.annealing import describe_sandwich
-from aevb_jax.training.fitting import Mean, mean_and_standard_error
+from aevb_jax.inference.annealing import sandwich_in_words
+from aevb_jax.training.evaluation import Mean, mean_and_standard_error
 from experiments.flags import data
 
 FLAGS = flags.FLAGS
@@ -28,7 +28,7 @@ def summarize(rows: list[dict], data_dim: int) -> tuple[dict, list[str]]:
     summary |= counted
     lines.append(line)
   if "lower" in means and all(math.isfinite(mean.value) for mean in means.values()):
-    bounds = describe_sandwich(*(monte_carlo(columns, side) for side in sides))
+    bounds = sandwich_in_words(*(monte_carlo(columns, side) for side in sides))
     lines.append(f"{bounds} (errors of sampling alone)")
   for side in sides:
     bits = to_bits(means[side].value, data_dim)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aevb_jax.training.fitting import Mean, evaluate_in_blocks
+from aevb_jax.training.evaluation import Mean, evaluate_in_blocks
 from aevb_jax.types import Array, Key, Params
 from experiments.runs.loading import Trained
 

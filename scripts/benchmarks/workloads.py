@@ -25,17 +25,17 @@ from benchmarks.timing import Timed
 
 from aevb_jax import (
   bernoulli,
-  diagonal_gaussian,
   elbo_a,
   elbo_b,
   evaluate,
   fit,
   fit_streamed,
+  gaussian,
   importance_sampling,
   init_params,
   mlp_vae,
 )
-from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.algorithms.optimizers import adagrad, adam
 from aevb_jax.data.minibatches import stream
 from aevb_jax.data.preprocess import binarize, scale, threshold
@@ -79,7 +79,7 @@ def mlp(data_dim: int = 784, latent_dim: int = 20, hidden_dim: int | tuple[int, 
 
 
 def frey_face() -> Model:
-  likelihood = diagonal_gaussian(560, mean_link=jax.nn.sigmoid)
+  likelihood = gaussian(560, mean_link=jax.nn.sigmoid)
   return mlp_vae(likelihood, data_dim=560, latent_dim=20, hidden_dim=200)
 
 

@@ -49,42 +49,53 @@ MUTATIONS = [
     "z, tangents[0]",
     "estimators/importance",
   ),
-  Mutation("log_mean_exp: a sum", "estimators/importance", " - math.log(len(log_w))", ""),
+  Mutation(
+    "log_mean_exp: a sum",
+    "estimators/bounds",
+    " - math.log(len(log_w))",
+    "",
+    "estimators/importance",
+  ),
   Mutation(
     "renyi: alpha for 1 - alpha",
-    "estimators/importance",
+    "estimators/bounds",
     "scaled = (1 - alpha) * log_w",
     "scaled = alpha * log_w",
+    "estimators/importance",
   ),
   Mutation(
     "renyi: the limits swapped",
-    "estimators/importance",
+    "estimators/bounds",
     "jnp.max if alpha < 0",
     "jnp.max if alpha > 0",
+    "estimators/importance",
   ),
   Mutation(
     "renyi: inaccurate near 1",
-    "estimators/importance",
+    "estimators/bounds",
     "jnp.log1p(jnp.mean(jnp.expm1(scaled - largest)))",
     "jnp.log(jnp.mean(jnp.exp(scaled - largest)))",
+    "estimators/importance",
   ),
   Mutation(
     "miwae: sum over groups",
-    "estimators/importance",
+    "estimators/bounds",
     "jnp.mean(jax.vmap(bound)",
     "jnp.sum(jax.vmap(bound)",
+    "estimators/importance",
   ),
   Mutation(
     "ciwae: the wrong way round",
-    "estimators/importance",
+    "estimators/bounds",
     "beta * first(log_w) + (1 - beta) * second(log_w)",
     "(1 - beta) * first(log_w) + beta * second(log_w)",
+    "estimators/importance",
   ),
   Mutation(
     "piwae: phi follows both",
     "estimators/importance",
-    "freeze(q), x, z))(stop(z))",
-    "freeze(q), x, z))(z)",
+    "freeze(q), x, z), stop(z))",
+    "freeze(q), x, z), z)",
   ),
   Mutation(
     "piwae: theta follows both",
@@ -93,7 +104,10 @@ MUTATIONS = [
     "params.theta, q, x, z",
   ),
   Mutation(
-    "dreg: w for w²", "estimators/importance", "return w, w\n", "return w, jnp.ones_like(w)\n"
+    "dreg: w for w²",
+    "estimators/importance",
+    "return w, w\n",
+    "return w, jnp.ones_like(w)\n",
   ),
   Mutation(
     "doubly reparameterized: b for b - own",
@@ -104,8 +118,8 @@ MUTATIONS = [
   Mutation(
     "dreg: the score kept",
     "estimators/importance",
-    "log_w_of = jax.vmap(lambda z: log_weight(model, params, freeze(q), x, z))",
-    "log_w_of = jax.vmap(lambda z: log_weight(model, params, q, x, z))",
+    "map_samples, lambda z: log_weight(model, params, freeze(q), x, z))",
+    "map_samples, lambda z: log_weight(model, params, q, x, z))",
   ),
   Mutation(
     "dreg: the surrogate Σ w log w reported",
@@ -119,7 +133,12 @@ MUTATIONS = [
     "hessian * jnp.eye(len(log_w))",
     "hessian",
   ),
-  Mutation("dreg_wake: sign", "estimators/importance", "return w, 1 - w", "return w, w - 1"),
+  Mutation(
+    "dreg_wake: sign",
+    "estimators/importance",
+    "return w, 1 - w",
+    "return w, w - 1",
+  ),
   Mutation(
     "score function: gradient through z",
     "estimators/score_functions",
@@ -156,7 +175,12 @@ MUTATIONS = [
     "indices + (indices >= l)",
     "indices",
   ),
-  Mutation("optimal scale: sign", "estimators/score_functions", "- scale) * h", "+ scale) * h"),
+  Mutation(
+    "optimal scale: sign",
+    "estimators/score_functions",
+    "- scale) * h",
+    "+ scale) * h",
+  ),
   Mutation(
     "optimal scale: from its own sample too",
     "estimators/score_functions",
@@ -190,10 +214,12 @@ MUTATIONS = [
   Mutation(
     "wake-sleep: gradients through z awake",
     "estimators/wake_and_sleep",
-    "z = jax.lax.stop_gradient(draw(key, q, num_samples))\n"
-    "  log_p = jax.vmap(lambda z: log_joint(model, params, x, z))(z)\n  value",
-    "z = draw(key, q, num_samples)\n"
-    "  log_p = jax.vmap(lambda z: log_joint(model, params, x, z))(z)\n  value",
+    "z = jax.lax.stop_gradient(jax.vmap(q.sample)(z_keys))\n"
+    "  log_p = map_samples(lambda z: log_joint(model, params, x, z), z)\n"
+    "  value",
+    "z = jax.vmap(q.sample)(z_keys)\n"
+    "  log_p = map_samples(lambda z: log_joint(model, params, x, z), z)\n"
+    "  value",
   ),
   Mutation(
     "reweighted wake-sleep: equal weights",
@@ -208,7 +234,12 @@ MUTATIONS = [
     "log_p - wake * log_q",
     "estimators/importance",
   ),
-  Mutation("beta: sign", "estimators/objectives", "(1 - beta) * kl", "(beta - 1) * kl"),
+  Mutation(
+    "beta: sign",
+    "estimators/objectives",
+    "(1 - beta) * kl",
+    "(beta - 1) * kl",
+  ),
   Mutation(
     "free bits: sign",
     "estimators/objectives",
@@ -222,7 +253,10 @@ MUTATIONS = [
     "jnp.maximum(nats, jnp.sum(kl(q, p)))",
   ),
   Mutation(
-    "free bits: a ceiling", "estimators/objectives", "jnp.maximum(nats, kl", "jnp.minimum(nats, kl"
+    "free bits: a ceiling",
+    "estimators/objectives",
+    "jnp.maximum(nats, kl",
+    "jnp.minimum(nats, kl",
   ),
   Mutation(
     "warm-up: never warm",
@@ -236,12 +270,22 @@ MUTATIONS = [
     "return q if phi is params.phi and other_x is x else",
     "return",
   ),
-  Mutation("elbo_b: sign of the KL", "estimators/sgvb", "- kl(q, ", "+ kl(q, "),
+  Mutation(
+    "elbo_b: sign of the KL",
+    "estimators/sgvb",
+    "- kl(q, ",
+    "+ kl(q, ",
+  ),
   Mutation(
     "elbo_b: KL the wrong way round",
     "estimators/sgvb",
     "kl(q, model.prior(params))",
     "kl(model.prior(params), q)",
   ),
-  Mutation("elbo_b: sum over samples", "estimators/sgvb", "jnp.mean(rec", "jnp.sum(rec"),
+  Mutation(
+    "elbo_b: sum over samples",
+    "estimators/sgvb",
+    "jnp.mean(rec",
+    "jnp.sum(rec",
+  ),
 ]

@@ -5,15 +5,17 @@ from mutations.mutation import Mutation
 MUTATIONS = [
   Mutation(
     "gaussian: log-variance as log-std in samples",
-    "families/base",
+    "families/gaussians",
     "jnp.exp(0.5 * eta.log_var) * noise",
     "jnp.exp(eta.log_var) * noise",
+    "families/base",
   ),
   Mutation(
     "gaussian: log-variance as log-std in the density",
-    "families/base",
+    "families/gaussians",
     "LOG_2PI + eta.log_var + ",
     "LOG_2PI + 2 * eta.log_var + ",
+    "families/base",
   ),
   Mutation(
     "bernoulli: KL without its second class",
@@ -24,7 +26,7 @@ MUTATIONS = [
   ),
   Mutation(
     "bernoulli: derivative of softplus",
-    "families/base",
+    "families/binary",
     "jax.nn.sigmoid(logits) * tangent",
     "jax.nn.sigmoid(-logits) * tangent",
     "contracts/float32",
@@ -37,16 +39,25 @@ MUTATIONS = [
     "families/base",
   ),
   Mutation(
-    "gaussian: floor in std, not variance", "families/base", "2 * math.log(min", "math.log(min"
+    "gaussian: floor in std, not variance",
+    "families/gaussians",
+    "2 * math.log(min",
+    "math.log(min",
+    "families/base",
   ),
   Mutation(
     "bernoulli: classes swapped",
-    "families/base",
+    "families/binary",
     "x * logits - _softplus",
     "(1 - x) * logits - _softplus",
+    "families/base",
   ),
   Mutation(
-    "bernoulli: mean over pixels", "families/base", "jnp.sum(x * logits", "jnp.mean(x * logits"
+    "bernoulli: mean over pixels",
+    "families/binary",
+    "jnp.sum(x * logits",
+    "jnp.mean(x * logits",
+    "families/base",
   ),
   Mutation(
     "weibull: shape and its inverse",
@@ -104,9 +115,10 @@ MUTATIONS = [
   ),
   Mutation(
     "autoregression: a number sees itself",
-    "families/flows",
+    "families/bijections",
     "of_hidden[None] >= degrees[:, None]",
     "of_hidden[None] + 1 >= degrees[:, None]",
+    "families/flows",
   ),
   Mutation(
     "flow: the sign of the volume",
@@ -116,9 +128,10 @@ MUTATIONS = [
   ),
   Mutation(
     "spline: slope of the bin left out",
-    "families/flows",
+    "families/bijections",
     "return 2 * jnp.log(slope) + jnp.log(above)",
     "return jnp.log(above)",
+    "families/flows",
   ),
   Mutation(
     "mixture: no implicit gradient",
@@ -128,15 +141,17 @@ MUTATIONS = [
   ),
   Mutation(
     "strata: not weighed",
-    "families/mixtures",
+    "estimators/stratified",
     "return jnp.exp(log_pi) @ jnp.mean(log_w, axis=1)",
     "return jnp.mean(log_w)",
+    "families/mixtures",
   ),
   Mutation(
     "VampPrior: the sum, not the mean",
+    "models/priors",
+    "jax.nn.logsumexp(log_probs) - math.log(k)",
+    "jax.nn.logsumexp(log_probs)",
     "families/mixtures",
-    "jax.nn.logsumexp(of_each) - math.log(k)",
-    "jax.nn.logsumexp(of_each)",
   ),
   Mutation(
     "continuous Bernoulli: no normalizer",

@@ -5,13 +5,13 @@ from mutations.mutation import Mutation
 MUTATIONS = [
   Mutation(
     "instrument: products of a batch with itself",
-    "inference/gradient_noise",
+    "inference/diagnostics",
     "(products.sum() - np.trace(products))",
     "products.sum()",
   ),
   Mutation(
     "instrument: biased variance",
-    "inference/gradient_noise",
+    "inference/diagnostics",
     "/ num_repeats) / (num_repeats - 1)",
     "/ num_repeats) / num_repeats",
   ),
@@ -34,7 +34,10 @@ MUTATIONS = [
     "value",
   ),
   Mutation(
-    "hmc: tuned for 65 %", "inference/hmc", "TARGET_ACCEPTANCE = 0.9 ", "TARGET_ACCEPTANCE = 0.65 "
+    "hmc: tuned for 65 %",
+    "inference/hmc",
+    "TARGET_ACCEPTANCE = 0.9 ",
+    "TARGET_ACCEPTANCE = 0.65 ",
   ),
   Mutation(
     "importance: error of K - 1 weights squared",
@@ -121,7 +124,10 @@ MUTATIONS = [
     ".reshape(-1)",
   ),
   Mutation(
-    "missing: the chain is not corrected", "inference/missing", "if not corrected:", "if True:"
+    "missing: the chain is not corrected",
+    "inference/missing",
+    "if not corrected:",
+    "if True:",
   ),
   Mutation(
     "missing: accepts what it should refuse",
@@ -131,30 +137,44 @@ MUTATIONS = [
   ),
   Mutation(
     "missing: known pixels are drawn anew",
-    "inference/missing",
+    "inference/evidence",
     "jnp.where(mask, known, p.sample(key))",
     "p.sample(key)",
+    "inference/missing",
   ),
   Mutation(
     "flipped: errors and right pixels swapped",
-    "inference/missing",
+    "inference/evidence",
     "(right - wrong)",
     "(wrong - right)",
+    "inference/missing",
   ),
   Mutation(
     "block sums: pixels are not counted",
-    "inference/missing",
+    "inference/evidence",
     "return left - x, x.astype",
     "return left, x.astype",
+    "inference/missing",
   ),
-  Mutation("block sums: the tilt is kept", "inference/missing", " - jnp.sum(tilt[0] * counts)", ""),
   Mutation(
-    "block sums: none on, no tilt", "inference/missing", "above == jnp.inf, below + 8", "False, 0"
+    "block sums: the tilt is kept",
+    "inference/evidence",
+    " - jnp.sum(tilt[0] * counts)",
+    "",
+    "inference/missing",
+  ),
+  Mutation(
+    "block sums: none on, no tilt",
+    "inference/evidence",
+    "above == jnp.inf, below + 8",
+    "False, 0",
+    "inference/missing",
   ),
   Mutation(
     "block sums: the mean is that without them",
-    "inference/missing",
+    "inference/evidence",
     'p.mean + jax.grad(log_prob_of)(_logits(p, "sums of blocks"))',
     "p.mean",
+    "inference/missing",
   ),
 ]

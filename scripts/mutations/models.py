@@ -5,21 +5,21 @@ from mutations.mutation import Mutation
 MUTATIONS = [
   Mutation(
     "log-weight: sign of log q",
-    "models/vae",
+    "models/joint",
     "log_joint(model, params, x, z) - q.log_prob(z)",
     "log_joint(model, params, x, z) + q.log_prob(z)",
     "estimators/sgvb",
   ),
   Mutation(
     "log-weight: no log q",
-    "models/vae",
+    "models/joint",
     "log_joint(model, params, x, z) - q.log_prob(z)",
     "log_joint(model, params, x, z)",
     "estimators/sgvb",
   ),
   Mutation(
     "wake-sleep: dreams are means",
-    "models/vae",
+    "models/joint",
     "return z, model.decoder.given(params.theta, z).sample(x_key)",
     "return z, model.decoder.given(params.theta, z).mean",
     "estimators/wake_and_sleep",
@@ -31,8 +31,18 @@ MUTATIONS = [
     "phi=model.encoder.init(theta_key)",
     "models/networks",
   ),
-  Mutation("networks: another activation", "models/networks", "= nn.tanh", "= nn.relu"),
-  Mutation("linear-Gaussian: no spread of z", "models/linear_gaussian", " - spread - kl", " - kl"),
+  Mutation(
+    "networks: another activation",
+    "models/networks",
+    "= nn.tanh",
+    "= nn.relu",
+  ),
+  Mutation(
+    "linear-Gaussian: no spread of z",
+    "models/linear_gaussian",
+    " - spread - kl",
+    " - kl",
+  ),
   Mutation(
     "linear-Gaussian: the posterior's variances",
     "models/linear_gaussian",

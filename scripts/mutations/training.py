@@ -9,24 +9,36 @@ MUTATIONS = [
     "fold_in(pixel_key, state.step)",
     "fold_in(pixel_key, 0)",
   ),
-  Mutation("fit: static draws are fresh", "training/fitting", "if static_key is None:", "if True:"),
+  Mutation(
+    "fit: static draws are fresh",
+    "training/fitting",
+    "if static_key is None:",
+    "if True:",
+  ),
   Mutation(
     "evaluate: same noise for every example",
-    "training/fitting",
+    "training/evaluation",
     "fold_in(key, index)",
     "fold_in(key, 0)",
+    "training/fitting",
   ),
-  Mutation("evaluate: every block is the first", "training/fitting", "first=first", "first=0"),
+  Mutation(
+    "evaluate: every block is the first",
+    "training/evaluation",
+    "first=first",
+    "first=0",
+    "training/fitting",
+  ),
   Mutation(
     "mcem: index not passed",
     "training/fitting",
     "algorithm.update(state, batch, minibatch.index)",
     "algorithm.update(state, batch, jnp.arange(len(batch)))",
-    "algorithms/mcem",
+    "algorithms/monte_carlo_em",
   ),
   Mutation(
     "devices: the padding is evaluated too",
-    "training/fitting",
+    "training/evaluation",
     "v.reshape(-1, *v.shape[2:])[: len(pixels)]",
     "v.reshape(-1, *v.shape[2:])",
     "training/sharding",
@@ -51,7 +63,11 @@ MUTATIONS = [
     "return states",
   ),
   Mutation(
-    "standard error of one, not of the mean", "training/fitting", " / np.sqrt(len(values)))", ")"
+    "standard error of one, not of the mean",
+    "training/evaluation",
+    " / np.sqrt(len(values)))",
+    ")",
+    "training/fitting",
   ),
   Mutation(
     "non-finite: the value alone is looked at",
@@ -73,9 +89,10 @@ MUTATIONS = [
   ),
   Mutation(
     "non-finite: explained by another z",
-    "training/nonfinite",
+    "algorithms/auto_encoding",
     "z = draw(key, q, num_samples)",
     "z = draw(jax.random.fold_in(key, 1), q, num_samples)",
+    "training/nonfinite",
   ),
   Mutation(
     "non-finite: the place in the minibatch for that in the data",

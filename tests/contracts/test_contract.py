@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aevb_jax.types import UnsupportedError
+from aevb_jax.errors import UnsupportedError
+from aevb_jax.estimators import sgvb
 from tests.support import oracles
 from tests.support.estimator_table import ALL, TIGHT_AT_THE_POSTERIOR, WITHOUT_REPARAMETERIZATION
 
@@ -55,6 +56,21 @@ def test_many_samples_cost_one_pass_through_the_encoder(estimator):
   # Dreams have an encoder pass each, of 4 samples again.
   assert program.count("f64[1,7] = product") == 1
   assert program.count("f64[4,7] = product") >= 1
+
+
+@every_estimator
+def test_samples_taken_in_blocks_are_samples_taken_at_once(estimator, monkeypatch):
+  world = oracles.bernoulli_world()
+
+  def value_and_gradient(at_once):
+    monkeypatch.setattr(sgvb, "SAMPLES_AT_ONCE", at_once)
+    estimate = lambda p: estimator(jax.random.key(0), world.model, p, world.x, num_samples=8)
+    assert ("scan[" in str(jax.make_jaxpr(estimate)(world.params))) == (at_once < 8)
+    value, gradient = jax.value_and_grad(estimate)(world.params)
+    return value, oracles.flat(gradient)
+
+  for blocks, whole in zip(value_and_gradient(3), value_and_gradient(8), strict=True):
+    np.testing.assert_allclose(blocks, whole, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("estimator", TIGHT_AT_THE_POSTERIOR.values(), ids=TIGHT_AT_THE_POSTERIOR)

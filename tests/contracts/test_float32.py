@@ -10,9 +10,9 @@ from aevb_jax import (
   Params,
   bernoulli,
   bidirectional_monte_carlo,
-  diagonal_gaussian,
   elbo_b,
   fit,
+  gaussian,
   importance_sampling,
   init_params,
   kl_divergence,
@@ -22,10 +22,12 @@ from aevb_jax import (
   simulate,
   standard_normal,
 )
-from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.algorithms.optimizers import adagrad
 from aevb_jax.data.preprocess import binarize, dequantize
-from aevb_jax.families.base import Bernoulli, DiagonalGaussian, distribution
+from aevb_jax.families.base import distribution
+from aevb_jax.families.binary import Bernoulli
+from aevb_jax.families.gaussians import DiagonalGaussian
 from aevb_jax.families.univariate import uniform_noise
 from aevb_jax.models import linear_gaussian as lg
 from tests.support.estimator_table import ALL
@@ -57,7 +59,7 @@ def test_bernoulli(logit, x):
 
 @pytest.mark.parametrize("log_var", [-160.0, -20.0, 0.0, 20.0, 160.0])
 def test_gaussian(log_var):
-  family = diagonal_gaussian(2)
+  family = gaussian(2)
 
   def log_prob_of_own_sample(log_var):
     eta = DiagonalGaussian(jnp.zeros(2), log_var)
@@ -73,14 +75,14 @@ def test_gaussian(log_var):
 @pytest.mark.parametrize("log_var", [-160.0, -20.0, 0.0, 20.0, 80.0])
 def test_kl(log_var):
   def kl(eta):
-    return kl_divergence(distribution(diagonal_gaussian(2), eta), standard_normal(2))
+    return kl_divergence(distribution(gaussian(2), eta), standard_normal(2))
 
   eta = DiagonalGaussian(jnp.asarray([0.0, 1e5]), jnp.full(2, log_var))
   assert_finite(jax.value_and_grad(kl)(eta))
 
 
 def test_a_floor_on_the_standard_deviation():
-  family = diagonal_gaussian(1, min_std=0.01)
+  family = gaussian(1, min_std=0.01)
 
   def log_prob(head):
     return family.log_prob(family.from_heads(jnp.zeros(1), head), jnp.zeros(1))
@@ -90,7 +92,7 @@ def test_a_floor_on_the_standard_deviation():
   np.testing.assert_allclose(value, scipy.stats.norm.logpdf(0, scale=0.01), rtol=1e-5)
 
 
-@pytest.mark.parametrize("likelihood", [bernoulli, diagonal_gaussian])
+@pytest.mark.parametrize("likelihood", [bernoulli, gaussian])
 @pytest.mark.parametrize("name", ["elbo_a", "elbo_b", "dreg", "vimco"])
 def test_estimators(name, likelihood):
   model = mlp_vae(likelihood(9), data_dim=9, latent_dim=2, hidden_dim=4)

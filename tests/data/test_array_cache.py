@@ -9,6 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 
+from aevb_jax import errors
 from aevb_jax.data import array_cache
 
 ARRAY = np.arange(600, dtype=np.uint8).reshape(100, 3, 2)
@@ -158,7 +159,7 @@ def test_decoding_that_fails_leaves_nothing(tmp_path):
 def test_many_processes_replace_an_old_cache_at_once(filled):
   program = f"""
     import pathlib
-    from aevb_jax import array_cache
+    from aevb_jax.data import array_cache
     from tests.data.test_array_cache import Decoder
     for version in range(30):
       decoder = Decoder()
@@ -177,19 +178,20 @@ def test_many_processes_replace_an_old_cache_at_once(filled):
 
 def test_a_directory_that_cannot_be_written(tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(array_cache.CacheError, match="file/cache cannot be written"):
+  with pytest.raises(errors.CacheError, match="file/cache cannot be written"):
     array_cache.fetch(tmp_path / "file" / "cache", SOURCE, Decoder())
 
 
 def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path):
   program = f"""
     import pathlib, resource
-    from aevb_jax import array_cache
+    from aevb_jax.data import array_cache
+    from aevb_jax.errors import CacheError
     from tests.data.test_array_cache import Decoder
     resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))
     try:
       array_cache.fetch(pathlib.Path({str(tmp_path)!r}) / "cache", {{}}, Decoder())
-    except array_cache.CacheError as error:
+    except CacheError as error:
       print(error)
   """
   result = subprocess.run(

@@ -15,8 +15,8 @@ import tensorflow_datasets as tfds
 
 from aevb_jax.data.builders import BUILDERS, BinarizedMnist, FreyFace, Omniglot28x28
 from aevb_jax.data.prepare import prepare
+from aevb_jax.errors import DataError
 from aevb_jax.locks import alone
-from aevb_jax.types import DataError
 from tests.support import tiny
 
 ROOT = pathlib.Path(__file__).parents[2]

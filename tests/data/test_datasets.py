@@ -14,7 +14,7 @@ from aevb_jax.data.minibatches import read_rows
 from aevb_jax.data.prepare import prepare
 from aevb_jax.data.preprocess import scale
 from aevb_jax.data.tfds_images import TfdsImages
-from aevb_jax.types import DataError, NotPreparedError
+from aevb_jax.errors import DataError, NotPreparedError
 from tests.data.test_builders import REAL, needs_real_data
 from tests.support import tiny
 

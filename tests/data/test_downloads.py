@@ -8,7 +8,7 @@ import pytest
 
 from aevb_jax.data import downloads
 from aevb_jax.data.downloads import RemoteFile
-from aevb_jax.types import DataError
+from aevb_jax.errors import DataError
 from tests.support.tiny import server
 
 BODY = gzip.compress(bytes(range(256)) * 2000, mtime=0)

@@ -7,7 +7,7 @@ import pytest
 import scipy.io
 
 from aevb_jax.data import formats
-from aevb_jax.types import DataError
+from aevb_jax.errors import DataError
 from tests.support import tiny
 
 IMAGES = tiny.arrays()[0]

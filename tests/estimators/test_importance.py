@@ -13,12 +13,12 @@ from aevb_jax import (
   dreg,
   dreg_wake,
   elbo_a,
-  in_groups,
+  interpolate,
   iwae,
   log_mean_exp,
   log_weights,
+  mean_over_groups,
   miwae,
-  mixture,
   piwae,
   power_mean,
   renyi,
@@ -98,8 +98,8 @@ def test_a_weight_of_zero():
 def test_groups_and_mixtures_by_hand():
   log_w = jnp.asarray(LOG_W)
   pairs = [np.log(np.mean(np.exp(LOG_W[:2]))), np.log(np.mean(np.exp(LOG_W[2:])))]
-  np.testing.assert_allclose(in_groups(log_mean_exp, 2)(log_w), np.mean(pairs), rtol=1e-12)
-  mixed = mixture(0.25, jnp.mean, jnp.max)(log_w)
+  np.testing.assert_allclose(mean_over_groups(log_mean_exp, 2)(log_w), np.mean(pairs), rtol=1e-12)
+  mixed = interpolate(0.25, jnp.mean, jnp.max)(log_w)
   np.testing.assert_allclose(mixed, 0.25 * LOG_W.mean() - 0.75, rtol=1e-12)
 
 
@@ -200,10 +200,10 @@ OF_TWO = {
   "renyi 0.5 doubly": (P(doubly_reparameterized, bound=power_mean(0.5)), power_mean(0.5)),
   "renyi 2 doubly": (P(doubly_reparameterized, bound=power_mean(2.0)), power_mean(2.0)),
   "miwae": (P(miwae, num_groups=2), jnp.mean),
-  "ciwae": (P(ciwae, beta=0.3), mixture(0.3, jnp.mean, log_mean_exp)),
+  "ciwae": (P(ciwae, beta=0.3), interpolate(0.3, jnp.mean, log_mean_exp)),
   "ciwae doubly": (
-    P(doubly_reparameterized, bound=mixture(0.3, jnp.mean, log_mean_exp)),
-    mixture(0.3, jnp.mean, log_mean_exp),
+    P(doubly_reparameterized, bound=interpolate(0.3, jnp.mean, log_mean_exp)),
+    interpolate(0.3, jnp.mean, log_mean_exp),
   ),
 }
 
@@ -233,7 +233,7 @@ PAIRS = {
   "dreg_wake": (dreg_wake, reweighted_wake_sleep),
   "renyi -1": (P(doubly_reparameterized, bound=power_mean(-1.0)), P(renyi, alpha=-1.0)),
   "miwae": (
-    P(doubly_reparameterized, bound=in_groups(log_mean_exp, 5)),
+    P(doubly_reparameterized, bound=mean_over_groups(log_mean_exp, 5)),
     P(miwae, num_groups=5),
   ),
 }

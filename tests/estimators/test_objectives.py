@@ -20,10 +20,10 @@ from aevb_jax import (
   kl_warmup,
   standard_normal,
 )
-from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.auto_encoding import aevb
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.score_functions import score_function
 from aevb_jax.inference.exact import exact_elbo
-from aevb_jax.types import UnsupportedError
 from tests.support import oracles
 from tests.support.statistics import assert_unbiased
 

@@ -19,8 +19,8 @@ from aevb_jax import (
   with_baseline,
 )
 from aevb_jax.algorithms import optimizers
-from aevb_jax.algorithms.aevb import aevb
-from aevb_jax.estimators.importance import log_mean_exp, power_mean
+from aevb_jax.algorithms.auto_encoding import aevb
+from aevb_jax.estimators.bounds import log_mean_exp, power_mean
 from aevb_jax.estimators.score_functions import others, score_function, without_each
 from aevb_jax.inference.exact import exact_elbo
 from tests.support import oracles

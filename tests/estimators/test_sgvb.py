@@ -1,5 +1,7 @@
 """SGVB A, B and sticking the landing against exact worlds: ladder 5, 6, 7 and 8."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,18 +9,22 @@ import pytest
 
 from aevb_jax import (
   bernoulli,
+  dreg,
   elbo_a,
   elbo_b,
   init_params,
   kl_divergence,
   log_joint,
   mlp_vae,
+  piwae,
   standard_normal,
   sticking_the_landing,
 )
-from aevb_jax.estimators.sgvb import SAMPLES_AT_ONCE, of_each
+from aevb_jax.errors import UnsupportedError
+from aevb_jax.estimators.score_functions import score_function
+from aevb_jax.estimators.sgvb import SAMPLES_AT_ONCE, map_samples
+from aevb_jax.estimators.wake_and_sleep import wake_sleep
 from aevb_jax.inference.exact import exact_elbo
-from aevb_jax.types import UnsupportedError
 from tests.support import oracles
 from tests.support.statistics import assert_unbiased
 
@@ -168,16 +174,20 @@ def test_many_samples_are_taken_in_chunks_of_the_same_value_and_gradient(num_sam
 
     return jax.value_and_grad(total, (0, 1))(w, z)
 
-  results = map(value_and_gradient, (of_each, lambda function, z: jax.vmap(function)(z)))
+  results = map(value_and_gradient, (map_samples, lambda function, z: jax.vmap(function)(z)))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *results)
 
 
-def test_the_memory_of_a_gradient_does_not_grow_with_the_samples():
+@pytest.mark.parametrize(
+  "estimator",
+  [elbo_b, dreg, functools.partial(piwae, num_groups=2), score_function, wake_sleep],
+)
+def test_the_memory_of_a_gradient_does_not_grow_with_the_samples(estimator):
   model = mlp_vae(bernoulli(50), data_dim=50, latent_dim=2, hidden_dim=100)
   params = init_params(jax.random.key(0), model)
 
   def memory(num_samples):
-    bound = lambda params: elbo_b(jax.random.key(1), model, params, x, num_samples=num_samples)
+    bound = lambda p: estimator(jax.random.key(1), model, p, x, num_samples=num_samples)
     x = jnp.ones(50)
     return jax.jit(jax.grad(bound)).lower(params).compile().memory_analysis().temp_size_in_bytes
 

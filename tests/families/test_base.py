@@ -10,17 +10,19 @@ from jax.test_util import check_grads
 
 from aevb_jax import (
   bernoulli,
-  diagonal_gaussian,
+  gaussian,
   kl_divergence,
   kl_per_latent,
   reparameterize,
   standard_normal,
 )
-from aevb_jax.families.base import Bernoulli, DiagonalGaussian, distribution
-from aevb_jax.types import UnsupportedError
+from aevb_jax.errors import UnsupportedError
+from aevb_jax.families.base import distribution
+from aevb_jax.families.binary import Bernoulli
+from aevb_jax.families.gaussians import DiagonalGaussian
 from tests.support.statistics import FALSE_ALARM, assert_unbiased
 
-GAUSSIAN = diagonal_gaussian(3)
+GAUSSIAN = gaussian(3)
 
 
 def gaussian_eta(seed=0, size=3):
@@ -34,7 +36,7 @@ def test_gaussian_log_prob_is_scipys(std, standardized):
   eta = DiagonalGaussian(jnp.asarray([0.5 * std]), jnp.asarray([2 * np.log(std)]))
   z = 0.5 * std + standardized * std
   expected = scipy.stats.norm.logpdf(z, 0.5 * std, std)
-  value = diagonal_gaussian(1).log_prob(eta, jnp.asarray([z]))
+  value = gaussian(1).log_prob(eta, jnp.asarray([z]))
   np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-10)
 
 
@@ -46,7 +48,7 @@ def test_gaussian_log_prob_sums_over_dimensions():
 
 def test_gaussian_density_integrates_to_one():
   eta = DiagonalGaussian(jnp.asarray([0.7]), jnp.asarray([-1.2]))
-  density = jax.jit(lambda z: jnp.exp(diagonal_gaussian(1).log_prob(eta, z[None])))
+  density = jax.jit(lambda z: jnp.exp(gaussian(1).log_prob(eta, z[None])))
   total, _ = scipy.integrate.quad(density, -10, 12, points=[0.7])
   np.testing.assert_allclose(total, 1, rtol=1e-8)
 
@@ -54,7 +56,7 @@ def test_gaussian_density_integrates_to_one():
 @pytest.mark.parametrize("noise", [-3.0, -0.4, 0.0, 1.3, 4.0])
 def test_gaussian_pathwise_derivative_is_the_implicit_one(noise):
   # dz/dη = −(∂F/∂η) / f, point by point, for η the mean and the log-variance.
-  family = diagonal_gaussian(1)
+  family = gaussian(1)
   eta = DiagonalGaussian(jnp.asarray([0.4]), jnp.asarray([0.9]))
 
   def transform(eta):
@@ -73,7 +75,7 @@ def test_gaussian_pathwise_derivative_is_the_implicit_one(noise):
 def test_gaussian_samples_follow_the_density():
   eta = DiagonalGaussian(jnp.asarray([0.4]), jnp.asarray([0.9]))
   keys = jax.random.split(jax.random.key(0), 100_000)
-  z = np.ravel(jax.vmap(lambda key: reparameterize(key, diagonal_gaussian(1), eta))(keys))
+  z = np.ravel(jax.vmap(lambda key: reparameterize(key, gaussian(1), eta))(keys))
 
   def p_value(scale):
     return scipy.stats.kstest(z, scipy.stats.norm(0.4, np.exp(0.45) * scale).cdf).pvalue
@@ -93,10 +95,10 @@ def test_reparameterize_is_the_transform_of_parameter_free_noise():
 
 def test_links_of_the_gaussian():
   heads = jnp.asarray([0.2, -3.0]), jnp.asarray([-9.0, 1.0])
-  plain = diagonal_gaussian(2).from_heads(*heads)
+  plain = gaussian(2).from_heads(*heads)
   np.testing.assert_array_equal(plain.mean, heads[0])
   np.testing.assert_array_equal(plain.log_var, heads[1])
-  linked = diagonal_gaussian(2, mean_link=jax.nn.sigmoid, min_std=0.1).from_heads(*heads)
+  linked = gaussian(2, mean_link=jax.nn.sigmoid, min_std=0.1).from_heads(*heads)
   np.testing.assert_allclose(linked.mean, 1 / (1 + np.exp(-heads[0])))
   np.testing.assert_allclose(np.exp(linked.log_var), np.exp(heads[1]) + 0.01)
 

@@ -7,27 +7,20 @@ import pytest
 
 from aevb_jax import (
   bernoulli,
-  diagonal_gaussian,
   dreg,
   elbo_a,
   elbo_b,
+  gaussian,
   init_params,
   iwae,
   mlp_vae,
   sticking_the_landing,
 )
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.score_functions import score_function
 from aevb_jax.families.base import distribution
-from aevb_jax.families.flows import (
-  affine_coupling,
-  chain,
-  flow,
-  in_turn,
-  inverse_autoregressive,
-  reverse,
-  spline_coupling,
-)
-from aevb_jax.types import UnsupportedError
+from aevb_jax.families.bijections import affine_coupling, inverse_autoregressive, spline_coupling
+from aevb_jax.families.flows import chain, flow, reverse, stack
 from tests.support.statistics import assert_unbiased
 
 J, CONTEXT = 5, 2
@@ -41,7 +34,7 @@ STEPS = {
     reverse(),
     spline_coupling(size, (8,), context_size=CONTEXT),
   ),
-  "in turn": lambda size=J: in_turn(affine_coupling(size, (8,), context_size=CONTEXT), 3),
+  "in turn": lambda size=J: stack(affine_coupling(size, (8,), context_size=CONTEXT), 3),
 }
 
 
@@ -90,7 +83,7 @@ def test_a_flow_starts_near_its_base(name):
 
 
 def member(name, size=2):
-  family = flow(diagonal_gaussian(size), STEPS[name](size), context_size=CONTEXT)
+  family = flow(gaussian(size), STEPS[name](size), context_size=CONTEXT)
   shared = rough(family.init_shared(jax.random.key(0)), 0.3)
   heads = [jnp.asarray(head) for head in ([0.3, -0.5], [0.2, -0.6], [0.4, 1.0])]
   return family, family.from_heads(*heads, shared)
@@ -117,7 +110,7 @@ def test_the_density_is_one_in_all_and_that_of_the_samples(name):
 
 def vae(name="autoregressive"):
   size = 2
-  family = flow(diagonal_gaussian(size), STEPS[name](size), context_size=CONTEXT)
+  family = flow(gaussian(size), STEPS[name](size), context_size=CONTEXT)
   model = mlp_vae(
     bernoulli(6), data_dim=6, latent_dim=size, hidden_dim=5, posterior=lambda _: family
   )

@@ -8,19 +8,14 @@ import scipy.integrate
 import scipy.stats
 
 from aevb_jax import bernoulli, elbo_a, elbo_b, init_params, iwae, mlp_vae, standard_normal
+from aevb_jax.errors import UnsupportedError
+from aevb_jax.estimators.stratified import stratified_elbo, stratified_iwae
 from aevb_jax.families.base import distribution
-from aevb_jax.families.mixtures import (
-  GaussianMixture,
-  gaussian_mixture,
-  stratified_elbo,
-  stratified_iwae,
-  with_mixture_prior,
-  with_vamp_prior,
-)
+from aevb_jax.families.mixtures import GaussianMixture, gaussian_mixture
 from aevb_jax.inference.checks import check_continuous
 from aevb_jax.inference.exact import exact_log_marginal, gaussian_expectation
-from aevb_jax.models.vae import log_joint, log_weight, simulate
-from aevb_jax.types import UnsupportedError
+from aevb_jax.models.joint import log_joint, log_weight, simulate
+from aevb_jax.models.priors import with_mixture_prior, with_vamp_prior
 from tests.support.statistics import FALSE_ALARM, assert_greater, assert_unbiased
 
 A = jnp.asarray

@@ -15,7 +15,7 @@ from aevb_jax.families.gaussians import (
   Gaussian,
   LowRankGaussian,
   covariance,
-  gaussian,
+  full_gaussian,
   low_rank_gaussian,
 )
 from tests.support.family_table import COMPOSITION, SPECIES, UNIVARIATE, alone
@@ -223,7 +223,7 @@ def members():
   normal = scipy.stats.multivariate_normal(np.asarray(MEAN), np.asarray(TRIL @ TRIL.T))
   low_rank = LowRankGaussian(MEAN, jnp.asarray([-1.0, 0.0, 0.7]), FACTOR)
   return [
-    ("full", gaussian(3), Gaussian(MEAN, TRIL), normal),
+    ("full", full_gaussian(3), Gaussian(MEAN, TRIL), normal),
     (
       "low rank",
       low_rank_gaussian(3, 2),
@@ -293,15 +293,25 @@ def test_uniform_within_stays_within():
     assert np.all(-1 <= eta.low) and np.all(eta.low < eta.high) and np.all(eta.high <= 4 + 1e-12)
 
 
+@pytest.mark.parametrize("family", [full_gaussian(1), location_scale.elliptical(1)])
+def test_one_dimension_has_nothing_below_its_diagonal(family):
+  one = scipy.stats.norm(0.3, 2.0) if family.entropy else scipy.stats.t(5, 0.3, 2.0)
+  assert family.sizes == (1, 1)
+  eta = family.from_heads(jnp.asarray([0.3]), jnp.asarray([2 * np.log(2.0)]))
+  for z in (-4.0, 0.3, 1.7):
+    np.testing.assert_allclose(family.log_prob(eta, jnp.asarray([z])), one.logpdf(z), rtol=1e-10)
+  np.testing.assert_allclose(family.variance(eta), one.var(), rtol=1e-10)
+
+
 def test_a_diagonal_factor_is_the_diagonal_gaussian():
-  from aevb_jax import diagonal_gaussian
+  from aevb_jax import gaussian
 
   heads = MEAN, jnp.asarray([0.2, -1.0, 0.5])
-  full = gaussian(3).from_heads(*heads, jnp.zeros(3))
+  full = full_gaussian(3).from_heads(*heads, jnp.zeros(3))
   z = jnp.asarray([0.1, 0.2, 0.3])
-  diagonal = diagonal_gaussian(3)
+  diagonal = gaussian(3)
   expected = diagonal.log_prob(diagonal.from_heads(*heads), z)
-  np.testing.assert_allclose(gaussian(3).log_prob(full, z), expected, rtol=1e-12)
+  np.testing.assert_allclose(full_gaussian(3).log_prob(full, z), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

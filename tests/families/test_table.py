@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from aevb_jax import bernoulli, elbo_a, elbo_b, init_params, kl_divergence, mlp_vae
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.families import table
 from aevb_jax.families.support import check_support, contains
-from aevb_jax.types import Support, UnsupportedError
+from aevb_jax.types import Support
 from tests.support.statistics import assert_unbiased
 
 X = jnp.asarray([1.0, 0.0, 0.0, 1.0, 1.0, 0.0])

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from aevb_jax import log_mean_exp, log_weight, simulate
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.inference import hmc
 from aevb_jax.inference.annealing import (
   anneal,
   annealed_importance_sampling,
   bidirectional_monte_carlo,
-  describe_sandwich,
   make_path,
+  sandwich_in_words,
   sigmoid_temperatures,
 )
 from aevb_jax.inference.exact import exact_log_marginal
 from aevb_jax.models import linear_gaussian as lg
-from aevb_jax.types import UnsupportedError
 from tests.support import oracles
 from tests.support.statistics import assert_errors_are_right, assert_greater, assert_unbiased
 
@@ -210,5 +210,5 @@ def test_refuses_binary_latents():
 
 
 def test_a_sandwich_reads_like_one():
-  text = describe_sandwich((-97.314, 0.041), (-97.18, 0.0499))
+  text = sandwich_in_words((-97.314, 0.041), (-97.18, 0.0499))
   assert text == "−97.31 ± 0.04 ≤ log p ≤ −97.18 ± 0.05"

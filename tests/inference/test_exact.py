@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from aevb_jax import init_params, mlp_vae
-from aevb_jax.estimators.importance import log_mean_exp
-from aevb_jax.families.base import bernoulli
+from aevb_jax.errors import UnsupportedError
+from aevb_jax.estimators.bounds import log_mean_exp
+from aevb_jax.families.binary import bernoulli
 from aevb_jax.inference.exact import (
   binary_vectors,
   exact_elbo,
   exact_log_marginal,
   gaussian_expectation,
 )
-from aevb_jax.types import UnsupportedError
 from tests.support import oracles
 
 

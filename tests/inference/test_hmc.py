@@ -10,10 +10,10 @@ import pytest
 import scipy.stats
 
 from aevb_jax import log_joint
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.inference import hmc
 from aevb_jax.inference.checks import check_continuous
-from aevb_jax.models.vae import fair_coins, standard_normal
-from aevb_jax.types import UnsupportedError
+from aevb_jax.models.priors import fair_coins, standard_normal
 from tests.support import oracles
 from tests.support.statistics import FALSE_ALARM
 

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from aevb_jax import bernoulli, log_joint
-from aevb_jax.families.base import Bernoulli, DiagonalGaussian, diagonal_gaussian, distribution
+from aevb_jax.errors import UnsupportedError
+from aevb_jax.families.base import distribution
+from aevb_jax.families.binary import Bernoulli
+from aevb_jax.families.gaussians import DiagonalGaussian, gaussian
 from aevb_jax.inference import missing
+from aevb_jax.inference.evidence import block_sums, flipped, observed, spread_blocks, sum_blocks
 from aevb_jax.inference.exact import binary_vectors
 from aevb_jax.models import linear_gaussian as lg
-from aevb_jax.types import UnsupportedError
 from tests.support import oracles
 from tests.support.statistics import assert_unbiased
 
@@ -26,19 +29,19 @@ RATE = 0.15  # of errors
 
 def kinds(x, mask, image_shape):
   """For each kind of evidence: what is known of x, and p(y|x') of that for any x'."""
-  sums = functools.partial(missing.sum_blocks, image_shape=image_shape, block=2)
+  sums = functools.partial(sum_blocks, image_shape=image_shape, block=2)
   num_wrong = lambda other: jnp.sum(other != x)
   return {
     "observed": (
-      missing.observed(jnp.where(mask, x, jnp.nan), mask),
+      observed(jnp.where(mask, x, jnp.nan), mask),
       lambda other: jnp.all(jnp.where(mask, other == x, True)).astype(float),
     ),
     "flipped": (
-      missing.flipped(x, RATE),
+      flipped(x, RATE),
       lambda other: RATE ** num_wrong(other) * (1 - RATE) ** (x.size - num_wrong(other)),
     ),
     "block_sums": (
-      missing.block_sums(sums(x), image_shape, 2),
+      block_sums(sums(x), image_shape, 2),
       lambda other: jnp.all(sums(other) == sums(x)).astype(float),
     ),
   }
@@ -82,10 +85,10 @@ def test_draws_of_x_follow_it(kind):
 
 def test_squares_of_several_channels():
   image = jnp.arange(6 * 4 * 3.0).reshape(6, 4, 3)
-  sums = missing.sum_blocks(image.ravel(), (6, 4, 3), 2)
+  sums = sum_blocks(image.ravel(), (6, 4, 3), 2)
   expected = image.reshape(3, 2, 2, 2, 3).sum(axis=(1, 3)).ravel()
   np.testing.assert_array_equal(sums, expected)
-  spread = missing.spread_blocks(sums, (6, 4, 3), 2).reshape(6, 4, 3)
+  spread = spread_blocks(sums, (6, 4, 3), 2).reshape(6, 4, 3)
   np.testing.assert_array_equal(spread[::2, ::2].ravel(), sums)
   np.testing.assert_array_equal(spread[1::2, 1::2], spread[::2, ::2])
 
@@ -93,11 +96,9 @@ def test_squares_of_several_channels():
 def test_observed_takes_any_decoder_of_independent_pixels():
   model, params, x = oracles.affine_world()
   mask, z = jnp.asarray([True, False, True, True, False]), jnp.asarray([0.3, -0.5, 1.0])
-  evidence = missing.observed(jnp.where(mask, x, jnp.nan), mask)
+  evidence = observed(jnp.where(mask, x, jnp.nan), mask)
   p = model.decoder.given(params.theta, z)
-  of_known = diagonal_gaussian(3).log_prob(
-    DiagonalGaussian(p.eta.mean[mask], p.eta.log_var[mask]), x[mask]
-  )
+  of_known = gaussian(3).log_prob(DiagonalGaussian(p.eta.mean[mask], p.eta.log_var[mask]), x[mask])
   np.testing.assert_allclose(evidence.log_prob(p), of_known, rtol=1e-12)
   density = lambda z: evidence.log_prob(model.decoder.given(params.theta, z))
   assert np.isfinite(jax.grad(density)(z)).all()
@@ -184,7 +185,7 @@ def test_gaussian_latents_stay_at_their_posterior():
   mean, covariance = posterior_of_z(AFFINE)
   noise = np.random.default_rng(0).normal(size=(40_000, 3))
   start = mean[None] + jnp.asarray(noise) @ jnp.linalg.cholesky(covariance).T
-  evidence = missing.observed(jnp.where(KNOWN, AFFINE.x, jnp.nan), KNOWN)
+  evidence = observed(jnp.where(KNOWN, AFFINE.x, jnp.nan), KNOWN)
   exact = exact_moments(covariance)
   z = after(AFFINE, evidence, start, corrected=True)
   assert np.mean(np.any(z != start, axis=1)) > 0.3  # they did move
@@ -214,7 +215,7 @@ BESIDE = EXACT._replace(
 
 
 def completed(world, method, *, seed=0, **how):
-  evidence = missing.observed(jnp.where(KNOWN, world.x, jnp.nan), KNOWN)
+  evidence = observed(jnp.where(KNOWN, world.x, jnp.nan), KNOWN)
   run = lambda key: METHODS[method](key, world.model, world.params, evidence, **how)
   return jax.jit(run)(jax.random.key(seed))
 
@@ -246,7 +247,7 @@ def test_where_q_is_wrong_only_correct_chains_end_at_the_conditional(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_mean_is_that_of_all_draws(method):
   def run(key):
-    evidence = missing.observed(EXACT.x, KNOWN)
+    evidence = observed(EXACT.x, KNOWN)
     how = dict(num_chains=2, num_burn_in=40, num_samples=5)
     return METHODS[method](key, EXACT.model, EXACT.params, evidence, **how)
 
@@ -272,9 +273,9 @@ def test_single_precision_at_the_extremes(kind, size):
     mean, drawn = evidence.mean(p_of(logits)), evidence.sample(jax.random.key(0), p_of(logits))
     assert np.isfinite(mean).all() and np.isfinite(drawn).all()
     if kind == "block_sums":  # whatever the decoder thinks of them
-      sums = missing.sum_blocks(x, SHAPE, 2)
-      np.testing.assert_array_equal(missing.sum_blocks(drawn, SHAPE, 2), sums)
-      np.testing.assert_allclose(missing.sum_blocks(mean, SHAPE, 2), sums, atol=1e-4)
+      sums = sum_blocks(x, SHAPE, 2)
+      np.testing.assert_array_equal(sum_blocks(drawn, SHAPE, 2), sums)
+      np.testing.assert_allclose(sum_blocks(mean, SHAPE, 2), sums, atol=1e-4)
 
 
 def test_sums_that_a_decoder_holds_for_impossible():
@@ -285,7 +286,7 @@ def test_sums_that_a_decoder_holds_for_impossible():
 
   def log_prob(logits, count):
     p = distribution(bernoulli(16), Bernoulli(logits))
-    return missing.block_sums(count[None], (4, 4, 1), 4).log_prob(p)
+    return block_sums(count[None], (4, 4, 1), 4).log_prob(p)
 
   exact = []
   for row, count in zip(logits, counts):
@@ -305,17 +306,17 @@ def test_sums_that_a_decoder_holds_for_impossible():
 
 def test_refusals():
   with pytest.raises(ValueError, match="probability of errors of 0"):
-    missing.flipped(X, 0)
+    flipped(X, 0)
   with pytest.raises(ValueError, match="squares of 3 pixels do not fill an image of 2 by 4"):
-    missing.block_sums(jnp.zeros(1), SHAPE, 3)
+    block_sums(jnp.zeros(1), SHAPE, 3)
   model, params, x = AFFINE
   p = model.decoder.given(params.theta, jnp.zeros(3))
-  for evidence in (missing.flipped(x, 0.1), missing.block_sums(jnp.zeros(5), (5, 1, 1), 1)):
+  for evidence in (flipped(x, 0.1), block_sums(jnp.zeros(5), (5, 1, 1), 1)):
     sample = functools.partial(evidence.sample, jax.random.key(0))
     for use in (evidence.log_prob, evidence.mean, sample):
       with pytest.raises(UnsupportedError, match="take a Bernoulli decoder, not a DiagonalG"):
         use(p)
-  evidence = missing.observed(BINARY.x, jnp.asarray([True, False, True, True]))
+  evidence = observed(BINARY.x, jnp.asarray([True, False, True, True]))
   how = dict(num_chains=2, num_burn_in=2, num_samples=2)
   with pytest.raises(UnsupportedError, match="complete_by_hmc moves z .* is Bernoulli"):
     missing.complete_by_hmc(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from aevb_jax import Model, conditional, diagonal_gaussian, log_joint, standard_normal
+from aevb_jax import Model, conditional, gaussian, log_joint, standard_normal
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.inference.exact import exact_log_marginal
 from aevb_jax.inference.reciprocal import (
   fit_diagonal_gaussian,
@@ -15,7 +16,7 @@ from aevb_jax.inference.reciprocal import (
   reciprocal_importance_sampling,
 )
 from aevb_jax.models import linear_gaussian as lg
-from aevb_jax.types import Params, UnsupportedError
+from aevb_jax.types import Params
 from tests.support import oracles
 from tests.support.statistics import assert_errors_are_right, assert_greater, assert_unbiased
 
@@ -92,8 +93,8 @@ def squared_world(log_var):
   def given(theta, z):
     return squared.given(theta, z**2)
 
-  squared = conditional(oracles.AffineHeads(1), diagonal_gaussian(1), 1)
-  encoder = conditional(oracles.AffineHeads(1), diagonal_gaussian(1), 1)
+  squared = conditional(oracles.AffineHeads(1), gaussian(1), 1)
+  encoder = conditional(oracles.AffineHeads(1), gaussian(1), 1)
   model = Model(lambda params: standard_normal(1), squared._replace(given=given), encoder)
   theta = {
     "mean": {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)},

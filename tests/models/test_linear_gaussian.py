@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from aevb_jax import Params, elbo_a, elbo_b, fit, init_params
-from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.models.linear_gaussian import (
   bound,
   linear_gaussian_vae,

@@ -13,8 +13,8 @@ from aevb_jax import (
   bernoulli,
   conditional,
   conv_vae,
-  diagonal_gaussian,
   elbo_b,
+  gaussian,
   init_params,
   mlp_vae,
 )
@@ -78,7 +78,7 @@ def test_output_bias():
 
 
 def test_encoder_and_decoder_start_from_different_keys():
-  model = mlp_vae(diagonal_gaussian(3), data_dim=3, latent_dim=3, hidden_dim=4)
+  model = mlp_vae(gaussian(3), data_dim=3, latent_dim=3, hidden_dim=4)
   params = init_params(jax.random.key(0), model)
   assert not np.allclose(params.theta["hidden_0"]["kernel"], params.phi["hidden_0"]["kernel"])
 
@@ -172,7 +172,7 @@ def test_the_convolutional_networks_of_the_article():
 
 def test_colour_images_and_two_heads():
   shape, data_dim = (6, 5, 3), 90
-  model = conv_vae(diagonal_gaussian(data_dim), image_shape=shape, latent_dim=3, widths=(4,))
+  model = conv_vae(gaussian(data_dim), image_shape=shape, latent_dim=3, widths=(4,))
   params = init_params(jax.random.key(0), model)
   x = jnp.asarray(np.random.default_rng(0).uniform(size=data_dim))
   grads = jax.jit(jax.grad(lambda p: elbo_b(jax.random.key(1), model, p, x)))(params)

@@ -97,7 +97,7 @@ def test_checkpoints_that_may_be_written_no_longer(tmp_path):
   result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
   assert result.returncode == 1
   last = result.stderr.splitlines()[-1]
-  assert last.startswith("aevb_jax.checkpoint.SaveError: ") and "(Permission denied)" in last
+  assert last.startswith("aevb_jax.errors.SaveError: ") and "(Permission denied)" in last
   assert checkpoint.steps(tmp_path / "checkpoints") == [1]
 
 

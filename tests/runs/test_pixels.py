@@ -9,7 +9,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from aevb_jax.data import datasets
-from aevb_jax.training.fitting import evaluate
+from aevb_jax.training.evaluation import evaluate
 from experiments.flags import data as data_options
 from experiments.launch.command import UsageError
 

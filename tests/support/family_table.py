@@ -10,7 +10,7 @@ import numpy as np
 import scipy.stats
 from jax.scipy.special import gammainc, ndtr
 
-from aevb_jax.families import base, composition, inverse_cdf, location_scale
+from aevb_jax.families import composition, gaussians, inverse_cdf, location_scale
 
 A = jnp.asarray
 
@@ -165,8 +165,8 @@ LOCATION_SCALE = [
   ),
   case(
     "gaussian",
-    base.diagonal_gaussian,
-    base.DiagonalGaussian(LOC, 2 * jnp.log(SCALE)),
+    gaussians.gaussian,
+    gaussians.DiagonalGaussian(LOC, 2 * jnp.log(SCALE)),
     lambda m, log_var: st.norm(m, np.exp(log_var / 2)),
     lambda eta, z: ndtr((z - eta.mean) * jnp.exp(-0.5 * eta.log_var)),
   ),

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from aevb_jax import elbo_a, kl_divergence, log_joint, replace_gradient
-from aevb_jax.families.base import Bernoulli, bernoulli, distribution
+from aevb_jax.families.base import distribution
+from aevb_jax.families.binary import Bernoulli, bernoulli
 
 BRIGHT = 28  # of 64 pixels, in 3 of the digits
 

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from aevb_jax import bernoulli, elbo_b, mlp_vae
-from aevb_jax.algorithms.aevb import aevb
-from aevb_jax.algorithms.mcem import mcem
+from aevb_jax import bernoulli, elbo_b, errors, mlp_vae
+from aevb_jax.algorithms.auto_encoding import aevb
+from aevb_jax.algorithms.monte_carlo_em import mcem
 from aevb_jax.algorithms.optimizers import adagrad
 from aevb_jax.training import checkpoint
 
@@ -79,15 +79,15 @@ def test_of_two_records_of_a_step_the_later_stays(tmp_path):
 
 def test_says_what_is_missing(tmp_path):
   assert checkpoint.steps(tmp_path / "nothing") == checkpoint.steps(tmp_path) == []
-  with pytest.raises(checkpoint.DamagedError, match="cannot be read"):
+  with pytest.raises(errors.DamagedError, match="cannot be read"):
     checkpoint.restore(tmp_path, 1, shapes(algorithm()))
-  with pytest.raises(checkpoint.DamagedError, match="cannot be read"):
+  with pytest.raises(errors.DamagedError, match="cannot be read"):
     checkpoint.read_record(tmp_path, 1)
 
 
 def test_what_cannot_be_written(tmp_path):
   (tmp_path / "file").write_text("no directory")
-  with pytest.raises(checkpoint.SaveError, match="file.* cannot be written"):
+  with pytest.raises(errors.SaveError, match="file.* cannot be written"):
     with checkpoint.saver(tmp_path / "file" / "checkpoints"):
       pass
 
@@ -155,10 +155,10 @@ def test_damage_to_any_file_is_noticed_or_of_no_effect(saved):
       try:
         assert_same(checkpoint.restore(directory, 1, shapes(algorithm())), state)
         assert checkpoint.read_record(directory, 1) == {"rows": list(range(100))}
-      except checkpoint.DamagedError:
+      except errors.DamagedError:
         noticed.add(file.name)
         if damage and file.name != "_METADATA":  # which the reading of another tree needs less of
-          with pytest.raises(checkpoint.DamagedError):
+          with pytest.raises(errors.DamagedError):
             checkpoint.check(directory, 1)
       file.write_bytes(contents)
   assert {checkpoint.RECORD_FILE, "_METADATA"} < noticed and len(noticed) >= 4
@@ -172,7 +172,7 @@ def test_another_array_in_the_place_of_one_is_noticed(tmp_path):
       save(1, algorithm().init(jax.random.key(key)))
   record = tmp_path / "one" / "1" / "record" / checkpoint.RECORD_FILE
   record.write_bytes((tmp_path / "other" / "1" / "record" / checkpoint.RECORD_FILE).read_bytes())
-  with pytest.raises(checkpoint.DamagedError, match="its array .* is not what was saved"):
+  with pytest.raises(errors.DamagedError, match="its array .* is not what was saved"):
     checkpoint.restore(tmp_path / "one", 1, shapes(algorithm()))
 
 
@@ -218,6 +218,6 @@ def test_comes_back_to_the_devices_asked_for(tmp_path):
 
 def test_refuses_the_state_of_another_model(saved):
   for other in (algorithm(latent_dim=4), algorithm(optimizer=optax.adam(0.1))):
-    with pytest.raises(checkpoint.CheckpointError, match="is not of this model") as error:
+    with pytest.raises(errors.CheckpointError, match="is not of this model") as error:
       checkpoint.restore(saved[0], 1, shapes(other))
-    assert not isinstance(error.value, checkpoint.DamagedError)  # and is not set aside
+    assert not isinstance(error.value, errors.DamagedError)  # and is not set aside

@@ -19,7 +19,7 @@ from aevb_jax import (
   mean_and_standard_error,
   mlp_vae,
 )
-from aevb_jax.algorithms.aevb import aevb
+from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.algorithms.optimizers import adam
 from aevb_jax.data.minibatches import minibatch_indices, order_key, stream
 from aevb_jax.data.preprocess import binarize, scale

@@ -10,31 +10,25 @@ import pytest
 from aevb_jax import (
   Minibatch,
   bernoulli,
-  diagonal_gaussian,
   elbo_a,
   elbo_b,
   fair_coins,
   fit,
   fit_streamed,
+  gaussian,
   gaussian_weight_prior,
   iwae,
   mlp_vae,
   standard_normal,
   stream,
 )
-from aevb_jax.algorithms.aevb import aevb
-from aevb_jax.algorithms.mcem import mcem
+from aevb_jax.algorithms.auto_encoding import aevb, explain_aevb
+from aevb_jax.algorithms.monte_carlo_em import explain_mcem, mcem
 from aevb_jax.algorithms.optimizers import adagrad, adam
 from aevb_jax.data.minibatches import minibatch_indices, order_key
 from aevb_jax.estimators.score_functions import score_function
-from aevb_jax.families.base import DiagonalGaussian
-from aevb_jax.training.nonfinite import (
-  all_finite,
-  explain,
-  explain_mcem,
-  first_offence,
-  skip_nonfinite,
-)
+from aevb_jax.families.gaussians import DiagonalGaussian
+from aevb_jax.training.nonfinite import all_finite, first_offence, skip_nonfinite
 from aevb_jax.training.sharding import make_shardings
 from aevb_jax.training.sweep import fit_sweep, fit_sweep_streamed, init_sweep, with_step_size
 
@@ -50,7 +44,7 @@ def single_precision():
     yield
 
 
-def vae(likelihood=diagonal_gaussian, **kwargs):
+def vae(likelihood=gaussian, **kwargs):
   return mlp_vae(likelihood(D), data_dim=D, latent_dim=J, hidden_dim=5, **kwargs)
 
 
@@ -123,7 +117,7 @@ def survive(algorithm, explained, state, pixels=PIXELS, objective="bound", num_s
 
 
 cached = functools.cache(functools.cache)  # so that what is compiled for one test serves others
-explained_by = cached(explain)
+explained_by = cached(explain_aevb)
 
 
 def every(index):
@@ -190,7 +184,7 @@ def faulty_estimator(key, model, params, x):
 
 FAULTY_MODEL = faulty_model()
 FAULTY = learn(FAULTY_MODEL, faulty_estimator)
-explain_faulty = functools.partial(cached(explain), FAULTY, FAULTY_MODEL)
+explain_faulty = functools.partial(cached(explain_aevb), FAULTY, FAULTY_MODEL)
 
 
 BERNOULLI = vae(bernoulli)
@@ -306,7 +300,7 @@ def test_devices_that_share_a_minibatch():
   pixels = PIXELS.copy()
   pixels[5, 2] = np.nan
   algorithm, sharding = ALGORITHMS["adam"], make_shardings(jax.devices()[:4])
-  guarded, explained = skip_nonfinite(algorithm, "bound"), explain(algorithm, BERNOULLI)
+  guarded, explained = skip_nonfinite(algorithm, "bound"), explain_aevb(algorithm, BERNOULLI)
   state = jax.device_put(algorithm.init(jax.random.key(0)), sharding.replicated)
   after, metrics = run(guarded, state, 12, pixels, sharding=sharding.minibatch)
   np.testing.assert_array_equal(np.flatnonzero(metrics["skipped"]), steps_with(5, 12))
@@ -477,7 +471,9 @@ def test_the_prior_on_the_parameters():
   pixels = PIXELS.copy()
   pixels[:, 3] = 0  # so that the weight below changes nothing else
   state = started(algorithm, phi__hidden_0__kernel=((3, 1), 1e20))
-  clause = first_offence(examined(explain(algorithm, MODEL, log_prior=log_prior), state, pixels))
+  clause = first_offence(
+    examined(explain_aevb(algorithm, MODEL, log_prior=log_prior), state, pixels)
+  )
   assert clause == (
     "the prior on the parameters, log p(θ), is not finite "
     "(largest parameter: phi/hidden_0/kernel, 1e+20 in size)"
@@ -504,7 +500,9 @@ def test_z_is_that_of_the_estimator(num_samples, latents):
   estimator = functools.partial(score_function, num_samples=num_samples)
   algorithm = learn(model, estimator)
   state = algorithm.init(jax.random.key(0))._replace(step=jnp.int32(2))
-  terms = examined(explain(algorithm, model, num_samples=num_samples), state, PIXELS.clip(0, 1))
+  terms = examined(
+    explain_aevb(algorithm, model, num_samples=num_samples), state, PIXELS.clip(0, 1)
+  )
   np.testing.assert_array_equal(terms.index, indices(1, first=2)[0])
   keys = jax.random.split(jax.random.fold_in(state.key, 2), M)
   batch = jnp.asarray(PIXELS.clip(0, 1)[terms.index])

@@ -9,8 +9,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from aevb_jax import bernoulli, elbo_a, elbo_b, evaluate, fit, fit_streamed, mlp_vae
-from aevb_jax.algorithms.aevb import aevb
-from aevb_jax.algorithms.mcem import mcem
+from aevb_jax.algorithms.auto_encoding import aevb
+from aevb_jax.algorithms.monte_carlo_em import mcem
 from aevb_jax.algorithms.optimizers import adam
 from aevb_jax.data.minibatches import Minibatch, stream
 from aevb_jax.data.preprocess import binarize

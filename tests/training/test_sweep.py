@@ -18,8 +18,8 @@ from aevb_jax import (
   stream,
   with_baseline,
 )
-from aevb_jax.algorithms.aevb import aevb
-from aevb_jax.algorithms.mcem import mcem
+from aevb_jax.algorithms.auto_encoding import aevb
+from aevb_jax.algorithms.monte_carlo_em import mcem
 from aevb_jax.algorithms.optimizers import adagrad, adam, sgd, with_psi
 from aevb_jax.data.preprocess import binarize
 from aevb_jax.estimators.score_functions import score_function

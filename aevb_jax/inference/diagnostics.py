@@ -1,9 +1,10 @@
-"""Bias, variance and signal-to-noise ratio of gradient estimators, each with an interval.
+"""What to judge a model and its training by: how noisy gradients are, and which latents are used.
 
 Gradients of one fixed minibatch are drawn again and again, in B batches of n. A batch
 leaves its mean, a vector, and its variance, a number for each block of parameters;
 everything else is computed from the inner products of those means, in which products
-of two different batches have no noise of their own to be corrected for.
+of two different batches have no noise of their own to be corrected for. Each result is an
+`Interval`.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ import numpy as np
 import scipy.special
 
 from aevb_jax.types import Array, Estimator, Key, Model, Params, PyTree
+
+ACTIVE = 0.01  # variance of E_q[z|x] over the data, from which a latent is used
 
 
 class Interval(NamedTuple):
@@ -142,6 +145,21 @@ def off_diagonal_mean(products: Array) -> float:
   """The mean of the entries (b, b') with b ≠ b'."""
   n = len(products)
   return (products.sum() - np.trace(products)) / (n * (n - 1))
+
+
+def active_units(posterior_means: Array, threshold: float = ACTIVE) -> Array:
+  """Which latents say anything about x: those whose E_q[z|x] varies over the data.
+
+  Source: Burda, Grosse & Salakhutdinov (2015), section 5.2.
+
+  Args:
+    posterior_means: E_q[z|x] of N data points, shape (N, J).
+    threshold: on the variance over them.
+
+  Returns:
+    Booleans, shape (J,).
+  """
+  return posterior_means.var(axis=0) > threshold
 
 
 def _root(square: Interval) -> Interval:

@@ -15,15 +15,15 @@ from aevb_jax import (
   Params,
   bernoulli,
   conditional,
-  diagonal_gaussian,
   elbo_a,
   elbo_b,
   fit,
+  gaussian,
   mlp_vae,
   standard_normal,
 )
-from aevb_jax.algorithms.aevb import aevb
-from aevb_jax.algorithms.full_vb import (
+from aevb_jax.algorithms.auto_encoding import aevb
+from aevb_jax.algorithms.full_variational_bayes import (
   averaged_over_theta,
   full_vb,
   init_params,
@@ -32,10 +32,10 @@ from aevb_jax.algorithms.full_vb import (
   weight_posterior,
   with_local_noise,
 )
-from aevb_jax.families.base import DiagonalGaussian
+from aevb_jax.errors import UnsupportedError
+from aevb_jax.families.gaussians import DiagonalGaussian
 from aevb_jax.models import vae as models
 from aevb_jax.models.networks import MLP
-from aevb_jax.types import UnsupportedError
 from tests.support import oracles
 from tests.support.statistics import assert_greater, assert_unbiased
 
@@ -65,8 +65,8 @@ def linear_world(data_dim=4, latent_dim=2):
   rng = np.random.default_rng(4)
   model = Model(
     prior=lambda theta: standard_normal(latent_dim),
-    decoder=conditional(KnownNoise(data_dim), diagonal_gaussian(data_dim), latent_dim),
-    encoder=conditional(oracles.AffineHeads(latent_dim), diagonal_gaussian(latent_dim), data_dim),
+    decoder=conditional(KnownNoise(data_dim), gaussian(data_dim), latent_dim),
+    encoder=conditional(oracles.AffineHeads(latent_dim), gaussian(latent_dim), data_dim),
   )
   size = data_dim * (latent_dim + 1)
   theta = DiagonalGaussian(rng.normal(size=size) * 0.7, rng.normal(size=size) * 0.3 - 1.0)
@@ -266,7 +266,7 @@ def test_the_sampled_kl_is_that_of_the_drawn_theta():
 
 
 def test_parameters_survive_the_round_trip():
-  model = mlp_vae(diagonal_gaussian(5), data_dim=5, latent_dim=2, hidden_dim=(4, 3))
+  model = mlp_vae(gaussian(5), data_dim=5, latent_dim=2, hidden_dim=(4, 3))
   point = models.init_params(jax.random.key(1), model)
   params = init_params(jax.random.key(1), model, std=0.3)
   size = sum(leaf.size for leaf in jax.tree.leaves(point.theta))
@@ -374,7 +374,7 @@ def test_local_noise_without_biases():
 
 
 def test_layers_and_units_have_noise_of_their_own():
-  decoder = conditional(MLP((), (2, 2)), diagonal_gaussian(2), 1)
+  decoder = conditional(MLP((), (2, 2)), gaussian(2), 1)
   params = decoder.init(jax.random.key(0))
   var = jax.tree.map(jnp.ones_like, params)
 

@@ -8,8 +8,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from aevb_jax.estimators.sgvb import draw, map_samples
 from aevb_jax.families.base import LOG_2PI
 from aevb_jax.models.vae import init_params
+from aevb_jax.training.nonfinite import (
+  Terms,
+  finite_by_name,
+  finite_kl,
+  terms_of_update,
+  terms_of_z,
+)
 from aevb_jax.types import (
   Algorithm,
   Array,
@@ -105,7 +113,7 @@ def aevb(
       prior against the data.
     log_prior: Params -> log p(θ), such as `gaussian_weight_prior(1.0)`.
     init: (key, model) -> Params to start from, where the estimator needs more than θ
-      and φ: a baseline's ψ (`with_baseline`) or a q(θ) (`full_vb.init_params`).
+      and φ: a baseline's ψ (`with_baseline`) or a q(θ) (`full_variational_bayes.init_params`).
     examples_at_once: examples of a minibatch whose gradients are taken together, the next
       after them, so that less is held in memory, or in a CPU's cache; it must divide M.
       None for all. The result depends on it by rounding alone.
@@ -127,7 +135,7 @@ def aevb(
     state: TrainState, batch: Array, index: Array | None = None
   ) -> tuple[TrainState, dict]:
     del index  # nothing is kept per example
-    keys = jax.random.split(jax.random.fold_in(state.key, state.step), len(batch))
+    keys = example_keys(state, len(batch))
     scheduled = isinstance(estimator, Scheduled)
     estimator_now = estimator.at(state.step) if scheduled else estimator
 
@@ -144,6 +152,11 @@ def aevb(
     return TrainState(state.step + 1, params, opt_state, state.key), {"bound": bound}
 
   return Algorithm(init_state, update)
+
+
+def example_keys(state: TrainState, batch_size: int) -> Key:
+  """The keys (M,) that the estimator draws from in the next update, one for each example."""
+  return jax.random.split(jax.random.fold_in(state.key, state.step), batch_size)
 
 
 def _mean_over_parts(
@@ -174,3 +187,41 @@ def _mean_over_parts(
   start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
   total, _ = jax.lax.scan(add, start, words_and_batches)
   return jax.tree.map(lambda leaf: leaf / num_parts, total)
+
+
+def explain_aevb(
+  algorithm: Algorithm,
+  model: Model,
+  *,
+  num_samples: int = 1,
+  log_prior: Callable[[Params], Array] | None = None,
+) -> Algorithm:
+  """What of the next update of `aevb` is not finite; an algorithm, so that `fit` can feed it.
+
+  `fit(explain_aevb(...), state, ..., num_steps=1)` sees the minibatch that the update at that state
+  sees, and z is what its estimator draws. It returns the state as it is, and `Terms`, with the
+  leading axis of its metrics: `first_offence` puts them into words.
+
+  Args:
+    algorithm: made by `aevb`, and not `skip_nonfinite` of it. Its estimator draws z as
+      `log_weights` does, as nearly all of the package do; `full_vb` draws θ too, and is not
+      explained.
+    model: its model.
+    num_samples: L of its estimator.
+    log_prior: that of the algorithm.
+  """
+
+  def of_example(key: Array, params: Params, x: Array) -> dict:
+    q, p = model.encoder.given(params.phi, x), model.prior(params)
+    z = draw(key, q, num_samples)
+    of_sample = lambda z: terms_of_z(model, params, x, z) | dict(log_q=jnp.isfinite(q.log_prob(z)))
+    samples = jax.tree.map(lambda finite: finite.all(axis=0), map_samples(of_sample, z))
+    return dict(x=jnp.isfinite(x).all(), q=finite_by_name(q.eta), kl=finite_kl(q, p), **samples)
+
+  def update(state: PyTree, batch: Array, index: Array) -> tuple[PyTree, Terms]:
+    keys = example_keys(state, len(batch))
+    of_examples = jax.vmap(of_example, (0, None, 0))(keys, state.params, batch)
+    whole = terms_of_update(algorithm, state, batch, index, log_prior)
+    return state, Terms(index=index, **whole, **of_examples)
+
+  return Algorithm(algorithm.init, update)

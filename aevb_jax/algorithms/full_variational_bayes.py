@@ -14,20 +14,13 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from aevb_jax.families.base import DiagonalGaussian, diagonal_gaussian, distribution
+from aevb_jax.errors import UnsupportedError
+from aevb_jax.families.base import distribution
+from aevb_jax.families.gaussians import DiagonalGaussian, gaussian
 from aevb_jax.families.kl import kl_divergence
+from aevb_jax.models import priors
 from aevb_jax.models import vae as models
-from aevb_jax.types import (
-  Array,
-  Conditional,
-  Distribution,
-  Estimator,
-  Key,
-  Model,
-  Params,
-  PyTree,
-  UnsupportedError,
-)
+from aevb_jax.types import Array, Conditional, Distribution, Estimator, Key, Model, Params, PyTree
 
 
 def init_params(key: Key, model: Model, *, std: float = 0.01) -> Params:
@@ -53,7 +46,7 @@ def init_params(key: Key, model: Model, *, std: float = 0.01) -> Params:
 
 def weight_posterior(params: Params) -> Distribution:
   """q(θ), over vectors of shape (P,)."""
-  return distribution(diagonal_gaussian(params.theta.mean.size), params.theta)
+  return distribution(gaussian(params.theta.mean.size), params.theta)
 
 
 def unravel(model: Model, theta: Array) -> PyTree:
@@ -98,7 +91,7 @@ def full_vb(
       matrix per data point. Source: Kingma, Salimans & Welling (2015), equation 6.
 
   Returns:
-    An estimator for Params from `full_vb.init_params`. Unbiased, if `estimator` is, for
+    An estimator for Params from `init_params` of this module. Unbiased, if `estimator` is, for
     the bound of equation 15 over N, and its gradient. Without `local` it keeps P numbers
     for every data point of a minibatch.
 
@@ -117,7 +110,7 @@ def full_vb(
 
   def estimate(key: Key, model: Model, params: Params, x: Array, **kwargs) -> Array:
     q = weight_posterior(params)
-    p = models.standard_normal(params.theta.mean.size)
+    p = priors.standard_normal(params.theta.mean.size)
     if closed_form:
       return average(key, model, params, x, **kwargs) - kl_divergence(q, p) / num_data
     zeta_key, key = jax.random.split(key)

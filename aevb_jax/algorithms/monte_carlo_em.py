@@ -11,14 +11,19 @@ import optax
 
 from aevb_jax.inference import hmc
 from aevb_jax.inference.checks import check_continuous, check_positive
-from aevb_jax.inference.late import blackjax
-from aevb_jax.models.vae import log_joint
-from aevb_jax.types import Algorithm, Array, Key, Model, Params, PyTree
+from aevb_jax.inference.hmc import blackjax
+from aevb_jax.models.joint import log_joint
+from aevb_jax.models.vae import init_params
+from aevb_jax.training.nonfinite import Terms, terms_of_update, terms_of_z
+from aevb_jax.types import Algorithm, Array, Conditional, Key, Model, Params, PyTree
 
 if TYPE_CHECKING:
   from blackjax.mcmc.hmc import HMCInfo, HMCState
 
 ADAPTATION_RATE = 0.5  # of the log step size, per unit of acceptance above its target
+
+
+NO_ENCODER = Conditional(init=lambda key: (), given=None)
 
 
 class MCEMState(NamedTuple):
@@ -88,17 +93,16 @@ def mcem(
   check_positive(num_data=num_data, num_leapfrogs=num_leapfrogs, num_updates=num_updates)
   if not 0 < target_acceptance < 1:
     raise ValueError(f"target_acceptance is {target_acceptance}, expected between 0 and 1")
-  jax.eval_shape(
-    lambda key: check_continuous(
-      "mcem", model.prior(Params(theta=model.decoder.init(key), phi=()))
-    ),
-    jax.random.key(0),
-  )
+  generative = model._replace(encoder=NO_ENCODER)
+
+  def check(key: Key) -> None:
+    check_continuous("mcem", model.prior(init_params(key, generative)))
+
+  jax.eval_shape(check, jax.random.key(0))
 
   def init(key: Key) -> MCEMState:
     params_key, z_key, key = jax.random.split(key, 3)  # the first is that of aevb's two
-    theta_key, _ = jax.random.split(params_key)  # as `init_params` does
-    params = Params(theta=model.decoder.init(theta_key), phi=())
+    params = init_params(params_key, generative)
     z = jax.vmap(model.prior(params).sample)(jax.random.split(z_key, num_data))
     log_step_size = jnp.log(hmc.first_step_size(z))
     zero = jnp.zeros((), jnp.int32)
@@ -111,7 +115,7 @@ def mcem(
       model,
       state.params,
       batch,
-      state.z.at[index].get(mode="fill"),  # NaN, which shows, where num_data is too small
+      chains_of(state, index),
       step_size,
       num_leapfrogs=num_leapfrogs,
     )
@@ -148,6 +152,11 @@ def mcem(
     return following, metrics
 
   return Algorithm(init, update)
+
+
+def chains_of(state: MCEMState, index: Array) -> Array:
+  """Where the chains of the examples at some indices are, (M, J); NaN where there is none."""
+  return state.z.at[index].get(mode="fill")  # which shows where num_data is too small
 
 
 def e_step(
@@ -198,3 +207,22 @@ def evaluations_per_example(*, num_leapfrogs: int = 10, num_updates: int = 5) ->
       another than when it was left there, and after each leapfrog; then come the updates.
   """
   return 1 + num_leapfrogs + num_updates
+
+
+def explain_mcem(
+  algorithm: Algorithm, model: Model, *, log_prior: Callable[[Params], Array] | None = None
+) -> Algorithm:
+  """`explain_aevb` for `mcem`: z is where the chain of each example is before the update."""
+
+  def of_example(params: Params, x: Array, z: Array) -> dict:
+    return dict(
+      x=jnp.isfinite(x).all(), q={}, kl=None, log_q=None, **terms_of_z(model, params, x, z)
+    )
+
+  def update(state: PyTree, batch: Array, index: Array) -> tuple[PyTree, Terms]:
+    z = chains_of(state, index)
+    of_examples = jax.vmap(of_example, (None, 0, 0))(state.params, batch, z)
+    whole = terms_of_update(algorithm, state, batch, index, log_prior)
+    return state, Terms(index=index, **whole, **of_examples)
+
+  return Algorithm(algorithm.init, update)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from aevb_jax import Params, elbo_a, elbo_b
-from aevb_jax.inference.gradient_noise import (
+from aevb_jax.inference.diagnostics import (
+  active_units,
   blocks,
   gradient_batch,
   inner_products,
@@ -154,3 +155,10 @@ def test_estimators_that_draw_alike_are_paired():
   np.testing.assert_allclose(
     oracles.flat(a[0].mean["theta"]), oracles.flat(b[0].mean["theta"]), rtol=1e-9
   )
+
+
+def test_active_units_are_those_whose_mean_varies_over_the_data():
+  rng = np.random.default_rng(0)
+  means = rng.normal(size=(1000, 4)) * np.sqrt([1.0, 0.02, 0.005, 0.0]) + [0.0, 3.0, -5.0, 7.0]
+  assert active_units(means).tolist() == [True, True, False, False]
+  assert active_units(means, threshold=0.5).tolist() == [True, False, False, False]

@@ -10,12 +10,12 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from aevb_jax import Params, elbo_b, fit, fit_streamed, gaussian_weight_prior, log_joint
-from aevb_jax.algorithms.aevb import aevb
-from aevb_jax.algorithms.mcem import evaluations_per_example, mcem
+from aevb_jax.algorithms.auto_encoding import aevb
+from aevb_jax.algorithms.monte_carlo_em import evaluations_per_example, mcem
 from aevb_jax.algorithms.optimizers import adagrad, adam
 from aevb_jax.data.minibatches import minibatch_indices, order_key, stream
 from aevb_jax.data.preprocess import binarize
-from aevb_jax.types import UnsupportedError
+from aevb_jax.errors import UnsupportedError
 from tests.support import oracles
 from tests.support.statistics import assert_unbiased
 

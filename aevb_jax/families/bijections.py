@@ -1,0 +1,262 @@
+"""Maps that flows are made of: autoregressive ones and couplings, with networks of their own."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb_jax.families.flows import Bijection
+from aevb_jax.ops.products import product
+from aevb_jax.types import Array, Key, PyTree
+
+
+class MADE(nn.Module):
+  """An autoregressive network: of every output, entry i depends on x_1 … x_{i−1} and the context.
+
+  Maps x (J,) and a context to `num_outputs` arrays of shape (J,), which start near zero.
+
+  Source: Germain et al. (2015), with the degrees of hidden units in turn.
+  """
+
+  size: int
+  hidden: Sequence[int]
+  num_outputs: int
+
+  @nn.compact
+  def __call__(self, x: Array, context: Array) -> tuple[Array, ...]:
+    degrees, h = np.arange(1, self.size + 1), x
+    for i, width in enumerate(self.hidden):
+      # With a context, some units depend on it alone, for the first entry of the outputs.
+      least = 0 if context.size else 1
+      of_hidden = least + np.arange(width) % max(self.size - least, 1)
+      h = _masked(self, f"hidden_{i}", h, of_hidden[None] >= degrees[:, None])
+      if context.size:
+        everywhere = np.ones((context.size, width), bool)
+        h += _masked(self, f"context_{i}", context, everywhere, bias=False)
+      h, degrees = nn.tanh(h), of_hidden
+    last = np.arange(1, self.size + 1)[None] > degrees[:, None]
+    return tuple(_masked(self, f"head_{i}", h, last, small=True) for i in range(self.num_outputs))
+
+
+def _masked(
+  module: nn.Module,
+  name: str,
+  x: Array,
+  mask: np.ndarray,
+  *,
+  bias: bool = True,
+  small: bool = False,
+) -> Array:
+  """A linear layer of which some weights are zero for good."""
+  dtype = jnp.result_type(float)
+  init = _SMALL if small else nn.initializers.lecun_normal()
+  kernel = module.param(f"{name}_kernel", init, mask.shape, dtype)
+  y = product(x[None], kernel * mask.astype(dtype))[0]
+  if bias:
+    y += module.param(f"{name}_bias", nn.initializers.zeros_init(), mask.shape[1:], dtype)
+  return y
+
+
+_SMALL = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
+
+
+def inverse_autoregressive(size: int, hidden: Sequence[int], *, context_size: int = 0) -> Bijection:
+  """y = σ x + (1 − σ) m with m and s of a MADE in x and the context, σ = sigmoid(s + 2).
+
+  Forwards one pass; backwards J of them, as each number needs those before it. It starts near
+  y = 0.88 x.
+
+  Source: Kingma et al. (2016), algorithm 1, whose s starts from 1 or 2.
+  """
+  module = MADE(size, tuple(hidden), 2)
+
+  def init(key: Key) -> PyTree:
+    return module.init(key, jnp.zeros(size), jnp.zeros(context_size))["params"]
+
+  def gate(params: PyTree, context: Array, x: Array) -> tuple[Array, Array, Array]:
+    m, s = module.apply({"params": params}, x, context)
+    return m, jax.nn.sigmoid(s + 2), -jnp.sum(jax.nn.softplus(-s - 2))
+
+  def forward(params: PyTree, context: Array, x: Array) -> tuple[Array, Array]:
+    m, sigma, log_det = gate(params, context, x)
+    return sigma * x + (1 - sigma) * m, log_det
+
+  def inverse(params: PyTree, context: Array, y: Array) -> tuple[Array, Array]:
+    def closer(x: Array, _) -> tuple[Array, None]:  # after i rounds the first i numbers are right
+      m, sigma, _ = gate(params, context, x)
+      return (y - (1 - sigma) * m) / sigma, None
+
+    x, _ = jax.lax.scan(closer, jnp.zeros_like(y), length=size)
+    return x, gate(params, context, x)[2]
+
+  return Bijection(init, forward, inverse)
+
+
+class _Conditioner(nn.Module):
+  """An MLP of what passes through a coupling and of the context; outputs start near zero."""
+
+  hidden: Sequence[int]
+  size: int
+
+  @nn.compact
+  def __call__(self, x: Array, context: Array) -> Array:
+    h = jnp.concatenate([x, context])
+    for i, width in enumerate(self.hidden):
+      h = nn.tanh(_masked(self, f"hidden_{i}", h, np.ones((h.size, width), bool)))
+    return _masked(self, "head", h, np.ones((h.size, self.size), bool), small=True)
+
+
+def _coupling(
+  size: int,
+  hidden: Sequence[int],
+  context_size: int,
+  num_parameters: int,
+  *,
+  forward: Callable[[Array, Array], tuple[Array, Array]],
+  inverse: Callable[[Array, Array], tuple[Array, Array]],
+) -> Bijection:
+  """The first half passes; the second goes through a map of single numbers whose parameters the
+  first half sets: (numbers (n,), parameters (n, P)) -> (numbers, log-derivatives)."""
+  if size < 2:
+    raise ValueError(f"size is {size}, expected at least 2: a coupling needs two parts")
+  kept = size // 2
+  module = _Conditioner(tuple(hidden), (size - kept) * num_parameters)
+
+  def init(key: Key) -> PyTree:
+    return module.init(key, jnp.zeros(kept), jnp.zeros(context_size))["params"]
+
+  def couple(moved: Callable) -> Callable:
+    def through(params: PyTree, context: Array, x: Array) -> tuple[Array, Array]:
+      first, second = x[:kept], x[kept:]
+      raw = module.apply({"params": params}, first, context)
+      second, log_slopes = moved(second, raw.reshape(size - kept, num_parameters))
+      return jnp.concatenate([first, second]), jnp.sum(log_slopes)
+
+    return through
+
+  return Bijection(init, couple(forward), couple(inverse))
+
+
+def affine_coupling(size: int, hidden: Sequence[int], *, context_size: int = 0) -> Bijection:
+  """y₂ = exp(s) x₂ + t, with s and t of an MLP in x₁ and the context, |s| < 2.
+
+  Source: Dinh, Sohl-Dickstein & Bengio (2017), section 3.2.
+
+  Raises:
+    ValueError: if size is below 2.
+  """
+
+  def of(raw: Array) -> tuple[Array, Array]:
+    return 2 * jnp.tanh(0.5 * raw[:, 0]), raw[:, 1]
+
+  def forward(x: Array, raw: Array) -> tuple[Array, Array]:
+    s, t = of(raw)
+    return jnp.exp(s) * x + t, s
+
+  def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
+    s, t = of(raw)
+    return (y - t) * jnp.exp(-s), s
+
+  return _coupling(size, hidden, context_size, 2, forward=forward, inverse=inverse)
+
+
+MIN_BIN, MIN_SLOPE = 1e-3, 1e-3  # of a spline's bins, relative to their mean, and of its knots
+
+
+def spline_coupling(
+  size: int,
+  hidden: Sequence[int],
+  *,
+  context_size: int = 0,
+  num_bins: int = 8,
+  bound: float = 5.0,
+) -> Bijection:
+  """y₂ a monotonic rational-quadratic spline of x₂ on [−bound, bound], and x₂ itself outside.
+
+  An MLP in x₁ and the context gives each number K widths and heights of bins and the slopes at
+  the K − 1 knots between them. It starts near the identity.
+
+  Source: Durkan et al. (2019), section 3.1.
+
+  Args:
+    size: J.
+    hidden: units of each hidden layer.
+    context_size: of the context.
+    num_bins: K.
+    bound: in units of x; outside, the map is the identity.
+
+  Raises:
+    ValueError: if size or num_bins is below 2, or bound is not positive.
+  """
+  if num_bins < 2 or not bound > 0:
+    raise ValueError(f"num_bins is {num_bins}, bound is {bound}, expected at least 2, and positive")
+
+  def through(of_knots: Callable) -> Callable:
+    def moved(x: Array, raw: Array) -> tuple[Array, Array]:
+      return jax.vmap(lambda x, raw: of_knots(x, _knots(raw, num_bins, bound)))(x, raw)
+
+    return moved
+
+  forward, inverse = through(_spline), through(_inverse_spline)
+  num_parameters = 3 * num_bins - 1
+  return _coupling(size, hidden, context_size, num_parameters, forward=forward, inverse=inverse)
+
+
+def _knots(raw: Array, num_bins: int, bound: float) -> tuple[Array, Array, Array]:
+  """x, y and slope at each of K + 1 knots, of 3K − 1 unconstrained numbers."""
+
+  def ends(logits: Array) -> Array:
+    shares = MIN_BIN / num_bins + (1 - MIN_BIN) * jax.nn.softmax(logits)
+    inner = jnp.cumsum(shares[:-1])
+    fixed = jnp.ones(1, raw.dtype)
+    return bound * (2 * jnp.concatenate([0 * fixed, inner, fixed]) - 1)
+
+  # Zero gives a slope of one.
+  inner = MIN_SLOPE + (1 - MIN_SLOPE) * jax.nn.softplus(raw[2 * num_bins :] + math.log(math.e - 1))
+  one = jnp.ones(1, raw.dtype)
+  slopes = jnp.concatenate([one, inner, one])
+  return ends(raw[:num_bins]), ends(raw[num_bins : 2 * num_bins]), slopes
+
+
+def _bin(at: Array, ends: Array, knots: tuple[Array, ...]) -> tuple[Array, ...]:
+  """Left end, width, lower end, height and the two slopes of the bin that `at` is in."""
+  x, y, slopes = knots
+  i = jnp.clip(jnp.searchsorted(ends, at, side="right") - 1, 0, len(x) - 2)
+  return x[i], x[i + 1] - x[i], y[i], y[i + 1] - y[i], slopes[i], slopes[i + 1]
+
+
+def _log_slope(t: Array, slope: Array, left: Array, right: Array) -> Array:
+  """log dy/dx at the fraction t of a bin of mean slope `slope`."""
+  u = t * (1 - t)
+  above = right * t**2 + 2 * slope * u + left * (1 - t) ** 2
+  below = slope + (right + left - 2 * slope) * u
+  return 2 * jnp.log(slope) + jnp.log(above) - 2 * jnp.log(below)
+
+
+def _spline(x: Array, knots: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+  """The spline at one number."""
+  inside = jnp.abs(x) < -knots[0][0]
+  at = jnp.where(inside, x, 0)
+  x_0, width, y_0, height, left, right = _bin(at, knots[0], knots)
+  t, slope = (at - x_0) / width, height / width
+  u = t * (1 - t)
+  y = y_0 + height * (slope * t**2 + left * u) / (slope + (right + left - 2 * slope) * u)
+  return jnp.where(inside, y, x), jnp.where(inside, _log_slope(t, slope, left, right), 0)
+
+
+def _inverse_spline(y: Array, knots: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+  """Its inverse: t is the root in [0, 1] of a t² + b t + c."""
+  inside = jnp.abs(y) < -knots[0][0]
+  at = jnp.where(inside, y, 0)
+  x_0, width, y_0, height, left, right = _bin(at, knots[1], knots)
+  slope = height / width
+  bend, rise = right + left - 2 * slope, at - y_0
+  a = height * (slope - left) + rise * bend
+  b = height * left - rise * bend
+  c = -slope * rise
+  t = 2 * c / (-b - jnp.sqrt(jnp.maximum(b**2 - 4 * a * c, 0)))
+  x = x_0 + width * t
+  return jnp.where(inside, x, y), jnp.where(inside, _log_slope(t, slope, left, right), 0)

@@ -104,8 +104,7 @@ def draw_images(picture: np.ndarray, title: str, *, row_labels: Sequence[str] = 
     row_labels: names of the rows, evenly spaced from top to bottom.
   """
   height, width, _ = picture.shape
-  inches = 5.0
-  figure = new_figure(inches, inches * height / width + 0.4)
+  figure = new_figure(5.0, 5.0 * height / width + 0.4)
   show(figure.add_subplot(), title, picture, row_labels=row_labels)
   return figure
 
@@ -148,10 +147,14 @@ def draw_bounds(rows: Sequence[dict], title: str) -> "Figure":
   figure = new_figure(4.5, 3.2)
   axes = figure.add_subplot()
   examples = np.array([row["examples_seen"] for row in rows])
-  for split, style in (("train", "--"), ("test", "-")):
+  for split, style, fill in (("train", "--", "white"), ("test", "-", "C0")):
     bound = finite_or_nan(row[f"{split}_bound"] for row in rows)
     error = finite_or_nan(row[f"{split}_bound_se"] for row in rows)
-    axes.plot(examples, bound, style, color="C0", marker=".", label=split)
+    drawn = dict(color="C0", marker="o", markerfacecolor=fill, label=split)
+    if len(rows) == 1:  # of which no line tells train from test, and no band has a width
+      axes.errorbar(examples, bound, error, fmt=style, capsize=2, **drawn)
+      continue
+    axes.plot(examples, bound, style, **drawn)
     if np.isfinite(error).any():
       axes.fill_between(examples, bound - error, bound + error, color="C0", alpha=0.2, linewidth=0)
   set_examples_axis(axes, examples)
@@ -242,7 +245,7 @@ def set_log_axis(axes: "Axes", which: str, low: float, high: float) -> None:
 
   axes.set(**{f"{which}scale": "log"})
   axes.set(**{f"{which}lim": (low, high)})
-  axis = {"x": axes.xaxis, "y": axes.yaxis}[which]
+  axis = getattr(axes, f"{which}axis")
   axis.set_minor_formatter(NullFormatter())
   if math.floor(math.log10(high)) > math.ceil(math.log10(low)):
     axis.set_major_locator(LogLocator(numticks=8))  # every decade, however short the axis
@@ -262,7 +265,8 @@ def _plain_ticks(low: float, high: float) -> list[float]:
   ticks = [float(f"{digit}e{exponent}") for exponent in exponents for digit in (1, 2, 5)]
   ticks = [tick for tick in ticks if low <= tick <= high]
   if len(ticks) < 2:
-    ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+    ticks = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)
+    ticks = [tick for tick in ticks if low <= tick <= high]
   return ticks
 
 

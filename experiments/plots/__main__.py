@@ -89,18 +89,21 @@ def redraw_below(root: pathlib.Path) -> Iterator[Outcome]:
 def redraw_run(directory: pathlib.Path) -> Iterator[Outcome]:
   """Draws those pictures of a run that its tables have the numbers of, and names the others.
 
-  The picture of a table that is not whole, as that of a run that has just begun, is left as it is.
+  Runs that have not ended are left to themselves, and so are members that left a sweep.
 
   Raises:
     OSError: if a picture cannot be written.
   """
-  sources = sources_of(directory)
+  sources, ended = sources_of(directory), (directory / "summary.json").exists()
   for name, redraw in sources.items():
     path = directory / f"{name}.png"
+    if not ended:  # which draws the picture itself when it ends
+      yield Outcome(path, "skipped", "the run has not ended")
+      continue
     try:
       figure = redraw(directory)
     except FileNotFoundError as error:
-      yield Outcome(path, "skipped", f"{pathlib.Path(error.filename).name} is missing")
+      yield Outcome(path, "skipped", f"{error.filename} is missing")
     except (KeyError, TypeError, ValueError) as error:
       yield Outcome(path, "skipped", f"its table or flags cannot be read ({error})")
     else:

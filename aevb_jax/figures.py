@@ -243,8 +243,7 @@ def set_log_axis(axes: "Axes", which: str, low: float, high: float) -> None:
   """
   from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-  axes.set(**{f"{which}scale": "log"})
-  axes.set(**{f"{which}lim": (low, high)})
+  axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
   axis = getattr(axes, f"{which}axis")
   axis.set_minor_formatter(NullFormatter())
   if math.floor(math.log10(high)) > math.ceil(math.log10(low)):

@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 
 from aevb_jax import bernoulli, figures, init_params, mlp_vae
+from tests.plots.looking import labels_of
 
 
 def test_manifold_is_an_even_grid_of_the_unit_square():
@@ -88,15 +89,6 @@ def test_no_grid_runs_through_images():
     assert not any(line.get_visible() for line in lines)
   labels = [label.get_text() for label in axes.get_yticklabels()]
   assert labels == ["x", "E[x|z]"] and len(axes.get_xticks()) == 0
-
-
-def labels_of(axis):
-  """The labels of major ticks within the limits, and those of minor ticks."""
-  axis.figure.canvas.draw()
-  low, high = axis.get_view_interval()
-  ticks = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
-  shown = [label.get_text() for tick, label in ticks if low <= tick <= high]
-  return shown + [label.get_text() for label in axis.get_minorticklabels() if label.get_text()]
 
 
 @pytest.mark.parametrize(

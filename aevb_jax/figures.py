@@ -1,10 +1,11 @@
-"""Pictures of what a model learned, and of how it got there.
+"""Pictures of what a model learned, and of how it got there: what any user of the package draws.
 
 The functions that compute return arrays; the functions that draw return a
 matplotlib figure and leave saving it to the caller.
 """
 
 import functools
+import math
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ import scipy.special
 from aevb_jax.types import Array, Key, Model, Params
 
 if TYPE_CHECKING:
+  from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
 STYLE = str(pathlib.Path(__file__).with_name("figures.mplstyle"))
@@ -73,7 +75,7 @@ def tile(
 
 
 def styled(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
-  """A function that draws in the style of figures.mplstyle, whatever the caller's."""
+  """Wraps a function so that it draws in the style of figures.mplstyle, whatever the caller's."""
 
   @functools.wraps(draw)
   def drawn(*args, **kwargs) -> "Figure":
@@ -86,6 +88,7 @@ def styled(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
 
 
 def new_figure(width: float, height: float) -> "Figure":
+  """Makes an empty figure of a size in inches, which belongs to no window."""
   from matplotlib.figure import Figure
 
   return Figure(figsize=(width, height), layout="constrained")
@@ -100,27 +103,23 @@ def draw_images(picture: np.ndarray, title: str, *, row_labels: Sequence[str] = 
     title: above the picture.
     row_labels: names of the rows, evenly spaced from top to bottom.
   """
-  height, width, channels = picture.shape
-  inches = 5.0
-  figure = new_figure(inches, inches * height / width + 0.4)
-  axes = figure.add_subplot()
-  shown = picture[..., 0] if channels == 1 else picture[..., :3]
-  axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-  axes.set_title(title, fontsize=9)
-  axes.set_xticks([])
-  middles = (np.arange(len(row_labels)) + 0.5) * height / max(len(row_labels), 1) - 0.5
-  axes.set_yticks(middles, row_labels, fontsize=8)
-  axes.tick_params(length=0)
-  axes.spines[:].set_visible(False)
+  height, width, _ = picture.shape
+  figure = new_figure(5.0, 5.0 * height / width + 0.4)
+  show(figure.add_subplot(), title, picture, row_labels=row_labels)
   return figure
 
 
-def show(axis, title: str, picture: np.ndarray) -> None:
-  """A picture (H, W, C) without axes."""
-  axis.set_axis_off()
+def show(axes: "Axes", title: str, picture: np.ndarray, *, row_labels: Sequence[str] = ()) -> None:
+  """Shows a picture (H, W, C) under a title, without a frame, with names of its rows beside it."""
   shown = picture[..., 0] if picture.shape[2] == 1 else picture[..., :3]
-  axis.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-  axis.set_title(title)
+  axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+  axes.set_title(title)
+  axes.set_xticks([])
+  middles = (np.arange(len(row_labels)) + 0.5) * len(picture) / max(len(row_labels), 1) - 0.5
+  axes.set_yticks(middles, row_labels)
+  axes.grid(False)  # which the style draws through the ticks, and so through the images
+  axes.tick_params(length=0)
+  axes.spines[:].set_visible(False)
 
 
 @styled
@@ -148,17 +147,20 @@ def draw_bounds(rows: Sequence[dict], title: str) -> "Figure":
   figure = new_figure(4.5, 3.2)
   axes = figure.add_subplot()
   examples = np.array([row["examples_seen"] for row in rows])
-  for split, style in (("train", "--"), ("test", "-")):
+  for split, style, fill in (("train", "--", "white"), ("test", "-", "C0")):
     bound = finite_or_nan(row[f"{split}_bound"] for row in rows)
     error = finite_or_nan(row[f"{split}_bound_se"] for row in rows)
-    axes.plot(examples, bound, style, color="C0", marker=".", markersize=4, label=split)
+    drawn = dict(color="C0", marker="o", markerfacecolor=fill, label=split)
+    if len(rows) == 1:  # of which no line tells train from test, and no band has a width
+      axes.errorbar(examples, bound, error, fmt=style, capsize=2, **drawn)
+      continue
+    axes.plot(examples, bound, style, **drawn)
     if np.isfinite(error).any():
       axes.fill_between(examples, bound - error, bound + error, color="C0", alpha=0.2, linewidth=0)
-  _log_examples(axes, examples)
+  set_examples_axis(axes, examples)
   axes.set_ylabel("variational bound (nats)")
-  axes.set_title(title, fontsize=9)
-  axes.grid(alpha=0.3)
-  axes.legend(frameon=False)
+  axes.set_title(title)
+  axes.legend()
   return figure
 
 
@@ -179,38 +181,92 @@ def draw_sweep(curves: Sequence[tuple[str, Sequence[dict]]], title: str) -> "Fig
     examples = np.array([row["examples_seen"] for row in rows])
     for split, style in (("train", "--"), ("test", "-")):
       bound = finite_or_nan(row[f"{split}_bound"] for row in rows)
-      axes.plot(examples, bound, style, color=colors[group], linewidth=1, marker=".", markersize=3)
+      axes.plot(examples, bound, style, color=colors[group], linewidth=1, marker=".")
   for group, color in colors.items():
     axes.plot([], [], color=color, label=group)
-  _log_examples(axes, [row["examples_seen"] for _, rows in curves for row in rows])
+  set_examples_axis(axes, [row["examples_seen"] for _, rows in curves for row in rows])
   axes.set_ylabel("variational bound (nats)")
-  axes.set_title(title, fontsize=9)
-  axes.grid(alpha=0.3)
+  axes.set_title(title)
   axes.plot([], [], "k--", label="train")
   axes.plot([], [], "k-", label="test")
-  axes.legend(frameon=False, fontsize=8)
+  axes.legend()
   return figure
 
 
 def name_of(dataset: str) -> str:
-  """As a title has it, without its split."""
+  """The name of a data set as a title has it, without its split."""
   kind = dataset.split(":")[0]
   return DATASETS.get(kind, kind)
 
 
 def finite_or_nan(values: Iterable[float]) -> np.ndarray:
+  """Values as an array in which those that are not finite numbers are NaN, which is not drawn."""
   values = np.array(list(values), float)
   return np.where(np.isfinite(values), values, np.nan)
 
 
-def _log_examples(axes, examples: Sequence[int]) -> None:
-  """A log axis of training samples evaluated, as in figure 2."""
-  from matplotlib.ticker import NullFormatter
-
-  axes.set_xscale("log")
-  if max(examples) < 100 * min(examples):
-    axes.xaxis.set_minor_formatter(NullFormatter())
+def set_examples_axis(axes: "Axes", examples: Sequence[int]) -> None:
+  """Gives axes a log axis of training samples evaluated, as in figure 2."""
+  set_log_axis(axes, "x", *padded(examples))
   axes.set_xlabel("training samples evaluated")
+
+
+def padded(values: Iterable[float], *, pad: float = 0.05) -> tuple[float, float]:
+  """The limits of a log axis of some values, with a margin that is a part of their range.
+
+  Args:
+    values: those that are not positive numbers are left out.
+    pad: the margin at each end, as a part of the range of the logarithms.
+
+  Returns:
+    A factor of two below and above a single value; 1 and 10 where there is none.
+  """
+  positive = [value for value in values if 0 < value < math.inf]
+  if not positive:
+    return 1.0, 10.0
+  low, high = min(positive), max(positive)
+  factor = (high / low) ** pad if high > low else 2.0
+  return low / factor, high * factor
+
+
+def set_log_axis(axes: "Axes", which: str, low: float, high: float) -> None:
+  """Makes an axis logarithmic, from `low` to `high`, with at least two ticks that have labels.
+
+  These are powers of ten where two fit. On a shorter axis they are plain numbers at 1, 2 and 5,
+  or evenly spaced ones, where matplotlib alone would have labels such as 8.875×10¹.
+
+  Args:
+    axes: whose axis it is.
+    which: "x" or "y".
+    low: the lower limit, above 0.
+    high: the upper limit, above `low`.
+  """
+  from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
+  axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
+  axis = getattr(axes, f"{which}axis")
+  axis.set_minor_formatter(NullFormatter())
+  if math.floor(math.log10(high)) > math.ceil(math.log10(low)):
+    axis.set_major_locator(LogLocator(numticks=8))  # every decade, however short the axis
+    if low > 1e-3 and high < 1e4:
+      axis.set_major_formatter("{x:g}")
+  else:
+    ticks = _plain_ticks(low, high)
+    axis.set_ticks(ticks, [f"{tick:,.10g}" for tick in ticks])
+    axis.set_minor_locator(NullLocator())
+
+
+def _plain_ticks(low: float, high: float) -> list[float]:
+  """At least two round numbers in an interval above 0."""
+  from matplotlib.ticker import MaxNLocator
+
+  exponents = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+  ticks = [float(f"{digit}e{exponent}") for exponent in exponents for digit in (1, 2, 5)]
+  ticks = [tick for tick in ticks if low <= tick <= high]
+  if len(ticks) < 2:
+    ticks = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)
+    ticks = [tick for tick in ticks if low <= tick <= high]
+  return ticks
 
 
 @styled
@@ -219,12 +275,12 @@ def draw_latents(z: Array, labels: np.ndarray | None, title: str) -> "Figure":
   figure = new_figure(4.5, 4.2)
   axes = figure.add_subplot()
   scatter(axes, np.asarray(z), labels)
-  axes.set_title(title, fontsize=9)
+  axes.set_title(title)
   return figure
 
 
-def scatter(axes, z: np.ndarray, labels: np.ndarray | None) -> None:
-  """Points (n, 2) in a plane, coloured by label where there are any."""
+def scatter(axes: "Axes", z: np.ndarray, labels: np.ndarray | None) -> None:
+  """Draws points (n, 2) of a plane, coloured by label where there are any."""
   dots = dict(s=np.clip(8000 / len(z), 2, 16), alpha=0.7, linewidths=0)
   if labels is None:
     axes.scatter(z[:, 0], z[:, 1], **dots)
@@ -235,7 +291,7 @@ def scatter(axes, z: np.ndarray, labels: np.ndarray | None) -> None:
       color = f"C{i}" if len(classes) <= 10 else None
       axes.scatter(chosen[:, 0], chosen[:, 1], color=color, label=label, **dots)
     if len(classes) <= 20:
-      legend = axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+      legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
       for handle in legend.legend_handles:
         handle.set_sizes([24])
   axes.set_aspect("equal", adjustable="datalim")

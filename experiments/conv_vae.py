@@ -68,7 +68,8 @@ def main() -> None:
     rows = losses(member, len(run.images.train))
   directory.write_csv(workdir / "conv_vae.csv", COLUMNS, rows)
   level = ARTICLE if dataset.startswith("mnist") else None
-  directory.write_figure(workdir, "conv_vae", draw_conv_vae(pictures, rows, level))
+  figure = draw_conv_vae(pictures, rows, level, budget=FLAGS.budget)
+  directory.write_figure(workdir, "conv_vae", figure)
   last = rows[-1]
   results = {name: last[name] for name in COLUMNS}
   jobs.write_summary(workdir, dict(dataset=dataset, **results, article=level), [job], commit)

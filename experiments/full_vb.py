@@ -62,7 +62,7 @@ from experiments.flags.data import Pixels
 from experiments.flags.estimators import Estimation
 from experiments.launch import command
 from experiments.launch.command import UsageError
-from experiments.plots.full_vb import draw_full_vb
+from experiments.plots.full_vb import draw_full_vb, title_of
 from experiments.runs import directory, learning, program
 
 FLAGS = flags.FLAGS
@@ -152,7 +152,7 @@ def main() -> None:
     likelihoods[name] = learning.estimate_log_likelihood(
       likelihood_key, model, method.point(params), pixels
     )
-  title = f"{FLAGS.dataset}, {FLAGS.num_data} training images, {FLAGS.latent_dim} latents"
+  title = title_of(FLAGS.dataset, FLAGS.num_data, FLAGS.latent_dim)
   directory.write_figure(workdir, "full_vb", draw_full_vb(rows, title))
   results = summarize(rows, likelihoods)
   summary = dict(

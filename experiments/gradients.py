@@ -54,7 +54,7 @@ from experiments.flags.data import Pixels
 from experiments.flags.estimators import parse_estimator, try_on_shapes
 from experiments.launch import command
 from experiments.launch.command import MAX_COUNT, UsageError
-from experiments.plots.gradients import draw_gradient_noise
+from experiments.plots.gradients import draw_gradient_noise, title_of
 from experiments.runs import directory, resume
 from experiments.runs.resume import Progress
 
@@ -294,8 +294,8 @@ def train(
 def finish(workdir: pathlib.Path, progress: Progress, num_points: int, about: dict) -> None:
   """Draws what was measured and writes the summary."""
   started = time.perf_counter()
-  title = f"{FLAGS.dataset}, {FLAGS.latent_dim} latents: gradient of the mean over {num_points}"
-  figure = draw_gradient_noise(progress.rows, f"{title} test points")
+  title = title_of(FLAGS.dataset, FLAGS.latent_dim, num_points)
+  figure = draw_gradient_noise(progress.rows, title, budget=FLAGS.budget)
   directory.write_figure(workdir, "gradients", figure)
   summary = dict(
     **about,

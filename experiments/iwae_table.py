@@ -41,7 +41,7 @@ from aevb_jax.types import Array, Key, Params
 from experiments.flags import budgets, data, sweeps, training
 from experiments.launch import command
 from experiments.launch.command import UsageError
-from experiments.plots.iwae_table import draw_iwae_table
+from experiments.plots.iwae_table import draw_iwae_table, title_of
 from experiments.runs import directory, learning, loading
 from experiments.runs.loading import Trained
 from experiments.studies import jobs as batch
@@ -120,7 +120,9 @@ def main() -> None:
   directory.write_csv(workdir / "iwae_table.csv", COLUMNS, rows)
   epochs, told = sum(STAGES[: FLAGS.stages]), describe_schedule()
   title = f"{FLAGS.dataset}, {told}"
-  directory.write_figure(workdir, "iwae_table", draw_iwae_table(rows, title))
+  drawn = title_of(FLAGS.dataset, epochs, sum(STAGES))
+  figure = draw_iwae_table(rows, drawn, budget=FLAGS.budget)
+  directory.write_figure(workdir, "iwae_table", figure)
   results = dict(rows=rows, epochs=epochs, published_epochs=sum(STAGES), seeds=seeds())
   results |= dict(dataset=FLAGS.dataset, num_importance_samples=FLAGS.num_importance_samples)
   batch.write_summary(workdir, results, jobs, commit)

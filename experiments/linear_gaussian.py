@@ -57,7 +57,7 @@ from experiments.flags import budgets, data
 from experiments.flags.data import Pixels
 from experiments.launch import command
 from experiments.launch.command import MAX_COUNT, UsageError
-from experiments.plots.linear_gaussian import draw_linear_gaussian
+from experiments.plots.linear_gaussian import draw_linear_gaussian, title_of
 from experiments.runs import directory, resume
 from experiments.runs.resume import Progress
 
@@ -153,9 +153,9 @@ def finish(
   """Holds what was learned against PCA, draws the way to it and writes the summary."""
   started, rows = time.perf_counter(), progress.rows
   optimum, trained = evaluate_params(pca, pixels), evaluate_params(progress.saved.params, pixels)
-  title = f"{FLAGS.dataset}: a linear-Gaussian VAE of {FLAGS.latent_dim} latents"
+  title = title_of(FLAGS.dataset, FLAGS.latent_dim)
   maximum = float(optimum["train_log_likelihood"].mean())
-  figure = draw_linear_gaussian(rows, maximum, title)
+  figure = draw_linear_gaussian(rows, maximum, title, budget=FLAGS.budget)
   directory.write_figure(workdir, "linear_gaussian", figure)
   results = {
     "pca": means(optimum),

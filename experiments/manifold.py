@@ -56,7 +56,7 @@ def main() -> None:
     rows.append(paper_runs.result(dataset, 2, member))
     print(f"{dataset}: {paper_runs.describe(rows[-1])}")
   directory.write_csv(workdir / "manifold.csv", list(rows[0]), rows)
-  directory.write_figure(workdir, "manifold", draw_panels(pictures, columns=2))
+  directory.write_figure(workdir, "manifold", draw_panels(pictures, columns=2, budget=FLAGS.budget))
   batch.write_summary(workdir, dict(results=rows), list(jobs.values()), commit)
   print(f"written to {workdir.resolve()}: manifold.csv manifold.png summary.json")
 

@@ -41,7 +41,7 @@ from aevb_jax.types import Array, Key, Model, Params
 from experiments.flags import budgets
 from experiments.launch import command
 from experiments.launch.command import UsageError
-from experiments.plots.marginal_likelihood import draw_marginal_likelihoods
+from experiments.plots.marginal_likelihood import LIMITS, draw_marginal_likelihoods
 from experiments.runs import directory, loading
 from experiments.runs.loading import Trained
 from experiments.studies import jobs as batch
@@ -77,7 +77,6 @@ ALGORITHMS = {
 }
 # Of appendix D: more than the 50 samples of the paper, whose chains begin nobody knows where.
 SAMPLING = dict(num_samples=10, num_chains=8, num_leapfrogs=4, num_temperatures=20, num_warmup=20)
-LIMITS = {1000: (-160, -100), 50000: (-160, -125)}  # the axes of the paper's figure
 COLUMNS = ("num_train", "algorithm", "seed", "step", "evaluations", "examples_seen", "seconds")
 COLUMNS += tuple(
   f"{split}_log_likelihood{error}" for split in ("train", "test") for error in ("", "_se")
@@ -96,7 +95,8 @@ def main() -> None:
   workdir = batch.open_workdir()
   batch.train(list(jobs.values()))
   rows = estimate_stages(workdir / "marginal_likelihood.csv", jobs)
-  directory.write_figure(workdir, "marginal_likelihood", draw_marginal_likelihoods(rows, LIMITS))
+  figure = draw_marginal_likelihoods(rows, LIMITS, budget=FLAGS.budget)
+  directory.write_figure(workdir, "marginal_likelihood", figure)
   ends = [row for row in rows if row["step"] == last_step(jobs[row["num_train"], row["algorithm"]])]
   how = dict(seed=FLAGS.seed, num_points=FLAGS.num_points, sampling=SAMPLING)
   batch.write_summary(workdir, dict(ends=ends) | how, list(jobs.values()), commit)

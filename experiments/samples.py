@@ -57,7 +57,7 @@ def main() -> None:
     rows.append(paper_runs.result(dataset, J, member))
     print(f"J = {J}: {paper_runs.describe(rows[-1])}")
   directory.write_csv(workdir / "samples.csv", list(rows[0]), rows)
-  directory.write_figure(workdir, "samples", draw_panels(pictures, columns=4))
+  directory.write_figure(workdir, "samples", draw_panels(pictures, columns=4, budget=FLAGS.budget))
   batch.write_summary(workdir, dict(results=rows), list(jobs.values()), commit)
   print(f"written to {workdir.resolve()}: samples.csv samples.png summary.json")
 

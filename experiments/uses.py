@@ -135,7 +135,7 @@ def main() -> None:
       report(score_simple(task, drawn[methods[0]].y, x, images))
       panels.append(picture(task, drawn[methods[0]], x, shape))
   title = f"test images in the plane of {small} latents"
-  figure = draw_uses(panels, z, images.test_labels, title)
+  figure = draw_uses(panels, z, images.test_labels, title, budget=FLAGS.budget)
   directory.write_figure(workdir, "uses", figure)
   batch.write_summary(workdir, dict(results=rows), list(jobs.values()), commit)
   print("\n" + as_table(rows, tasks))

@@ -5,38 +5,55 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aevb_jax.figures import COLORS, new_figure, show, styled
+from aevb_jax.figures import COLORS, finite_or_nan, new_figure, show, styled
+from experiments.plots import records
 
 if TYPE_CHECKING:
+  from matplotlib.axes import Axes
   from matplotlib.figure import Figure
+
+REACH = 60  # nats above the lowest loss that are shown: more would hide how slowly it ends
 
 
 @styled
 def draw_conv_vae(
-  pictures: Sequence[tuple[str, np.ndarray]], rows: Sequence[dict], level: float | None
+  pictures: Sequence[tuple[str, np.ndarray]],
+  rows: Sequence[dict],
+  level: float | None,
+  *,
+  budget: str | None = None,
 ) -> "Figure":
-  """Pictures made by `tile` in a row, and below them the loss against epochs.
+  """Draws pictures made by `tile` in a row, and below them the loss against epochs.
 
   Args:
     pictures: each with its title.
     rows: with epochs, and train_loss and test_loss in nats, in the order of training.
-    level: a loss to hold it against, that of the article; None for none.
+    level: a loss to compare it with, that of the article; None for none. It is left out where
+      the loss is too far from it to share an axis.
+    budget: the value of --budget.
   """
   figure = new_figure(5.0, 4.0)
   grid = figure.add_gridspec(2, len(pictures), height_ratios=[1, 1.2])
   for i, (title, picture) in enumerate(pictures):
     show(figure.add_subplot(grid[0, i]), title, picture)
-  axis = figure.add_subplot(grid[1, :])
-  epochs = np.array([row["epochs"] for row in rows])
-  for split, style in (("train", "--"), ("test", "-")):
-    loss = np.array([row[f"{split}_loss"] for row in rows])
-    axis.plot(epochs, loss, style, color=COLORS["aevb"], marker=".", label=split)
-  if level is not None:
-    axis.axhline(level, color="0.5", linestyle=":", label=f"the article: about {level:g}")
-  last = min(row["test_loss"] for row in rows)
-  highest = max(row["test_loss"] for row in rows)
-  axis.set_ylim(top=min(highest, last + 60) + 2)  # what it fell from would hide how slowly it ends
-  axis.set_xlabel("epochs")
-  axis.set_ylabel("loss, −bound (nats)")
-  axis.legend()
+  _draw_loss(figure.add_subplot(grid[1, :]), rows, level)
+  if warning := records.with_budget("", budget):
+    figure.suptitle(warning)
   return figure
+
+
+def _draw_loss(axes: "Axes", rows: Sequence[dict], level: float | None) -> None:
+  """Draws the loss of both splits against epochs, and the level within reach."""
+  epochs = [row["epochs"] for row in rows]
+  for split, style in (("train", "--"), ("test", "-")):
+    loss = finite_or_nan(row[f"{split}_loss"] for row in rows)
+    axes.plot(epochs, loss, style, color=COLORS["aevb"], marker=".", label=split)
+  losses = [row["test_loss"] for row in rows]
+  lowest = min(losses)
+  if level is not None and lowest - level < REACH:
+    axes.axhline(level, color="0.5", linestyle=":", label=f"the article: about {level:g}")
+  if np.mean(np.array(losses) < lowest + REACH) > 0.5:  # otherwise it falls to the end
+    axes.set_ylim(top=min(max(losses), lowest + REACH) + 2)
+  axes.set_xlabel("epochs")
+  axes.set_ylabel("loss, −bound (nats)")
+  axes.legend()

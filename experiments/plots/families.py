@@ -1,7 +1,7 @@
 """Portraits of reparameterizable families: density, transform, samples, pathwise derivative."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -50,7 +50,7 @@ class Drawn(NamedTuple):
 
 
 def draw(key: Key, family: Family, etas: Sequence[Eta], n: int) -> list[Drawn]:
-  """n draws of each member, with the pathwise derivative of each draw."""
+  """Draws n samples of each member, with the pathwise derivative of each."""
 
   def one(eta: Eta, key: Key) -> tuple:
     noise = family.noise(key)
@@ -72,7 +72,7 @@ def _is_number(noise: np.ndarray) -> bool:
 
 
 def draw_families(portraits: Sequence[Portrait], draws: Sequence[Sequence[Drawn]]) -> "Figure":
-  """Every family in a row of four panels, two families side by side.
+  """Draws every family in a row of four panels, two families side by side.
 
   Args:
     portraits: of families in one dimension; of two, such as an ellipse; or of the simplex of three.
@@ -101,6 +101,7 @@ def draw_families(portraits: Sequence[Portrait], draws: Sequence[Sequence[Drawn]
 
 
 def _draw_one(panels: "Sequence[Axes]", portrait: Portrait, draws: Sequence[Drawn]) -> None:
+  """Draws the four panels of a family in one dimension."""
   family, outside = portrait.family, (1 - portrait.keep) / 2
   ends = np.array([np.quantile(drawn.z, [outside, 1 - outside]) for drawn in draws])
   low, high = ends[:, 0].min(), ends[:, 1].max()
@@ -122,8 +123,16 @@ def _draw_one(panels: "Sequence[Axes]", portrait: Portrait, draws: Sequence[Draw
   panels[0].set(ylim=(0, 1.05 * peak), xlim=(grid[0], grid[-1]))
   panels[0].legend(fontsize=5, handlelength=0.8)
   panels[1].set_xlabel("ε" if draws[0].noise is not None else "rank of the draw", fontsize=6)
+  _draw_samples(panels, portrait, draws[1], log_prob)
+  for panel in (panels[0], panels[2], panels[3]):
+    panel.set_xlabel("z", fontsize=6, labelpad=0)
 
-  drawn, eta = draws[1], portrait.etas[1]
+
+def _draw_samples(
+  panels: "Sequence[Axes]", portrait: Portrait, drawn: Drawn, log_prob: Callable
+) -> None:
+  """Draws the second member's samples beside its density, and the derivatives of some."""
+  eta, outside = portrait.etas[1], (1 - portrait.keep) / 2
   z = drawn.z[:, 0]
   low, high = np.quantile(z, [outside, 1 - outside])
   margin = 0.06 * (high - low)
@@ -134,17 +143,15 @@ def _draw_one(panels: "Sequence[Axes]", portrait: Portrait, draws: Sequence[Draw
   fine = np.linspace(bins[0], bins[-1], 400)
   density = np.exp(log_prob(eta, jnp.asarray(fine)))
   panels[2].plot(fine, np.where(np.isfinite(density), density, np.nan), color=COLORS[1])
-  panels[2].set(ylim=(0, 1.3 * counts.max() / len(z) / np.diff(bins)[0]), xlabel="z")
+  panels[2].set_ylim(0, 1.3 * counts.max() / len(z) / np.diff(bins)[0])
   few = np.flatnonzero(inside)[:400]
   for (name, slopes), color in zip(drawn.derivatives.items(), ("#cc79a7", "#009e73")):
     panels[3].plot(z[few], slopes[few, 0], ".", ms=1.5, color=color, label=name.replace("_", " "))
   panels[3].legend(fontsize=5, handlelength=0.4, markerscale=3)
-  for panel in (panels[0], panels[2], panels[3]):
-    panel.set_xlabel("z", fontsize=6, labelpad=0)
 
 
-def _top(log_prob, portrait: Portrait, grid: np.ndarray) -> float:
-  """The height that shows all densities but where one runs away at an end."""
+def _top(log_prob: Callable, portrait: Portrait, grid: np.ndarray) -> float:
+  """The height that shows all densities, except where one runs away at an end."""
   tops = []
   for eta in portrait.etas:
     density = np.exp(log_prob(eta, jnp.asarray(grid)))
@@ -154,7 +161,7 @@ def _top(log_prob, portrait: Portrait, grid: np.ndarray) -> float:
 
 
 def _draw_several(panels: "Sequence[Axes]", portrait: Portrait, draws: Sequence[Drawn]) -> None:
-  """Two numbers of z: all there are of an ellipse, and the first two of three that add up to 1."""
+  """Draws two numbers of z: both of an ellipse, or the first two of three that add up to 1."""
   family, z = portrait.family, draws[1].z
   on_simplex = family.widest.kind == "simplex"
   if on_simplex:

@@ -1,19 +1,26 @@
 """Full variational Bayes beside point estimates of θ: experiments.full_vb."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from aevb_jax.figures import new_figure, styled
+from aevb_jax.figures import finite_or_nan, new_figure, set_examples_axis, styled
+from experiments.plots import records
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
+LABELS = {"point": "{}", "mean": "{}, θ at its mean", "drawn": "{}, θ ~ q(θ)"}
+
+
+def title_of(dataset: str, num_data: int | str, latent_dim: int | str) -> str:
+  """The title of the figure of N images and J latents."""
+  return f"{dataset}, {num_data} training images, {records.count_latents(latent_dim)}"
+
 
 @styled
 def draw_full_vb(rows: Sequence[dict], title: str) -> "Figure":
-  """Bounds of several ways of learning θ against training samples: train and test apart.
+  """Draws bounds of several ways of learning θ against training samples, train and test apart.
 
   Args:
     rows: of `experiments.full_vb`, with method, theta, examples_seen, train_bound,
@@ -22,23 +29,27 @@ def draw_full_vb(rows: Sequence[dict], title: str) -> "Figure":
   """
   lines = list(dict.fromkeys((row["method"], row["theta"]) for row in rows))
   methods = list(dict.fromkeys(method for method, _ in lines))
-  names = {"point": "{}", "mean": "{}, θ at its mean", "drawn": "{}, θ ~ q(θ)"}
-  figure = new_figure(8.0, 3.6)
-  for axis, split in zip(figure.subplots(1, 2), ("train", "test")):
+  figure = new_figure(6.5, 2.8)
+  axes = figure.subplots(1, 2)
+  for one, split in zip(axes, ("train", "test")):
     for method, theta in lines:
       chosen = [row for row in rows if (row["method"], row["theta"]) == (method, theta)]
-      examples = np.array([row["examples_seen"] for row in chosen])
-      bound = np.array([row[f"{split}_bound"] for row in chosen])
-      error = np.array([row[f"{split}_bound_se"] for row in chosen])
+      examples = [row["examples_seen"] for row in chosen]
+      bound = finite_or_nan(row[f"{split}_bound"] for row in chosen)
+      error = finite_or_nan(row[f"{split}_bound_se"] for row in chosen)
       color, style = f"C{methods.index(method)}", "--" if theta == "mean" else "-"
-      label = names[theta].format(method)
-      axis.plot(examples, bound, style, color=color, marker=".", markersize=3, label=label)
-      axis.fill_between(examples, bound - error, bound + error, color=color, alpha=0.2, linewidth=0)
-    axis.set_xscale("log")
-    axis.set_xlabel("training samples evaluated")
-    axis.set_ylabel(f"{split} bound (nats)")
-    axis.tick_params(labelsize=8)
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False, fontsize=7)
-  figure.suptitle(title, fontsize=9)
+      label = LABELS[theta].format(method)
+      one.plot(examples, bound, style, color=color, marker=".", label=label)
+      one.fill_between(examples, bound - error, bound + error, color=color, alpha=0.2, linewidth=0)
+    set_examples_axis(one, [row["examples_seen"] for row in rows])
+    one.set_ylabel(f"{split} bound (nats)")
+  figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+  figure.suptitle(title)
   return figure
+
+
+def redraw(directory: pathlib.Path) -> "Figure":
+  """Draws the figure of a directory of experiments.full_vb anew."""
+  given = records.read_flags(directory)
+  title = title_of(given["dataset"], given["num_data"], given["latent_dim"])
+  return draw_full_vb(records.read_rows(directory / "metrics.csv"), title)

@@ -1,54 +1,82 @@
 """VAE and IWAE by the number of samples: experiments.iwae_table."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aevb_jax.figures import new_figure, styled
+from experiments.plots import records
 
 if TYPE_CHECKING:
+  from matplotlib.axes import Axes
   from matplotlib.figure import Figure
+
+# Beside each other, since they are one run at k = 1.
+MODELS = {"vae": ("#0072b2", "o", 0.95), "iwae": ("#d55e00", "s", 1.05)}
+
+
+def title_of(dataset: str, epochs: int, of_epochs: int) -> str:
+  """The title of the figure of runs of some epochs of the published protocol."""
+  part = f"all {epochs}" if epochs == of_epochs else f"{epochs} of {of_epochs}"
+  return f"{dataset}, {part} epochs"
 
 
 @styled
-def draw_iwae_table(rows: Sequence[dict], title: str) -> "Figure":
-  """Negative log-likelihood by the number of samples, and what it gains on the first row.
+def draw_iwae_table(rows: Sequence[dict], title: str, *, budget: str | None = None) -> "Figure":
+  """Draws the negative log-likelihood by the number of samples, and what it gains on the first row.
 
-  Ours solid, with standard errors over images on the right, where they are of differences
-  image by image; published hollow and dashed.
+  Ours are solid, with standard errors over images on the right, where they are of differences
+  image by image; published ones are hollow and dashed.
 
   Args:
     rows: of `experiments.iwae_table`, with model, k, nll, gain, gain_se, and where there
       are published numbers paper_nll and paper_gain. The row of k = 1 stands for both models.
     title: above the panels.
+    budget: the value of --budget.
   """
-  numbers = sorted({row["k"] for row in rows})
-  published = any("paper_nll" in row for row in rows)
   figure = new_figure(5.0, 2.4)
-  names = {"nll": "negative log-likelihood (nats)", "gain": f"gain on k = {numbers[0]} (nats)"}
-  for axis, (name, label) in zip(figure.subplots(1, 2), names.items()):
-    for model, color, marker, shift in (
-      ("vae", "#0072b2", "o", 0.95),
-      ("iwae", "#d55e00", "s", 1.05),
-    ):
-      mine = [row for row in rows if row["model"] == model or row["k"] == 1]
-      k = shift * np.array([row["k"] for row in mine])
-      error = [row["gain_se"] for row in mine] if name == "gain" else None
-      ours, style = [row[name] for row in mine], dict(color=color, marker=marker)
-      axis.errorbar(k, ours, error, label=model.upper(), capsize=2, **style)
-      if published:
-        theirs = [row.get(f"paper_{name}", np.nan) for row in mine]
-        style |= dict(markerfacecolor="white", linestyle="--")
-        axis.plot(k, theirs, label=f"{model.upper()}, published", **style)
-    axis.set_xscale("log")
-    axis.set_xticks(numbers, numbers)
-    axis.minorticks_off()
-    axis.set_xlabel("k, samples in training")
-    axis.set_ylabel(label)
+  first = f"k = {rows[0]['k']}"
+  if rows[0]["k"] > 1:  # where there are two models
+    first = f"{rows[0]['model'].upper()}, {first}"
+  names = {"nll": "negative log-likelihood (nats)", "gain": f"gain on {first} (nats)"}
+  for axes, (name, label) in zip(figure.subplots(1, 2), names.items()):
+    _draw_numbers(axes, rows, name)
+    axes.set_ylabel(label)
   handles, labels = figure.axes[0].get_legend_handles_labels()
   ours_first = sorted(zip(labels, handles), key=lambda pair: "published" in pair[0])
   labels, handles = zip(*ours_first)
   figure.legend(handles, labels, loc="outside lower center", ncols=4)
-  figure.suptitle(title)
+  figure.suptitle(records.with_budget(title, budget))
   return figure
+
+
+def redraw(directory: pathlib.Path) -> "Figure":
+  """Draws the figure of a directory of experiments.iwae_table anew."""
+  rows, told = records.read_rows(directory / "iwae_table.csv"), records.read_summary(directory)
+  title = title_of(told["dataset"], told["epochs"], told["published_epochs"])
+  return draw_iwae_table(rows, title, budget=told.get("budget"))
+
+
+def _draw_numbers(axes: "Axes", rows: Sequence[dict], name: str) -> None:
+  """Draws a column of the table for both models, on a log axis with ticks at the numbers k."""
+  numbers = sorted({row["k"] for row in rows})
+  for model, (color, marker, shift) in MODELS.items():
+    mine = [row for row in rows if row["model"] == model or row["k"] == 1]
+    if not mine:
+      continue
+    k = shift * np.array([row["k"] for row in mine])
+    error = [row["gain_se"] for row in mine] if name == "gain" else None
+    ours, style = [row[name] for row in mine], dict(color=color, marker=marker)
+    axes.errorbar(k, ours, error, label=model.upper(), capsize=2, **style)
+    if any("paper_nll" in row for row in rows):
+      theirs = [row.get(f"paper_{name}", np.nan) for row in mine]
+      style |= dict(markerfacecolor="white", linestyle="--")
+      axes.plot(k, theirs, label=f"{model.upper()}, published", **style)
+  axes.set_xscale("log")
+  margin = 1.25 if len(numbers) > 1 else 2.0  # so that the two models of a single k are neighbours
+  axes.set_xlim(numbers[0] / margin, numbers[-1] * margin)
+  axes.set_xticks(numbers, numbers)
+  axes.minorticks_off()
+  axes.set_xlabel("k, samples in training")

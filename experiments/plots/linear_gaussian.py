@@ -1,48 +1,76 @@
 """A linear-Gaussian VAE on its way to PCA: experiments.linear_gaussian."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aevb_jax.figures import new_figure, styled
+from aevb_jax.figures import new_figure, padded, set_examples_axis, set_log_axis, styled
+from experiments.plots import records
 
 if TYPE_CHECKING:
+  from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
 
-@styled
-def draw_linear_gaussian(rows: Sequence[dict], maximum: float, title: str) -> "Figure":
-  """How far a linear-Gaussian VAE is from PCA against training samples, on log axes.
+def title_of(dataset: str, latent_dim: int | str) -> str:
+  """The title of the figure of a model of J latents."""
+  return f"{dataset}: a linear-Gaussian VAE of {records.count_latents(latent_dim)}"
 
-  On the left what the bound and log p(x) lack to PCA's, on the right the angles to its subspace.
+
+@styled
+def draw_linear_gaussian(
+  rows: Sequence[dict], maximum: float, title: str, *, budget: str | None = None
+) -> "Figure":
+  """Draws how far a linear-Gaussian VAE is from PCA against training samples, on log axes.
+
+  On the left are what the bound and log p(x) lack to PCA's, on the right the angles to its
+  subspace.
 
   Args:
     rows: of `experiments.linear_gaussian`, with examples_seen, train_bound,
       train_log_likelihood, max_angle and mean_angle (degrees).
     maximum: the log-likelihood of the training set at PCA's solution, in nats per data point.
     title: above the panels.
+    budget: the value of --budget.
   """
   figure = new_figure(6.5, 2.8)
   left, right = figure.subplots(1, 2)
   column = lambda name: np.array([row[name] for row in rows])
   examples = column("examples_seen")
-
-  def draw(axis, y: np.ndarray, color: str, label: str) -> None:
-    # What rounding took across the optimum has no place on a log axis.
-    y = np.where(y > 0, y, np.nan)
-    axis.loglog(examples, y, "-", color=color, marker=".", markersize=3, label=label)
-
-  draw(left, maximum - column("train_bound"), "C0", "exact variational bound")
-  draw(left, maximum - column("train_log_likelihood"), "C1", "exact log p(x)")
+  lacking = {
+    "exact variational bound": maximum - column("train_bound"),
+    "exact log p(x)": maximum - column("train_log_likelihood"),
+  }
+  angles = {"largest": column("max_angle"), "mean": column("mean_angle")}
+  _draw_distances(left, examples, lacking, ("C0", "C1"))
+  _draw_distances(right, examples, angles, ("C2", "C3"))
   left.set_ylabel("nats below PCA's maximum")
-  draw(right, column("max_angle"), "C2", "largest")
-  draw(right, column("mean_angle"), "C3", "mean")
   right.set_ylabel("angle to PCA's subspace (degrees)")
-  for axis in (left, right):
-    axis.set_xlabel("training samples evaluated")
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False, loc="lower left")
-    axis.yaxis.set_major_formatter("{x:g}")
-  figure.suptitle(title)
+  figure.suptitle(records.with_budget(title, budget))
   return figure
+
+
+def redraw(directory: pathlib.Path) -> "Figure":
+  """Draws the figure of a directory of experiments.linear_gaussian anew.
+
+  The distances that it shows have the digits of metrics.csv.
+  """
+  given = records.read_flags(directory)
+  rows = records.read_rows(directory / "metrics.csv")
+  maximum = records.read_summary(directory)["pca_train_log_likelihood"]
+  title = title_of(given["dataset"], given["latent_dim"])
+  return draw_linear_gaussian(rows, maximum, title, budget=given.get("budget"))
+
+
+def _draw_distances(
+  axes: "Axes", examples: np.ndarray, distances: dict[str, np.ndarray], colors: Sequence[str]
+) -> None:
+  """Draws distances by their labels; those that rounding takes below 0 have no place."""
+  for (label, distance), color in zip(distances.items(), colors):
+    shown = np.where(distance > 0, distance, np.nan)
+    axes.plot(examples, shown, color=color, marker=".", label=label)
+  set_examples_axis(axes, examples)
+  set_log_axis(axes, "y", *padded(np.concatenate(list(distances.values()))))
+  axes.legend(loc="lower left")

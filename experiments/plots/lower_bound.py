@@ -1,64 +1,97 @@
 """Figure 2: the bound against training samples, experiments.lower_bound."""
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from aevb_jax.figures import name_of, new_figure, styled
-from experiments.plots.curves import draw_panel
+from aevb_jax.figures import name_of, new_figure, set_log_axis, styled
+from experiments.plots import records
+from experiments.plots.curves import Limits, choose_limits, draw_panel
 
 if TYPE_CHECKING:
+  from matplotlib.axes import Axes
   from matplotlib.figure import Figure
+
+# The axes of the paper's figure, which no curve of it leaves.
+LIMITS = {"mnist": (-150, -100), "frey_face": (0, 1600)}
 
 
 @styled
-def draw_lower_bounds(rows: Sequence[dict], limits: Mapping[str, tuple[float, float]]) -> "Figure":
-  """Figure 2: a row of panels for each data set, a panel for each number of latents.
+def draw_lower_bounds(
+  rows: Sequence[dict], limits: Mapping[str, Limits], *, budget: str | None = None
+) -> "Figure":
+  """Draws a row of panels for each data set, and a panel for each number of latents.
 
-  Train dashed and test solid; of several seeds the mean, and all of them as a band.
+  Train is dashed and test solid; of several seeds the mean is drawn, and all of them as a band.
 
   Args:
     rows: with dataset, latent_dim, algorithm, seed, examples_seen, train_bound and test_bound.
-    limits: of the bound, by the name of a data set without its split.
+    limits: the paper's limits of the bound, by the name of a data set without its split. They
+      hold for a row of panels where its curves fit them.
+    budget: the value of --budget.
   """
-  from matplotlib.ticker import LogLocator
-
   panels = list(dict.fromkeys((row["dataset"], row["latent_dim"]) for row in rows))
   datasets = list(dict.fromkeys(dataset for dataset, _ in panels))
   lines = [[panel for panel in panels if panel[0] == dataset] for dataset in datasets]
   columns = max(map(len, lines))
   columns += all(len(line) == columns for line in lines)  # room for the legend
   figure = new_figure(max(1.5 * columns, 3.2), 1.75 * len(lines))
-  axes = figure.subplots(len(lines), columns, squeeze=False, sharex=True)
-  for axis in axes.flat:
-    axis.set_visible(False)
+  axes = figure.subplots(len(lines), columns, squeeze=False)
+  for one in axes.flat:
+    one.set_visible(False)
   for line, of_line in zip(lines, axes):
-    kind = line[0][0].split(":")[0]
-    for (dataset, latent_dim), axis in zip(line, of_line):
-      axis.set_visible(True)
-      chosen = [row for row in rows if (row["dataset"], row["latent_dim"]) == (dataset, latent_dim)]
-      draw_panel(axis, chosen, "examples_seen", "_bound")
-      axis.set_title(f"{name_of(dataset)}, $N_z = {latent_dim}$")
-      axis.set_xscale("log")
-      axis.set_xlim(*_decades(rows))
-      axis.xaxis.set_major_locator(LogLocator(numticks=10))  # every decade, however narrow
-      if kind in limits:
-        axis.set_ylim(*limits[kind])
-      axis.label_outer(remove_inner_ticks=False)
-      axis.xaxis.set_tick_params(labelbottom=True)
-    of_line[0].set_ylabel("variational bound (nats)")
-  figure.supxlabel("training samples evaluated", fontsize=8)
+    _draw_line(of_line, line, rows, limits.get(line[0][0].split(":")[0]))
+  figure.supxlabel("training samples evaluated", fontsize="medium")
   shortest = min(range(len(lines)), key=lambda i: (len(lines[i]), -i))
-  room = axes[shortest, -1]
-  room.set_visible(True)
-  room.set_axis_off()
-  handles = {}
-  for axis in axes.flat:
-    handles |= dict(zip(*reversed(axis.get_legend_handles_labels())))
-  room.legend(handles.values(), handles.keys(), loc="center left")
+  _draw_legend(axes[shortest, -1], axes.flat)
+  if warning := records.with_budget("", budget):
+    figure.suptitle(warning)
   return figure
 
 
-def _decades(rows: Sequence[dict]) -> tuple[float, float]:
-  """From the hundred thousand samples where the paper's axis begins, if there are more."""
+def redraw(directory: pathlib.Path) -> "Figure":
+  """Draws the figure of a directory of experiments.lower_bound anew."""
+  rows = records.read_rows(directory / "lower_bound.csv")
+  return draw_lower_bounds(rows, LIMITS, budget=records.read_flags(directory).get("budget"))
+
+
+def _draw_line(
+  axes: "Sequence[Axes]",
+  panels: Sequence[tuple[str, int]],
+  rows: Sequence[dict],
+  paper: Limits | None,
+) -> None:
+  """Draws the panels of a data set, which share the limits of both axes."""
+  first, last = _range(rows)
+  curves = []
+  for (dataset, latent_dim), one in zip(panels, axes):
+    one.set_visible(True)
+    chosen = [row for row in rows if (row["dataset"], row["latent_dim"]) == (dataset, latent_dim)]
+    curves += draw_panel(one, chosen, "examples_seen", "_bound")
+    one.set_title(f"{name_of(dataset)}, $N_z = {latent_dim}$")
+    set_log_axis(one, "x", first, last)
+  axes[0].set_ylabel("variational bound (nats)")
+  limits = choose_limits(curves, paper, start=first)
+  for i, one in enumerate(axes[: len(panels)]):
+    if limits:
+      one.set_ylim(*limits)
+      one.tick_params(labelleft=i == 0)
+
+
+def _range(rows: Sequence[dict]) -> Limits:
+  """The x axis: from 10⁵ samples as in the paper if a decade follows, otherwise all."""
   seen = [row["examples_seen"] for row in rows]
-  return (1e5 if max(seen) > 1e5 else min(seen)), max(seen)
+  first, last = min(seen), max(seen)
+  if first == last:
+    return first / 2, last * 2
+  return (1e5 if last >= 1e6 else first), last
+
+
+def _draw_legend(room: "Axes", axes: "Sequence[Axes]") -> None:
+  """Draws the legend of all panels in the place of one that is not needed."""
+  room.set_visible(True)
+  room.set_axis_off()
+  handles = {}
+  for one in axes:
+    handles |= dict(zip(*reversed(one.get_legend_handles_labels())))
+  room.legend(handles.values(), handles.keys(), loc="center left")

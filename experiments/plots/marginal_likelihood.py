@@ -1,38 +1,54 @@
 """Figure 3: the marginal likelihood against its cost, experiments.marginal_likelihood."""
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from aevb_jax.figures import new_figure, styled
-from experiments.plots.curves import draw_panel
+from experiments.plots import records
+from experiments.plots.curves import Limits, choose_limits, draw_panel
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
+LIMITS = {1000: (-160, -100), 50000: (-160, -125)}  # the axes of the paper's figure
+
 
 @styled
 def draw_marginal_likelihoods(
-  rows: Sequence[dict], limits: Mapping[int, tuple[float, float]]
+  rows: Sequence[dict], limits: Mapping[int, Limits], *, budget: str | None = None
 ) -> "Figure":
-  """Figure 3: a panel for each number of training images, train dashed and test solid.
+  """Draws a panel for each number of training images, train dashed and test solid.
 
   Args:
     rows: with num_train, algorithm, seed, evaluations, train_log_likelihood and
       test_log_likelihood.
-    limits: of the log-likelihood, by the number of training images.
+    limits: the paper's limits of the log-likelihood, by the number of training images. They hold
+      where the curves fit them.
+    budget: the value of --budget.
   """
   sizes = list(dict.fromkeys(row["num_train"] for row in rows))
+  in_millions = max(row["evaluations"] for row in rows) >= 10**6
+  unit, word = (1e6, "millions") if in_millions else (1e3, "thousands")
   figure = new_figure(max(2.6 * len(sizes) + 1.4, 4.0), 2.3)
   axes = figure.subplots(1, len(sizes), squeeze=False)[0]
-  for num_train, axis in zip(sizes, axes):
+  for num_train, one in zip(sizes, axes):
     chosen = [row for row in rows if row["num_train"] == num_train]
-    draw_panel(axis, chosen, "evaluations", "_log_likelihood")
-    axis.set_title(f"$N_{{train}} = {num_train}$")
-    axis.set_xlim(left=0)
-    if num_train in limits:
-      axis.set_ylim(*limits[num_train])
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g}")
-    axis.set_xlabel("likelihood evaluations (millions)")
+    curves = draw_panel(one, chosen, "evaluations", "_log_likelihood")
+    one.set_title(rf"$N_\mathrm{{train}} = {num_train}$")
+    one.set_xlim(left=0)
+    if chosen_limits := choose_limits(curves, limits.get(num_train)):
+      one.set_ylim(*chosen_limits)
+    one.xaxis.set_major_formatter(lambda value, _: f"{value / unit:g}")
+    one.set_xlabel(f"likelihood evaluations ({word})")
   axes[0].set_ylabel("marginal log-likelihood (nats)")
   figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+  if warning := records.with_budget("", budget):
+    figure.suptitle(warning)
   return figure
+
+
+def redraw(directory: pathlib.Path) -> "Figure":
+  """Draws the figure of a directory of experiments.marginal_likelihood anew."""
+  rows = records.read_rows(directory / "marginal_likelihood.csv")
+  return draw_marginal_likelihoods(rows, LIMITS, budget=records.read_flags(directory).get("budget"))

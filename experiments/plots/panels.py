@@ -6,22 +6,36 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aevb_jax.figures import new_figure, show, styled
+from experiments.plots import records
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 
 @styled
-def draw_panels(pictures: Sequence[tuple[str, np.ndarray]], *, columns: int) -> "Figure":
-  """Pictures made by `tile` side by side, each with a title: figures 4 and 5."""
+def draw_panels(
+  pictures: Sequence[tuple[str, np.ndarray]], *, columns: int, budget: str | None = None
+) -> "Figure":
+  """Draws pictures made by `tile` side by side, each with a title: figures 4 and 5.
+
+  Pictures of a row are as wide as makes them equally high.
+
+  Args:
+    pictures: each with its title.
+    columns: pictures in a row.
+    budget: the value of --budget.
+  """
   columns = min(columns, len(pictures))
   lines = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
-  inches = 7.0 / columns if columns > 1 else 3.5
-  heights = [max(p.shape[0] / p.shape[1] for _, p in line) for line in lines]
-  figure = new_figure(inches * columns, sum(inches * h + 0.25 for h in heights))
-  axes = figure.subplots(len(lines), columns, squeeze=False, height_ratios=heights)
-  for axis in axes.flat:
-    axis.set_axis_off()
-  for (title, picture), axis in zip(pictures, axes.flat):
-    show(axis, title, picture)
+  widths = [picture.shape[1] / picture.shape[0] for _, picture in lines[0]]
+  inches = 7.0 if columns > 1 else 3.5
+  height = inches / sum(widths)
+  figure = new_figure(inches, (height + 0.25) * len(lines))
+  axes = figure.subplots(len(lines), columns, squeeze=False, width_ratios=widths)
+  for one in axes.flat:
+    one.set_axis_off()
+  for (title, picture), one in zip(pictures, axes.flat):
+    show(one, title, picture)
+  if warning := records.with_budget("", budget):
+    figure.suptitle(warning)
   return figure

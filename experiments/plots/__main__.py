@@ -1,0 +1,129 @@
+"""Draws the pictures of runs anew from the tables beside them, in the style of today.
+
+  python -m experiments.plots --redraw=experiments/results
+  python -m experiments.plots --redraw=runs/lower_bound
+
+Every directory of a run at or below --redraw is looked at, which is one with flags.txt. Bounds of
+training runs and sweeps, gradients.png, full_vb.png, linear_gaussian.png, lower_bound.png,
+marginal_likelihood.png and iwae_table.png are drawn. Pictures of images, of latents and of draws
+show a model and not a table; they are left as they are. Prints a line for each picture.
+"""
+
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from absl import flags
+
+from experiments.launch import command
+from experiments.launch.command import UsageError
+from experiments.plots import (
+  full_vb,
+  gradients,
+  iwae_table,
+  linear_gaussian,
+  lower_bound,
+  marginal_likelihood,
+  records,
+  training,
+)
+from experiments.runs import directory as run_directory
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string(
+  "redraw", None, "Directory of a run, or of directories of runs, whose pictures are drawn anew."
+)
+
+Redraw = Callable[[pathlib.Path], "Figure"]
+# By the table that a picture comes from; NAME.png comes from NAME.csv.
+OF_TABLES: dict[str, Redraw] = {
+  "gradients": gradients.redraw,
+  "iwae_table": iwae_table.redraw,
+  "lower_bound": lower_bound.redraw,
+  "marginal_likelihood": marginal_likelihood.redraw,
+  "sweep": training.redraw_sweep,
+}
+# Of metrics.csv, by a column that only the tables of one main have.
+OF_METRICS: dict[str, tuple[str, Redraw]] = {
+  "theta": ("full_vb", full_vb.redraw),
+  "max_angle": ("linear_gaussian", linear_gaussian.redraw),
+  "test_bound": ("bound", training.redraw_bound),
+}
+
+
+class Outcome(NamedTuple):
+  """What became of a picture, in words, and why where it was not drawn."""
+
+  path: pathlib.Path
+  told: str
+  why: str = ""
+
+
+def main() -> None:
+  if FLAGS.redraw is None:
+    raise UsageError("redraw", "names the directory of a run, or one of directories of runs")
+  root = pathlib.Path(FLAGS.redraw).expanduser()
+  if not root.is_dir():
+    raise UsageError("redraw", "is not a directory")
+  outcomes = []
+  try:
+    for outcome in redraw_below(root):
+      outcomes.append(outcome)
+      print(f"{outcome.told:8} {outcome.path}" + (f": {outcome.why}" if outcome.why else ""))
+  except OSError as error:
+    raise UsageError("redraw", run_directory.describe_error(error)) from error
+  if not any(outcome.told == "drawn" for outcome in outcomes):
+    raise UsageError("redraw", "holds no run with a table that a picture can be drawn from")
+
+
+def redraw_below(root: pathlib.Path) -> Iterator[Outcome]:
+  """Draws the pictures of all runs at or below a directory, one after another."""
+  for path in sorted(root.rglob("flags.txt")):
+    yield from redraw_run(path.parent)
+
+
+def redraw_run(directory: pathlib.Path) -> Iterator[Outcome]:
+  """Draws those pictures of a run that its tables have the numbers of, and names the others.
+
+  Runs that have not ended are left to themselves, and so are members that left a sweep.
+
+  Raises:
+    OSError: if a picture cannot be written.
+  """
+  sources, ended = sources_of(directory), (directory / "summary.json").exists()
+  for name, redraw in sources.items():
+    path = directory / f"{name}.png"
+    if not ended:  # which draws the picture itself when it ends
+      yield Outcome(path, "skipped", "the run has not ended")
+      continue
+    try:
+      figure = redraw(directory)
+    except FileNotFoundError as error:
+      yield Outcome(path, "skipped", f"{error.filename} is missing")
+    except (KeyError, TypeError, ValueError) as error:
+      yield Outcome(path, "skipped", f"its table or flags cannot be read ({error})")
+    else:
+      run_directory.save_figure(path, figure)
+      yield Outcome(path, "drawn")
+  for path in sorted(directory.glob("*.png")):
+    if path.stem not in sources:
+      yield Outcome(path, "left", "it shows images or draws, which no table has")
+
+
+def sources_of(directory: pathlib.Path) -> dict[str, Redraw]:
+  """The pictures that the tables of a run have the numbers of, and the functions that draw them."""
+  tables = (*OF_TABLES, "metrics")
+  names = [name for name in tables if (directory / f"{name}.csv").exists()]
+  sources = {name: OF_TABLES[name] for name in names if name in OF_TABLES}
+  if "metrics" in names:
+    columns = records.read_columns(directory / "metrics.csv")
+    sources |= dict([source for column, source in OF_METRICS.items() if column in columns][:1])
+  return sources
+
+
+if __name__ == "__main__":
+  command.run(main)

@@ -19,73 +19,82 @@ panels at every sample count. A core of a CPU takes 10 minutes for a curve of MN
 by wake-sleep and 8 for one of Frey Face: three hours for all.
 """
 
+import dataclasses
+import pathlib
 from typing import NamedTuple
 
 import numpy as np
 from absl import flags
 
 from aevb_jax import figures
-from experiments.flags import budgets
+from aevb_jax.runs import files
+from experiments.flags import figures as figure_flags
+from experiments.flags import paper
+from experiments.flags.validators import is_count
 from experiments.launch import command
 from experiments.launch.command import UsageError
 from experiments.plots.lower_bound import LIMITS, draw_lower_bounds
-from experiments.runs import directory
-from experiments.studies import jobs as batch
-from experiments.studies import paper_runs
+from experiments.studies import jobs, paper_runs
+from experiments.studies.paper_runs import PaperConfig
 
-FLAGS = flags.FLAGS
-
-PANELS = [f"mnist/{J}" for J in (3, 5, 10, 20, 200)]
-PANELS += [f"frey_face:random/{J}" for J in (2, 5, 10, 20)]
+PANELS = tuple(f"mnist/{J}" for J in (3, 5, 10, 20, 200))
+PANELS += tuple(f"frey_face:random/{J}" for J in (2, 5, 10, 20))
 BUDGETS = paper_runs.BUDGETS | {"smoke": paper_runs.BUDGETS["smoke"] | dict(panels=["mnist/2"])}
-budgets.define(BUDGETS)
-batch.define("lower_bound")
-flags.adopt_module_key_flags(paper_runs)
-flags.DEFINE_list("panels", PANELS, "What to draw, as DATASET/J.")
+figure_flags.define("lower_bound", BUDGETS)
+flags.adopt_module_key_flags(paper)
+flags.DEFINE_list("panels", list(PANELS), "What to draw, as DATASET/J.")
 
 COLUMNS = ("dataset", "latent_dim", "algorithm", "seed", "step_size", "examples_seen",
            "train_bound", "train_bound_se", "test_bound", "test_bound_se", "seconds")  # fmt: skip
 
 
+@dataclasses.dataclass(frozen=True)
+class LowerBoundConfig(PaperConfig):
+  """Which panels are drawn, and from which runs."""
+
+  panels: tuple[str, ...] = PANELS
+
+
 def main() -> None:
-  commit = directory.git_commit()
-  budgets.settle(BUDGETS)
-  panels = [parse_panel(text) for text in FLAGS.panels]
-  jobs = {
-    (panel, algorithm): paper_runs.bound_jobs(*panel, algorithm)
+  commit = files.git_commit()
+  figure, config = figure_flags.settings(LowerBoundConfig, BUDGETS)
+  panels = [parse_panel(text) for text in config.panels]
+  of_curves = {
+    (panel, algorithm): paper_runs.bound_jobs(config, *panel, algorithm)
     for panel in panels
     for algorithm in paper_runs.ESTIMATORS
   }
-  everything = [job for some in jobs.values() for job in some]
-  workdir = batch.open_workdir()
-  batch.train(everything)
-  rows = [row for key, some in jobs.items() for job in some for row in rows_of(*key, job)]
-  directory.write_csv(workdir / "lower_bound.csv", COLUMNS, rows)
-  figure = draw_lower_bounds(rows, LIMITS, budget=FLAGS.budget)
-  directory.write_figure(workdir, "lower_bound", figure)
+  workdir = figure_flags.open_workdir(figure, config)
+  made = jobs.train([job for some in of_curves.values() for job in some], figure)
+  rows = [
+    row for (panel, algorithm), some in of_curves.items() for job in some
+    for member in jobs.member_directories(job, figure)
+    for row in rows_of(panel, algorithm, member)
+  ]  # fmt: skip
+  files.write_csv(workdir / "lower_bound.csv", COLUMNS, rows)
+  picture = draw_lower_bounds(rows, LIMITS, budget=figure.budget)
+  files.save_figure(workdir / "lower_bound.png", picture)
   claims = [judge(panel, rows) for panel in panels]
-  batch.write_summary(workdir, dict(claims=claims), everything, commit)
+  jobs.write_summary(workdir, dict(claims=claims), made, commit)
   print("\n" + as_table(claims))
   print(f"written to {workdir.resolve()}: lower_bound.csv lower_bound.png summary.json")
 
 
 def parse_panel(text: str) -> tuple[str, int]:
+  """Reads a panel, such as mnist/3."""
   dataset, _, latent_dim = text.rpartition("/")
-  if not dataset or not command.is_count(latent_dim):
+  if not dataset or not is_count(latent_dim):
     raise UsageError("panels", "takes DATASET/J, several between commas, such as mnist/3,mnist/5")
   return dataset, int(latent_dim)
 
 
-def rows_of(panel: tuple[str, int], algorithm: str, job: batch.Job) -> list[dict]:
-  """The rows of the members that went on to the end, with what they are rows of."""
-  rows = []
-  for member in batch.member_directories(job):
-    given = batch.read_flags(member)
-    about = dict(dataset=panel[0], latent_dim=panel[1], algorithm=algorithm)
-    about |= dict(seed=int(given["seed"]), step_size=float(given["step_size"]))
-    for row in batch.read_rows(member):
-      rows.append(about | {name: row[name] for name in COLUMNS if name in row})
-  return rows
+def rows_of(panel: tuple[str, int], algorithm: str, member: pathlib.Path) -> list[dict]:
+  """Returns the rows of a run, with what they are rows of."""
+  given = jobs.read_flags(member)
+  about = dict(dataset=panel[0], latent_dim=panel[1], algorithm=algorithm)
+  about |= dict(seed=int(given["seed"]), step_size=float(given["step_size"]))
+  rows = files.read_metrics(member)
+  return [about | {name: row[name] for name in COLUMNS if name in row} for row in rows]
 
 
 class Curve(NamedTuple):

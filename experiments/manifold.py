@@ -12,52 +12,59 @@ Writes manifold.png, manifold.csv (the bounds of the models that are drawn) and 
 Of --budget=cpu: test bounds of 860 on Frey Face and -153.1 on MNIST; twenty minutes on one core.
 """
 
+import dataclasses
+
 from absl import flags
 
 from aevb_jax import figures
-from experiments.flags import budgets
+from aevb_jax.runs import files
+from experiments.flags import figures as figure_flags
+from experiments.flags import paper
 from experiments.launch import command
 from experiments.launch.command import UsageError
 from experiments.plots.panels import draw_panels
-from experiments.runs import directory, loading
-from experiments.studies import jobs as batch
-from experiments.studies import paper_runs
-
-FLAGS = flags.FLAGS
+from experiments.studies import jobs, paper_runs
+from experiments.studies.paper_runs import PaperConfig
 
 BUDGETS = {
   "smoke": dict(datasets=["mnist"], **paper_runs.BUDGETS["smoke"]),
   "cpu": paper_runs.BUDGETS["cpu"],
   "paper": paper_runs.BUDGETS["paper"],
 }
-budgets.define(BUDGETS)
-batch.define("manifold")
-flags.adopt_module_key_flags(paper_runs)
+figure_flags.define("manifold", BUDGETS)
+flags.adopt_module_key_flags(paper)
 flags.DEFINE_list("datasets", ["frey_face:random", "mnist"], "Whose manifolds, from left to right.")
 flags.DEFINE_integer("grid", 20, "Images in a row and in a column.", lower_bound=2)
 
 
+@dataclasses.dataclass(frozen=True)
+class ManifoldConfig(PaperConfig):
+  """Whose manifolds are drawn, and how finely."""
+
+  datasets: tuple[str, ...] = ("frey_face:random", "mnist")
+  grid: int = 20
+
+
 def main() -> None:
-  commit = directory.git_commit()
-  budgets.settle(BUDGETS)
-  if not FLAGS.datasets:
+  commit = files.git_commit()
+  figure, config = figure_flags.settings(ManifoldConfig, BUDGETS)
+  if not config.datasets:
     raise UsageError("datasets", "takes at least one")
-  jobs = {dataset: paper_runs.bound_jobs(dataset, 2, "aevb")[0] for dataset in FLAGS.datasets}
-  workdir = batch.open_workdir()
-  batch.train(list(jobs.values()))
+  of_sets = {name: paper_runs.bound_jobs(config, name, 2, "aevb")[0] for name in config.datasets}
+  workdir = figure_flags.open_workdir(figure, config)
+  made = jobs.train(list(of_sets.values()), figure)
   pictures, rows = [], []
-  for dataset, job in jobs.items():
-    member = batch.member_directories(job)[0]
-    with loading.loaded(member) as run:
-      z = figures.manifold_latents(FLAGS.grid)
-      x = figures.decode(run.model, run.params, z)
-      picture = figures.tile(x, run.images.image_shape, columns=FLAGS.grid, background=0.0)
+  for dataset, job in of_sets.items():
+    run = jobs.load_member(jobs.member_directories(job, figure)[0])
+    x = figures.decode(run.model, run.params, figures.manifold_latents(config.grid))
+    picture = figures.tile(x, run.data.image_shape, columns=config.grid, background=0.0)
     pictures.append((f"{figures.name_of(dataset)}: the learned manifold", picture))
-    rows.append(paper_runs.result(dataset, 2, member))
-    print(f"{dataset}: {paper_runs.describe(rows[-1])}")
-  directory.write_csv(workdir / "manifold.csv", list(rows[0]), rows)
-  directory.write_figure(workdir, "manifold", draw_panels(pictures, columns=2, budget=FLAGS.budget))
-  batch.write_summary(workdir, dict(results=rows), list(jobs.values()), commit)
+    rows.append(paper_runs.result(dataset, 2, run.directory))
+    print(f"{dataset}: {paper_runs.result_in_words(rows[-1])}")
+  files.write_csv(workdir / "manifold.csv", list(rows[0]), rows)
+  picture = draw_panels(pictures, columns=2, budget=figure.budget)
+  files.save_figure(workdir / "manifold.png", picture)
+  jobs.write_summary(workdir, dict(results=rows), made, commit)
   print(f"written to {workdir.resolve()}: manifold.csv manifold.png summary.json")
 
 

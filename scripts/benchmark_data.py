@@ -32,7 +32,7 @@ from aevb_jax.algorithms.optimizers import adagrad
 from aevb_jax.data import datasets
 from aevb_jax.data.minibatches import stream
 from aevb_jax.data.preprocess import binarize
-from aevb_jax.types import DataError
+from aevb_jax.errors import DataError
 from experiments.launch import command
 
 FLAGS = flags.FLAGS

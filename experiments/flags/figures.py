@@ -1,5 +1,6 @@
 """The flags of mains that draw a figure from runs of experiments.train."""
 
+import dataclasses
 import pathlib
 import sys
 from typing import Any, NamedTuple
@@ -7,12 +8,23 @@ from typing import Any, NamedTuple
 from absl import app, flags
 
 from aevb_jax.runs import directory
+from aevb_jax.runs.config import NOT_COMPARED
 from experiments.flags import budgets, data
 from experiments.flags.reading import read
 from experiments.launch.command import UsageError
 
 FLAGS = flags.FLAGS
 flags.disclaim_key_flags()  # what is defined through here is its definer's
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """How much is computed, and where the data are."""
+
+  budget: str = "cpu"
+  data_dir: str | None = dataclasses.field(default=None, metadata=NOT_COMPARED)
+  manual_dir: str | None = dataclasses.field(default=None, metadata=NOT_COMPARED)
+  mirror: str | None = dataclasses.field(default=None, metadata=NOT_COMPARED)
 
 
 class Figure(NamedTuple):
@@ -58,4 +70,4 @@ def settings(kind: type, made_of: budgets.Budgets) -> tuple[Figure, Any]:
 
 def open_workdir(figure: Figure, *configs: Any) -> pathlib.Path:
   """Makes the directory of the figure, for this process alone; what is there of it stays."""
-  return directory.open_figure(figure.workdir, [*configs])
+  return directory.open_figure(figure.workdir, [*configs, read(Budget)])

@@ -10,7 +10,6 @@ import json
 import pathlib
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence

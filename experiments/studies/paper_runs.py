@@ -1,29 +1,11 @@
 """The training runs of the paper's figures 2, 4 and 5, as commands of experiments.train."""
 
+import dataclasses
 import pathlib
 
-from absl import flags
-
-from experiments.launch.command import UsageError, is_count
-from experiments.runs import program
+from aevb_jax.runs import files
 from experiments.studies import jobs
 from experiments.studies.jobs import Job
-
-FLAGS = flags.FLAGS
-
-flags.adopt_module_key_flags(program)
-
-flags.DEFINE_list("seeds", ["0"], "Seeds of every curve.")
-flags.DEFINE_integer(
-  "seeds_at_once",
-  1,
-  "Seeds that train as one sweep: on an accelerator all; on a CPU it is no faster.",
-  lower_bound=1,
-)
-flags.DEFINE_integer(
-  "select_after", 100_000, "Training samples after which a step size is chosen.", lower_bound=1
-)
-flags.declare_key_flag("num_examples")
 
 _ROWS = dict(eval_every=20_000, evals_per_decade=10)
 BUDGETS = {
@@ -40,18 +22,30 @@ MODELS = {
 }
 
 
-def bound_jobs(dataset: str, latent_dim: int, algorithm: str) -> list[Job]:
-  """The runs of a curve of figure 2, for some seeds each."""
-  seeds = FLAGS.seeds
-  if not seeds or not all(is_count(seed, 0) for seed in seeds):
-    raise UsageError("seeds", "takes whole numbers, separated by commas")
-  n = FLAGS.seeds_at_once
+@dataclasses.dataclass(frozen=True)
+class PaperConfig:
+  """How long the runs train, and over which seeds."""
+
+  num_examples: int = 10**7
+  eval_every: int = 20_000
+  evals_per_decade: int = 10
+  seeds: tuple[int, ...] = (0,)
+  seeds_at_once: int = 1
+  select_after: int = 100_000
+
+
+def bound_jobs(config: PaperConfig, dataset: str, latent_dim: int, algorithm: str) -> list[Job]:
+  """Returns the runs of a curve of figure 2, for some seeds each."""
+  seeds, n = config.seeds, config.seeds_at_once
   return [
-    _bound_job(dataset, latent_dim, algorithm, seeds[i : i + n]) for i in range(0, len(seeds), n)
+    _bound_job(config, dataset, latent_dim, algorithm, seeds=seeds[i : i + n])
+    for i in range(0, len(seeds), n)
   ]
 
 
-def _bound_job(dataset: str, latent_dim: int, algorithm: str, seeds: list[str]) -> Job:
+def _bound_job(
+  config: PaperConfig, dataset: str, latent_dim: int, algorithm: str, *, seeds: tuple[int, ...]
+) -> Job:
   kind = dataset.split(":")[0]
   model = MODELS.get(kind, MODELS["mnist"])
   arguments = (
@@ -60,24 +54,24 @@ def _bound_job(dataset: str, latent_dim: int, algorithm: str, seeds: list[str]) 
     *model,
     f"--latent_dim={latent_dim}",
     f"--estimator={ESTIMATORS[algorithm]}",
-    f"--seed={','.join(seeds)}",
+    f"--seed={','.join(map(str, seeds))}",
     f"--step_size={STEP_SIZES}",
-    f"--select_step_size={FLAGS.select_after}",
-    f"--num_examples={FLAGS.num_examples}",
-    f"--eval_every={FLAGS.eval_every}",
-    f"--evals_per_decade={FLAGS.evals_per_decade}",
+    f"--select_step_size={config.select_after}",
+    f"--num_examples={config.num_examples}",
+    f"--eval_every={config.eval_every}",
+    f"--evals_per_decade={config.evals_per_decade}",
     "--num_importance_samples=0",
   )
-  name = f"{dataset}-{latent_dim}-{algorithm}-seed-{'-'.join(seeds)}".replace(":", "-")
+  name = f"{dataset}-{latent_dim}-{algorithm}-seed-{'-'.join(map(str, seeds))}".replace(":", "-")
   # Products with pixels and with latents; wake-sleep takes a third more.
   size = 784 * 500 if kind == "mnist" else 560 * 200
-  work = len(seeds) * FLAGS.num_examples * (size + 500 * latent_dim)
+  work = len(seeds) * config.num_examples * (size + 500 * latent_dim)
   return Job(name, arguments, work * (1.35 if algorithm == "wake_sleep" else 1))
 
 
 def result(dataset: str, latent_dim: int, member: pathlib.Path) -> dict:
-  """What a finished run ended with."""
-  last, given = jobs.read_rows(member)[-1], jobs.read_flags(member)
+  """Returns what a finished run ended with."""
+  last, given = files.read_metrics(member)[-1], jobs.read_flags(member)
   names = ("train_bound", "train_bound_se", "test_bound", "test_bound_se")
   return dict(
     dataset=dataset,
@@ -89,7 +83,7 @@ def result(dataset: str, latent_dim: int, member: pathlib.Path) -> dict:
   )
 
 
-def describe(result: dict) -> str:
+def result_in_words(result: dict) -> str:
   return (
     f"test bound {result['test_bound']:.2f} ± {result['test_bound_se']:.2f} nats after "
     f"{result['examples_seen']:,} samples at step size {result['step_size']:g}, seed "

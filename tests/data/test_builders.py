@@ -177,7 +177,7 @@ def test_a_full_disk(tmp_path):
   program = f"""
     import pathlib, resource, sys
     from aevb_jax.prepare import prepare
-    from aevb_jax.types import DataError
+    from aevb_jax.errors import DataError
     from tests import tiny
     with tiny.server(tiny.files()) as (address, _):
       builder = tiny.builder({str(tmp_path)!r}, address)

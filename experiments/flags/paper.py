@@ -1,0 +1,24 @@
+"""The flags of the paper's figures 2, 4 and 5, which share their runs."""
+
+from absl import flags
+
+from experiments.flags import schedule, training  # noqa: F401 (num_examples is of training)
+from experiments.flags.validators import is_count
+
+flags.DEFINE_list("seeds", ["0"], "Seeds of every curve.")
+flags.DEFINE_integer(
+  "seeds_at_once",
+  1,
+  "Seeds that train as one sweep: on an accelerator all; on a CPU it is no faster.",
+  lower_bound=1,
+)
+flags.DEFINE_integer(
+  "select_after", 100_000, "Training samples after which a step size is chosen.", lower_bound=1
+)
+for name in ("num_examples", "eval_every", "evals_per_decade"):
+  flags.declare_key_flag(name)
+
+
+@flags.validator("seeds", "takes whole numbers, separated by commas")
+def _check_seeds(values: list[str]) -> bool:
+  return bool(values) and all(is_count(seed, 0) for seed in values)

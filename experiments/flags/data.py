@@ -85,7 +85,8 @@ def array_cache_dir() -> str | None:
 
 def given_places() -> dict:
   """Returns the fields of `DataConfig` that say where data are, of those that are given."""
-  return {n: FLAGS[n].value for n in ("data_dir", "manual_dir", "mirror") if FLAGS[n].present}
+  names = ("data_dir", "manual_dir", "mirror", "max_resident_mb")
+  return {name: FLAGS[name].value for name in names if FLAGS[name].present}
 
 
 def place_flags() -> list[str]:

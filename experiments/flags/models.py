@@ -54,7 +54,8 @@ flags.DEFINE_list(
   "hidden_dim",
   None,
   "Hidden units of encoder and decoder, by default 500; 200,200 for two layers of each; of "
-  "--model=conv the channels of each convolution of the encoder, by default 32,64. The decoder reverses them.",
+  "--model=conv the channels of each convolution of the encoder, by default 32,64. The decoder "
+  "reverses them.",
 )
 flags.DEFINE_enum(
   "compute_dtype",

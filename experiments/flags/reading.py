@@ -26,3 +26,8 @@ def _value(value: Any, hint: Any) -> Any:
   if isinstance(value, str) and int in kinds and str not in kinds:
     return int(value)
   return value
+
+
+def given_flags() -> set[str]:
+  """Returns the names of the flags that are given on the command line."""
+  return {name for name in FLAGS if FLAGS[name].present}

@@ -3,22 +3,20 @@
 import math
 
 import numpy as np
-from absl import flags
 
 from aevb_jax.data.preprocess import bits_of_levels, bits_per_dim
 from aevb_jax.families import table
 from aevb_jax.inference.annealing import sandwich_in_words
+from aevb_jax.runs.config import Config
+from aevb_jax.runs.pixels import real_valued
 from aevb_jax.training.evaluation import Mean, mean_and_standard_error
-from experiments.flags import data
-
-FLAGS = flags.FLAGS
 
 MAX_PARETO_K, MAX_R_HAT, MIN_ESS = 0.7, 1.1, 5  # beyond which an estimate is doubtful
 SIDES = {"log_p": "", "lower": ", from below", "upper": ", from above"}
 
 
-def summarize(rows: list[dict], data_dim: int) -> tuple[dict, list[str]]:
-  """summary.json, and the lines that a user looks for."""
+def summarize(rows: list[dict], data_dim: int, config: Config) -> tuple[dict, list[str]]:
+  """Returns summary.json, and the lines that a user looks for."""
   columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
   summary, lines = dict(num_points=len(rows)), []
   sides = [name for name in ("log_p", "lower", "upper") if name in columns]
@@ -31,7 +29,7 @@ def summarize(rows: list[dict], data_dim: int) -> tuple[dict, list[str]]:
     bounds = sandwich_in_words(*(monte_carlo(columns, side) for side in sides))
     lines.append(f"{bounds} (errors of sampling alone)")
   for side in sides:
-    bits = to_bits(means[side].value, data_dim)
+    bits = to_bits(means[side].value, data_dim, config)
     if bits is not None and math.isfinite(bits):
       summary[f"{side}_bits_per_dim"] = bits
       lines.append(f"{'bits per dimension':22}{bits:.4f}{SIDES[side]}")
@@ -73,11 +71,11 @@ def monte_carlo(columns: dict[str, np.ndarray], side: str) -> tuple[float, float
   return float(columns[side].mean()), monte_carlo_error(columns[f"{side}_se"])
 
 
-def to_bits(log_p: float, data_dim: int) -> float | None:
+def to_bits(log_p: float, data_dim: int, config: Config) -> float | None:
   """Bits per dimension of a probability of discrete data; None of a density or of neither."""
-  if FLAGS.dequantization:
+  if config.data.dequantization:
     return bits_per_dim(log_p, data_dim)
-  discrete = FLAGS.likelihood in table.LEVELS or not data.real_valued()
+  discrete = config.model.likelihood in table.LEVELS or not real_valued(config.data)
   return bits_of_levels(log_p, data_dim) if discrete else None
 
 
@@ -162,3 +160,34 @@ DIAGNOSTICS = {
   "pareto_k": tell_pareto_k,
   "r_hat": tell_r_hat,
 }
+
+
+def difference_in_words(pairs: list[tuple[dict, dict]], name: str) -> tuple[str, bool] | None:
+  """Compares the estimates of two methods, point by point.
+
+  Returns:
+    A line, and whether sampling does not explain the difference; None for too few numbers.
+  """
+  values, errors = (
+    np.array([[row[name] for row in pair] for pair in pairs]) for name in ("log_p", "log_p_se")
+  )
+  finite = np.isfinite(values).all(axis=1)
+  if finite.sum() < 2:
+    return None
+  left_out = f" ({(~finite).sum()} not finite are left out)" if not finite.all() else ""
+  values, errors = values[finite], errors[finite]
+  mean = mean_and_standard_error(values[:, 0] - values[:, 1])
+  sampling = monte_carlo_error(np.hypot(*errors.T))
+  line = (
+    f"{name:22}{mean.value:+.2f} ± {mean.standard_error:.2f} nats, {len(values)} points{left_out}"
+  )
+  is_large = bool(abs(mean.value) > 3 * sampling)
+  return line + is_large * f"; sampling explains ± {sampling:.2f}.", is_large
+
+
+def why_methods_differ(method: str, other: str) -> str:
+  """Says why estimates may differ by more than their errors, which heavy weights make too small."""
+  if "reciprocal" not in (method, other):
+    return "Both err downwards, the more the fewer samples carry the weight: the higher is nearer"
+  rest = next(name for name in (method, other) if name != "reciprocal")
+  return f"{rest} errs downwards, and reciprocal upwards as far as its chains found the posterior"

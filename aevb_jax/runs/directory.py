@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from aevb_jax import locks
@@ -25,7 +25,12 @@ class RunDirectory(NamedTuple):
 
 
 def open_run(
-  workdir: pathlib.Path, configs: Sequence[Any], *, resume: bool = True, overwrite: bool = False
+  workdir: pathlib.Path,
+  configs: Sequence[Any],
+  *,
+  resume: bool = True,
+  overwrite: bool = False,
+  only: Collection[str] | None = None,
 ) -> RunDirectory:
   """Makes the directory of a run that resumes where it was, and writes flags.txt there.
 
@@ -38,21 +43,22 @@ def open_run(
     resume: whether the same run is resumed; otherwise it is set aside.
     overwrite: whether a run with another configuration is set aside. It is then beside the
       directory, and has its name with a number.
+    only: the names of the fields that flags.txt has; None for all.
 
   Raises:
     ConfigError: if the directory holds a run with another configuration, a run that is still
       going on, or anything that is not a run, or cannot be written.
   """
   with _refusing(workdir):
-    _refuse_others(workdir, configs, overwrite)
+    _refuse_others(workdir, configs, overwrite, only)
     lock(workdir)
-    differences = _refuse_others(workdir, configs, overwrite)  # that came in the meantime
+    differences = _refuse_others(workdir, configs, overwrite, only)  # that came in the meantime
     if (workdir / FLAGS_FILE).exists() and (differences or not resume):
       print(f"the run that was in {workdir} is now in {_set_aside(workdir)}")
       lock(workdir)
     finished = (workdir / SUMMARY).exists()
     if not finished:
-      write_config(workdir, configs)
+      write_config(workdir, configs, only)
   return RunDirectory(workdir, finished)
 
 
@@ -71,9 +77,11 @@ def open_figure(workdir: pathlib.Path, configs: Sequence[Any]) -> pathlib.Path:
   return workdir
 
 
-def write_config(directory: pathlib.Path, configs: Sequence[Any]) -> None:
+def write_config(
+  directory: pathlib.Path, configs: Sequence[Any], only: Collection[str] | None = None
+) -> None:
   """Writes flags.txt, and config.json of a run of `train`."""
-  write_text(directory / FLAGS_FILE, texts.flags_text(*configs))
+  write_text(directory / FLAGS_FILE, texts.flags_text(*configs, only=only))
   if isinstance(configs[0], Config):
     write_text(directory / CONFIG, texts.to_json(configs[0]))
 
@@ -128,9 +136,14 @@ def _set_aside(workdir: pathlib.Path) -> pathlib.Path:
   return place
 
 
-def _refuse_others(workdir: pathlib.Path, configs: Sequence[Any], overwrite: bool) -> str:
+def _refuse_others(
+  workdir: pathlib.Path,
+  configs: Sequence[Any],
+  overwrite: bool,
+  only: Collection[str] | None,
+) -> str:
   """Returns how the configuration of the run that is there differs, if it may be set aside."""
-  differences = _differences_there(workdir, configs)
+  differences = _differences_there(workdir, configs, only)
   if differences and not overwrite:
     message = (
       f"holds a run with other flags ({differences}); name another directory, or let "
@@ -140,11 +153,13 @@ def _refuse_others(workdir: pathlib.Path, configs: Sequence[Any], overwrite: boo
   return differences
 
 
-def _differences_there(workdir: pathlib.Path, configs: Sequence[Any]) -> str:
+def _differences_there(
+  workdir: pathlib.Path, configs: Sequence[Any], only: Collection[str] | None = None
+) -> str:
   """Returns how the configuration of the run that is in a directory differs; "" if it does not."""
   file = workdir / FLAGS_FILE
   if file.exists():
-    return _differences(file.read_text(), configs)
+    return _differences(file.read_text(), configs, only)
   # What a start leaves that was ended before it was through.
   if workdir.exists() and {p.name for p in workdir.iterdir()} - {LOCK, f"{FLAGS_FILE}.partial"}:
     message = "is not empty and holds no run; name another directory"
@@ -152,12 +167,12 @@ def _differences_there(workdir: pathlib.Path, configs: Sequence[Any]) -> str:
   return ""
 
 
-def _differences(text: str, configs: Sequence[Any]) -> str:
+def _differences(text: str, configs: Sequence[Any], only: Collection[str] | None) -> str:
   defaults = {k: v for config in configs for k, v in texts.defaults(config).items()}
   ignored = {texts.OF_PRESETS}.union(*map(texts.not_compared, configs))
   name_of = lambda line: texts.name_of(line, defaults)
   there = {line for line in text.splitlines() if name_of(line) not in ignored}
-  here = {line for line in texts.flag_lines(*configs) if name_of(line) not in ignored}
+  here = {line for line in texts.flag_lines(*configs, only=only) if name_of(line) not in ignored}
   # What the run there did not know of yet was as it is by default.
   known = {name_of(line) for line in there}
   here = {line for line in here if name_of(line) in known or defaults[name_of(line)] != line}

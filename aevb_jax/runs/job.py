@@ -17,14 +17,20 @@ from aevb_jax.runs.checks import resolve
 from aevb_jax.runs.config import Config, Machine, member_name, members, num_steps, values_of
 from aevb_jax.runs.learning import Learning, make_learning
 from aevb_jax.runs.loop import Stopped
-from aevb_jax.runs.state import Keys, Loop, Run, Training
+from aevb_jax.runs.state import Keys, Loop, Plan, Run, Training
 from aevb_jax.runs.texts import flags_text
 from aevb_jax.training import checkpoint
 from aevb_jax.training.processes import highest, is_first
 from aevb_jax.training.program import Pixels
-from aevb_jax.training.sharding import Shardings, devices_in_words, share_devices
+from aevb_jax.training.sharding import (
+  Shardings,
+  devices_in_words,
+  make_shardings,
+  share_devices,
+)
 from aevb_jax.types import Model
 
+CHECKPOINT_EVERY = 10.0  # seconds, of mains that train a single run
 COUNTS = ("step", "examples_seen", "evaluations")  # the columns that every row begins with
 
 
@@ -175,6 +181,43 @@ def train_members(job: Job, workdir: pathlib.Path, hearing: Callable = _deaf) ->
   if number:
     raise Stopped(number)
   return training
+
+
+def train_single(
+  run: Run,
+  learning: Learning,
+  data: Pixels,
+  plan: Plan,
+  end: int,
+  *,
+  write_rows: Callable[[Run, list[dict]], None],
+  asked_to_stop: Callable[[], int],
+) -> Training:
+  """Trains a single run of a main of its own, on one device, from where it is to step `end`.
+
+  Args:
+    run: before its first step; its directory has the checkpoints.
+    learning: how it learns.
+    data: resident on the device.
+    plan: when it is evaluated.
+    end: training steps in all.
+    write_rows: writes the rows of an evaluation, given the run with those before.
+    asked_to_stop: returns the number of a signal that asks to stop, or 0.
+
+  Raises:
+    ConfigError, FloatingPointError, Stopped, OSError, SaveError: as `run_job`.
+  """
+  share = lambda num_runs: make_shardings(jax.devices()[:1])
+  checkpoints, batch_size = run.directory / directory.CHECKPOINTS, plan.batch_size
+  training = state.begin([run], learning, checkpoints, share, batch_size=batch_size)
+  with checkpoint.saver(checkpoints) as save_arrays:
+
+    def save(now: Training) -> None:
+      save_arrays(now.step, now.saved, state.record(now, batch_size))
+
+    looped = Loop(learning, data, plan, save, write_rows, asked_to_stop=asked_to_stop)
+    looped = looped._replace(checkpoint_every=CHECKPOINT_EVERY)
+    return loop.train_until(end, training, looped)
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ class Learning(NamedTuple):
   # (key, params, pixels, means of the metrics of the updates since the last row) -> the columns
   # of the rows of an evaluation, of which there is one for training by `train`
   evaluate: Callable[[Key, Params, Pixels, dict], list[dict]]
-  row_in_words: Callable[[dict], str]
+  row_in_words: Callable[[dict], str]  # "" for a row that is not printed
   # Changes nothing, and says what of an update is not finite; None where nobody can say.
   explain: Algorithm | None = None
   # (key, params, pixels, last row) -> what summary.json says first, and lines to print

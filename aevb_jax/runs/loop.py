@@ -50,7 +50,7 @@ def train_until(end: int, training: Training, loop: Loop) -> Training:
   fit_chunk, training = _compiled(set(chunks), training, loop)
   remedy = faults.remedy(training, loop, end)
   if is_due(training, end, loop.plan):  # it was stopped before its evaluation
-    training = evaluate(training, loop)
+    training = _evaluated(training, loop)
     loop.save(training)
   saved_at = time.monotonic()
   hidden = None if is_first() else True  # None: hidden where there is no terminal
@@ -78,15 +78,24 @@ def train_until(end: int, training: Training, loop: Loop) -> Training:
         if number:
           loop.save(training)
           raise Stopped(number)
-        if is_due(training, end, loop.plan):
-          training = evaluate(training, loop)
       except FloatingPointError:
-        loop.save(training)  # of before the chunk, or before the evaluation
+        loop.save(training)  # of before the chunk
         raise
+      if is_due(training, end, loop.plan):
+        training = _evaluated(training, loop)
       if overdue or training.step == end:
         loop.save(training)
         saved_at = time.monotonic()
   return training
+
+
+def _evaluated(training: Training, loop: Loop) -> Training:
+  """Evaluates all runs, or saves the training where that is broken off."""
+  try:
+    return evaluate(training, loop)
+  except (FloatingPointError, Stopped):
+    loop.save(training)
+    raise
 
 
 def _compiled(
@@ -145,7 +154,8 @@ def evaluate(training: Training, loop: Loop) -> Training:
   for run, new in zip(training.runs, rows, strict=True):
     loop.write_rows(run, new)
     for row in [] if run.faults.stopped else new:
-      tqdm.write(f"{run.name:{width}}{learning.row_in_words(row)}")
+      if words := learning.row_in_words(row):
+        tqdm.write(f"{run.name:{width}}{words}")
   runs = [run._replace(rows=(*run.rows, *new)) for run, new in zip(training.runs, rows)]
   training = training.with_runs(runs)._replace(sums={})
   if training.saved.best:

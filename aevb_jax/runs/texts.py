@@ -4,6 +4,7 @@ import dataclasses
 import json
 import types
 import typing
+from collections.abc import Collection
 from typing import Any
 
 from aevb_jax.errors import ConfigError
@@ -14,10 +15,19 @@ OF_PRESETS = "preset"
 RENAMED = {"latents": "posterior"}  # in runs that are older than the new name
 
 
-def flag_lines(*configs: Any) -> list[str]:
-  """Writes the fields of configurations as lines of a flag file, sorted; None has no line."""
+def flag_lines(*configs: Any, only: Collection[str] | None = None) -> list[str]:
+  """Writes the fields of configurations as lines of a flag file, sorted; None has no line.
+
+  Args:
+    configs: dataclasses, also nested.
+    only: the names of the fields to write; None for all.
+  """
   values = {name: value for config in configs for name, value in leaves(config).items()}
-  return sorted(flag_line(name, value) for name, value in values.items() if value is not None)
+  return sorted(
+    flag_line(name, value)
+    for name, value in values.items()
+    if value is not None and (only is None or name in only)
+  )
 
 
 def flag_line(name: str, value: Any) -> str:
@@ -32,12 +42,12 @@ def as_text(value: Any) -> str:
   return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
-def flags_text(*configs: Any) -> str:
-  """Writes configurations as the contents of flags.txt."""
-  return "".join(f"{line}\n" for line in flag_lines(*configs))
+def flags_text(*configs: Any, only: Collection[str] | None = None) -> str:
+  """Writes configurations as the contents of flags.txt; `only` as of `flag_lines`."""
+  return "".join(f"{line}\n" for line in flag_lines(*configs, only=only))
 
 
-def name_of(line: str, names: typing.Collection[str]) -> str:
+def name_of(line: str, names: Collection[str]) -> str:
   """Returns the name of the flag that a line of a flag file gives a value."""
   name = line.removeprefix("--").partition("=")[0]
   return name if name in names else name.removeprefix("no")

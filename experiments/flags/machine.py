@@ -1,27 +1,15 @@
 """The flags that say where and with what a run is carried out."""
 
 import math
-import pathlib
-import time
 
 from absl import flags
 
 from aevb_jax.runs.config import DataConfig, Machine
-from aevb_jax.runs.pixels import file_name
-from experiments.flags import data
+from experiments.flags import data, resuming
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(resuming)
 
-flags.DEFINE_boolean(
-  "resume",
-  True,
-  "Goes on with the same run where --workdir holds it; --noresume sets that one aside.",
-)
-flags.DEFINE_boolean(
-  "overwrite",
-  False,
-  "Where --workdir holds a run with other flags, sets it aside as WORKDIR.1 and starts.",
-)
 flags.DEFINE_float(
   "checkpoint_every",
   60.0,
@@ -42,14 +30,10 @@ def _check_checkpoint_every(value: float) -> bool:
   return not math.isnan(value)
 
 
-def machine(of: DataConfig, name: str = "") -> Machine:
-  """Reads where a run is carried out; by default in runs/NAME-DATASET-TIME."""
-  workdir = FLAGS.workdir
-  if workdir is None:
-    words = [word for word in (name, file_name(of), time.strftime("%Y%m%d-%H%M%S")) if word]
-    workdir = f"runs/{'-'.join(words)}"
+def machine(of: DataConfig) -> Machine:
+  """Reads where a run is carried out; by default in runs/DATASET-TIME."""
   return Machine(
-    pathlib.Path(workdir).expanduser(),
+    resuming.workdir(of),
     array_cache_dir=data.array_cache_dir(),
     num_devices=FLAGS.num_devices,
     checkpoint_every=FLAGS.checkpoint_every,

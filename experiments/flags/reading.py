@@ -1,6 +1,7 @@
 """From flags to dataclasses whose fields have their names."""
 
 import dataclasses
+import sys
 import typing
 from typing import Any, TypeVar
 
@@ -31,3 +32,8 @@ def _value(value: Any, hint: Any) -> Any:
 def given_flags() -> set[str]:
   """Returns the names of the flags that are given on the command line."""
   return {name for name in FLAGS if FLAGS[name].present}
+
+
+def key_flags() -> set[str]:
+  """Returns the names of the flags of the main that runs."""
+  return {flag.name for flag in FLAGS.get_key_flags_for_module(sys.modules["__main__"])}

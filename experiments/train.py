@@ -21,6 +21,7 @@ import functools
 
 from absl import flags
 
+from aevb_jax.runs.checks import CHOICES
 from aevb_jax.runs.config import Config, Machine
 from aevb_jax.runs.job import run_job
 from experiments.flags import learning, schedule
@@ -40,6 +41,13 @@ flags.DEFINE_integer(
   "Of several step sizes, goes on with the one of the highest training bound after so many "
   "training samples, the paper's rule; 0 trains all to the end.",
   lower_bound=0,
+)
+flags.DEFINE_enum(
+  "on_nonfinite",
+  "stop",
+  list(CHOICES["on_nonfinite"]),
+  "Where a bound or a gradient is not finite: stop before that step, or leave it out, up to 100 in "
+  "a row. A member of a sweep stops alone.",
 )
 flags.DEFINE_string(
   "workdir", None, "Directory for what this run writes. Default: runs/DATASET-TIME."

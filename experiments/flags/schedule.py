@@ -2,8 +2,6 @@
 
 from absl import flags
 
-from aevb_jax.runs.checks import CHOICES
-
 flags.DEFINE_integer(
   "eval_every", 100_000, "Training samples between two rows of metrics.csv.", lower_bound=1
 )
@@ -13,11 +11,4 @@ flags.DEFINE_integer(
   "Of the multiples of --eval_every, only those nearest to so many evenly spaced points in every "
   "decade of a log axis have rows, and the end; 0: all have.",
   lower_bound=0,
-)
-flags.DEFINE_enum(
-  "on_nonfinite",
-  "stop",
-  list(CHOICES["on_nonfinite"]),
-  "Where a bound or a gradient is not finite: stop before that step, or leave it out, up to 100 in "
-  "a row. A member of a sweep stops alone.",
 )

@@ -37,3 +37,8 @@ def given_flags() -> set[str]:
 def key_flags() -> set[str]:
   """Returns the names of the flags of the main that runs."""
   return {flag.name for flag in FLAGS.get_key_flags_for_module(sys.modules["__main__"])}
+
+
+def raw_value(name: str) -> Any:
+  """Returns the value of a flag, as absl has it."""
+  return FLAGS[name].value

@@ -353,7 +353,7 @@ MUTATIONS = [
   Mutation(
     "objectives: the encoder runs again",
     "estimators/objectives",
-    "return q if phi is params.phi and other_x is x else",
+    "return q if asked_again else",
     "return",
     "estimators/objectives",
   ),
@@ -822,8 +822,8 @@ MUTATIONS = [
   Mutation(
     "reciprocal: draws as if independent",
     "inference/reciprocal",
-    "jnp.std(of_chains, ddof=1) / math.sqrt(num_chains)",
-    "jnp.std(terms, ddof=1) / math.sqrt(num_chains * num_samples)",
+    "jnp.std(of_chains, ddof=1) / math.sqrt(len(of_chains))",
+    "jnp.std(terms, ddof=1) / math.sqrt(terms.size)",
     "inference/reciprocal",
   ),
   Mutation(
@@ -927,8 +927,8 @@ MUTATIONS = [
   Mutation(
     "sweep: members see the data of the first",
     "training/sweep",
-    "return fit(algorithm, state, key, pixels,",
-    "return fit(algorithm, state, keys[0], pixels,",
+    "      key,\n      pixels,",
+    "      keys[0],\n      pixels,",
     "training/sweep",
   ),
   Mutation(

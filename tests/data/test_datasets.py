@@ -209,7 +209,7 @@ def test_images_of_different_shapes(tmp_path):
       return {"train": self._images(images), "test": self._images(images[:1])}
 
     def _images(self, images):
-      from aevb_jax.data.builders import _png
+      from aevb_jax.data.image_builders import _png
 
       for i, image in enumerate(images):
         yield i, {"image": _png(image), "label": 0}

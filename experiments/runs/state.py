@@ -107,7 +107,8 @@ def begin(runs: list[Run], learning: Learning, checkpoints: pathlib.Path) -> Tra
     return saving.start(init_sweep(learning.algorithm, keys, step_sizes), learning)
 
   def numbers(runs: list[Run]) -> tuple[Key, np.ndarray]:
-    keys = jnp.stack([run.keys.init for run in runs])
+    # By their words: JAX takes the stack of keys for a use of them, and shapes and values both ask.
+    keys = jax.random.wrap_key_data(jnp.stack([jax.random.key_data(run.keys.init) for run in runs]))
     return keys, np.asarray([run.member.step_size for run in runs])
 
   def at(step: int, record: dict) -> Training:

@@ -677,14 +677,14 @@ MUTATIONS = [
     "training/evaluation",
     "fold_in(key, index)",
     "fold_in(key, 0)",
-    "training/fitting",
+    "training/evaluation",
   ),
   Mutation(
     "evaluate: every block is the first",
     "training/evaluation",
     "first=first",
     "first=0",
-    "training/fitting",
+    "training/evaluation",
   ),
   Mutation(
     "download: not checked",
@@ -1027,7 +1027,7 @@ MUTATIONS = [
     "training/evaluation",
     " / np.sqrt(len(values)))",
     ")",
-    "training/fitting",
+    "training/evaluation",
   ),
   Mutation(
     "non-finite: the value alone is looked at",

@@ -164,6 +164,13 @@ def _assemble(
   if len(shapes) > 1:
     raise DataError(f"{prepared}: images of different shapes, {shapes}; one shape is needed")
   images = {name: rows[split][index] for name, (split, index) in parts.items()}
+  for name, source in images.items():
+    if not len(source):
+      split = parts[name][0]
+      raise DataError(
+        f"{prepared} has no images in the split {name!r} ({protocol.words}; its {split!r} holds "
+        f"{len(rows[split])}); use another protocol or set, or prepare it again"
+      )
   if decode:
     labels = {
       name: arrays[f"{split}_labels"][index] if f"{split}_labels" in arrays else None

@@ -118,6 +118,15 @@ def test_bernoulli_of_real_pixels_is_the_cross_entropy():
   np.testing.assert_allclose(bernoulli(2).log_prob(Bernoulli(logits), x), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("x", [-0.01, 1.01, 255.0])
+def test_bernoulli_of_what_is_no_pixel_has_no_density(x):
+  family, logits = bernoulli(3), jnp.asarray([0.3, -1.0, 2.0])
+  log_prob = lambda logits, x: family.log_prob(Bernoulli(logits), x)
+  value, gradient = jax.value_and_grad(log_prob)(logits, jnp.asarray([0.0, x, 1.0]))
+  assert value == -np.inf and not gradient.any()
+  assert np.isfinite(log_prob(logits, jnp.asarray([0.0, 0.5, 1.0])))
+
+
 def test_bernoulli_samples_have_their_mean():
   eta = Bernoulli(jnp.asarray([-2.0, 0.0, 1.5]))
   q = distribution(bernoulli(3), eta)

@@ -36,8 +36,8 @@ def bernoulli(size: int) -> Family:
   """Independent Bernoullis: appendix C.1, equation 11, computed from logits.
 
   log_prob takes x in [0, 1]. For x strictly between, as the paper's real-valued
-  pixels are, it is the cross-entropy and not the log-density of anything; where any of x is
-  outside, it is −inf, so that the bound of pixels that were not scaled is −inf as well.
+  pixels are, it is the cross-entropy and not the log-density of anything. For x outside,
+  such as pixels that were not scaled, it means nothing, and training climbs without end.
   `transform` compares the logits with logistic noise: right as a sampler, but
   with derivative zero everywhere, so the family is not reparameterized.
   """
@@ -48,9 +48,7 @@ def bernoulli(size: int) -> Family:
 
   def log_prob(eta: Bernoulli, x: Array) -> Array:
     check_shape("x", x, size)
-    # Elsewhere Σ x·logits has no bound, and pixels of 0 to 255 would be trained on without a word.
-    inside = (jnp.min(x) >= 0) & (jnp.max(x) <= 1)
-    return jnp.where(inside, _bernoulli_log_prob(eta.logits, x), -jnp.inf)
+    return _bernoulli_log_prob(eta.logits, x)
 
   return Family(
     sizes=(size,),

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aevb_jax import elbo_a, evaluate, evaluate_in_blocks, mean_and_standard_error
+from aevb_jax import elbo_a, evaluate, mean_and_standard_error
 from aevb_jax.data.preprocess import binarize, scale
 from aevb_jax.errors import DataError
+from aevb_jax.training import evaluate_in_blocks
 from tests.training.test_fitting import MODEL, PIXELS, algorithm
 
 

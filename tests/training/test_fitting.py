@@ -14,7 +14,6 @@ from aevb_jax import (
   evaluate,
   fit,
   fit_streamed,
-  gaussian,
   mlp_vae,
 )
 from aevb_jax.algorithms.auto_encoding import aevb
@@ -181,16 +180,6 @@ def test_training_raises_the_bound():
   before = evaluate(bound, jax.random.key(2), state.params, PIXELS).mean()
   state, _ = fit(one, state, jax.random.key(1), PIXELS, batch_size=5, num_steps=500)
   assert evaluate(bound, jax.random.key(2), state.params, PIXELS).mean() > before + 0.3
-
-
-@pytest.mark.parametrize("likelihood, takes", [(bernoulli, False), (gaussian, True)])
-def test_pixels_that_were_not_scaled_are_no_data_of_a_bernoulli(likelihood, takes):
-  pixels = np.random.default_rng(0).uniform(0, 255, size=(20, 4))
-  model = mlp_vae(likelihood(4), data_dim=4, latent_dim=1, hidden_dim=2)
-  learning = aevb(model, elbo_b, adam(1e-3), num_data=20)
-  state = learning.init(jax.random.key(0))
-  _, metrics = fit(learning, state, jax.random.key(1), pixels, batch_size=5, num_steps=2)
-  assert (np.isfinite(metrics["bound"]) if takes else metrics["bound"] == -np.inf).all()
 
 
 def test_a_minibatch_larger_than_the_data_is_refused():

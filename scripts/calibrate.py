@@ -22,12 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from aevb_jax import (
+from aevb_jax import importance_sampling, simulate
+from aevb_jax.inference import (
   annealed_importance_sampling,
   bidirectional_monte_carlo,
-  importance_sampling,
   reciprocal_importance_sampling,
-  simulate,
 )
 from aevb_jax.inference.annealing import Sandwich
 from aevb_jax.inference.reciprocal import fit_diagonal_gaussian, fit_gaussian, fit_kernel_density

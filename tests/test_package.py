@@ -1,7 +1,14 @@
-"""Importing the package is cheap."""
+"""Importing the package is cheap, and what it exposes is what its names say."""
 
+import importlib
+import inspect
+import pkgutil
 import subprocess
 import sys
+
+import pytest
+
+import aevb_jax
 
 # What only some runs need is imported where it is used.
 HEAVY = {
@@ -31,3 +38,24 @@ print(*{name.partition(".")[0] for name in set(sys.modules) - before})
   )
   imported = set(result.stdout.split())
   assert "aevb_jax" in imported and not imported & HEAVY
+
+
+def packages():
+  yield aevb_jax
+  for found in pkgutil.walk_packages(aevb_jax.__path__, "aevb_jax."):
+    if found.ispkg:
+      yield importlib.import_module(found.name)
+
+
+@pytest.mark.parametrize("package", list(packages()), ids=lambda package: package.__name__)
+def test_no_function_hides_the_module_of_its_name(package):
+  for found in pkgutil.iter_modules(package.__path__):
+    importlib.import_module(f"{package.__name__}.{found.name}")
+    assert inspect.ismodule(getattr(package, found.name)), found.name
+
+
+@pytest.mark.parametrize("package", list(packages()), ids=lambda package: package.__name__)
+def test_a_room_says_what_is_in_it(package):
+  modules = {found.name for found in pkgutil.iter_modules(package.__path__)}
+  public = [name for name in vars(package) if not name.startswith("_") and name not in modules]
+  assert package.__doc__ and public

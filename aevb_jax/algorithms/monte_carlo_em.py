@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ADAPTATION_RATE = 0.5  # of the log step size, per unit of acceptance above its target
 
 
-NO_ENCODER = Conditional(init=lambda key: (), given=None)
+NO_ENCODER = Conditional(init=lambda key: (), given=None)  # whose φ is ()
 
 
 class MCEMState(NamedTuple):
@@ -93,20 +93,10 @@ def mcem(
   check_positive(num_data=num_data, num_leapfrogs=num_leapfrogs, num_updates=num_updates)
   if not 0 < target_acceptance < 1:
     raise ValueError(f"target_acceptance is {target_acceptance}, expected between 0 and 1")
-  generative = model._replace(encoder=NO_ENCODER)
-
-  def check(key: Key) -> None:
-    check_continuous("mcem", model.prior(init_params(key, generative)))
-
-  jax.eval_shape(check, jax.random.key(0))
+  jax.eval_shape(lambda key: _check_latents(key, model), jax.random.key(0))
 
   def init(key: Key) -> MCEMState:
-    params_key, z_key, key = jax.random.split(key, 3)  # the first is that of aevb's two
-    params = init_params(params_key, generative)
-    z = jax.vmap(model.prior(params).sample)(jax.random.split(z_key, num_data))
-    log_step_size = jnp.log(hmc.first_step_size(z))
-    zero = jnp.zeros((), jnp.int32)
-    return MCEMState(zero, params, optimizer.init(params), key, z, log_step_size)
+    return _init_state(key, model, optimizer, num_data)
 
   def update(state: MCEMState, batch: Array, index: Array) -> tuple[MCEMState, dict]:
     step_size = jnp.exp(state.log_step_size)
@@ -116,7 +106,7 @@ def mcem(
       state.params,
       batch,
       chains_of(state, index),
-      step_size,
+      step_size=step_size,
       num_leapfrogs=num_leapfrogs,
     )
     acceptance = jnp.mean(info.acceptance_rate)
@@ -128,14 +118,7 @@ def mcem(
         objective += log_prior(params) / num_data
       return -objective  # optimizers minimise: the only minus sign
 
-    def m_step(carry: tuple[Params, PyTree], _) -> tuple[tuple[Params, PyTree], None]:
-      params, opt_state = carry
-      updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state, params)
-      return (optax.apply_updates(params, updates), opt_state), None
-
-    (params, opt_state), _ = jax.lax.scan(
-      m_step, (state.params, state.opt_state), length=num_updates
-    )
+    params, opt_state = _descend(loss, optimizer, state.params, state.opt_state, num_updates)
     following = state._replace(
       step=state.step + 1,
       params=params,
@@ -154,6 +137,42 @@ def mcem(
   return Algorithm(init, update)
 
 
+def _init_params(key: Key, model: Model) -> Params:
+  return init_params(key, model._replace(encoder=NO_ENCODER))
+
+
+def _check_latents(key: Key, model: Model) -> None:
+  check_continuous("mcem", model.prior(_init_params(key, model)))
+
+
+def _init_state(
+  key: Key, model: Model, optimizer: optax.GradientTransformation, num_data: int
+) -> MCEMState:
+  params_key, z_key, key = jax.random.split(key, 3)  # the first is that of aevb's two
+  params = _init_params(params_key, model)
+  z = jax.vmap(model.prior(params).sample)(jax.random.split(z_key, num_data))
+  log_step_size = jnp.log(hmc.first_step_size(z))
+  zero = jnp.zeros((), jnp.int32)
+  return MCEMState(zero, params, optimizer.init(params), key, z, log_step_size)
+
+
+def _descend(
+  loss: Callable[[Params], Array],
+  optimizer: optax.GradientTransformation,
+  params: Params,
+  opt_state: PyTree,
+  num_updates: int,
+) -> tuple[Params, PyTree]:
+  """The M-step: updates of the parameters, all of the same loss."""
+
+  def step(carry: tuple[Params, PyTree], _) -> tuple[tuple[Params, PyTree], None]:
+    params, opt_state = carry
+    updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state, params)
+    return (optax.apply_updates(params, updates), opt_state), None
+
+  return jax.lax.scan(step, (params, opt_state), length=num_updates)[0]
+
+
 def chains_of(state: MCEMState, index: Array) -> Array:
   """Where the chains of the examples at some indices are, (M, J); NaN where there is none."""
   return state.z.at[index].get(mode="fill")  # which shows where num_data is too small
@@ -165,8 +184,8 @@ def e_step(
   params: Params,
   batch: Array,
   z: Array,
-  step_size: Array,
   *,
+  step_size: Array,
   num_leapfrogs: int,
 ) -> tuple[HMCState, HMCInfo]:
   """One HMC transition of the chain of every data point, each under its own p(z|x; θ).

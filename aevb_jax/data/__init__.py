@@ -1,3 +1,17 @@
-"""Data sets by name, their pixels as data points, and minibatches of them."""
+"""Data sets by name, their pixels as data points, and minibatches of them.
 
-from aevb_jax.data.datasets import PROTOCOLS, ImageData, load
+`datasets` loads what `protocols` names, `builders` prepare it; `preprocess` turns pixels into x,
+`minibatches` says which examples a step sees.
+"""
+
+from aevb_jax.data.datasets import ImageData, load, load_digits
+from aevb_jax.data.minibatches import Minibatch, minibatch_indices, order_key, read_rows, stream
+from aevb_jax.data.preprocess import (
+  binarize,
+  bits_of_levels,
+  bits_per_dim,
+  dequantize,
+  scale,
+  threshold,
+)
+from aevb_jax.data.protocols import PROTOCOLS, Protocol

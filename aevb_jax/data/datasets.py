@@ -1,4 +1,4 @@
-"""Data sets by name: where they come from, and which images train, validate and test."""
+"""Data sets by name: prepared where need be, decoded or read as they are, and split."""
 
 import hashlib
 import importlib.util
@@ -11,6 +11,7 @@ import numpy as np
 
 from aevb_jax.data import array_cache
 from aevb_jax.data.minibatches import Source
+from aevb_jax.data.protocols import PROTOCOLS, WHOLE, Protocol
 from aevb_jax.errors import DataError, NotPreparedError
 
 
@@ -32,64 +33,6 @@ class ImageData(NamedTuple):
   protocol: str = ""  # which images are which, in words
   version: str = ""  # of the source
   directory: str | None = None  # where it is prepared
-
-
-WHOLE = slice(None)
-Part = tuple[str, slice | np.ndarray]  # of a source: which split, which of its examples
-
-
-class Protocol(NamedTuple):
-  """Which examples of a prepared data set train, validate and test."""
-
-  source: str  # as TFDS names it
-  version: str
-  words: str
-  train: Part = ("train", WHOLE)
-  validation: Part | None = None
-  test: Part = ("test", WHOLE)
-  levels: int = 255
-
-
-def _mnist_family(source: str) -> dict[str, Protocol]:
-  return {
-    source: Protocol(
-      source,
-      "3.0.1",
-      "the last 10000 of TFDS's train validate",
-      train=("train", slice(0, 50_000)),
-      validation=("train", slice(50_000, 60_000)),
-    ),
-    f"{source}:60k": Protocol(source, "3.0.1", "all 60000 of train train"),
-  }
-
-
-def _frey_face(words: str, order: np.ndarray) -> Protocol:
-  # 1565, 200 and 200 are customary since the flow posteriors' papers. Pixels are
-  # divided by 256, as by the first author's code.
-  train, validation, test = (("train", part) for part in np.split(order, [1565, 1765]))
-  return Protocol("frey_face", "1.0.0", words, train, validation, test, levels=256)
-
-
-PROTOCOLS = {
-  **_mnist_family("mnist"),
-  **_mnist_family("fashion_mnist"),
-  **_mnist_family("kmnist"),
-  "binarized_mnist": Protocol(
-    "binarized_mnist",
-    "1.0.0",
-    "the splits of Larochelle & Murray (2011)",
-    validation=("validation", WHOLE),
-    levels=1,
-  ),
-  "frey_face:random": _frey_face(
-    "frames in a fixed random order, so that neighbours in time leak from train to test",
-    np.random.default_rng(0).permutation(1965),
-  ),
-  "frey_face:contiguous": _frey_face("frames in the order of the video", np.arange(1965)),
-  "omniglot_28x28": Protocol(
-    "omniglot_28x28", "1.0.0", "the splits of Burda, Grosse & Salakhutdinov (2015)"
-  ),
-}
 
 
 def load(
@@ -221,6 +164,13 @@ def _assemble(
   if len(shapes) > 1:
     raise DataError(f"{prepared}: images of different shapes, {shapes}; one shape is needed")
   images = {name: rows[split][index] for name, (split, index) in parts.items()}
+  for name, source in images.items():
+    if not len(source):
+      split = parts[name][0]
+      raise DataError(
+        f"{prepared} has no images in the split {name!r} ({protocol.words}; its {split!r} holds "
+        f"{len(rows[split])}); use another protocol or set, or prepare it again"
+      )
   if decode:
     labels = {
       name: arrays[f"{split}_labels"][index] if f"{split}_labels" in arrays else None

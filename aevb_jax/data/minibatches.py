@@ -140,7 +140,7 @@ def stream(
   if batch_size % process_count:
     raise ValueError(f"batch_size is {batch_size}, which {process_count} processes cannot share")
   rows = slice(process_index * share, (process_index + 1) * share)
-  records = _Minibatches(source, key, batch_size, start, lengths, rows)
+  records = _Minibatches(source, key, lengths, batch_size=batch_size, start=start, rows=rows)
   options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
   return iter(grain.MapDataset.source(records).to_iter_dataset(options))
 
@@ -148,7 +148,16 @@ def stream(
 class _Minibatches:
   """A Grain data source: each record is the minibatches of some consecutive steps."""
 
-  def __init__(self, source, key, batch_size, start, lengths, rows):
+  def __init__(
+    self,
+    source: Source,
+    key: Key,
+    lengths: Sequence[int],
+    *,
+    batch_size: int,
+    start: int,
+    rows: slice,
+  ):
     check_batch_size(batch_size, len(source))
     self._source, self._rows = source, rows
     self._sizes = dict(num_data=len(source), batch_size=batch_size)

@@ -1,0 +1,49 @@
+"""Estimators of bounds on log p(x): one data point, one scalar, whose gradient is the estimator.
+
+`sgvb` has equations 6 and 7, `importance` tighter bounds of `bounds`, `score_functions` and
+`wake_and_sleep` those that need no reparameterization, `stratified` those of mixtures;
+`objectives` wraps any of them, `surrogate` gives a value another gradient.
+"""
+
+from aevb_jax.estimators.bounds import (
+  Bound,
+  interpolate,
+  log_mean_exp,
+  mean_over_groups,
+  power_mean,
+)
+from aevb_jax.estimators.importance import (
+  ciwae,
+  doubly_reparameterized,
+  dreg,
+  dreg_wake,
+  iwae,
+  miwae,
+  pathwise,
+  piwae,
+  renyi,
+)
+from aevb_jax.estimators.objectives import beta_weighted, floored_kl, free_bits, kl_warmup
+from aevb_jax.estimators.score_functions import (
+  Baseline,
+  constant_baseline,
+  learned_baseline,
+  leave_one_out,
+  no_baseline,
+  score_function,
+  score_function_optimal_scale,
+  vimco,
+  with_baseline,
+)
+from aevb_jax.estimators.sgvb import (
+  draw,
+  elbo_a,
+  elbo_b,
+  log_weights,
+  map_samples,
+  posterior_samples,
+  sticking_the_landing,
+)
+from aevb_jax.estimators.stratified import stratified_elbo, stratified_iwae
+from aevb_jax.estimators.surrogate import freeze, replace_gradient, scale_gradient
+from aevb_jax.estimators.wake_and_sleep import reweighted_wake_sleep, wake_sleep

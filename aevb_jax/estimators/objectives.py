@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from aevb_jax.families.kl import kl_divergence, kl_per_latent
-from aevb_jax.types import Array, Distribution, Estimator, Key, Model, Params, Scheduled
+from aevb_jax.types import Array, Distribution, Estimator, Key, Model, Params, PyTree, Scheduled
 
 KL = Callable[[Distribution, Distribution], Array]
 
@@ -109,13 +109,17 @@ def floored_kl(nats: float, *, kl: KL = kl_per_latent) -> KL:
 
 
 def _share_posterior(model: Model, params: Params, x: Array) -> tuple[Distribution, Model]:
-  """q(z|x), and a model whose encoder has it ready when asked for the very same phi and x.
+  """q(z|x), and a model whose encoder gives that very q to an estimator that asks for it again.
 
-  Compilers merge two identical forward passes but not their backward passes.
+  Compilers merge two identical forward passes but not their backward passes. The one question
+  that has the same answer is told by `is`: an estimator that asks at the φ and the x that it was
+  given hands on the same objects, and two names of one object have one value. Whatever else it
+  asks at, such as dreams, or a φ without gradients, is another object, and runs the encoder.
   """
   q = model.encoder.given(params.phi, x)
 
-  def given(phi, other_x) -> Distribution:
-    return q if phi is params.phi and other_x is x else model.encoder.given(phi, other_x)
+  def given(phi: PyTree, other_x: Array) -> Distribution:
+    asked_again = phi is params.phi and other_x is x
+    return q if asked_again else model.encoder.given(phi, other_x)
 
   return q, model._replace(encoder=model.encoder._replace(given=given))

@@ -1,0 +1,44 @@
+"""Families of distributions over z or x, each in reparameterized form (section 2.4), and their KL.
+
+`base` has the trick; `inverse_cdf`, `location_scale` and `composition` the paper's three
+constructions; `gaussians` and `binary` those of appendix C; `mixtures`, `flows` and `bijections`
+what is richer; `pixels` likelihoods of levels; `kl` closed forms (appendix B); `support` where
+densities are positive; `table` the names that a command line takes. A family of your own is made
+by `independent`, of functions of one number.
+"""
+
+from aevb_jax.families.base import distribution, reparameterize
+from aevb_jax.families.bijections import affine_coupling, inverse_autoregressive, spline_coupling
+from aevb_jax.families.binary import Bernoulli, bernoulli
+from aevb_jax.families.composition import beta, chi_squared, dirichlet, f, gamma, log_normal
+from aevb_jax.families.flows import Bijection, chain, flow, reverse, stack
+from aevb_jax.families.gaussians import (
+  DiagonalGaussian,
+  covariance,
+  full_gaussian,
+  gaussian,
+  low_rank_gaussian,
+)
+from aevb_jax.families.inverse_cdf import (
+  cauchy,
+  erlang,
+  exponential,
+  gompertz,
+  gumbel,
+  logistic,
+  pareto,
+  rayleigh,
+  reciprocal,
+  weibull,
+)
+from aevb_jax.families.kl import kl_divergence, kl_per_latent
+from aevb_jax.families.location_scale import elliptical, laplace, student_t, triangular, uniform
+from aevb_jax.families.mixtures import gaussian_mixture
+from aevb_jax.families.pixels import (
+  categorical,
+  continuous_bernoulli,
+  discretized_gaussian,
+  discretized_logistic,
+)
+from aevb_jax.families.support import check_support
+from aevb_jax.families.univariate import independent, positive, real, uniform_noise

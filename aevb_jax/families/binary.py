@@ -36,7 +36,8 @@ def bernoulli(size: int) -> Family:
   """Independent Bernoullis: appendix C.1, equation 11, computed from logits.
 
   log_prob takes x in [0, 1]. For x strictly between, as the paper's real-valued
-  pixels are, it is the cross-entropy and not the log-density of anything.
+  pixels are, it is the cross-entropy and not the log-density of anything. For x outside,
+  such as pixels that were not scaled, it means nothing, and training climbs without end.
   `transform` compares the logits with logistic noise: right as a sampler, but
   with derivative zero everywhere, so the family is not reparameterized.
   """

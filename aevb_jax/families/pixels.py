@@ -120,10 +120,10 @@ def discretized_logistic(
     DiscretizedLogistic,
     levels,
     step,
-    mean_link,
-    standardize,
-    jax.nn.log_sigmoid,
-    log_mass,
+    mean_link=mean_link,
+    standardize=standardize,
+    log_cdf=jax.nn.log_sigmoid,
+    log_mass=log_mass,
     noise=jax.random.logistic,
     transform=lambda eta, noise: eta.mean + jnp.exp(eta.log_scale) * noise,
   )
@@ -158,10 +158,10 @@ def discretized_gaussian(
     DiscretizedGaussian,
     levels,
     step,
-    mean_link,
-    standardize,
-    log_ndtr,
-    log_mass,
+    mean_link=mean_link,
+    standardize=standardize,
+    log_cdf=log_ndtr,
+    log_mass=log_mass,
     noise=jax.random.normal,
     transform=lambda eta, noise: eta.mean + jnp.exp(0.5 * eta.log_var) * noise,
   )
@@ -178,16 +178,18 @@ def _discretized(
   eta_type: type,
   levels: int,
   step: float,
+  *,
   mean_link: Callable[[Array], Array],
   standardize: Callable[..., Array],
   log_cdf: Callable[[Array], Array],
   log_mass: Callable[[Array, Array], Array],
-  *,
   noise: Callable[[Key, tuple[int, ...]], Array],
   transform: Callable[..., Array],
 ) -> Family:
+  """A density cut into bins, as the functions of it say: eta is of a mean and a spread."""
   _check_levels(levels, step)
   top = (levels - 1) * step
+  support = Support(0.0, top, "levels")
 
   def from_heads(mean: Array, log_spread: Array) -> NamedTuple:
     check_shape("the head for the mean", mean, size)
@@ -212,18 +214,19 @@ def _discretized(
     grid = step * jnp.arange(levels, dtype=eta.mean.dtype)
     return jax.lax.scan(add, jnp.zeros_like(eta.mean), grid)[0]
 
+  def nearest_level(eta: NamedTuple, noise: Array) -> Array:
+    return step * jnp.clip(jnp.round(transform(eta, noise) / step), 0, levels - 1)
+
   return Family(
     sizes=(size, size),
     from_heads=from_heads,
     noise=lambda key: noise(key, (size,)),
-    transform=lambda eta, noise: (
-      step * jnp.clip(jnp.round(transform(eta, noise) / step), 0, levels - 1)
-    ),
+    transform=nearest_level,
     log_prob=log_prob,
     mean=mean,
     reparameterized=False,
-    support=lambda eta: Support(0.0, top, "levels"),
-    widest=Support(0.0, top, "levels"),
+    support=lambda eta: support,
+    widest=support,
   )
 
 

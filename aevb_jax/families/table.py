@@ -43,7 +43,7 @@ def _uniform(size: int, low: float = 0.0, high: float = 1.0) -> Family:
 
 
 def _flow(
-  bijection: Callable, size: int, steps: int, hidden: int, context: int, **how: int
+  bijection: Callable, size: int, steps: int, hidden: int, context: int, **spline: int
 ) -> Family:
   """`steps` of the bijection, whose networks have one layer; of x they are told `context` numbers.
 
@@ -53,7 +53,7 @@ def _flow(
     raise ValueError(
       f"steps is {steps}, hidden is {hidden}, context is {context}, expected at least 1, 1 and 0"
     )
-  step = bijection(size, (hidden,), context_size=context, **how)
+  step = bijection(size, (hidden,), context_size=context, **spline)
   base = gaussians.gaussian(size)
   return flows.flow(base, flows.stack(step, steps), context_size=context)
 

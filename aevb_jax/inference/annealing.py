@@ -103,7 +103,9 @@ def annealed_importance_sampling(
   tune_key, key = jax.random.split(key)
   betas = sigmoid_temperatures(num_temperatures)
   step_sizes = _tuned_steps(tune_key, path, betas, num_leapfrogs, num_chains)
-  return _estimate(anneal_from_start(key, path, betas, num_leapfrogs, num_chains, step_sizes))
+  return _estimate(
+    anneal_from_start(key, path, betas, num_leapfrogs, num_chains, step_sizes=step_sizes)
+  )
 
 
 def bidirectional_monte_carlo(
@@ -155,7 +157,9 @@ def bidirectional_monte_carlo(
   tune_key, forward_key, move_key, reverse_key = jax.random.split(key, 4)
   betas = sigmoid_temperatures(num_temperatures)
   step_sizes = _tuned_steps(tune_key, path, betas, num_leapfrogs, num_chains)
-  forward = anneal_from_start(forward_key, path, betas, num_leapfrogs, num_chains, step_sizes)
+  forward = anneal_from_start(
+    forward_key, path, betas, num_leapfrogs, num_chains, step_sizes=step_sizes
+  )
 
   posterior = path.at(1.0)
   chains = hmc.init(posterior, jnp.broadcast_to(z, (num_chains, z.size)))
@@ -169,7 +173,7 @@ def bidirectional_monte_carlo(
   )
   # Back through β_{T−1} … β_1 with their own step sizes; at β_0 nothing is left to weigh.
   back = jnp.concatenate([step_sizes[-2::-1], step_sizes[:1]])
-  reverse = anneal(reverse_key, path, chains.position, betas[::-1], num_leapfrogs, back)
+  reverse = anneal(reverse_key, path, chains.position, betas[::-1], num_leapfrogs, step_sizes=back)
   inverse = _estimate(reverse)  # of 1 / p(x)
   return Sandwich(_estimate(forward), inverse._replace(value=-inverse.value))
 
@@ -200,6 +204,7 @@ def anneal(
   z: Array,
   betas: np.ndarray,
   num_leapfrogs: int,
+  *,
   step_sizes: Array | None = None,
 ) -> Annealed:
   """Chains z (C, J) that visit the temperatures in the order of `betas`, (T + 1,).
@@ -245,12 +250,13 @@ def anneal_from_start(
   betas: np.ndarray,
   num_leapfrogs: int,
   num_chains: int,
+  *,
   step_sizes: Array | None = None,
 ) -> Annealed:
   """`anneal` of C chains that start at z ~ f_0."""
   start_key, key = jax.random.split(key)
   z = jax.vmap(path.start.sample)(jax.random.split(start_key, num_chains))
-  return anneal(key, path, z, betas, num_leapfrogs, step_sizes)
+  return anneal(key, path, z, betas, num_leapfrogs, step_sizes=step_sizes)
 
 
 def _tuned_steps(

@@ -105,7 +105,7 @@ def complete_by_gibbs(
     return drawn[-num_samples:], ratios[-num_samples:]
 
   drawn, ratios = jax.vmap(chain)(jax.random.split(chain_key, num_chains), z)
-  return complete(key, model, params, evidence, drawn, jnp.mean(ratios))
+  return complete(key, model, params, evidence, drawn, acceptance=jnp.mean(ratios))
 
 
 def complete_by_hmc(
@@ -142,14 +142,16 @@ def complete_by_hmc(
     return prior.log_prob(z) + evidence.log_prob(model.decoder.given(params.theta, z))
 
   z = _draw_prior(start_key, model, params, num_chains)
-  how = dict(num_leapfrogs=num_leapfrogs)
-  states, step_size = hmc.warm_up(burn_in_key, log_density, z, num_steps=num_burn_in, **how)
-  _, draws = hmc.sample(chain_key, log_density, states, step_size, num_samples=num_samples, **how)
-  return complete(key, model, params, evidence, draws.z, draws.acceptance)
+  leapfrogs = dict(num_leapfrogs=num_leapfrogs)
+  states, step_size = hmc.warm_up(burn_in_key, log_density, z, num_steps=num_burn_in, **leapfrogs)
+  _, draws = hmc.sample(
+    chain_key, log_density, states, step_size, num_samples=num_samples, **leapfrogs
+  )
+  return complete(key, model, params, evidence, draws.z, acceptance=draws.acceptance)
 
 
 def complete(
-  key: Key, model: Model, params: Params, evidence: Evidence, z: Array, acceptance: Array
+  key: Key, model: Model, params: Params, evidence: Evidence, z: Array, *, acceptance: Array
 ) -> Completions:
   """What draws of z, shape (C, S, J), say of x."""
 

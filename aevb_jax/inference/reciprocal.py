@@ -133,31 +133,38 @@ def reciprocal_importance_sampling(
   # Every other one, so that descendants of the same chain are in both sets: where each had
   # modes of its own, q would be next to nothing at z, and the estimate off by thousands of nats.
   z = jnp.concatenate([z[::2], z[1::2]])
-  how = dict(num_leapfrogs=num_leapfrogs)
+  leapfrogs = dict(num_leapfrogs=num_leapfrogs)
   chains, step_size = hmc.warm_up(
-    warmup_key, log_p, z, num_steps=num_warmup, step_size=step_size, **how
+    warmup_key, log_p, z, num_steps=num_warmup, step_size=step_size, **leapfrogs
   )
-  _, draws = hmc.sample(key, log_p, chains, step_size, num_samples=num_samples, **how)
+  _, draws = hmc.sample(key, log_p, chains, step_size, num_samples=num_samples, **leapfrogs)
   log_q = fit(draws.z[:num_chains].reshape(-1, latent_dim))
 
   # The terms 1 / w with log w = log p(x, z) - log q(z), of every chain: shape (C, S).
   log_term = lambda z: log_q(z) - log_p(z)
   z = draws.z[num_chains:].reshape(-1, latent_dim)
   log_terms = jax.lax.map(log_term, z, batch_size=AT_ONCE).reshape(num_chains, num_samples)
+  estimate = _from_terms(log_terms)
+  return estimate._replace(
+    diagnostics={
+      "acceptance": draws.acceptance,
+      "r_hat": jnp.max(jax.vmap(blackjax().diagnostics.rhat, in_axes=2)(draws.z)),
+      "annealing_ess": annealing_ess,
+      **estimate.diagnostics,
+      "num_divergent": draws.num_divergent,
+    }
+  )
+
+
+def _from_terms(log_terms: Array) -> LogLikelihood:
+  """−log of the mean of the terms 1 / w of C chains, (C, S), its error from the chains' means."""
   largest = jnp.max(log_terms)
   terms = jnp.exp(log_terms - largest)
   of_chains = jnp.mean(terms, axis=1)
-  diagnostics = blackjax().diagnostics
   return LogLikelihood(
     value=-largest - jnp.log(jnp.mean(of_chains)),
-    standard_error=jnp.std(of_chains, ddof=1) / math.sqrt(num_chains) / jnp.mean(of_chains),
-    diagnostics={
-      "acceptance": draws.acceptance,
-      "r_hat": jnp.max(jax.vmap(diagnostics.rhat, in_axes=2)(draws.z)),
-      "annealing_ess": annealing_ess,
-      "ess": diagnostics.effective_sample_size(terms),
-      "num_divergent": draws.num_divergent,
-    },
+    standard_error=jnp.std(of_chains, ddof=1) / math.sqrt(len(of_chains)) / jnp.mean(of_chains),
+    diagnostics={"ess": blackjax().diagnostics.effective_sample_size(terms)},
   )
 
 

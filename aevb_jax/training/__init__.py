@@ -1,0 +1,16 @@
+"""The compiled loop, of any algorithm: nothing in here is of the paper.
+
+`fitting` trains, `evaluation` maps a function over a data set, `sweep` trains many at once,
+`sharding` spreads both over devices, `nonfinite` finds what went wrong, `checkpoint` saves.
+"""
+
+from aevb_jax.training.evaluation import (
+  Mean,
+  evaluate,
+  evaluate_in_blocks,
+  mean_and_standard_error,
+)
+from aevb_jax.training.fitting import fit, fit_streamed
+from aevb_jax.training.nonfinite import all_finite, first_offence, skip_nonfinite
+from aevb_jax.training.sharding import Shardings, make_shardings
+from aevb_jax.training.sweep import fit_sweep, fit_sweep_streamed, init_sweep, with_step_size

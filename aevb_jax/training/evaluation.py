@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 
 from aevb_jax.data.minibatches import Source, blocks
 from aevb_jax.data.preprocess import scale
+from aevb_jax.errors import DataError
 from aevb_jax.training.sharding import constrain, replicated_on, split_evenly
 from aevb_jax.types import Array, Key, Preprocess, PyTree
 
@@ -45,7 +46,11 @@ def evaluate(
 
   Returns:
     What `function` returns, with a leading axis N.
+
+  Raises:
+    DataError: if there are no examples.
   """
+  _check_not_empty(pixels)
 
   def one(index_and_pixels: tuple[Array, Array]) -> PyTree:
     index, pixels = index_and_pixels
@@ -86,7 +91,11 @@ def evaluate_in_blocks(
 
   Returns:
     NumPy arrays, with a leading axis N.
+
+  Raises:
+    DataError: if there are no examples.
   """
+  _check_not_empty(source)
   parts, first = [], 0
   for block in blocks(source, block_size):
     part = evaluate(function, key, params, block, first=first, **kwargs)
@@ -94,6 +103,11 @@ def evaluate_in_blocks(
     first += len(block)
     progress(len(block))
   return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _check_not_empty(source: Source) -> None:
+  if not len(source):
+    raise DataError("the split to evaluate has no examples; name one that has some")
 
 
 class Mean(NamedTuple):

@@ -44,7 +44,8 @@ def fit(
     algorithm: such as `aevb(...)` or `mcem(...)`.
     state: from `algorithm.init` or an earlier `fit`. Donated: use what is returned.
     key: of the order of the data and of `preprocess`; keep it for the whole run.
-    pixels: the data set, shape (N, D).
+    pixels: the data set, shape (N, D): uint8, or floats already in the units of x, which under
+      a Bernoulli are from 0 to 1. That is not checked.
     batch_size: M.
     num_steps: updates to make.
     preprocess: (key, pixels of one image) -> x, such as `scale` or `binarize`.

@@ -82,8 +82,17 @@ def fit_sweep(
   """
 
   def fit_one(state: PyTree, key: Key) -> tuple[PyTree, dict]:
-    how = dict(batch_size=batch_size, num_steps=num_steps, preprocess=preprocess)
-    return fit(algorithm, state, key, pixels, **how, static_key=static_key, sharding=sharding)
+    return fit(
+      algorithm,
+      state,
+      key,
+      pixels,
+      batch_size=batch_size,
+      num_steps=num_steps,
+      preprocess=preprocess,
+      static_key=static_key,
+      sharding=sharding,
+    )
 
   return jax.vmap(fit_one, spmd_axis_name=sharding and MEMBER)(states, keys)
 
@@ -110,7 +119,7 @@ def fit_sweep_streamed(
   """
 
   def fit_one(state: PyTree, key: Key, minibatches: Minibatch) -> tuple[PyTree, dict]:
-    how = dict(preprocess=preprocess, static_key=static_key, sharding=sharding)
-    return fit_streamed(algorithm, state, key, minibatches, **how)
+    placed = dict(static_key=static_key, sharding=sharding)
+    return fit_streamed(algorithm, state, key, minibatches, preprocess=preprocess, **placed)
 
   return jax.vmap(fit_one, spmd_axis_name=sharding and MEMBER)(states, keys, minibatches)

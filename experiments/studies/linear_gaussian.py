@@ -154,7 +154,7 @@ def evaluate_params(params: Params, pixels: Pixels) -> dict[str, np.ndarray]:
 
 
 def means(numbers: dict[str, np.ndarray]) -> dict[str, float]:
-  """Averages over the data points; the standard error is for a mean over others like the test points."""
+  """Averages over the data points, with the standard error over test points."""
   test = mean_and_standard_error(numbers["test_log_likelihood"])
   return {name: float(values.mean()) for name, values in numbers.items()} | {
     "test_log_likelihood_se": test.standard_error

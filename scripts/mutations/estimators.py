@@ -267,7 +267,7 @@ MUTATIONS = [
   Mutation(
     "objectives: the encoder runs again",
     "estimators/objectives",
-    "return q if phi is params.phi and other_x is x else",
+    "return q if asked_again else",
     "return",
   ),
   Mutation(

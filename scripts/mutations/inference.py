@@ -72,8 +72,8 @@ MUTATIONS = [
   Mutation(
     "reciprocal: draws as if independent",
     "inference/reciprocal",
-    "jnp.std(of_chains, ddof=1) / math.sqrt(num_chains)",
-    "jnp.std(terms, ddof=1) / math.sqrt(num_chains * num_samples)",
+    "jnp.std(of_chains, ddof=1) / math.sqrt(len(of_chains))",
+    "jnp.std(terms, ddof=1) / math.sqrt(terms.size)",
   ),
   Mutation(
     "reciprocal: kernels not normalized",

@@ -20,14 +20,12 @@ MUTATIONS = [
     "training/evaluation",
     "fold_in(key, index)",
     "fold_in(key, 0)",
-    "training/fitting",
   ),
   Mutation(
     "evaluate: every block is the first",
     "training/evaluation",
     "first=first",
     "first=0",
-    "training/fitting",
   ),
   Mutation(
     "mcem: index not passed",
@@ -53,8 +51,8 @@ MUTATIONS = [
   Mutation(
     "sweep: members see the data of the first",
     "training/sweep",
-    "return fit(algorithm, state, key, pixels,",
-    "return fit(algorithm, state, keys[0], pixels,",
+    "      key,\n      pixels,",
+    "      keys[0],\n      pixels,",
   ),
   Mutation(
     "sweep: the step size of the algorithm",
@@ -67,7 +65,6 @@ MUTATIONS = [
     "training/evaluation",
     " / np.sqrt(len(values)))",
     ")",
-    "training/fitting",
   ),
   Mutation(
     "non-finite: the value alone is looked at",

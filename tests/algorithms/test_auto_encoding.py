@@ -10,7 +10,8 @@ import pytest
 import scipy.stats
 from jax.sharding import NamedSharding, PartitionSpec
 
-from aevb_jax import elbo_a, elbo_b, fit, gaussian_weight_prior, init_params, minibatch_objective
+from aevb_jax import elbo_a, elbo_b, fit, gaussian_weight_prior, init_params
+from aevb_jax.algorithms import minibatch_objective
 from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.algorithms.optimizers import adam
 from tests.support import oracles

@@ -14,7 +14,6 @@ from aevb_jax import (
   Model,
   Params,
   bernoulli,
-  conditional,
   elbo_a,
   elbo_b,
   fit,
@@ -34,6 +33,7 @@ from aevb_jax.algorithms.full_variational_bayes import (
 )
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.gaussians import DiagonalGaussian
+from aevb_jax.models import conditional
 from aevb_jax.models import vae as models
 from aevb_jax.models.networks import MLP
 from tests.support import oracles

@@ -9,7 +9,6 @@ import scipy.stats
 from aevb_jax import (
   Params,
   bernoulli,
-  bidirectional_monte_carlo,
   elbo_b,
   fit,
   gaussian,
@@ -18,7 +17,6 @@ from aevb_jax import (
   kl_divergence,
   log_weights,
   mlp_vae,
-  reciprocal_importance_sampling,
   simulate,
   standard_normal,
 )
@@ -29,6 +27,7 @@ from aevb_jax.families.base import distribution
 from aevb_jax.families.binary import Bernoulli
 from aevb_jax.families.gaussians import DiagonalGaussian
 from aevb_jax.families.univariate import uniform_noise
+from aevb_jax.inference import bidirectional_monte_carlo, reciprocal_importance_sampling
 from aevb_jax.models import linear_gaussian as lg
 from tests.support.estimator_table import ALL
 from tests.support.family_table import INVERSE_CDF, UNIVARIATE

@@ -16,9 +16,9 @@ from aevb_jax import (
   gaussian,
   init_params,
   iwae,
-  minibatch_objective,
   mlp_vae,
 )
+from aevb_jax.algorithms import minibatch_objective
 from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.algorithms.optimizers import adam
 from aevb_jax.ops.products import product

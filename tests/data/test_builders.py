@@ -176,9 +176,9 @@ def test_a_data_directory_that_cannot_be_written(tmp_path):
 def test_a_full_disk(tmp_path):
   program = f"""
     import pathlib, resource, sys
-    from aevb_jax.prepare import prepare
+    from aevb_jax.data.prepare import prepare
     from aevb_jax.errors import DataError
-    from tests import tiny
+    from tests.support import tiny
     with tiny.server(tiny.files()) as (address, _):
       builder = tiny.builder({str(tmp_path)!r}, address)
       resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), -1))

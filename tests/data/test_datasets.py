@@ -139,6 +139,16 @@ def test_a_cache_follows_the_prepared_set(real_dir, tmp_path, monkeypatch):
   assert len(opened) == 2
 
 
+@pytest.mark.parametrize("decode", [True, False])
+def test_a_split_without_images_is_named(tmp_path, decode):
+  with tiny.server(tiny.files()) as (address, _):
+    prepare(tiny.builder(tmp_path, address))
+  shutil.move(tmp_path / "tiny", tmp_path / "mnist")  # of which 10000 of 60000 would validate
+  with pytest.raises(DataError, match=r"no images in the split 'validation' .*'train' holds 40"):
+    data.load("mnist", str(tmp_path), decode=decode)
+  assert len(data.load("mnist:60k", str(tmp_path), decode=decode).train) == 40
+
+
 def test_a_split_must_be_named_where_there_is_more_than_one(tmp_path):
   with pytest.raises(DataError, match="name frey_face:random or frey_face:contiguous"):
     data.load("frey_face", str(tmp_path))
@@ -209,7 +219,7 @@ def test_images_of_different_shapes(tmp_path):
       return {"train": self._images(images), "test": self._images(images[:1])}
 
     def _images(self, images):
-      from aevb_jax.data.builders import _png
+      from aevb_jax.data.image_builders import _png
 
       for i, image in enumerate(images):
         yield i, {"image": _png(image), "label": 0}

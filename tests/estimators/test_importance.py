@@ -7,24 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aevb_jax import (
+from aevb_jax import dreg, elbo_a, iwae, log_mean_exp, log_weights, sticking_the_landing, vimco
+from aevb_jax.estimators import (
   ciwae,
   doubly_reparameterized,
-  dreg,
   dreg_wake,
-  elbo_a,
   interpolate,
-  iwae,
-  log_mean_exp,
-  log_weights,
   mean_over_groups,
   miwae,
   piwae,
   power_mean,
   renyi,
   reweighted_wake_sleep,
-  sticking_the_landing,
-  vimco,
 )
 from aevb_jax.estimators.importance import own_derivatives
 from aevb_jax.inference.exact import exact_log_marginal

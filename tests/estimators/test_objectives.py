@@ -8,21 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from aevb_jax import (
-  beta_weighted,
-  elbo_a,
-  elbo_b,
-  floored_kl,
-  free_bits,
-  iwae,
-  kl_divergence,
-  kl_per_latent,
-  kl_warmup,
-  standard_normal,
-)
+from aevb_jax import elbo_a, elbo_b, iwae, kl_divergence, standard_normal
 from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.errors import UnsupportedError
+from aevb_jax.estimators import beta_weighted, floored_kl, free_bits, kl_warmup
 from aevb_jax.estimators.score_functions import score_function
+from aevb_jax.families import kl_per_latent
 from aevb_jax.inference.exact import exact_elbo
 from tests.support import oracles
 from tests.support.statistics import assert_unbiased

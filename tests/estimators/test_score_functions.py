@@ -8,18 +8,17 @@ import numpy as np
 import optax
 import pytest
 
-from aevb_jax import (
+from aevb_jax import elbo_a, vimco
+from aevb_jax.algorithms import optimizers
+from aevb_jax.algorithms.auto_encoding import aevb
+from aevb_jax.estimators import (
   Baseline,
   constant_baseline,
-  elbo_a,
   learned_baseline,
   leave_one_out,
   score_function_optimal_scale,
-  vimco,
   with_baseline,
 )
-from aevb_jax.algorithms import optimizers
-from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.estimators.bounds import log_mean_exp, power_mean
 from aevb_jax.estimators.score_functions import others, score_function, without_each
 from aevb_jax.inference.exact import exact_elbo

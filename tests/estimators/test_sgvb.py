@@ -16,11 +16,11 @@ from aevb_jax import (
   kl_divergence,
   log_joint,
   mlp_vae,
-  piwae,
   standard_normal,
   sticking_the_landing,
 )
 from aevb_jax.errors import UnsupportedError
+from aevb_jax.estimators import piwae
 from aevb_jax.estimators.score_functions import score_function
 from aevb_jax.estimators.sgvb import SAMPLES_AT_ONCE, map_samples
 from aevb_jax.estimators.wake_and_sleep import wake_sleep

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from aevb_jax import elbo_a, iwae, reweighted_wake_sleep
+from aevb_jax import elbo_a, iwae
+from aevb_jax.estimators import reweighted_wake_sleep
 from aevb_jax.estimators.wake_and_sleep import wake_sleep
 from aevb_jax.inference.exact import exact_elbo
 from tests.support import oracles

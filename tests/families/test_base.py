@@ -8,15 +8,9 @@ import scipy.integrate
 import scipy.stats
 from jax.test_util import check_grads
 
-from aevb_jax import (
-  bernoulli,
-  gaussian,
-  kl_divergence,
-  kl_per_latent,
-  reparameterize,
-  standard_normal,
-)
+from aevb_jax import bernoulli, gaussian, kl_divergence, standard_normal
 from aevb_jax.errors import UnsupportedError
+from aevb_jax.families import kl_per_latent, reparameterize
 from aevb_jax.families.base import distribution
 from aevb_jax.families.binary import Bernoulli
 from aevb_jax.families.gaussians import DiagonalGaussian

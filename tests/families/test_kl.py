@@ -9,9 +9,9 @@ import pytest
 import scipy.integrate
 from jax.test_util import check_grads
 
-from aevb_jax import gaussian, kl_divergence, kl_per_latent, standard_normal
+from aevb_jax import gaussian, kl_divergence, standard_normal
 from aevb_jax.errors import UnsupportedError
-from aevb_jax.families import composition, inverse_cdf
+from aevb_jax.families import composition, inverse_cdf, kl_per_latent
 from aevb_jax.families import location_scale as ls
 from aevb_jax.families.base import distribution
 from aevb_jax.families.gaussians import (

@@ -8,8 +8,7 @@ import scipy.integrate
 import scipy.special
 import scipy.stats
 
-from aevb_jax import reparameterize
-from aevb_jax.families import composition, location_scale
+from aevb_jax.families import composition, location_scale, reparameterize
 from aevb_jax.families.base import distribution
 from aevb_jax.families.gaussians import (
   Gaussian,

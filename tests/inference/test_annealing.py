@@ -139,7 +139,7 @@ def test_weighs_at_the_old_temperature_and_moves_at_the_new_at_its_own_step_size
   betas = sigmoid_temperatures(4)[:: 1 if forward else -1]
   step_sizes = jnp.asarray([0.1, 0.3, 0.2, 0.25])
   z = jax.random.normal(jax.random.key(1), (num_chains, 3))
-  annealed = anneal(jax.random.key(0), path, z, betas, 2, step_sizes)
+  annealed = anneal(jax.random.key(0), path, z, betas, 2, step_sizes=step_sizes)
   np.testing.assert_array_equal(annealed.step_sizes, step_sizes)
 
   def log_f(beta):

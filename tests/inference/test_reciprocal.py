@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from aevb_jax import Model, conditional, gaussian, log_joint, standard_normal
+from aevb_jax import Model, gaussian, log_joint, standard_normal
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.inference.exact import exact_log_marginal
 from aevb_jax.inference.reciprocal import (
@@ -15,6 +15,7 @@ from aevb_jax.inference.reciprocal import (
   fit_kernel_density,
   reciprocal_importance_sampling,
 )
+from aevb_jax.models import conditional
 from aevb_jax.models import linear_gaussian as lg
 from aevb_jax.types import Params
 from tests.support import oracles

@@ -6,18 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aevb_jax import (
-  MLP,
-  ConvDecoder,
-  ConvEncoder,
-  bernoulli,
-  conditional,
-  conv_vae,
-  elbo_b,
-  gaussian,
-  init_params,
-  mlp_vae,
-)
+from aevb_jax import bernoulli, conv_vae, elbo_b, gaussian, init_params, mlp_vae
+from aevb_jax.models import MLP, ConvDecoder, ConvEncoder, conditional
 from aevb_jax.models.vae import with_output_bias
 
 

@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from experiments.runs import directory, events
 
 from aevb_jax.training import checkpoint
-from experiments.runs import directory, events
 
 ROOT = pathlib.Path(__file__).parents[2]
 LIMIT = (

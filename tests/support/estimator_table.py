@@ -2,17 +2,14 @@
 
 import functools
 
-from aevb_jax import (
+from aevb_jax import dreg, elbo_a, elbo_b, iwae, sticking_the_landing, vimco
+from aevb_jax.estimators import (
   beta_weighted,
   ciwae,
   constant_baseline,
   doubly_reparameterized,
-  dreg,
   dreg_wake,
-  elbo_a,
-  elbo_b,
   free_bits,
-  iwae,
   leave_one_out,
   miwae,
   piwae,
@@ -20,8 +17,6 @@ from aevb_jax import (
   renyi,
   reweighted_wake_sleep,
   score_function_optimal_scale,
-  sticking_the_landing,
-  vimco,
 )
 from aevb_jax.estimators.score_functions import score_function
 from aevb_jax.estimators.wake_and_sleep import wake_sleep

@@ -7,17 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
-from aevb_jax import (
-  Model,
-  Params,
-  bernoulli,
-  fair_coins,
-  init_params,
-  log_joint,
-  log_weight,
-  mlp_vae,
-)
+from aevb_jax import Model, Params, bernoulli, init_params, log_joint, log_weight, mlp_vae
 from aevb_jax.inference.exact import binary_vectors
+from aevb_jax.models import fair_coins
 from aevb_jax.models.linear_gaussian import AffineHeads as AffineHeads
 from aevb_jax.models.linear_gaussian import linear_gaussian_vae as affine_model
 

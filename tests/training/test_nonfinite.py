@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 from aevb_jax import (
-  Minibatch,
   bernoulli,
   elbo_a,
   elbo_b,
-  fair_coins,
   fit,
   fit_streamed,
   gaussian,
@@ -25,9 +23,11 @@ from aevb_jax import (
 from aevb_jax.algorithms.auto_encoding import aevb, explain_aevb
 from aevb_jax.algorithms.monte_carlo_em import explain_mcem, mcem
 from aevb_jax.algorithms.optimizers import adagrad, adam
+from aevb_jax.data import Minibatch
 from aevb_jax.data.minibatches import minibatch_indices, order_key
 from aevb_jax.estimators.score_functions import score_function
 from aevb_jax.families.gaussians import DiagonalGaussian
+from aevb_jax.models import fair_coins
 from aevb_jax.training.nonfinite import all_finite, first_offence, skip_nonfinite
 from aevb_jax.training.sharding import make_shardings
 from aevb_jax.training.sweep import fit_sweep, fit_sweep_streamed, init_sweep, with_step_size

@@ -8,20 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from aevb_jax import (
-  Minibatch,
-  bernoulli,
-  elbo_b,
-  fit,
-  learned_baseline,
-  mlp_vae,
-  stream,
-  with_baseline,
-)
+from aevb_jax import bernoulli, elbo_b, fit, mlp_vae, stream
 from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.algorithms.monte_carlo_em import mcem
 from aevb_jax.algorithms.optimizers import adagrad, adam, sgd, with_psi
+from aevb_jax.data import Minibatch
 from aevb_jax.data.preprocess import binarize
+from aevb_jax.estimators import learned_baseline, with_baseline
 from aevb_jax.estimators.score_functions import score_function
 from aevb_jax.training.sharding import make_shardings
 from aevb_jax.training.sweep import fit_sweep, fit_sweep_streamed, init_sweep, with_step_size

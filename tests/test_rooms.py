@@ -1,0 +1,167 @@
+"""The package is a staircase of rooms without circles, and everything in it is of readable size."""
+
+import ast
+import graphlib
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+# Each imports from itself and from those before it alone.
+STAIRS = (
+  ("types", "errors", "locks"),
+  ("ops",),
+  ("data",),
+  ("families",),
+  ("models",),
+  ("estimators",),
+  ("inference",),
+  ("training",),
+  ("algorithms",),
+  ("figures",),
+  ("runs",),
+)
+STEP = {room: step for step, rooms in enumerate(STAIRS) for room in rooms}
+LINES, CODE_LINES, POSITIONAL, MODULES = 300, 40, 5, 15
+# What is larger, and why it stays or until when.
+LARGE_MODULES = {
+  "aevb_jax/families/inverse_cdf.py": "the paper's first construction, ten families in one place",
+  "aevb_jax/figures.py": "figures of single mains are yet to leave it",
+  "experiments/evaluate.py": "yet to be divided",
+  "experiments/flags/models.py": "yet to be divided",
+  "experiments/flags/training.py": "yet to be divided",
+  "experiments/full_vb.py": "yet to be divided",
+  "experiments/gradients.py": "yet to be divided",
+  "experiments/linear_gaussian.py": "yet to be divided",
+  "experiments/runs/directory.py": "yet to be divided",
+  "experiments/uses.py": "yet to be divided",
+}
+LARGE_FUNCTIONS = {
+  "experiments/full_vb.py:main": "yet to be divided",
+  "experiments/gradients.py:measure_stages": "yet to be divided",
+  "experiments/gradients.py:train": "yet to be divided",
+  "experiments/linear_gaussian.py:train": "yet to be divided",
+  "experiments/runs/faults.py:_replay": "yet to be divided",
+  "experiments/runs/loop.py:train": "yet to be divided",
+  "experiments/runs/loop.py:train_until": "yet to be divided",
+  "experiments/runs/pictures.py:draw_pictures": "yet to be divided",
+  "experiments/runs/pictures.py:draw_posterior": "yet to be divided",
+  "experiments/runs/program.py:compile_fit": "yet to be divided",
+  "experiments/studies/completion.py:complete": "yet to be divided",
+  "experiments/train.py:finish": "yet to be divided",
+  "experiments/uses.py:main": "yet to be divided",
+}
+LARGE_FOLDERS = {"experiments": "the mains, each started by its name, stay where they are"}
+
+
+def modules(*folders):
+  return {
+    str(path.relative_to(ROOT)): path.read_text()
+    for folder in folders
+    for path in sorted((ROOT / folder).rglob("*.py"))
+  }
+
+
+PACKAGE = modules("aevb_jax")
+
+
+def dotted(path):
+  return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+NAMES = {dotted(path) for path in PACKAGE}
+
+
+def imports(source):
+  """What a module imports, wherever in it: modules of the package by their whole names."""
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert not node.level, "relative imports are not read here"
+      for alias in node.names:
+        whole = f"{node.module}.{alias.name}"
+        yield whole if whole in NAMES else node.module
+
+
+def above(path, source):
+  """The imports of a module from rooms above its own."""
+  step = STEP[dotted(path).split(".")[1]]
+  of_package = [name.split(".") for name in imports(source) if name.startswith("aevb_jax")]
+  return [parts for parts in of_package if len(parts) < 2 or STEP[parts[1]] > step]
+
+
+@pytest.mark.parametrize("path", [p for p in PACKAGE if p != "aevb_jax/__init__.py"])
+def test_a_room_imports_from_those_before_it(path):
+  assert not above(path, PACKAGE[path])
+
+
+def test_a_step_up_would_be_noticed():
+  up = "def f():\n  from aevb_jax.models.vae import mlp_vae\n"
+  assert above("aevb_jax/families/kl.py", up) and not above("aevb_jax/training/sweep.py", up)
+  assert above("aevb_jax/families/kl.py", "import aevb_jax")
+
+
+def test_no_modules_form_a_circle():
+  graph = {
+    dotted(path): {name for name in imports(source) if name in NAMES}
+    for path, source in PACKAGE.items()
+  }
+  graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+  graph["aevb_jax.types"] = {"aevb_jax.models.vae"}
+  with pytest.raises(graphlib.CycleError):
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_flags_are_not_of_the_package():
+  readers = [path for path, s in PACKAGE.items() if any(n.startswith("absl") for n in imports(s))]
+  assert not readers
+
+
+def functions(source):
+  return [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
+
+
+def code_lines(function, source):
+  """Lines of a function's body, without docstrings, comments and empty ones."""
+  lines, docstrings = source.splitlines(), set()
+  for node in ast.walk(function):
+    if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+      docstrings |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+  body = set(range(function.body[0].lineno, function.end_lineno + 1)) - docstrings
+  return sum(bool(text := lines[i - 1].strip()) and not text.startswith("#") for i in body)
+
+
+def positional(function):
+  names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
+  return len([name for name in names if name not in ("self", "cls")])
+
+
+EVERYTHING = modules("aevb_jax", "experiments")
+
+
+def test_modules_are_of_readable_size():
+  large = {path for path, source in EVERYTHING.items() if len(source.splitlines()) > LINES}
+  assert not large - LARGE_MODULES.keys()
+
+
+def test_functions_are_of_readable_size():
+  large = {
+    f"{path}:{function.name}"
+    for path, source in EVERYTHING.items()
+    for function in functions(source)
+    if code_lines(function, source) > CODE_LINES or positional(function) > POSITIONAL
+  }
+  assert not large - LARGE_FUNCTIONS.keys()
+
+
+def test_what_is_counted():
+  source = 'def f(a, b, *, c):\n  """Says.\n\n  More.\n  """\n\n  # why\n  x = a\n  return x\n'
+  (function,) = functions(source)
+  assert code_lines(function, source) == 2 and positional(function) == 2
+
+
+def test_folders_are_of_readable_size():
+  folders = [str(pathlib.Path(path).parent) for path in EVERYTHING if "__init__" not in path]
+  large = {folder for folder in folders if folders.count(folder) > MODULES}
+  assert not large - LARGE_FOLDERS.keys()

@@ -64,7 +64,7 @@ def train_until(end: int, training: Training, loop: Loop) -> Training:
     for length in chunks:
       began, minibatches = time.monotonic(), upcoming
       states = faults.copy(training.saved.states)
-      made = fit_chunk[length](states, keys, minibatches, static_key=pixels.static_key)
+      made = fit_chunk[length](states, training.keys, minibatches, static_key=pixels.static_key)
       upcoming = next(data, None)  # read while the devices train
       try:
         # The host waits here, once per chunk.

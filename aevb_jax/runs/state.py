@@ -92,7 +92,7 @@ class Training(NamedTuple):
   def keys(self) -> Key:
     """The keys of the order of the data, (S,) of a sweep."""
     keys = [run.keys.fit for run in self.runs]
-    return jnp.stack(keys) if self.sweep else keys[0]
+    return stacked(keys) if self.sweep else jax.random.clone(keys[0])
 
   def with_runs(self, runs: Sequence[Run]) -> "Training":
     """Returns the same with other rows and faults of the runs that train."""
@@ -135,6 +135,15 @@ class Loop(NamedTuple):
   selecting: bool = False  # whether step sizes are tried, of which some may diverge
 
 
+def stacked(keys: Sequence[Key]) -> Key:
+  """Stacks keys, which JAX then takes for keys that were not used.
+
+  A run uses its keys more than once on purpose: shapes are made of the same keys as values, and
+  every chunk of training folds its steps into the same key.
+  """
+  return jax.random.wrap_key_data(jnp.stack([jax.random.key_data(key) for key in keys]))
+
+
 def begin(
   runs: Sequence[Run],
   learning: Learning,
@@ -164,8 +173,7 @@ def begin(
     return start(init_sweep(learning.algorithm, keys, step_sizes), learning.columns)
 
   def arguments(runs: Sequence[Run]) -> tuple[Key, np.ndarray]:
-    # Clones, since shapes are made of the same keys as values.
-    keys = jnp.stack([jax.random.clone(run.keys.init) for run in runs])
+    keys = stacked([run.keys.init for run in runs])
     return keys, np.asarray([leaves(run.config).get("step_size", 0.0) for run in runs])
 
   def at(step: int, record: dict) -> Training:

@@ -1,31 +1,25 @@
-"""What the flags make of pixels: what training and evaluation read."""
+"""How a configuration reads pixels: what training and evaluation see."""
 
-import sys
+import dataclasses
 
 import jax
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 from aevb_jax.data import datasets
+from aevb_jax.errors import ConfigError
+from aevb_jax.runs import pixels as run_pixels
+from aevb_jax.runs.checks import check_data
+from aevb_jax.runs.config import DataConfig
 from aevb_jax.training.evaluation import evaluate
-from experiments.flags import data as data_options
-from experiments.launch.command import UsageError
 
 PIXELS = np.asarray([[0, 51, 128, 255]] * 50, np.uint8)
-
-
-@pytest.fixture(autouse=True)
-def parsed_flags():
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(sys.argv[:1])
+DYNAMIC = DataConfig(binarization="dynamic")
 
 
 def make(levels=255, **values):
   images = datasets.ImageData(PIXELS, None, PIXELS[:7], (2, 2, 1), levels=levels)
-  with flagsaver.flagsaver(**values):
-    return data_options.make_pixels(images)
+  return run_pixels.make_pixels(images, dataclasses.replace(DYNAMIC, **values))
 
 
 def x_of(pixels, static_key, seed=0):
@@ -36,7 +30,7 @@ def x_of(pixels, static_key, seed=0):
 
 @pytest.mark.parametrize(
   "levels, flag, divisor",
-  [(255, None, 255), (255, "256", 256), (256, None, 256), (256, "255", 255)],
+  [(255, None, 255), (255, 256, 256), (256, None, 256), (256, 255, 255)],
 )
 def test_real_values(levels, flag, divisor):
   pixels = make(levels, binarization="none", pixel_scale=flag)
@@ -47,11 +41,11 @@ def test_mean_of_x():
   means = {"dynamic": [0, 0.2, 128 / 255, 1], "threshold": [0, 0, 1, 1]}
   for binarization, mean in means.items():
     images = datasets.ImageData(np.concatenate([PIXELS, 0 * PIXELS]), None, PIXELS, (2, 2, 1))
-    with flagsaver.flagsaver(binarization=binarization):
-      np.testing.assert_allclose(data_options.mean_of_x(images), np.divide(mean, 2), rtol=1e-12)
-  with flagsaver.flagsaver(binarization="none"):
-    floats = datasets.ImageData(PIXELS / 255, None, PIXELS / 255, (2, 2, 1))
-    np.testing.assert_allclose(data_options.mean_of_x(floats), means["dynamic"], rtol=1e-12)
+    found = run_pixels.mean_of_x(images, DataConfig(binarization=binarization))
+    np.testing.assert_allclose(found, np.divide(mean, 2), rtol=1e-12)
+  floats = datasets.ImageData(PIXELS / 255, None, PIXELS / 255, (2, 2, 1))
+  found = run_pixels.mean_of_x(floats, DataConfig(binarization="none"))
+  np.testing.assert_allclose(found, means["dynamic"], rtol=1e-12)
 
 
 def test_threshold():
@@ -85,7 +79,7 @@ def test_dequantization():
 def test_fixed_draws_share_no_key_with_a_run():
   pixels = make()
   fixed = [jax.random.key_data(key).tolist() for key in (pixels.train_draw, pixels.test_draw)]
-  root = jax.random.key(data_options.BINARIZATION_SEED)
+  root = jax.random.key(run_pixels.BINARIZATION_SEED)
   keys = [root, *jax.random.split(root, 3), *(jax.random.fold_in(root, i) for i in range(100))]
   assert not any(jax.random.key_data(key).tolist() in fixed for key in keys)
 
@@ -99,12 +93,12 @@ def test_size_decides_what_is_streamed():
 @pytest.mark.parametrize(
   "values, flag",
   [
-    (dict(dataset="binarized_mnist", pixel_scale="256"), "pixel_scale"),
+    (dict(dataset="binarized_mnist", pixel_scale=256), "pixel_scale"),
     (dict(dataset="binarized_mnist", binarization="none", dequantization=True), "dequantization"),
     (dict(dataset="digits", binarization="none", dequantization=True), "dequantization"),
     (dict(dataset="digits", mirror="http://127.0.0.1"), "mirror"),
   ],
 )
 def test_flags_that_do_not_go_with_a_data_set(values, flag):
-  with flagsaver.flagsaver(**values), pytest.raises(UsageError, match=f"--{flag}="):
-    data_options.settle()
+  with pytest.raises(ConfigError, match=f"^{flag}="):
+    check_data(dataclasses.replace(DYNAMIC, **values))

@@ -25,7 +25,7 @@ from aevb_jax.training.program import Pixels
 from aevb_jax.types import Array, Key, Model, Params
 
 PLACES = ("data_dir", "manual_dir", "mirror", "max_resident_mb")
-OF_TRAIN = "--select_step_size="  # a line of the flags.txt of every run of `train`
+OF_TRAIN = "--likelihood="  # in the flags.txt of every run of experiments.train, however old
 
 
 class LoadedRun(NamedTuple):

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +20,15 @@ from absl import flags
 from aevb_jax import figures
 from aevb_jax.data.datasets import PROTOCOLS, ImageData
 from aevb_jax.data.minibatches import Source, blocks, read_rows
-from experiments.flags import data
+from aevb_jax.runs import files
+from aevb_jax.runs.checks import check_data
+from aevb_jax.runs.config import DataConfig
+from aevb_jax.runs.pixels import file_name, load_data, pixel_range, pixel_scale
+from experiments.flags import data as data_flags
 from experiments.launch import command
 from experiments.launch.command import UsageError
-from experiments.runs import directory
 
-FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(data)
+flags.adopt_module_key_flags(data_flags)
 flags.DEFINE_string(
   "contact_sheet", None, "PNG file to draw. Default: runs/data/DATASET.png; empty for none."
 )
@@ -58,10 +61,10 @@ DIGITS = Card(
 
 
 def main() -> None:
-  data.settle()
-  sheet = contact_sheet_path()
+  config = read_config()
+  sheet = contact_sheet_path(flags.FLAGS.contact_sheet, config)
   start = time.perf_counter()
-  images = data.load_images(prepare_any=True)
+  images = load_data(config, data_flags.array_cache_dir(), prepare_any=True)
   seconds = time.perf_counter() - start
   splits = {
     "train": (images.train, images.train_labels),
@@ -71,12 +74,13 @@ def main() -> None:
   splits = {name: split for name, split in splits.items() if split[0] is not None}
   levels, words = 1, "x = pixels"
   if images.train.dtype == np.uint8:
-    levels = data.pixel_scale(images)
-    words = f"x = (pixels + u) / {levels}" if FLAGS.dequantization else f"x = pixels / {levels}"
+    levels = pixel_scale(images, config)
+    words = f"x = (pixels + u) / {levels}" if config.dequantization else f"x = pixels / {levels}"
   if sheet:  # before a word is printed: it may turn out that it cannot be written
-    draw(sheet, images, {name: source for name, (source, _) in splits.items()}, levels)
-  card = find_card(images)
-  print(f"{FLAGS.dataset}, version {images.version}, read in {seconds:.2f} s")
+    sources = {name: source for name, (source, _) in splits.items()}
+    draw(sheet, images, sources, levels, title=config.dataset)
+  card = find_card(images, config.dataset)
+  print(f"{config.dataset}, version {images.version}, read in {seconds:.2f} s")
   print(card.description)
   print(f"homepage  {card.homepage}\nlicence   {card.licence}")
   print(f"prepared  {images.directory or 'nothing to prepare'}")
@@ -86,18 +90,33 @@ def main() -> None:
     f"{'x = 0':>9}{'x = max':>9}  labels"
   )
   for name, (source, labels) in splits.items():
-    print(f"{name:12}{describe(source, labels, images.image_shape, levels)}")
+    print(f"{name:12}{statistics_in_words(source, labels, images.image_shape, levels)}")
   if sheet:
     print(f"contact sheet  {sheet.resolve()}")
   print(card.citation)
 
 
-def contact_sheet_path() -> pathlib.Path | None:
-  if FLAGS.contact_sheet is None:
-    FLAGS.contact_sheet = f"runs/data/{data.file_name()}.png"
-  if not FLAGS.contact_sheet:
+def read_config() -> DataConfig:
+  """Reads which data are shown.
+
+  Raises:
+    ConfigError: for flags that do not go together.
+  """
+  config = data_flags.config()
+  check_data(config if config.binarization else replace(config, binarization="dynamic"))
+  return config
+
+
+def contact_sheet_path(name: str | None, config: DataConfig) -> pathlib.Path | None:
+  """Returns the file of the contact sheet; None for none.
+
+  Raises:
+    UsageError: if it cannot be written.
+  """
+  name = f"runs/data/{file_name(config)}.png" if name is None else name
+  if not name:
     return None
-  path = pathlib.Path(FLAGS.contact_sheet).expanduser()
+  path = pathlib.Path(name).expanduser()
   # Its directory is made when the data are there, and not for a mistake in another flag.
   there = next(parent for parent in path.absolute().parents if os.path.exists(parent))
   if os.path.isdir(path) or not (there.is_dir() and os.access(there, os.W_OK)):
@@ -105,13 +124,14 @@ def contact_sheet_path() -> pathlib.Path | None:
   return path
 
 
-def find_card(images: ImageData) -> Card:
+def find_card(images: ImageData, dataset: str) -> Card:
+  """Returns what a data set says of itself."""
   if images.directory is None:
     return DIGITS
-  if FLAGS.dataset in PROTOCOLS:
+  if dataset in PROTOCOLS:
     from aevb_jax.data.builders import BUILDERS
 
-    builder = BUILDERS[PROTOCOLS[FLAGS.dataset].source]
+    builder = BUILDERS[PROTOCOLS[dataset].source]
     return Card(builder.description, builder.homepage, builder.license, builder.citation)
   info = json.loads(pathlib.Path(images.directory, "dataset_info.json").read_text())
   return Card(
@@ -122,11 +142,11 @@ def find_card(images: ImageData) -> Card:
   )
 
 
-def describe(
+def statistics_in_words(
   source: Source, labels: np.ndarray | None, image_shape: tuple[int, int, int], levels: int
 ) -> str:
   """One line of statistics, taken a block at a time."""
-  low, high = data.pixel_range(source)
+  low, high = pixel_range(source)
   count, total, squares, at_zero, at_high = 0, 0.0, 0.0, 0, 0
   for block in blocks(source, 10_000):
     x = block.astype(np.float64)
@@ -148,7 +168,14 @@ def describe(
   return f"{line}  {len(counts)} classes of {counts.min()} to {counts.max()}"
 
 
-def draw(path: pathlib.Path, images: ImageData, splits: dict[str, Source], levels: int) -> None:
+def draw(
+  path: pathlib.Path,
+  images: ImageData,
+  splits: dict[str, Source],
+  levels: int,
+  *,
+  title: str,
+) -> None:
   """The first images of every split; of real values, those between 0 and 1 as they are."""
   shown, row_labels = [], []
   for name, source in splits.items():
@@ -157,10 +184,10 @@ def draw(path: pathlib.Path, images: ImageData, splits: dict[str, Source], level
     shown.append(np.pad(x, ((0, -count % COLUMNS), (0, 0)), constant_values=1.0))
     row_labels += [name, *[""] * (len(shown[-1]) // COLUMNS - 1)]
   picture = figures.tile(np.concatenate(shown), images.image_shape, COLUMNS)
-  figure = figures.draw_images(picture, FLAGS.dataset, row_labels=row_labels)
+  figure = figures.draw_images(picture, title, row_labels=row_labels)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    directory.save_figure(path, figure)
+    files.save_figure(path, figure)
   except OSError as error:
     raise UsageError("contact_sheet", f"cannot be written ({error.strerror})") from error
 

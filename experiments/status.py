@@ -1,4 +1,4 @@
-"""Tells of a run of experiments.train what it is, how far it got, and how to go on with it.
+"""Reports of a run of experiments.train what it is, how far it got, and how to go on with it.
 
   python -m experiments.status --workdir=runs/mnist
   python -m experiments.status --workdir=runs/mnist --check
@@ -14,13 +14,11 @@ from typing import NamedTuple
 
 from absl import flags
 
-from aevb_jax import errors, locks
+from aevb_jax import locks
+from aevb_jax.runs import directory, files
 from aevb_jax.training import checkpoint
 from experiments.launch import command
 from experiments.launch.command import UsageError
-from experiments.runs import directory as rundir
-
-FLAGS = flags.FLAGS
 
 flags.DEFINE_string("workdir", None, "Directory of a run of experiments.train, or of a member.")
 flags.DEFINE_boolean("check", False, "Reads the arrays of its checkpoints, too.")
@@ -38,12 +36,12 @@ class Kept(NamedTuple):
 
 
 def main() -> None:
-  if FLAGS.workdir is None:
+  if flags.FLAGS.workdir is None:
     raise UsageError("workdir", "names the directory of a run")
-  workdir = pathlib.Path(FLAGS.workdir).expanduser()
+  workdir = pathlib.Path(flags.FLAGS.workdir).expanduser()
   try:
     given = read_flags(workdir)
-    lines = describe(workdir, given)
+    lines = status_of(workdir, given, flags.FLAGS.check)
   except (OSError, ValueError, KeyError) as error:
     reason = " ".join(str(error).split())
     raise UsageError("workdir", f"holds no run that can be read ({reason})") from error
@@ -67,19 +65,19 @@ def read_flags(workdir: pathlib.Path) -> dict[str, str]:
   return given
 
 
-def describe(workdir: pathlib.Path, given: dict[str, str]) -> list[tuple[str, str]]:
-  """What there is to say, in lines with a name."""
-  kept = [look_at(workdir / rundir.CHECKPOINTS, step) for step in
-          checkpoint.steps(workdir / rundir.CHECKPOINTS)]  # fmt: skip
+def status_of(workdir: pathlib.Path, given: dict[str, str], check: bool) -> list[tuple[str, str]]:
+  """Returns what there is to say, in lines with a name."""
+  checkpoints = workdir / directory.CHECKPOINTS
+  kept = [look_at(checkpoints, step, check) for step in checkpoint.steps(checkpoints)]
   newest = next((k.record for k in reversed(kept) if not k.fault), None)
-  runs = newest["runs"] if newest else {"": dict(rows=rundir.read_metrics(workdir), faults={})}
-  lines = [("run", describe_flags(given))]
-  lines += [("state", line) for line in describe_state(workdir, given, newest)]
+  runs = newest["runs"] if newest else {"": dict(rows=files.read_metrics(workdir), faults={})}
+  lines = [("run", flags_in_words(given))]
+  lines += [("state", line) for line in state_in_words(workdir, given, newest)]
   for name, run in runs.items():
-    lines += [(name or "rows", line) for line in describe_rows(run["rows"], given)]
-    lines += [(name or "faults", line) for line in describe_faults(run["faults"])]
-  lines += [("checkpoint", describe_checkpoint(k)) for k in kept]
-  damaged = workdir / f"{rundir.CHECKPOINTS}-damaged"
+    lines += [(name or "rows", line) for line in rows_in_words(run["rows"], given)]
+    lines += [(name or "faults", line) for line in faults_in_words(run["faults"])]
+  lines += [("checkpoint", checkpoint_in_words(k, check)) for k in kept]
+  damaged = workdir / f"{directory.CHECKPOINTS}-damaged"
   if damaged.is_dir():
     lines.append(("damaged", f"{len(list(damaged.iterdir()))} checkpoints set aside in {damaged}"))
   again = "" if not (workdir / "summary.json").exists() else "   (made anew by --noresume)"
@@ -89,13 +87,13 @@ def describe(workdir: pathlib.Path, given: dict[str, str]) -> list[tuple[str, st
   return [*lines, ("command", resume)]
 
 
-def describe_flags(given: dict[str, str]) -> str:
+def flags_in_words(given: dict[str, str]) -> str:
   """What was chosen, as far as a line goes; flags.txt has all."""
   names = ("dataset", "algorithm", "estimator", "latent_dim", "optimizer", "step_size", "seed")
   return " ".join(f"--{name}={given[name]}" for name in names if name in given)
 
 
-def describe_state(workdir: pathlib.Path, given: dict[str, str], newest: dict | None) -> list[str]:
+def state_in_words(workdir: pathlib.Path, given: dict[str, str], newest: dict | None) -> list[str]:
   """Finished, going on or broken off, and where."""
   batch_size = int(given["batch_size"])
   total = math.ceil(int(given["num_examples"]) / batch_size) * batch_size
@@ -104,7 +102,7 @@ def describe_state(workdir: pathlib.Path, given: dict[str, str], newest: dict | 
   took = f", {newest['seconds']:.0f} s of training" if newest else ""
   if (workdir / "summary.json").exists():
     state = f"finished: {share}{took}"
-  elif holder := locks.holder(workdir / rundir.LOCK):
+  elif holder := locks.holder(workdir / directory.LOCK):
     state = f"going on ({holder}); saved are {share}{took}"
   elif at >= total:
     state = f"not finished: trained ({share}{took}), but for its summary and pictures"
@@ -114,47 +112,47 @@ def describe_state(workdir: pathlib.Path, given: dict[str, str], newest: dict | 
   return [state, f"code of commit {commit}"] if commit else [state]
 
 
-def describe_rows(rows: list[dict], given: dict[str, str]) -> list[str]:
+def rows_in_words(rows: list[dict], given: dict[str, str]) -> list[str]:
   """The last row, and the best."""
   if not rows:
     return ["none yet"]
   by = next(name for name in CHOOSING if name in rows[-1])
-  lines = [f"{len(rows)}, the last after {describe_row(rows[-1], by)}"]
+  lines = [f"{len(rows)}, the last after {row_in_words(rows[-1], by)}"]
   finite = [row for row in rows if math.isfinite(row[by])]
   if finite:
     best = max(finite, key=lambda row: row[by])
     kept = " (kept: experiments.evaluate --parameters=best)" if by == "validation_bound" else ""
-    lines.append(f"the best after {describe_row(best, by)}{kept}")
+    lines.append(f"the best after {row_in_words(best, by)}{kept}")
   return lines
 
 
-def describe_row(row: dict, by: str) -> str:
+def row_in_words(row: dict, by: str) -> str:
   error = f" ± {row[f'{by}_se']:.2f}" if f"{by}_se" in row else ""
   return f"{row['examples_seen']:,} samples: {by.replace('_', ' ')} {row[by]:.2f}{error} nats"
 
 
-def describe_faults(faults: dict) -> list[str]:
+def faults_in_words(faults: dict) -> list[str]:
   lines = [f"stopped: {faults['stopped']}"] if faults.get("stopped") else []
   return lines + ([f"{faults['skipped']} steps left out"] if faults.get("skipped") else [])
 
 
-def look_at(directory: pathlib.Path, step: int) -> Kept:
+def look_at(checkpoints: pathlib.Path, step: int, check: bool) -> Kept:
   """Reads the record of a checkpoint, with --check its arrays too."""
-  path = directory / str(step)
+  path = checkpoints / str(step)
   try:
-    record = checkpoint.read_record(directory, step)
-    if FLAGS.check:
-      checkpoint.check(directory, step)
-  except errors.DamagedError as error:
+    record = checkpoint.read_record(checkpoints, step)
+    if check:
+      checkpoint.check(checkpoints, step)
+  except DamagedError as error:
     return Kept(path, None, str(error))
   return Kept(path, record, None)
 
 
-def describe_checkpoint(kept: Kept) -> str:
+def checkpoint_in_words(kept: Kept, check: bool) -> str:
   megabytes = sum(p.stat().st_size for p in kept.path.rglob("*") if p.is_file()) / 2**20
   if kept.fault:
     return f"{kept.path}: damaged ({kept.fault})"
-  whole = ", intact" if FLAGS.check else ""
+  whole = ", intact" if check else ""
   return f"{kept.path}: {kept.record['examples_seen']:,} samples, {megabytes:.1f} MiB{whole}"
 
 

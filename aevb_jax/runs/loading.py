@@ -1,6 +1,7 @@
 """Runs in Python: a directory opened as what was trained there, trained, or written."""
 
 import json
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -102,24 +103,18 @@ def read_config(workdir: pathlib.Path) -> Config:
   Raises:
     RunError: if there is none that can be read, or it is of a sweep.
   """
+  name = directory.CONFIG if (workdir / directory.CONFIG).exists() else directory.FLAGS_FILE
+  if not os.path.exists(workdir / name):  # nor where the path is none that can be
+    raise RunError(workdir, "holds no run of experiments.train (there is no flags.txt)")
   try:
-    if (workdir / directory.CONFIG).exists():
-      config = texts.from_json((workdir / directory.CONFIG).read_text())
-    elif (workdir / directory.FLAGS_FILE).exists():
-      text = (workdir / directory.FLAGS_FILE).read_text()
-      if OF_TRAIN not in text:
-        raise RunError(workdir, "holds a run of another main than experiments.train")
-      config = texts.from_flags(text)
-    else:
-      raise RunError(workdir, "holds no run of experiments.train (there is no flags.txt)")
-    config = resolve(config)
+    text = (workdir / name).read_text()
+    config = resolve((texts.from_json if name == directory.CONFIG else texts.from_flags)(text))
   except (OSError, ValueError) as error:
     what = f"--{error}" if isinstance(error, ConfigError) else " ".join(str(error).split())
-    raise RunError(
-      workdir,
-      f"holds a run whose configuration cannot be read ({what}); a newer version of aevb_jax "
-      "may have made it",
-    ) from error
+    message = f"has a {name} that cannot be read ({what}); it may be of another main, or of a newer"
+    raise RunError(workdir, f"{message} version of aevb_jax") from error
+  if name == directory.FLAGS_FILE and OF_TRAIN not in text:
+    raise RunError(workdir, "holds a run of another main than experiments.train")
   if several := swept(config):
     found = sorted(path.parent.name for path in workdir.glob(f"{several[0]}_*/flags.txt"))
     raise RunError(workdir, f"is of a sweep; name a member of it: {' '.join(found)}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
 
+from aevb_jax.runs import files
 from experiments.launch import command
 from experiments.launch.command import UsageError
 from experiments.plots import (
@@ -27,12 +28,9 @@ from experiments.plots import (
   records,
   training,
 )
-from experiments.runs import directory as run_directory
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
-
-FLAGS = flags.FLAGS
 
 flags.DEFINE_string(
   "redraw", None, "Directory of a run, or of directories of runs, whose pictures are drawn anew."
@@ -64,9 +62,9 @@ class Outcome(NamedTuple):
 
 
 def main() -> None:
-  if FLAGS.redraw is None:
+  if flags.FLAGS.redraw is None:
     raise UsageError("redraw", "names the directory of a run, or one of directories of runs")
-  root = pathlib.Path(FLAGS.redraw).expanduser()
+  root = pathlib.Path(flags.FLAGS.redraw).expanduser()
   if not root.is_dir():
     raise UsageError("redraw", "is not a directory")
   outcomes = []
@@ -75,7 +73,7 @@ def main() -> None:
       outcomes.append(outcome)
       print(f"{outcome.told:8} {outcome.path}" + (f": {outcome.why}" if outcome.why else ""))
   except OSError as error:
-    raise UsageError("redraw", run_directory.describe_error(error)) from error
+    raise UsageError("redraw", files.error_in_words(error)) from error
   if not any(outcome.told == "drawn" for outcome in outcomes):
     raise UsageError("redraw", "holds no run with a table that a picture can be drawn from")
 
@@ -107,7 +105,7 @@ def redraw_run(directory: pathlib.Path) -> Iterator[Outcome]:
     except (KeyError, TypeError, ValueError) as error:
       yield Outcome(path, "skipped", f"its table or flags cannot be read ({error})")
     else:
-      run_directory.save_figure(path, figure)
+      files.save_figure(path, figure)
       yield Outcome(path, "drawn")
   for path in sorted(directory.glob("*.png")):
     if path.stem not in sources:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from experiments.runs import directory, events
+from aevb_jax.runs import files
 
 from aevb_jax.training import checkpoint
 
@@ -109,9 +109,9 @@ def test_what_fails_is_named_and_nothing_half_is_left(tmp_path):
     savefig = fail
 
   with pytest.raises(OSError, match="No space.*bound.png"):
-    directory.save_figure(tmp_path / "bound.png", Figure())
+    files.save_figure(tmp_path / "bound.png", Figure())
   assert not list(tmp_path.iterdir())
-  with pytest.raises(OSError, match="No space.*file"), directory.naming(tmp_path / "file"):
+  with pytest.raises(OSError, match="No space.*file"), files.naming(tmp_path / "file"):
     fail()
 
 
@@ -119,7 +119,7 @@ def test_the_events_are_replaced_and_read_back(tmp_path):
   from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
   for value in (1.5, -2.5):
-    with events.event_writer(tmp_path, ["bound"]) as show:
+    with files.event_writer(tmp_path, ["bound"]) as show:
       show(dict(bound=value, examples_seen=100))
   assert len(list(tmp_path.iterdir())) == 1
   shown = EventAccumulator(str(tmp_path))

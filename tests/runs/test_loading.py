@@ -169,7 +169,10 @@ def test_what_is_no_run(tmp_path, trained):
   with pytest.raises(RunError, match="holds no run of experiments.train"):
     runs.load(tmp_path)
   (tmp_path / "flags.txt").write_text("--num_draws=20\n")
-  with pytest.raises(RunError, match="of another main"):
+  with pytest.raises(RunError, match="num_draws=20: is no field .* may be of another main"):
+    runs.load(tmp_path)
+  (tmp_path / "flags.txt").write_text("--latent_dim=3\n--num_examples=1000\n")
+  with pytest.raises(RunError, match="holds a run of another main"):
     runs.load(tmp_path)
   (tmp_path / "flags.txt").write_text("--likelihood=bernoulli\n")
   with pytest.raises(RunError, match="has no parameters to evaluate"):
@@ -202,5 +205,5 @@ def test_a_damaged_config_is_a_run_error(trained, tmp_path):
   workdir = tmp_path / "damaged"
   shutil.copytree(trained.directory, workdir)
   (workdir / "config.json").write_text("{")
-  with pytest.raises(RunError, match="configuration cannot be read"):
+  with pytest.raises(RunError, match="has a config.json that cannot be read"):
     runs.load(workdir)

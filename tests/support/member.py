@@ -9,6 +9,7 @@ import time
 
 from absl import flags
 
+from aevb_jax.training import processes
 from experiments.launch import cluster, command
 
 FLAGS = flags.FLAGS
@@ -19,14 +20,14 @@ flags.DEFINE_enum(
 
 def body():
   print(f"met {os.getpid()}", file=sys.stderr)
-  print(f"first {cluster.is_first()}")
-  cluster.wait_for_all("start")
+  print(f"first {processes.is_first()}")
+  processes.wait_for_all("start")
   if FLAGS.work == "refuse":
     raise command.UsageError("work", "is refused")
   if FLAGS.work == "fail":
     raise ZeroDivisionError
   while FLAGS.work != "end":
-    cluster.wait_for_all("step") if FLAGS.work == "together" else time.sleep(0.05)
+    processes.wait_for_all("step") if FLAGS.work == "together" else time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -15,22 +15,21 @@ Of --budget=cpu: a test loss of 155 after 13 epochs and of 150.4 after 50, half 
 of a CPU.
 """
 
-import pathlib
+import dataclasses
 
 import jax
 import numpy as np
 from absl import flags
 
 from aevb_jax import figures
-from aevb_jax.data.minibatches import read_rows
+from aevb_jax.runs import LoadedRun, checks, files
+from aevb_jax.runs.pixels import points
 from aevb_jax.training.evaluation import evaluate
-from experiments.flags import budgets, sweeps
+from experiments.flags import figures as figure_flags
+from experiments.flags import schedule, training  # noqa: F401 (which define flags)
 from experiments.launch import command
 from experiments.plots.conv_vae import draw_conv_vae
-from experiments.runs import directory, loading, program
 from experiments.studies import jobs
-
-FLAGS = flags.FLAGS
 
 ROWS = dict(eval_every=10_000, evals_per_decade=10)
 BUDGETS = {
@@ -38,10 +37,8 @@ BUDGETS = {
   "cpu": dict(dataset="mnist:60k", num_examples=3_000_000, **ROWS),
   "paper": dict(dataset="mnist:60k", num_examples=3_000_000, **ROWS),
 }
-budgets.define(BUDGETS)
-jobs.define("conv_vae")
-flags.adopt_module_key_flags(program)
-for name in ("dataset", "num_examples", "seed"):
+figure_flags.define("conv_vae", BUDGETS)
+for name in ("dataset", "num_examples", "seed", "eval_every", "evals_per_decade"):
   flags.declare_key_flag(name)
 
 ARTICLE = 155  # nats
@@ -54,25 +51,33 @@ COLUMNS = (
 GRID = 6  # images in a row and in a column
 
 
+@dataclasses.dataclass(frozen=True)
+class ConvVaeConfig:
+  """On which images, how long, and from which seed the article's VAE trains."""
+
+  dataset: str = "mnist:60k"
+  num_examples: int = 3_000_000
+  eval_every: int = 10_000
+  evals_per_decade: int = 10
+  seed: int = 0
+
+
 def main() -> None:
-  commit = directory.git_commit()
-  budgets.settle(BUDGETS)
-  sweeps.refuse()
-  dataset = FLAGS.dataset
-  job = make_job()
-  workdir = jobs.open_workdir()
-  jobs.train([job])
-  (member,) = jobs.member_directories(job)
-  with loading.loaded(member) as run:
-    pictures = draw(run)
-    rows = losses(member, len(run.images.train))
-  directory.write_csv(workdir / "conv_vae.csv", COLUMNS, rows)
+  commit = files.git_commit()
+  figure, config = figure_flags.settings(ConvVaeConfig, BUDGETS)
+  checks.check_single(config)
+  job, dataset = make_job(config), config.dataset
+  workdir = figure_flags.open_workdir(figure, config)
+  made = jobs.train([job], figure)
+  run = jobs.load_member(jobs.place_of(job, figure))
+  rows = losses(run)
+  files.write_csv(workdir / "conv_vae.csv", COLUMNS, rows)
   level = ARTICLE if dataset.startswith("mnist") else None
-  figure = draw_conv_vae(pictures, rows, level, budget=FLAGS.budget)
-  directory.write_figure(workdir, "conv_vae", figure)
+  picture = draw_conv_vae(draw_images(run, config.seed), rows, level, budget=figure.budget)
+  files.save_figure(workdir / "conv_vae.png", picture)
   last = rows[-1]
-  results = {name: last[name] for name in COLUMNS}
-  jobs.write_summary(workdir, dict(dataset=dataset, **results, article=level), [job], commit)
+  results = dict(dataset=dataset, **{name: last[name] for name in COLUMNS}, article=level)
+  jobs.write_summary(workdir, results, made, commit)
   print(
     f"\n{dataset}, thresholded: test loss {last['test_loss']:.2f} ± {last['test_loss_se']:.2f}, "
     f"training loss {last['train_loss']:.2f} ± {last['train_loss_se']:.2f} nats after "
@@ -81,44 +86,38 @@ def main() -> None:
   print(f"written to {workdir.resolve()}: conv_vae.csv conv_vae.png summary.json")
 
 
-def make_job() -> jobs.Job:
-  arguments = (
-    "--preset=article",
-    f"--dataset={FLAGS.dataset}",
-    f"--num_examples={FLAGS.num_examples}",
-    f"--eval_every={FLAGS.eval_every}",
-    f"--evals_per_decade={FLAGS.evals_per_decade}",
-    f"--seed={FLAGS.seed}",
-    "--num_importance_samples=0",
-  )
-  name = f"{FLAGS.dataset}-article-seed-{FLAGS.seed}".replace(":", "-")
-  return jobs.Job(name, arguments, float(FLAGS.num_examples))
+def make_job(config: ConvVaeConfig) -> jobs.Job:
+  """Returns the run of experiments.train."""
+  settings = (f"--{name}={value}" for name, value in dataclasses.asdict(config).items())
+  arguments = ("--preset=article", *settings, "--num_importance_samples=0")
+  name = f"{config.dataset}-article-seed-{config.seed}".replace(":", "-").replace("/", "-")
+  return jobs.Job(name, arguments, float(config.num_examples))
 
 
-def losses(member: pathlib.Path, num_train: int) -> list[dict]:
-  """The rows of the run as losses against epochs."""
+def losses(run: LoadedRun) -> list[dict]:
+  """Returns the rows of a run as losses against epochs."""
   rows = []
-  for row in jobs.read_rows(member):
+  for row in run.metrics:
     loss = {f"{split}_loss": -row[f"{split}_bound"] for split in ("train", "test")}
     loss |= {f"{split}_loss_se": row[f"{split}_bound_se"] for split in ("train", "test")}
     seen = row["examples_seen"]
-    rows.append(dict(epochs=seen / num_train, examples_seen=seen, seconds=row["seconds"]) | loss)
+    about = dict(epochs=seen / len(run.data.train), examples_seen=seen, seconds=row["seconds"])
+    rows.append(about | loss)
   return rows
 
 
-def draw(run: loading.Trained) -> list[tuple[str, np.ndarray]]:
-  """Test images, their reconstructions, and samples, each a picture with its title."""
+def draw_images(run: LoadedRun, seed: int) -> list[tuple[str, np.ndarray]]:
+  """Returns test images, their reconstructions, and samples, each a picture with its title."""
   model, params, n = run.model, run.params, GRID**2
-  how = dict(preprocess=run.pixels.preprocess, static_key=run.pixels.test_draw)
-  few = read_rows(run.pixels.test, np.arange(n))
-  x = evaluate(lambda key, params, x: x, jax.random.key(0), params, few, **how)
-  z = figures.sample_prior(jax.random.key(FLAGS.seed), model, params, n)
+  few, reading = points(run.pixels, "test", n)
+  x = evaluate(lambda key, params, x: x, jax.random.key(0), params, few, **reading)
+  z = figures.sample_prior(jax.random.key(seed), model, params, n)
   images = {
     "test images": x,
     "reconstructions": figures.decode(model, params, figures.encode(model, params, x)),
     "samples": figures.decode(model, params, z),
   }
-  shape = run.images.image_shape
+  shape = run.data.image_shape
   return [(title, figures.tile(x, shape, GRID)) for title, x in images.items()]
 
 

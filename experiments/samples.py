@@ -12,54 +12,73 @@ Of --budget=cpu: test bounds of -153.1, -122.2, -106.5 and -103.3; forty minutes
 CPU, seconds where --runs has those of figure 2.
 """
 
+import dataclasses
+
 import jax
+import numpy as np
 from absl import flags
 
 from aevb_jax import figures
-from experiments.flags import budgets
+from aevb_jax.runs import LoadedRun, files
+from experiments.flags import figures as figure_flags
+from experiments.flags import paper
+from experiments.flags.validators import is_count
 from experiments.launch import command
 from experiments.launch.command import UsageError
 from experiments.plots.panels import draw_panels
-from experiments.runs import directory, loading
-from experiments.studies import jobs as batch
-from experiments.studies import paper_runs
-
-FLAGS = flags.FLAGS
+from experiments.studies import jobs, paper_runs
+from experiments.studies.paper_runs import PaperConfig
 
 BUDGETS = {budget: dict(dataset="mnist", **values) for budget, values in paper_runs.BUDGETS.items()}
 BUDGETS["smoke"] |= dict(latent_dims=["2"])
-budgets.define(BUDGETS)
-batch.define("samples")
-flags.adopt_module_key_flags(paper_runs)
+figure_flags.define("samples", BUDGETS)
+flags.adopt_module_key_flags(paper)
 flags.declare_key_flag("dataset")
 flags.DEFINE_list("latent_dims", ["2", "5", "10", "20"], "J, from left to right.")
 flags.DEFINE_integer("grid", 10, "Samples in a row and in a column.", lower_bound=1)
 
 
+@flags.validator("latent_dims", "takes positive whole numbers, separated by commas")
+def _check_latent_dims(values: list[str]) -> bool:
+  return bool(values) and all(map(is_count, values))
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplesConfig(PaperConfig):
+  """Which models are drawn from, and how many samples of each."""
+
+  dataset: str = "mnist"
+  latent_dims: tuple[int, ...] = (2, 5, 10, 20)
+  grid: int = 10
+
+
 def main() -> None:
-  commit = directory.git_commit()
-  budgets.settle(BUDGETS)
-  if not FLAGS.latent_dims or not all(map(command.is_count, FLAGS.latent_dims)):
-    raise UsageError("latent_dims", "takes positive whole numbers, separated by commas")
-  latents, dataset = [int(text) for text in FLAGS.latent_dims], FLAGS.dataset
-  jobs = {J: paper_runs.bound_jobs(dataset, J, "aevb")[0] for J in latents}
-  workdir = batch.open_workdir()
-  batch.train(list(jobs.values()))
+  commit = files.git_commit()
+  figure, config = figure_flags.settings(SamplesConfig, BUDGETS)
+  of_models = {
+    J: paper_runs.bound_jobs(config, config.dataset, J, "aevb")[0] for J in config.latent_dims
+  }
+  workdir = figure_flags.open_workdir(figure, config)
+  made = jobs.train(list(of_models.values()), figure)
   pictures, rows = [], []
-  for J, job in jobs.items():
-    member = batch.member_directories(job)[0]
-    with loading.loaded(member) as run:
-      key = jax.random.fold_in(jax.random.key(int(FLAGS.seeds[0])), J)
-      z = figures.sample_prior(key, run.model, run.params, FLAGS.grid**2)
-      x = figures.decode(run.model, run.params, z)
-      picture = figures.tile(x, run.images.image_shape, columns=FLAGS.grid, background=0.0)
-    pictures.append((f"{J}-D latent space", picture))
-    rows.append(paper_runs.result(dataset, J, member))
-    print(f"J = {J}: {paper_runs.describe(rows[-1])}")
-  directory.write_csv(workdir / "samples.csv", list(rows[0]), rows)
-  directory.write_figure(workdir, "samples", draw_panels(pictures, columns=4, budget=FLAGS.budget))
-  batch.write_summary(workdir, dict(results=rows), list(jobs.values()), commit)
+  for J, job in of_models.items():
+    run = jobs.load_member(jobs.member_directories(job, figure)[0])
+    pictures.append((f"{J}-D latent space", draw_samples(run, config, J)))
+    rows.append(paper_runs.result(config.dataset, J, run.directory))
+    print(f"J = {J}: {paper_runs.result_in_words(rows[-1])}")
+  files.write_csv(workdir / "samples.csv", list(rows[0]), rows)
+  picture = draw_panels(pictures, columns=4, budget=figure.budget)
+  files.save_figure(workdir / "samples.png", picture)
+  jobs.write_summary(workdir, dict(results=rows), made, commit)
   print(f"written to {workdir.resolve()}: samples.csv samples.png summary.json")
+
+
+def draw_samples(run: LoadedRun, config: SamplesConfig, latent_dim: int) -> np.ndarray:
+  """Returns a picture of E[x|z] for z ~ p(z), drawn by the first of the seeds."""
+  key = jax.random.fold_in(jax.random.key(config.seeds[0]), latent_dim)
+  z = figures.sample_prior(key, run.model, run.params, config.grid**2)
+  x = figures.decode(run.model, run.params, z)
+  return figures.tile(x, run.data.image_shape, columns=config.grid, background=0.0)
 
 
 if __name__ == "__main__":

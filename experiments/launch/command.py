@@ -23,6 +23,7 @@ MAY_BE_EMPTY = ("array_cache_dir", "compilation_cache_dir", "contact_sheet")
 # Controls, line ends and bytes that are not UTF-8: flags.txt and an error are lines of text.
 NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 NO_BOOLEAN = re.compile(r"\('Non-boolean argument.*\)")  # as absl says it
+LIST = re.compile(r"^flag --(\w+)=\[.*?\]: ")  # as absl shows the value of a list
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # as a shell reports it
 PARENT = "AEVB_JAX_PARENT"  # the environment variable that names a pipe from it
 OUT_OF_MEMORY = re.compile("out of memory[^\n.]*", re.IGNORECASE)
@@ -57,6 +58,7 @@ def run(main: Callable[[], None]) -> None:
     except (flags.Error, ValueError) as error:  # of --noNAME=value it is a mere ValueError
       what = " ".join(str(error).removeprefix("ERROR:: ").split())
       what = NO_BOOLEAN.sub("takes true or false", what)
+      what = LIST.sub(lambda found: f"{_as_given(found[1])}: ", what)
       fail(f"{what} (--help lists the flags)", 2)
 
   def checked(argv: Sequence[str]) -> None:
@@ -71,6 +73,11 @@ def run(main: Callable[[], None]) -> None:
     sys.exit(status)
 
   app.run(checked, flags_parser=parse)
+
+
+def _as_given(name: str) -> str:
+  """Writes a list flag as a command line has it."""
+  return f"--{name}={','.join(flags.FLAGS[name].value)}"
 
 
 def check_values() -> None:

@@ -46,7 +46,7 @@ def test_conv_vae(tmp_path):
       np.testing.assert_allclose(loss, -bound, rtol=1e-5)
   assert [row["examples_seen"] for row in table] == ["1600", "3200"]
   flags = (metrics.parent / "flags.txt").read_text()
-  assert "--preset=article\n" in flags and "--model=conv\n" in flags
+  assert "--model=conv\n" in flags and "--batch_size=32\n" in flags  # of --preset=article
   summary = json.loads((workdir / "summary.json").read_text())
   np.testing.assert_allclose(summary["test_loss"], float(table[-1]["test_loss"]), rtol=1e-5)
   assert summary["budget"] == "smoke" and len(summary["runs"]) == 1

@@ -13,21 +13,24 @@ the closed forms) and summary.json.
 A minute on one core; mistakes of a family would show in the third column.
 """
 
-import sys
+import dataclasses
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from aevb_jax.families import table
+from aevb_jax.families.table import REPARAMETERIZABLE
+from aevb_jax.runs import files
+from aevb_jax.runs.directory import SUMMARY
+from experiments.flags import resuming
+from experiments.flags.reading import read
 from experiments.launch import command
-from experiments.plots import families
+from experiments.plots import families as family_figure
 from experiments.plots.families import Drawn, Portrait
-from experiments.runs import directory
 
-FLAGS = flags.FLAGS
-
+flags.adopt_module_key_flags(resuming)
 flags.DEFINE_string("workdir", "runs/families", "Directory for the figure and its numbers.")
 flags.DEFINE_integer("num_draws", 20_000, "Draws of every member.", lower_bound=400)
 flags.DEFINE_integer("seed", 0, "Seed of the draws.", lower_bound=0, upper_bound=2**32 - 1)
@@ -62,30 +65,41 @@ HEAVY = ("cauchy", "pareto", "f", "student_t")  # of which 2 % of the draws are 
 CONSTRUCTIONS = ["inverse CDF"] * 10 + ["location + scale · ε"] * 6 + ["composition"] * 6
 
 
+@dataclasses.dataclass(frozen=True)
+class FamiliesConfig:
+  """How many draws there are, and from which seed."""
+
+  num_draws: int = 20_000
+  seed: int = 0
+
+
 def main() -> None:
-  commit = directory.git_commit()
-  workdir = directory.open_workdir(FLAGS.get_key_flags_for_module(sys.modules[__name__]))
-  key, portraits, draws, rows = jax.random.key(FLAGS.seed), [], [], []
+  commit, config = files.git_commit(), read(FamiliesConfig)
+  workdir = pathlib.Path(flags.FLAGS.workdir).expanduser()
+  if not resuming.open_workdir(workdir, [config]):
+    return
+  key, portraits, draws, rows = jax.random.key(config.seed), [], [], []
   for i, (name, group) in enumerate(zip(MEMBERS, CONSTRUCTIONS, strict=True)):
     portrait = make_portrait(name, group)
-    how = jax.random.fold_in(key, i), portrait.family, portrait.etas
-    drawn = families.draw(*how, FLAGS.num_draws)
+    drawn = family_figure.draw(
+      jax.random.fold_in(key, i), portrait.family, portrait.etas, config.num_draws
+    )
     portraits.append(portrait)
     draws.append(drawn)
-    rows.append(describe(name, portrait, drawn[1]))
+    rows.append(row_of(name, portrait, drawn[1]))
     row = rows[-1]
     print(
-      f"{name:12} mean {row['sample_mean']:8.4f} of {FLAGS.num_draws} draws, {row['mean']:8.4f}"
+      f"{name:12} mean {row['sample_mean']:8.4f} of {config.num_draws} draws, {row['mean']:8.4f}"
     )
   columns = list(dict.fromkeys(column for row in rows for column in row))
-  directory.write_csv(workdir / "families.csv", columns, rows)
-  directory.write_figure(workdir, "families", families.draw_families(portraits, draws))
-  directory.write_summary(workdir / "summary.json", dict(families=rows, git_commit=commit))
+  files.write_csv(workdir / "families.csv", columns, rows)
+  files.save_figure(workdir / "families.png", family_figure.draw_families(portraits, draws))
+  files.write_summary(workdir / SUMMARY, dict(families=rows, git_commit=commit))
   print(f"written to {workdir.resolve()}: families.csv families.png summary.json")
 
 
 def make_portrait(name: str, group: str) -> Portrait:
-  make = table.REPARAMETERIZABLE[name].make
+  make = REPARAMETERIZABLE[name].make
   title = name.replace("_", "-").title() if name != "student_t" else "Student's t"
   if name == "dirichlet":
     family = make(3)
@@ -116,7 +130,7 @@ def make_portrait(name: str, group: str) -> Portrait:
   return Portrait(title, group, family, etas, labels, 0.9 if name in HEAVY else 0.98)
 
 
-def describe(name: str, portrait: Portrait, drawn: Drawn) -> dict:
+def row_of(name: str, portrait: Portrait, drawn: Drawn) -> dict:
   """The first number of the second member: closed forms, and what its draws say of them."""
   family, eta, z = portrait.family, portrait.etas[1], drawn.z[:, 0]
   row = dict(family=name, construction=portrait.group)

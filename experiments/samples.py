@@ -24,7 +24,6 @@ from experiments.flags import figures as figure_flags
 from experiments.flags import paper
 from experiments.flags.validators import is_count
 from experiments.launch import command
-from experiments.launch.command import UsageError
 from experiments.plots.panels import draw_panels
 from experiments.studies import jobs, paper_runs
 from experiments.studies.paper_runs import PaperConfig

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from absl import flags
 
 from aevb_jax import locks
+from aevb_jax.errors import DamagedError
 from aevb_jax.runs import directory, files
 from aevb_jax.training import checkpoint
 from experiments.launch import command

@@ -29,7 +29,6 @@ from experiments.flags import machine as machine_flags
 from experiments.launch import cluster, command, stopping
 from experiments.launch.command import UsageError
 
-FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(learning)
 flags.adopt_module_key_flags(machine_flags)
 flags.adopt_module_key_flags(cluster)
@@ -62,9 +61,9 @@ flags.DEFINE_boolean(
 def main() -> None:
   config = learning.config()
   machine = machine_flags.machine(config.data)
-  if FLAGS.coordinator_address and FLAGS.workdir is None:
+  if flags.FLAGS.coordinator_address and flags.FLAGS.workdir is None:
     raise UsageError("workdir", "names a directory that all processes see")
-  cluster.run(functools.partial(train, config, machine, FLAGS.workdir is not None))
+  cluster.run(functools.partial(train, config, machine, flags.FLAGS.workdir is not None))
 
 
 def train(config: Config, machine: Machine, is_named: bool) -> None:

@@ -13,7 +13,7 @@ from aevb_jax.runs.files import write_text
 
 CHECKPOINTS = "checkpoints"  # the directory of them in that of a run
 HISTORY = "history"  # that of the parameters of every row
-CONFIG, FLAGS_FILE, LOCK, SUMMARY = "config.json", "flags.txt", "lock", "summary.json"
+CONFIG, FLAG_FILE, LOCK, SUMMARY = "config.json", "flags.txt", "lock", "summary.json"
 LOCKS_HELD = []  # by this process, until it ends or leaves `locked`
 
 
@@ -53,7 +53,7 @@ def open_run(
     _refuse_others(workdir, configs, overwrite, only)
     lock(workdir)
     differences = _refuse_others(workdir, configs, overwrite, only)  # that came in the meantime
-    if (workdir / FLAGS_FILE).exists() and (differences or not resume):
+    if (workdir / FLAG_FILE).exists() and (differences or not resume):
       print(f"the run that was in {workdir} is now in {_set_aside(workdir)}")
       lock(workdir)
     finished = (workdir / SUMMARY).exists()
@@ -81,7 +81,7 @@ def write_config(
   directory: pathlib.Path, configs: Sequence[Any], only: Collection[str] | None = None
 ) -> None:
   """Writes flags.txt, and config.json of a run of `train`."""
-  write_text(directory / FLAGS_FILE, texts.flags_text(*configs, only=only))
+  write_text(directory / FLAG_FILE, texts.flags_text(*configs, only=only))
   if isinstance(configs[0], Config):
     write_text(directory / CONFIG, texts.to_json(configs[0]))
 
@@ -157,11 +157,11 @@ def _differences_there(
   workdir: pathlib.Path, configs: Sequence[Any], only: Collection[str] | None = None
 ) -> str:
   """Returns how the configuration of the run that is in a directory differs; "" if it does not."""
-  file = workdir / FLAGS_FILE
+  file = workdir / FLAG_FILE
   if file.exists():
     return _differences(file.read_text(), configs, only)
   # What a start leaves that was ended before it was through.
-  if workdir.exists() and {p.name for p in workdir.iterdir()} - {LOCK, f"{FLAGS_FILE}.partial"}:
+  if workdir.exists() and {p.name for p in workdir.iterdir()} - {LOCK, f"{FLAG_FILE}.partial"}:
     message = "is not empty and holds no run; name another directory"
     raise ConfigError("workdir", workdir, message)
   return ""

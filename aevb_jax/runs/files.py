@@ -25,7 +25,7 @@ def error_in_words(error: Exception) -> str:
 
 def write_text(path: pathlib.Path, text: str) -> None:
   """Writes a whole file or none."""
-  with _whole(path) as partial, open(partial, "w", newline="") as file:
+  with whole(path) as partial, open(partial, "w", newline="") as file:
     file.write(text)
 
 
@@ -42,12 +42,12 @@ def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Sequence[dict]) 
 
 def save_figure(path: pathlib.Path, figure) -> None:
   """Writes a matplotlib figure as a PNG file, whole or not at all."""
-  with _whole(path) as partial:
+  with whole(path) as partial:
     figure.savefig(partial, format="png", bbox_inches="tight")
 
 
 @contextlib.contextmanager
-def _whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields where to write a file, which then takes its place; of a failure nothing is left."""
   partial = path.with_name(path.name + ".partial")
   try:

@@ -124,7 +124,7 @@ def open_workdir(job: Job) -> directory.RunDirectory:
     how = dict(resume=machine.resume, overwrite=machine.overwrite)
     finished = directory.open_run(machine.workdir, [job.config], **how).finished
   (finished,) = highest(finished)
-  if not (machine.workdir / directory.FLAGS_FILE).exists():
+  if not (machine.workdir / directory.FLAG_FILE).exists():
     raise ConfigError("workdir", machine.workdir, "is not the same directory to all processes")
   return directory.RunDirectory(machine.workdir, bool(finished))
 

@@ -103,7 +103,7 @@ def read_config(workdir: pathlib.Path) -> Config:
   Raises:
     RunError: if there is none that can be read, or it is of a sweep.
   """
-  name = directory.CONFIG if (workdir / directory.CONFIG).exists() else directory.FLAGS_FILE
+  name = directory.CONFIG if (workdir / directory.CONFIG).exists() else directory.FLAG_FILE
   if not os.path.exists(workdir / name):  # nor where the path is none that can be
     raise RunError(workdir, "holds no run of experiments.train (there is no flags.txt)")
   try:
@@ -113,7 +113,7 @@ def read_config(workdir: pathlib.Path) -> Config:
     what = f"--{error}" if isinstance(error, ConfigError) else " ".join(str(error).split())
     message = f"has a {name} that cannot be read ({what}); it may be of another main, or of a newer"
     raise RunError(workdir, f"{message} version of aevb_jax") from error
-  if name == directory.FLAGS_FILE and OF_TRAIN not in text:
+  if name == directory.FLAG_FILE and OF_TRAIN not in text:
     raise RunError(workdir, "holds a run of another main than experiments.train")
   if several := swept(config):
     found = sorted(path.parent.name for path in workdir.glob(f"{several[0]}_*/flags.txt"))

@@ -90,7 +90,7 @@ def is_finished(job: Job, figure: Figure) -> bool:
   its last checkpoint.
   """
   where = place_of(job, figure)
-  summary, flags_file = where / directory.SUMMARY, where / directory.FLAGS_FILE
+  summary, flags_file = where / directory.SUMMARY, where / directory.FLAG_FILE
   if not summary.exists() or not flags_file.exists():
     return False
   # A preset's values stand in flags.txt one by one.
@@ -149,7 +149,7 @@ def load_member(member: pathlib.Path) -> LoadedRun:
 
 def read_flags(member: pathlib.Path) -> dict[str, str]:
   """Reads the flags of a run by name, those that were given a value."""
-  lines = (member / directory.FLAGS_FILE).read_text().splitlines()
+  lines = (member / directory.FLAG_FILE).read_text().splitlines()
   return {name: value for name, _, value in (line[2:].partition("=") for line in lines)}
 
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aevb_jax.runs import LoadedRun
 from aevb_jax.training.evaluation import Mean, evaluate_in_blocks
 from aevb_jax.types import Array, Key, Params
-from experiments.runs.loading import Trained
 
 NEAREST = 5  # of the nearest neighbours' vote
 PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C of the logistic regression, chosen on labels held out
@@ -22,7 +22,7 @@ class Features(NamedTuple):
   test: np.ndarray
 
 
-def represent(key: Key, run: Trained) -> dict[str, Features]:
+def represent(key: Key, run: LoadedRun) -> dict[str, Features]:
   """Pixels, as many principal components as there are latents, and the means of q(z|x).
 
   All are of the same x, one draw where they are binarized.

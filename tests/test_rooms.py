@@ -23,34 +23,11 @@ STAIRS = (
 )
 STEP = {room: step for step, rooms in enumerate(STAIRS) for room in rooms}
 LINES, CODE_LINES, POSITIONAL, MODULES = 300, 40, 5, 15
-# What is larger, and why it stays or until when.
+# What is larger, and why it stays.
 LARGE_MODULES = {
   "aevb_jax/families/inverse_cdf.py": "the paper's first construction, ten families in one place",
-  "aevb_jax/figures.py": "figures of single mains are yet to leave it",
-  "experiments/evaluate.py": "yet to be divided",
-  "experiments/flags/models.py": "yet to be divided",
-  "experiments/flags/training.py": "yet to be divided",
-  "experiments/full_vb.py": "yet to be divided",
-  "experiments/gradients.py": "yet to be divided",
-  "experiments/linear_gaussian.py": "yet to be divided",
-  "experiments/runs/directory.py": "yet to be divided",
-  "experiments/uses.py": "yet to be divided",
 }
-LARGE_FUNCTIONS = {
-  "experiments/full_vb.py:main": "yet to be divided",
-  "experiments/gradients.py:measure_stages": "yet to be divided",
-  "experiments/gradients.py:train": "yet to be divided",
-  "experiments/linear_gaussian.py:train": "yet to be divided",
-  "experiments/runs/faults.py:_replay": "yet to be divided",
-  "experiments/runs/loop.py:train": "yet to be divided",
-  "experiments/runs/loop.py:train_until": "yet to be divided",
-  "experiments/runs/pictures.py:draw_pictures": "yet to be divided",
-  "experiments/runs/pictures.py:draw_posterior": "yet to be divided",
-  "experiments/runs/program.py:compile_fit": "yet to be divided",
-  "experiments/studies/completion.py:complete": "yet to be divided",
-  "experiments/train.py:finish": "yet to be divided",
-  "experiments/uses.py:main": "yet to be divided",
-}
+LARGE_FUNCTIONS = {}
 LARGE_FOLDERS = {"experiments": "the mains, each started by its name, stay where they are"}
 
 

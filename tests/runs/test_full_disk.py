@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from aevb_jax.runs import files
 
+from aevb_jax.runs import files
 from aevb_jax.training import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -98,7 +98,7 @@ def main() -> None:
   is_named = flags.FLAGS.workdir is not None
   with stopping.telling_what_is_safe(workdir, batch_size, is_named=is_named):
     with stopping.heard() as asked_to_stop:
-      compared = study.compare(workdir, config, methods, model, pixels, asked_to_stop)
+      compared = study.compare(workdir, config, methods, model, pixels, asked_to_stop=asked_to_stop)
     rows, likelihoods = compared
     title = title_of(named.data.dataset, num_data, named.model.latent_dim)
     files.save_figure(workdir / "full_vb.png", draw_full_vb(rows, title))

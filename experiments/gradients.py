@@ -34,8 +34,8 @@ from experiments.flags.validators import is_count
 from experiments.launch import command, stopping
 from experiments.launch.command import UsageError
 from experiments.plots.gradients import draw_gradient_noise, title_of
+from experiments.studies import gradient_rows, measuring
 from experiments.studies import gradients as study
-from experiments.studies import measuring
 from experiments.studies.measuring import GradientsConfig
 
 flags.adopt_module_key_flags(training)
@@ -106,7 +106,7 @@ def main() -> None:
     return
   is_named = flags.FLAGS.workdir is not None
   with stopping.telling_what_is_safe(workdir, batch_size, is_named=is_named):
-    print(measuring.HEADER)
+    print(gradient_rows.HEADER)
     with stopping.heard() as asked_to_stop:
       trained = study.train(workdir, config, model, estimation, pixels, asked_to_stop=asked_to_stop)
     rows = [row | dict(at=row["examples_seen"]) for row in trained.runs[0].rows]

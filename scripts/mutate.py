@@ -19,11 +19,11 @@ from mutations import (
   algorithms,
   data,
   estimators,
-  experiments,
   families,
   inference,
   models,
   ops,
+  runs,
   top,
   training,
 )
@@ -32,7 +32,7 @@ from support import start
 from support.start import ROOT
 
 ROOMS = (
-  estimators, models, algorithms, inference, families, data, training, ops, top, experiments
+  estimators, models, algorithms, inference, families, data, training, ops, top, runs
 )  # fmt: skip
 MUTATIONS = [mutation for room in ROOMS for mutation in room.MUTATIONS]
 

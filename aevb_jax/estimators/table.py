@@ -10,7 +10,6 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-import aevb_jax
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators import importance, sgvb
 from aevb_jax.estimators.score_functions import (
@@ -27,6 +26,7 @@ from aevb_jax.estimators.score_functions import (
 from aevb_jax.estimators.wake_and_sleep import reweighted_wake_sleep, wake_sleep
 from aevb_jax.types import Array, Estimator, Key, Model, Params
 
+PACKAGE = os.path.dirname(os.path.dirname(__file__))  # the errors of its code are not a user's
 ESTIMATORS = {
   "elbo_a": sgvb.elbo_a,
   "elbo_b": sgvb.elbo_b,
@@ -127,7 +127,7 @@ def _import(module_name: str, name: str | None) -> Callable[..., Array]:
 def _one_line(error: BaseException) -> str:
   """What was raised and, for an error in a user's own code, where."""
   what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-  installed = ("<", os.path.dirname(os.__file__), os.path.dirname(aevb_jax.__file__), __file__)
+  installed = ("<", os.path.dirname(os.__file__), PACKAGE, __file__)
   frames = [
     frame
     for frame in traceback.extract_tb(error.__traceback__)

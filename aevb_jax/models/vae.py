@@ -143,6 +143,24 @@ def with_output_bias(model: Model, bias: Array) -> Model:
   return model._replace(decoder=model.decoder._replace(init=init))
 
 
+def with_precision(model: Model, precision: str) -> Model:
+  """Returns the same model, whose networks multiply at a precision of JAX.
+
+  The precision belongs to the model, and not to the process: two runs may be open at once.
+  """
+  if precision == "default":
+    return model
+
+  def precise(conditional: Conditional) -> Conditional:
+    def given(params: Params, x: Array) -> Distribution:
+      with jax.default_matmul_precision(precision):
+        return conditional.given(params, x)
+
+    return conditional._replace(given=given)
+
+  return model._replace(decoder=precise(model.decoder), encoder=precise(model.encoder))
+
+
 def init_params(key: Key, model: Model) -> Params:
   """Fresh θ and φ."""
   theta_key, phi_key = jax.random.split(key)

@@ -36,13 +36,13 @@ from aevb_jax.models.vae import (
   init_params,
   mlp_vae,
   with_output_bias,
+  with_precision,
 )
 from aevb_jax.runs.config import Config, ModelConfig, OptimizerConfig
 from aevb_jax.runs.pixels import mean_of_x, pixel_scale
 from aevb_jax.types import (
   Algorithm,
   Array,
-  Conditional,
   Distribution,
   Estimator,
   Family,
@@ -105,24 +105,6 @@ def _warn_where_emulated(named: ModelConfig) -> None:
       f"{device.device_kind}: it rounds as others do, and is slower than float32",
       file=sys.stderr,
     )
-
-
-def with_precision(model: Model, precision: str) -> Model:
-  """Returns the same model, whose networks multiply at a precision of JAX.
-
-  The precision belongs to the model, and not to the process: two runs may be open at once.
-  """
-  if precision == "default":
-    return model
-
-  def precise(conditional: Conditional) -> Conditional:
-    def given(params: Params, x: Array) -> Distribution:
-      with jax.default_matmul_precision(precision):
-        return conditional.given(params, x)
-
-    return conditional._replace(given=given)
-
-  return model._replace(decoder=precise(model.decoder), encoder=precise(model.encoder))
 
 
 def make_latents(named: ModelConfig) -> tuple[Family, Callable[[int], Distribution]]:

@@ -147,13 +147,13 @@ def _explained(training: Training, i: int, again: Chunk, loop: Loop) -> str:
     lambda leaf: leaf.addressable_data(0), (of_run, training.runs[i].keys.fit)
   )
   skipping = skip_nonfinite(learning.algorithm, learning.objective)
-  of_run, _ = _replay(skipping, copy(of_run), key, step, num_before, loop)
-  _, terms = _replay(learning.explain, of_run, key, step + num_before, 1, loop)
+  of_run, _ = _replay(skipping, copy(of_run), key, loop, step=step, num_steps=num_before)
+  _, terms = _replay(learning.explain, of_run, key, loop, step=step + num_before, num_steps=1)
   return f"{what}; {first_offence(jax.tree.map(lambda leaf: np.asarray(leaf)[0], terms))}"
 
 
 def _replay(
-  algorithm: Algorithm, state: PyTree, key: Key, step: int, num_steps: int, loop: Loop
+  algorithm: Algorithm, state: PyTree, key: Key, loop: Loop, *, step: int, num_steps: int
 ) -> tuple[PyTree, PyTree]:
   """Makes some steps of one run on one device."""
   if not num_steps:

@@ -281,6 +281,6 @@ def finish(job: Job, training: Training, i: int, started: float) -> None:
   seconds = time.perf_counter() - started
   if num_skipped := run.faults.skipped:
     lines.append(f"steps left out       {num_skipped}, whose bound or gradient was not finite")
-  about = dict(timing=training.timing, wall_seconds=seconds, commit=job.commit)
-  told = report.summarize(run, job.images, results, **about)
+  about = dict(wall_seconds=seconds) | files.provenance(job.commit)
+  told = report.summarize(run, job.images, results, training.timing, about)
   print("\n".join(told + lines))

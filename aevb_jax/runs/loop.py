@@ -53,11 +53,9 @@ def train_until(end: int, training: Training, loop: Loop) -> Training:
     training = _evaluated(training, loop)
     loop.save(training)
   saved_at = time.monotonic()
-  hidden = None if is_first() else True  # None: hidden where there is no terminal
-  samples = dict(total=end * batch_size, initial=training.step * batch_size)
   feeding = dict(batch_size=batch_size, shardings=training.shardings)
   with (
-    tqdm(**samples, unit=" samples", unit_scale=True, disable=hidden) as bar,
+    _progress_bar(end * batch_size, training.step * batch_size) as bar,
     program.feed(pixels, keys, chunks, training.step, **feeding) as data,
   ):
     upcoming = next(data, None)
@@ -87,6 +85,13 @@ def train_until(end: int, training: Training, loop: Loop) -> Training:
         loop.save(training)
         saved_at = time.monotonic()
   return training
+
+
+def _progress_bar(total: int, initial: int) -> tqdm:
+  """Returns a bar of training samples, which is hidden where there is no terminal."""
+  hidden = None if is_first() else True
+  samples = dict(total=total, initial=initial, unit=" samples", unit_scale=True)
+  return tqdm(**samples, disable=hidden)
 
 
 def _evaluated(training: Training, loop: Loop) -> Training:

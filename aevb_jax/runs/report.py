@@ -87,15 +87,16 @@ def draw_posterior(
     files.save_figure(run.directory / "latents.png", figure)
 
 
-def summarize(
-  run: Run,
-  images: ImageData,
-  results: dict,
-  timing: Timing,
-  wall_seconds: float,
-  commit: str | None,
-) -> list[str]:
-  """Writes summary.json, last of all; returns the lines that say what there is to look at."""
+def summarize(run: Run, images: ImageData, results: dict, timing: Timing, about: dict) -> list[str]:
+  """Writes summary.json, last of all; returns the lines that say what there is to look at.
+
+  Args:
+    run: at its end.
+    images: the data set.
+    results: what the algorithm says of the run.
+    timing: where the time of this process went.
+    about: the time in all, and what the program was.
+  """
   config, row, note = run.config, run.rows[-1], density_note(run.config)
   summary = dict(
     **results,
@@ -107,8 +108,7 @@ def summarize(
     skipped_steps=run.faults.skipped,
     steps_per_second=timing.num_steps / timing.train_seconds if timing.num_steps else None,
     compile_seconds=timing.compile_seconds,
-    wall_seconds=wall_seconds,
-    **files.provenance(commit),
+    **about,
     seed=config.seed,
     step_size=config.optimizer.step_size,
   )

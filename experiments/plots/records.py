@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+from collections.abc import Collection
 
 Cell = int | float | str
 
@@ -63,3 +64,12 @@ def with_budget(title: str, budget: str | None) -> str:
 def count_latents(latent_dim: int | str) -> str:
   """J in words, such as "1 latent"."""
   return f"{latent_dim} latent{'' if int(latent_dim) == 1 else 's'}"
+
+
+def rows_there(path: pathlib.Path, columns: Collection[str]) -> list[dict]:
+  """Reads the rows of a table that have all of some columns; none where it cannot be read."""
+  try:
+    rows = read_rows(path)
+  except (FileNotFoundError, ValueError):
+    return []
+  return [row for row in rows if set(columns) <= set(row)]

@@ -145,6 +145,7 @@ def compare(
   methods: dict[str, Method],
   model: Model,
   pixels: Pixels,
+  *,
   asked_to_stop: Callable[[], int],
 ) -> tuple[list[dict], dict[str, Mean | None]]:
   """Trains all methods, one after another, each from where it is; metrics.csv has all rows.

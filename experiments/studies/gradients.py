@@ -13,7 +13,7 @@ from aevb_jax.runs.state import Keys, Plan, Run, Training
 from aevb_jax.training import program
 from aevb_jax.training.program import Pixels
 from aevb_jax.types import Key, Model, Params
-from experiments.studies import measuring
+from experiments.studies import gradient_rows, measuring
 from experiments.studies.measuring import GradientsConfig
 
 
@@ -50,18 +50,19 @@ def train(
 
   def write_rows(run: Run, new: list[dict]) -> None:
     rows = [
-      {name: row[name] for name in measuring.COLUMNS if name in row} | dict(at=row["examples_seen"])
+      {name: row[name] for name in gradient_rows.COLUMNS if name in row}
+      | dict(at=row["examples_seen"])
       for row in (*run.rows, *new)
     ]
-    files.write_csv(workdir / "gradients.csv", measuring.COLUMNS, rows)
+    files.write_csv(workdir / "gradients.csv", gradient_rows.COLUMNS, rows)
 
   learning = Learning(
     algorithm=algorithm,
     evaluations=named.objective.num_samples,
     objective="bound",
-    columns=measuring.COLUMNS,
+    columns=gradient_rows.COLUMNS,
     evaluate=evaluate_stage,
-    row_in_words=measuring.row_in_words,
+    row_in_words=gradient_rows.row_in_words,
   )
   plan = Plan(batch_size, lambda step, end: step in steps, chunks_to(steps))
   run = Run(config, "", workdir, keys)

@@ -17,7 +17,6 @@ from aevb_jax.estimators.score_functions import Baseline, no_baseline, with_base
 from aevb_jax.estimators.table import parse_estimator, try_on_shapes
 from aevb_jax.inference.diagnostics import (
   GradientBatch,
-  Interval,
   blocks,
   gradient_batch,
   inner_products,
@@ -34,6 +33,7 @@ from aevb_jax.training.evaluation import evaluate
 from aevb_jax.training.fitting import fit
 from aevb_jax.training.program import Pixels
 from aevb_jax.types import Array, Estimator, Key, Model, Params
+from experiments.studies.gradient_rows import columns
 
 BASELINE_STEPS = 2000  # on the training set, for a ψ at fixed θ and φ
 
@@ -277,36 +277,3 @@ def rows_of(one: Measured, own: Batches, others: Batches) -> list[dict]:
     cost = {"milliseconds": milliseconds, "variance_x_milliseconds": spread.value * milliseconds}
     rows.append(row | cost)
   return rows
-
-
-def columns(name: str, interval: Interval) -> dict:
-  """Returns an interval as columns of a row."""
-  return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-COLUMNS = (
-  "at",
-  "estimator",
-  "num_samples",
-  "block",
-  *(f"{name}{end}" for name in ("variance", "snr", "bias") for end in ("", "_low", "_high")),
-  "reference",
-  "milliseconds",
-  "variance_x_milliseconds",
-)
-HEADER = (
-  f"{'at':>9} {'estimator':40} {'L':>4} {'block':6}{'variance':>11} {'snr':>9} "
-  f"{'bias (95 %)':>19} {'ms':>8} {'variance x ms':>14}"
-)
-
-
-def row_in_words(row: dict) -> str:
-  """Writes a row in one line; those of single arrays of parameters are not printed."""
-  if row["block"] not in ("theta", "phi", "value"):
-    return ""
-  bias = f"{row['bias_low']:.1%} to {row['bias_high']:.1%}" if "bias" in row else ""
-  return (
-    f"{row['examples_seen']:>9,} {row['estimator']:40} {row['num_samples']:>4} {row['block']:6}"
-    f"{row['variance']:>11.3g} {row['snr']:>9.3g} {bias:>19} {row['milliseconds']:>8.2f} "
-    f"{row['variance_x_milliseconds']:>14.3g}"
-  )

@@ -15,7 +15,8 @@ from aevb_jax.training import checkpoint
 from aevb_jax.training.evaluation import Mean, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.types import Array, Key, Model, Params
 from experiments.launch import command
-from experiments.studies import jobs, tables
+from experiments.plots import records
+from experiments.studies import jobs
 
 # Of appendix D: more than the 50 samples of the paper, whose chains begin nobody knows where.
 SAMPLING = dict(num_samples=10, num_chains=8, num_leapfrogs=4, num_temperatures=20, num_warmup=20)
@@ -49,7 +50,7 @@ def estimate_curves(
   Returns:
     The rows.
   """
-  order, rows = list(runs), tables.rows_there(path, COLUMNS)
+  order, rows = list(runs), records.rows_there(path, COLUMNS)
   place = lambda row: (order.index((row["num_train"], row["algorithm"])), row["step"])
   there = {(row["num_train"], row["algorithm"], row["step"]) for row in rows}
   missing = {

@@ -9,10 +9,10 @@ from benchmarks.timing import Timed
 from benchmarks.workloads import PAPER, compiled, make_algorithm, random_pixels
 
 from aevb_jax.algorithms.optimizers import adam
-from aevb_jax.training import checkpoint
+from aevb_jax.runs import faults
+from aevb_jax.training import checkpoint, program
 from aevb_jax.training.fitting import fit
 from aevb_jax.training.sharding import make_shardings
-from experiments.runs import faults, program
 
 NUM_CHUNKS = 4  # of a timed call
 ROW = dict(step=1000, train_bound=-100.123456789, test_bound=-100.123456789, seconds=123.456)

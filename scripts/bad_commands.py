@@ -23,6 +23,7 @@ import csv
 import functools
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -185,7 +186,7 @@ def complaints(bad: Bad, ending: Ending) -> list[str]:
   # Of two flags that do not go together, the line may name the other one, a default.
   if not (told or bad.kind in NAMED and lines[0].startswith("error: --")):
     why.append("names neither the flag nor its value")
-  line = lines[0]
+  line = re.sub(r"/\S*/place\b", "", lines[0])  # whatever directory it is tried in
   for value in values:
     value = value.removeprefix("{place}")
     line = line.replace(value, "") if len(value) > 30 else line

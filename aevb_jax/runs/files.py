@@ -72,7 +72,10 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
   if not (workdir / "metrics.csv").exists():
     return []
   with open(workdir / "metrics.csv", newline="") as file:
-    return [{name: number(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    rows = list(csv.DictReader(file))
+  if any(None in row or None in row.values() for row in rows):
+    raise ValueError(f"{workdir / 'metrics.csv'} has a row that is cut off")
+  return [{name: number(text) for name, text in row.items()} for row in rows]
 
 
 def number(text: str) -> int | float:

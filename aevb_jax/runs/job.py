@@ -107,6 +107,11 @@ def run_job(
     f"{pixels.pixels_in_words(job.config.data)}: {len(job.images.train)} training and "
     f"{len(job.images.test)} test images, on {devices_in_words(shardings)}"
   )
+  number, all_devices = len(shardings.replicated.device_set), len(jax.devices())
+  if number < all_devices and machine.num_devices is None:
+    batch_size = job.config.optimizer.batch_size
+    which = f"as many as share a minibatch of {batch_size} evenly"
+    print(f"{number} of {all_devices} devices train: {which}")
   with guard(opened.path):
     training = train_members(job, opened.path, hearing)
     for i, run in enumerate(training.runs):

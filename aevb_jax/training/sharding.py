@@ -88,13 +88,10 @@ def share_devices(num_members: int, batch_size: int, num_devices: int | None = N
 
 
 def devices_in_words(shardings: Shardings) -> str:
-  """Names the devices that train, such as "8 × NVIDIA H100", and why not all of them do."""
+  """Names the devices that train, such as "8 × NVIDIA H100"."""
   devices = shardings.replicated.device_set
   kind = next(iter(devices)).device_kind
-  words = kind if len(devices) == 1 else f"{len(devices)} × {kind}"
-  if len(devices) < len(jax.devices()):
-    words += f" (of {len(jax.devices())})"
-  return words
+  return kind if len(devices) == 1 else f"{len(devices)} × {kind}"
 
 
 def replicated_on(sharding: NamedSharding | None) -> NamedSharding | None:

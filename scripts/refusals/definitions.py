@@ -47,9 +47,11 @@ class Bad(NamedTuple):
 
 def definitions(main) -> dict:
   """The definitions of the key flags of a main's module, and the names of all flags there are."""
-  key_flags = main.FLAGS.get_key_flags_for_module(main)
+  from absl import flags
+
+  key_flags = flags.FLAGS.get_key_flags_for_module(main)
   return dict(
-    flags=[dataclasses.asdict(define(flag)) for flag in key_flags], names=sorted(main.FLAGS)
+    flags=[dataclasses.asdict(define(flag)) for flag in key_flags], names=sorted(flags.FLAGS)
   )
 
 

@@ -6,11 +6,10 @@ import signal
 
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from PIL import Image
 
 from experiments import lower_bound
+from experiments.flags.figures import Figure
 from experiments.studies import jobs
 from tests.support import processes
 
@@ -164,19 +163,46 @@ def test_a_run_that_fails_ends_the_figure(tmp_path):
   )
 
 
+METRICS = "step,examples_seen,train_bound,test_bound,seconds\n10,1000,-40.5,-41.5,0.1\n"
+
+
+def figure_of(tmp_path):
+  return Figure(tmp_path / "figure", tmp_path, "cpu", [])
+
+
 def test_a_finished_run_has_the_flags_of_its_job(tmp_path):
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(["test"])
-  directory = tmp_path / "one"
+  directory, figure = tmp_path / "one", figure_of(tmp_path)
   directory.mkdir()
-  job = jobs.Job("one", ("--latent_dim=3", "--seed=0"), 1.0)
-  with flagsaver.flagsaver(runs=str(tmp_path)):
-    assert not jobs.is_finished(job)
-    (directory / "flags.txt").write_text("--batch_size=100\n--latent_dim=3\n--seed=0\n")
-    assert not jobs.is_finished(job)
-    (directory / "summary.json").write_text("{}\n")
-    assert jobs.is_finished(job)
-    assert not jobs.is_finished(job._replace(arguments=("--latent_dim=30",)))
+  job = jobs.Job("one", ("--preset=paper", "--latent_dim=3", "--seed=0"), 1.0)
+  assert not jobs.is_finished(job, figure)
+  (directory / "flags.txt").write_text("--batch_size=100\n--latent_dim=3\n--seed=0\n")
+  (directory / "metrics.csv").write_text(METRICS)
+  assert not jobs.is_finished(job, figure)
+  (directory / "summary.json").write_text("{}\n")
+  assert jobs.is_finished(job, figure)
+  assert not jobs.is_finished(job._replace(arguments=("--latent_dim=30",)), figure)
+
+
+@pytest.mark.parametrize("table", ["", "step,exam", METRICS[:60], METRICS.replace("1000", "many")])
+def test_a_run_whose_table_was_cut_off_is_made_again(table, tmp_path, capsys):
+  directory, figure = tmp_path / "one", figure_of(tmp_path)
+  directory.mkdir()
+  (directory / "flags.txt").write_text("--seed=0\n--step_size=0.1\n")
+  (directory / "summary.json").write_text("{}\n")
+  (directory / "metrics.csv").write_text(table)
+  assert not jobs.is_finished(jobs.Job("one", ("--seed=0",), 1.0), figure)
+  (line,) = capsys.readouterr().out.splitlines()
+  assert line.startswith("one: its tables cannot be read") and line.endswith("is made again")
+  assert not (directory / "summary.json").exists()
+
+
+def test_a_sweep_that_lost_its_table_is_made_again(tmp_path, capsys):
+  directory, figure = tmp_path / "one", figure_of(tmp_path)
+  directory.mkdir()
+  (directory / "flags.txt").write_text("--seed=0,1\n--step_size=0.1\n")
+  (directory / "summary.json").write_text("{}\n")
+  assert not jobs.is_finished(jobs.Job("one", ("--seed=0,1",), 1.0), figure)
+  assert "sweep.csv" in capsys.readouterr().out
 
 
 def test_claims_are_read_from_the_curves():

@@ -144,7 +144,7 @@ def test_eight_devices_report_what_one_reports(tmp_path):
   "arguments, words, num_devices",
   [
     (["--num_devices=9"], "--num_devices=9: takes at most the 8 there are", 8),
-    ([], "--batch_size=100: 8 devices cannot share it evenly; 96 or 104 they can", 8),
+    (["--num_devices=8"], "--batch_size=100: 8 devices cannot share it evenly; 96 or 104 they", 8),
     (["--seed=0,0"], "names a value twice", 1),
     (["--seed=0,,1"], "takes an integer in the range [0, 4294967295], or several", 1),
     (["--step_size=0.1,-1"], "takes positive numbers", 1),
@@ -160,7 +160,7 @@ def test_eight_devices_report_what_one_reports(tmp_path):
       1,
     ),
     (
-      ["--select_step_size=5000", "--step_size=0.1,0.2"],
+      ["--select_step_size=5000", "--step_size=0.1,0.2", "--num_devices=8"],
       "8 devices cannot share it evenly; 96 or 104 they can, or --num_devices=5",
       8,
     ),
@@ -193,3 +193,16 @@ def test_other_mains_train_once(tmp_path):
   result = run("--seed=1,2", f"--workdir={tmp_path / 'run'}", main="gradients")
   assert result.returncode == 2
   assert result.stderr.startswith("error: --seed=1,2: takes one value here")
+
+
+def test_as_many_devices_train_as_share_a_minibatch(tmp_path):
+  """Of eight devices five do, of minibatches of 100; which is said, and changes no number."""
+  flags = ["--num_examples=500", "--hidden_dim=4", "--num_importance_samples=0"]
+  alone = processes.run("train", *flags, f"--workdir={tmp_path / '1'}")
+  few = processes.run("train", *flags, f"--workdir={tmp_path / '8'}", num_devices=8)
+  assert alone.returncode == few.returncode == 0, few.stderr
+  assert "5 of 8 devices train: as many as share a minibatch of 100 evenly" in few.stdout
+  assert "devices train" not in alone.stdout
+  one, five = (numbers(tmp_path / number) for number in "18")
+  for step in one:
+    np.testing.assert_allclose(one[step], five[step], rtol=1e-5)

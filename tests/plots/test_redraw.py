@@ -137,19 +137,6 @@ def test_a_sweep_is_drawn_from_its_members(tmp_path):
   assert result.returncode == 0 and (tmp_path / "sweep.png").exists()
 
 
-@pytest.mark.parametrize(
-  "given, told",
-  [
-    (dict(dataset="binarized_mnist", binarization="none"), "binarized_mnist, binary pixels"),
-    (dict(dataset="mnist", binarization="none", dequantization=""), "mnist, dequantized pixels"),
-    (dict(dataset="mnist", binarization="none", nodequantization=""), "mnist, real-valued pixels"),
-    (dict(dataset="mnist", binarization="static"), "mnist, static binarization"),
-  ],
-)
-def test_pixels_are_described_as_the_run_described_them(given, told):
-  assert training.describe_pixels(given) == told
-
-
 def test_an_unfinished_run_and_a_broken_table_are_skipped(tmp_path):
   shutil.copytree(RESULTS / "gradients", tmp_path / "unfinished")
   (tmp_path / "unfinished" / "summary.json").unlink()

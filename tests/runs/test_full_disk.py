@@ -26,7 +26,7 @@ OBEY_MODES = (  # takes from root the capability that modes mean nothing to it
 SAVE = """
 import pathlib, sys
 import jax.numpy as jnp
-from aevb_jax import checkpoint
+from aevb_jax.training import checkpoint
 directory = pathlib.Path(sys.argv[1])
 with checkpoint.saver(directory) as save:
   save(1, {"w": jnp.ones(3)})
@@ -38,8 +38,8 @@ with checkpoint.saver(directory) as save:
 """
 METRICS = """
 import pathlib, sys
-from experiments import rundir
-with rundir.metrics_writer(pathlib.Path(sys.argv[1]), ("examples_seen", "bound")) as write:
+from aevb_jax.runs import files
+with files.metrics_writer(pathlib.Path(sys.argv[1]), ("examples_seen", "bound")) as write:
   for step in range(1000):
     write(dict(examples_seen=step, bound=0.5))
 """

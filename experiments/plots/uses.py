@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from aevb_jax.figures import new_figure, scatter, show, styled
+from aevb_jax.figures import new_figure, scatter, show, styled, tile
 from aevb_jax.types import Array
 from experiments.plots import records
+from experiments.studies.completion import SHOWN, Completed
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
@@ -19,6 +20,24 @@ class Panel(NamedTuple):
   title: str
   picture: np.ndarray
   row_labels: Sequence[str]
+
+
+def completion_panel(
+  title: str, x: np.ndarray, y: np.ndarray, drawn: Completed, shape: tuple[int, int, int]
+) -> Panel:
+  """Makes rows of images: x, y, the mean of the completions, and some of them.
+
+  Args:
+    title: above them.
+    x: test images, shape (SHOWN, D).
+    y: what is known of them, as images, shape (SHOWN, D).
+    drawn: the completions of at least these.
+    shape: height, width and channels.
+  """
+  some = min(3, drawn.few.shape[1])
+  lines = [x, y, drawn.mean[:SHOWN], *(drawn.few[:SHOWN, i] for i in range(some))]
+  labels = ["x", "y", "E[x|y]", *["E[x|y,z]"] * some]
+  return Panel(title, tile(np.concatenate(lines), shape, SHOWN), labels)
 
 
 @styled

@@ -15,7 +15,6 @@ import numpy as np
 import scipy.ndimage
 from tqdm import tqdm
 
-from aevb_jax.data.minibatches import read_rows
 from aevb_jax.families.base import distribution
 from aevb_jax.families.binary import Bernoulli, bernoulli
 from aevb_jax.inference import missing
@@ -27,9 +26,10 @@ from aevb_jax.inference.evidence import (
   spread_blocks,
   sum_blocks,
 )
+from aevb_jax.runs import LoadedRun
+from aevb_jax.runs.pixels import points
 from aevb_jax.training.evaluation import Mean, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.types import Array, Key, Params
-from experiments.runs.loading import Trained
 
 # No method may be surer than this, or a single pixel would decide over all the others.
 FLOOR = 1e-4
@@ -139,18 +139,16 @@ def denoising(image_shape: tuple[int, int, int], probability: float) -> Task:
 
 
 def complete(
-  key: Key, task: Task, method: str, run: Trained, num_points: int, sampling: Sampling
+  key: Key, task: Task, method: str, run: LoadedRun, *, num_points: int, sampling: Sampling
 ) -> Completed:
-  """The first test images by a model; the same key makes the same ys of them."""
+  """Completes the first test images by a model; the same key makes the same ys of them."""
   began = time.perf_counter()
-  model, how = run.model, sampling._asdict()
-  leapfrogs = how.pop("num_leapfrogs")
+  model, sizes = run.model, sampling._asdict()
+  by_gibbs = functools.partial(missing.complete_by_gibbs, **in_gibbs(sampling))
   methods = {
-    "hmc": functools.partial(missing.complete_by_hmc, num_leapfrogs=leapfrogs, **how),
-    "gibbs": functools.partial(missing.complete_by_gibbs, **in_gibbs(sampling)),
-    "pseudo_gibbs": functools.partial(
-      missing.complete_by_gibbs, corrected=False, **in_gibbs(sampling)
-    ),
+    "hmc": functools.partial(missing.complete_by_hmc, **sizes),
+    "gibbs": by_gibbs,
+    "pseudo_gibbs": functools.partial(by_gibbs, corrected=False),
   }
 
   def one(key: Key, params: Params, x: Array) -> tuple[Array, ...]:
@@ -161,20 +159,23 @@ def complete(
     given = lambda z: evidence.mean(model.decoder.given(params.theta, z))
     return drawn.mean, jax.vmap(given)(drawn.z[:, -1]), y, drawn.acceptance
 
+  source, reading = points(run.pixels, "test", num_points)
   block = -(-num_points // -(-num_points // 250))  # parts as large as each other
   with tqdm(total=num_points, unit=" images", desc=f"{task.name}, {method}", disable=None) as bar:
-    mean, few, y, acceptance = evaluate_in_blocks(
-      one,
-      key,
-      run.params,
-      read_rows(run.pixels.test, np.arange(num_points)),
-      block_size=block,
-      batch_size=50,
-      progress=bar.update,
-      preprocess=run.pixels.preprocess,
-      static_key=run.pixels.test_draw,
-    )
+    reading |= dict(block_size=block, batch_size=50, progress=bar.update)
+    mean, few, y, acceptance = evaluate_in_blocks(one, key, run.params, source, **reading)
   return Completed(mean, few, y, float(acceptance.mean()), time.perf_counter() - began)
+
+
+def observe(key: Key, task: Task, run: LoadedRun, num_points: int) -> np.ndarray:
+  """Returns the ys that `complete` makes of the first test images by the same key."""
+
+  def one(key: Key, params: Params, x: Array) -> Array:
+    corrupt_key, _ = jax.random.split(key)
+    return task.corrupt(corrupt_key, x)
+
+  source, reading = points(run.pixels, "test", num_points)
+  return evaluate_in_blocks(one, key, run.params, source, **reading)
 
 
 def in_gibbs(sampling: Sampling) -> dict[str, int]:

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aevb_jax.runs import LoadedRun
+from aevb_jax.runs.pixels import points
 from aevb_jax.training.evaluation import Mean, evaluate_in_blocks
 from aevb_jax.types import Array, Key, Params
-from experiments.runs.loading import Trained
 
 NEAREST = 5  # of the nearest neighbours' vote
 PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C of the logistic regression, chosen on labels held out
@@ -22,23 +23,19 @@ class Features(NamedTuple):
   test: np.ndarray
 
 
-def represent(key: Key, run: Trained) -> dict[str, Features]:
-  """Pixels, as many principal components as there are latents, and the means of q(z|x).
+def represent(key: Key, run: LoadedRun) -> dict[str, Features]:
+  """Returns pixels, as many principal components as there are latents, and the means of q(z|x).
 
   All are of the same x, one draw where they are binarized.
   """
-  pixels = run.pixels
 
   def both(key: Key, params: Params, x: Array) -> tuple[Array, Array]:
     return x, run.model.encoder.given(params.phi, x).mean
 
   of = {}
-  for split, source, draw in (
-    ("train", np.asarray(pixels.train), pixels.train_draw),
-    ("test", pixels.test, pixels.test_draw),
-  ):
-    how = dict(preprocess=pixels.preprocess, static_key=draw)
-    of[split] = evaluate_in_blocks(both, key, run.params, source, **how)
+  for split in ("train", "test"):
+    source, reading = points(run.pixels, split)
+    of[split] = evaluate_in_blocks(both, key, run.params, np.asarray(source), **reading)
   x, z = (Features(of["train"][i], of["test"][i]) for i in range(2))
   return {"pixels": x, "pca": pca(x, z.train.shape[1]), "latents": z}
 

@@ -1,0 +1,207 @@
+"""VAEs and importance weighted autoencoders by their number of samples: experiments.iwae_table."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from aevb_jax.inference.diagnostics import active_units
+from aevb_jax.runs import LoadedRun, files
+from aevb_jax.runs.config import values_of
+from aevb_jax.runs.learning import log_likelihoods
+from aevb_jax.runs.pixels import points
+from aevb_jax.training.evaluation import evaluate_in_blocks, mean_and_standard_error
+from aevb_jax.types import Array, Key, Params
+from experiments.flags.presets import PRESETS
+from experiments.launch.command import UsageError
+from experiments.studies.jobs import Job, load_member
+
+STAGES = tuple(3**i for i in range(8))  # epochs
+ESTIMATORS = {"vae": "elbo_a", "iwae": "iwae"}
+# (negative log-likelihood, active latents) of tables 1 and 3 by data set, model and k.
+PUBLISHED = {
+  "mnist:60k": {
+    ("vae", 1): (86.76, 19),
+    ("vae", 5): (86.47, 20),
+    ("vae", 50): (86.35, 20),
+    ("iwae", 5): (85.54, 22),
+    ("iwae", 50): (84.78, 25),
+  },
+  "binarized_mnist": {
+    ("vae", 1): (88.71, None),
+    ("vae", 5): (88.83, None),
+    ("vae", 50): (89.05, None),
+    ("iwae", 5): (87.63, None),
+    ("iwae", 50): (87.10, None),
+  },
+}
+COLUMNS = ("model", "k", "nll", "nll_se", "gain", "gain_se", "active", "paper_nll", "paper_gain",
+           "paper_active", "train_bound", "test_bound", "seed_sd", "seconds")  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class IwaeTableConfig:
+  """Which rows the table has, how long their models train, and how they are judged."""
+
+  dataset: str = "mnist:60k"
+  samples: tuple[int, ...] = (1, 5, 50)
+  stages: int = len(STAGES)
+  num_importance_samples: int = 5000
+  seed: int | tuple[int, ...] = 0
+
+
+class Entry(NamedTuple):
+  """A model and a number of samples, and the run that stands for it."""
+
+  model: str
+  k: int
+  job: Job
+
+
+class Judged(NamedTuple):
+  """What the test images say of a trained model."""
+
+  log_p: np.ndarray  # of each image, in nats
+  num_active: int
+
+
+def schedule_in_words(config: IwaeTableConfig) -> str:
+  """Says for how much of the published protocol the models train."""
+  epochs = sum(STAGES[: config.stages])
+  if config.stages == len(STAGES):
+    return f"all {epochs} epochs"
+  return f"{epochs} of {sum(STAGES)} epochs: stages 1 to {config.stages} of {len(STAGES)}"
+
+
+def make_entries(config: IwaeTableConfig, num_train: int) -> list[Entry]:
+  """Returns the rows of the table, and for each a run of experiments.train.
+
+  Args:
+    config: of the table.
+    num_train: how many training images an epoch sees.
+
+  Raises:
+    UsageError: if there are too few of them.
+  """
+  return [
+    Entry(model, k, make_job(config, model, k, num_train))
+    for k in sorted(config.samples)
+    for model in (("vae", "iwae") if k > 1 else ("vae",))
+  ]
+
+
+def make_job(config: IwaeTableConfig, model: str, k: int, num_train: int) -> Job:
+  """Returns the run of a row."""
+  batch_size, seeds = PRESETS["iwae"]["batch_size"], values_of(config.seed)
+  if num_train < batch_size:
+    raise UsageError("dataset", f"takes at least {batch_size} training images")
+  stages = STAGES[: config.stages]
+  epoch = num_train // batch_size * batch_size  # what of it an epoch sees
+  arguments = (
+    "--preset=iwae",
+    f"--dataset={config.dataset}",
+    f"--estimator={ESTIMATORS[model]}",
+    f"--num_samples={k}",
+    f"--stage_epochs={','.join(map(str, stages))}",
+    f"--num_examples={epoch * sum(stages)}",
+    f"--eval_every={epoch}",
+    "--evals_per_decade=4",
+    f"--seed={','.join(map(str, seeds))}",
+    "--num_importance_samples=0",
+  )
+  name = f"{config.dataset}-{model}-{k}-stages-{config.stages}-seed-{'-'.join(map(str, seeds))}"
+  # A sample takes a third of what the rest of a step does, as it was timed on a CPU.
+  return Job(name.replace(":", "-").replace("/", "-"), arguments, len(seeds) * (3 + k))
+
+
+def judge(member: pathlib.Path, num_samples: int) -> Judged:
+  """Estimates log p(x) of the test images, and counts latents, unless that was done before."""
+  path = member / f"importance-{num_samples}.csv"
+  if not path.exists():
+    print(f"log p(x) by {num_samples} samples: {member.name}", flush=True)
+    run = load_member(member)
+    write_latents(member / "latents.csv", posterior_means(run))
+    key = jax.random.key(0)
+    log_p = log_likelihoods(key, run.model, run.params, run.pixels, num_samples=num_samples)
+    rows = [dict(point=i, log_p=float(value)) for i, value in enumerate(log_p)]
+    files.write_csv(path, ("point", "log_p"), rows)
+  log_p, active = _read_column(path, 1), _read_column(member / "latents.csv", 2)
+  return Judged(log_p, int(active.sum()))
+
+
+def posterior_means(run: LoadedRun) -> np.ndarray:
+  """Returns E_q[z|x] of the test images, shape (N, J)."""
+
+  def mean(key: Key, params: Params, x: Array) -> Array:
+    return run.model.encoder.given(params.phi, x).mean
+
+  source, reading = points(run.pixels, "test")
+  return evaluate_in_blocks(mean, jax.random.key(0), run.params, source, **reading)
+
+
+def write_latents(path: pathlib.Path, means: np.ndarray) -> None:
+  """Writes how much the mean of each latent varies, and whether the latent is active."""
+  columns = zip(means.var(axis=0), active_units(means), strict=True)
+  rows = [
+    dict(latent=j, variance_of_mean=float(variance), active=int(active))
+    for j, (variance, active) in enumerate(columns)
+  ]
+  files.write_csv(path, ("latent", "variance_of_mean", "active"), rows)
+
+
+def _read_column(path: pathlib.Path, i: int) -> np.ndarray:
+  return np.loadtxt(path, delimiter=",", skiprows=1, usecols=i, ndmin=1)
+
+
+def make_rows(
+  dataset: str, entries: Sequence[Entry], members: Sequence[Sequence[pathlib.Path]],
+  judged: Sequence[Sequence[Judged]],
+) -> list[dict]:  # fmt: skip
+  """Returns the table, in the mean over seeds; gains are on the first row, image by image."""
+  published = PUBLISHED.get(dataset, {})
+  of_image = [-np.mean([one.log_p for one in seeds], axis=0) for seeds in judged]
+  first = published.get((entries[0].model, entries[0].k))
+  rows = []
+  for entry, paths, seeds, values in zip(entries, members, judged, of_image, strict=True):
+    nll, gain = mean_and_standard_error(values), mean_and_standard_error(of_image[0] - values)
+    row = dict(model=entry.model, k=entry.k, nll=nll.value, nll_se=nll.standard_error)
+    row |= dict(gain=gain.value, gain_se=gain.standard_error)
+    row |= dict(active=float(np.mean([one.num_active for one in seeds])))
+    if (theirs := published.get((entry.model, entry.k))) and first:
+      row |= dict(paper_nll=theirs[0], paper_gain=round(first[0] - theirs[0], 2))
+      row |= dict(paper_active=theirs[1])
+    if len(seeds) > 1:
+      row |= dict(seed_sd=float(np.std([one.log_p.mean() for one in seeds], ddof=1)))
+    rows.append(row | of_training(paths))
+  return rows
+
+
+def of_training(members: Sequence[pathlib.Path]) -> dict:
+  """Returns the bounds of k samples that training ended with, in the mean over seeds."""
+  last = [files.read_metrics(member)[-1] for member in members]
+  means = {name: float(np.mean([r[name] for r in last])) for name in ("train_bound", "test_bound")}
+  return means | dict(seconds=max(row["seconds"] for row in last))
+
+
+def as_table(rows: Sequence[dict]) -> str:
+  """Writes a line for each run, in nats; a gain is on the first of them."""
+  title = f"{'':6}{'k':>3} {'ours':>14} {'paper':>7} {'ours - paper':>13}"
+  title += f" {'gain':>14} {'paper':>7} {'active':>8} {'paper':>6}"
+  lines = [title]
+  for row in rows:
+    known = "paper_nll" in row
+    ours = f"{row['nll']:.2f} ± {row['nll_se']:.2f}"
+    gain = f"{row['gain']:.2f} ± {row['gain_se']:.2f}" if row is not rows[0] else ""
+    line = f"{row['model']:6}{row['k']:>3} {ours:>14}"
+    if known:
+      line += f" {row['paper_nll']:>7.2f} {row['nll'] - row['paper_nll']:>+13.2f}"
+    else:
+      line += 22 * " "
+    line += f" {gain:>14} "
+    line += f"{row['paper_gain']:>7.2f}" if known and gain else 7 * " "
+    line += f" {row['active']:>8g} {row.get('paper_active') or '':>6}"
+    lines.append(line.rstrip())
+  return "\n".join(lines)

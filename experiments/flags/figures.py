@@ -56,6 +56,18 @@ def settings(kind: type, made_of: budgets.Budgets) -> tuple[Figure, Any]:
     UsageError: for flags of experiments.train that the main settles itself.
   """
   budgets.settle(made_of)
+  refuse_others()
+  workdir = pathlib.Path(FLAGS.workdir).expanduser()
+  runs = pathlib.Path(FLAGS.runs).expanduser() if FLAGS.runs else workdir / "runs"
+  return Figure(workdir, runs, FLAGS.budget, data.place_flags()), read(kind)
+
+
+def refuse_others() -> None:
+  """Refuses flags that are defined, but not those of the main that runs.
+
+  Raises:
+    UsageError: if one is given.
+  """
   main = sys.modules["__main__"]
   own = {flag.name for flag in FLAGS.get_key_flags_for_module(main)}
   own |= {flag.name for flag in FLAGS.get_key_flags_for_module(app)}
@@ -63,9 +75,6 @@ def settings(kind: type, made_of: budgets.Budgets) -> tuple[Figure, Any]:
     module = FLAGS.find_module_defining_flag(name)
     if FLAGS[name].present and name not in own and module.startswith("experiments."):
       raise UsageError(name, "is settled here; --help lists what is not")
-  workdir = pathlib.Path(FLAGS.workdir).expanduser()
-  runs = pathlib.Path(FLAGS.runs).expanduser() if FLAGS.runs else workdir / "runs"
-  return Figure(workdir, runs, FLAGS.budget, data.place_flags()), read(kind)
 
 
 def open_workdir(figure: Figure, *configs: Any) -> pathlib.Path:

@@ -35,9 +35,11 @@ from absl import flags
 from aevb_jax.data.datasets import ImageData
 from aevb_jax.runs import checks, files
 from aevb_jax.runs.pixels import load_data
-from experiments.flags import data
+from experiments.flags import (
+  data,
+  training,  # noqa: F401 (which defines --num_examples and --seed)
+)
 from experiments.flags import figures as figure_flags
-from experiments.flags import training  # noqa: F401 (which defines --num_examples and --seed)
 from experiments.flags.validators import is_count
 from experiments.launch import command
 from experiments.launch.command import UsageError

@@ -9,12 +9,15 @@ marginal_likelihood.png and iwae_table.png are drawn. Pictures of images, of lat
 show a model and not a table; they are left as they are. Prints a line for each picture.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
 
+from aevb_jax.runs import files
+from experiments.flags.reading import read
 from experiments.launch import command
 from experiments.launch.command import UsageError
 from experiments.plots import (
@@ -27,12 +30,9 @@ from experiments.plots import (
   records,
   training,
 )
-from experiments.runs import directory as run_directory
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
-
-FLAGS = flags.FLAGS
 
 flags.DEFINE_string(
   "redraw", None, "Directory of a run, or of directories of runs, whose pictures are drawn anew."
@@ -55,6 +55,13 @@ OF_METRICS: dict[str, tuple[str, Redraw]] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Where:
+  """Whose pictures are drawn anew."""
+
+  redraw: str | None = None
+
+
 class Outcome(NamedTuple):
   """What became of a picture, in words, and why where it was not drawn."""
 
@@ -64,9 +71,10 @@ class Outcome(NamedTuple):
 
 
 def main() -> None:
-  if FLAGS.redraw is None:
+  redraw = read(Where).redraw
+  if redraw is None:
     raise UsageError("redraw", "names the directory of a run, or one of directories of runs")
-  root = pathlib.Path(FLAGS.redraw).expanduser()
+  root = pathlib.Path(redraw).expanduser()
   if not root.is_dir():
     raise UsageError("redraw", "is not a directory")
   outcomes = []
@@ -75,7 +83,7 @@ def main() -> None:
       outcomes.append(outcome)
       print(f"{outcome.told:8} {outcome.path}" + (f": {outcome.why}" if outcome.why else ""))
   except OSError as error:
-    raise UsageError("redraw", run_directory.describe_error(error)) from error
+    raise UsageError("redraw", files.error_in_words(error)) from error
   if not any(outcome.told == "drawn" for outcome in outcomes):
     raise UsageError("redraw", "holds no run with a table that a picture can be drawn from")
 
@@ -107,7 +115,7 @@ def redraw_run(directory: pathlib.Path) -> Iterator[Outcome]:
     except (KeyError, TypeError, ValueError) as error:
       yield Outcome(path, "skipped", f"its table or flags cannot be read ({error})")
     else:
-      run_directory.save_figure(path, figure)
+      files.save_figure(path, figure)
       yield Outcome(path, "drawn")
   for path in sorted(directory.glob("*.png")):
     if path.stem not in sources:

@@ -7,11 +7,11 @@ For machines without a network: run it where there is one, with --data_dir on a
 disk that both see. Prints the data set's card and writes a contact sheet.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
 import time
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,21 +20,28 @@ from absl import flags
 from aevb_jax import figures
 from aevb_jax.data.datasets import PROTOCOLS, ImageData
 from aevb_jax.data.minibatches import Source, blocks, read_rows
-from aevb_jax.runs import files
-from aevb_jax.runs.checks import check_data
-from aevb_jax.runs.config import DataConfig
+from aevb_jax.errors import ConfigError
+from aevb_jax.runs import checks, files
+from aevb_jax.runs.config import DataConfig, replace
 from aevb_jax.runs.pixels import file_name, load_data, pixel_range, pixel_scale
-from experiments.flags import data as data_flags
+from experiments.flags import data
+from experiments.flags.reading import read
 from experiments.launch import command
-from experiments.launch.command import UsageError
 
-flags.adopt_module_key_flags(data_flags)
+flags.adopt_module_key_flags(data)
 flags.DEFINE_string(
   "contact_sheet", None, "PNG file to draw. Default: runs/data/DATASET.png; empty for none."
 )
 
 ROWS = {"train": 5, "validation": 2, "test": 3}  # of the contact sheet
 COLUMNS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+  """Where some of the images are drawn."""
+
+  contact_sheet: str | None = None
 
 
 class Card(NamedTuple):
@@ -61,10 +68,12 @@ DIGITS = Card(
 
 
 def main() -> None:
-  config = read_config()
-  sheet = contact_sheet_path(flags.FLAGS.contact_sheet, config)
+  config = data.config()
+  config = replace(config, binarization=config.binarization or "dynamic")
+  checks.check_data(config)
+  sheet = contact_sheet_path(read(Sheet).contact_sheet, config)
   start = time.perf_counter()
-  images = load_data(config, data_flags.array_cache_dir(), prepare_any=True)
+  images = load_data(config, data.array_cache_dir(), prepare_any=True)
   seconds = time.perf_counter() - start
   splits = {
     "train": (images.train, images.train_labels),
@@ -78,8 +87,8 @@ def main() -> None:
     words = f"x = (pixels + u) / {levels}" if config.dequantization else f"x = pixels / {levels}"
   if sheet:  # before a word is printed: it may turn out that it cannot be written
     sources = {name: source for name, (source, _) in splits.items()}
-    draw(sheet, images, sources, levels, title=config.dataset)
-  card = find_card(images, config.dataset)
+    draw(sheet, config.dataset, images, sources, levels=levels)
+  card = find_card(config, images)
   print(f"{config.dataset}, version {images.version}, read in {seconds:.2f} s")
   print(card.description)
   print(f"homepage  {card.homepage}\nlicence   {card.licence}")
@@ -90,48 +99,43 @@ def main() -> None:
     f"{'x = 0':>9}{'x = max':>9}  labels"
   )
   for name, (source, labels) in splits.items():
-    print(f"{name:12}{statistics_in_words(source, labels, images.image_shape, levels)}")
+    print(f"{name:12}{statistics(source, labels, images.image_shape, levels)}")
   if sheet:
     print(f"contact sheet  {sheet.resolve()}")
   print(card.citation)
 
 
-def read_config() -> DataConfig:
-  """Reads which data are shown.
-
-  Raises:
-    ConfigError: for flags that do not go together.
-  """
-  config = data_flags.config()
-  check_data(config if config.binarization else replace(config, binarization="dynamic"))
-  return config
-
-
 def contact_sheet_path(name: str | None, config: DataConfig) -> pathlib.Path | None:
-  """Returns the file of the contact sheet; None for none.
+  """Returns the file to draw; None for none.
 
   Raises:
     UsageError: if it cannot be written.
   """
-  name = f"runs/data/{file_name(config)}.png" if name is None else name
+  if name is None:
+    name = f"runs/data/{file_name(config)}.png"
   if not name:
     return None
   path = pathlib.Path(name).expanduser()
   # Its directory is made when the data are there, and not for a mistake in another flag.
   there = next(parent for parent in path.absolute().parents if os.path.exists(parent))
   if os.path.isdir(path) or not (there.is_dir() and os.access(there, os.W_OK)):
-    raise UsageError("contact_sheet", "cannot be written; name a file in a directory that can")
+    raise cannot_be_written(path, "; name a file in a directory that can")
   return path
 
 
-def find_card(images: ImageData, dataset: str) -> Card:
+def cannot_be_written(path: pathlib.Path, more: str) -> ConfigError:
+  """Makes the error of a contact sheet that cannot be written."""
+  return ConfigError("contact_sheet", path, f"cannot be written{more}")
+
+
+def find_card(config: DataConfig, images: ImageData) -> Card:
   """Returns what a data set says of itself."""
   if images.directory is None:
     return DIGITS
-  if dataset in PROTOCOLS:
+  if config.dataset in PROTOCOLS:
     from aevb_jax.data.builders import BUILDERS
 
-    builder = BUILDERS[PROTOCOLS[dataset].source]
+    builder = BUILDERS[PROTOCOLS[config.dataset].source]
     return Card(builder.description, builder.homepage, builder.license, builder.citation)
   info = json.loads(pathlib.Path(images.directory, "dataset_info.json").read_text())
   return Card(
@@ -142,10 +146,10 @@ def find_card(images: ImageData, dataset: str) -> Card:
   )
 
 
-def statistics_in_words(
+def statistics(
   source: Source, labels: np.ndarray | None, image_shape: tuple[int, int, int], levels: int
 ) -> str:
-  """One line of statistics, taken a block at a time."""
+  """Writes a line of statistics, taken a block at a time."""
   low, high = pixel_range(source)
   count, total, squares, at_zero, at_high = 0, 0.0, 0.0, 0, 0
   for block in blocks(source, 10_000):
@@ -169,14 +173,9 @@ def statistics_in_words(
 
 
 def draw(
-  path: pathlib.Path,
-  images: ImageData,
-  splits: dict[str, Source],
-  levels: int,
-  *,
-  title: str,
+  path: pathlib.Path, dataset: str, images: ImageData, splits: dict[str, Source], *, levels: int
 ) -> None:
-  """The first images of every split; of real values, those between 0 and 1 as they are."""
+  """Draws the first images of every split; of real values, those between 0 and 1 as they are."""
   shown, row_labels = [], []
   for name, source in splits.items():
     count = min(ROWS[name] * COLUMNS, len(source))
@@ -184,12 +183,12 @@ def draw(
     shown.append(np.pad(x, ((0, -count % COLUMNS), (0, 0)), constant_values=1.0))
     row_labels += [name, *[""] * (len(shown[-1]) // COLUMNS - 1)]
   picture = figures.tile(np.concatenate(shown), images.image_shape, COLUMNS)
-  figure = figures.draw_images(picture, title, row_labels=row_labels)
+  figure = figures.draw_images(picture, dataset, row_labels=row_labels)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     files.save_figure(path, figure)
   except OSError as error:
-    raise UsageError("contact_sheet", f"cannot be written ({error.strerror})") from error
+    raise cannot_be_written(path, f" ({error.strerror})") from error
 
 
 if __name__ == "__main__":

@@ -15,11 +15,9 @@ CPU, seconds where --runs has those of figure 2.
 import dataclasses
 
 import jax
-import numpy as np
 from absl import flags
 
-from aevb_jax import figures
-from aevb_jax.runs import LoadedRun, files
+from aevb_jax.runs import files
 from experiments.flags import figures as figure_flags
 from experiments.flags import paper
 from experiments.flags.validators import is_count
@@ -62,7 +60,8 @@ def main() -> None:
   pictures, rows = [], []
   for J, job in of_models.items():
     run = jobs.load_member(jobs.member_directories(job, figure)[0])
-    pictures.append((f"{J}-D latent space", draw_samples(run, config, J)))
+    key = jax.random.fold_in(jax.random.key(config.seeds[0]), J)
+    pictures.append((f"{J}-D latent space", paper_runs.draw_samples(key, run, config.grid)))
     rows.append(paper_runs.result(config.dataset, J, run.directory))
     print(f"J = {J}: {paper_runs.result_in_words(rows[-1])}")
   files.write_csv(workdir / "samples.csv", list(rows[0]), rows)
@@ -70,14 +69,6 @@ def main() -> None:
   files.save_figure(workdir / "samples.png", picture)
   jobs.write_summary(workdir, dict(results=rows), made, commit)
   print(f"written to {workdir.resolve()}: samples.csv samples.png summary.json")
-
-
-def draw_samples(run: LoadedRun, config: SamplesConfig, latent_dim: int) -> np.ndarray:
-  """Returns a picture of E[x|z] for z ~ p(z), drawn by the first of the seeds."""
-  key = jax.random.fold_in(jax.random.key(config.seeds[0]), latent_dim)
-  z = figures.sample_prior(key, run.model, run.params, config.grid**2)
-  x = figures.decode(run.model, run.params, z)
-  return figures.tile(x, run.data.image_shape, columns=config.grid, background=0.0)
 
 
 if __name__ == "__main__":

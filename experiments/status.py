@@ -1,4 +1,4 @@
-"""Reports of a run of experiments.train what it is, how far it got, and how to go on with it.
+"""Tells of a run of experiments.train what it is, how far it got, and how to go on with it.
 
   python -m experiments.status --workdir=runs/mnist
   python -m experiments.status --workdir=runs/mnist --check
@@ -7,6 +7,7 @@ Reads and changes nothing. With --check it reads every array of every checkpoint
 with the checksum that it was saved with. The status is 0 also for a run that is not finished.
 """
 
+import dataclasses
 import math
 import pathlib
 import shlex
@@ -14,10 +15,10 @@ from typing import NamedTuple
 
 from absl import flags
 
-from aevb_jax import locks
-from aevb_jax.errors import DamagedError
-from aevb_jax.runs import directory, files
+from aevb_jax import errors, locks
+from aevb_jax.runs import directory, files, loading, texts
 from aevb_jax.training import checkpoint
+from experiments.flags.reading import read
 from experiments.launch import command
 from experiments.launch.command import UsageError
 
@@ -26,6 +27,14 @@ flags.DEFINE_boolean("check", False, "Reads the arrays of its checkpoints, too."
 
 # In this order: the first that there is says which row was the best.
 CHOOSING = ("validation_bound", "test_bound", "recent_log_joint")
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+  """Which run is told of, and how much."""
+
+  workdir: str | None = None
+  check: bool = False
 
 
 class Kept(NamedTuple):
@@ -37,12 +46,12 @@ class Kept(NamedTuple):
 
 
 def main() -> None:
-  if flags.FLAGS.workdir is None:
+  asked = read(Asked)
+  if asked.workdir is None:
     raise UsageError("workdir", "names the directory of a run")
-  workdir = pathlib.Path(flags.FLAGS.workdir).expanduser()
+  workdir = pathlib.Path(asked.workdir).expanduser()
   try:
-    given = read_flags(workdir)
-    lines = status_of(workdir, given, flags.FLAGS.check)
+    lines = run_in_words(workdir, read_flags(workdir), asked.check)
   except (OSError, ValueError, KeyError) as error:
     reason = " ".join(str(error).split())
     raise UsageError("workdir", f"holds no run that can be read ({reason})") from error
@@ -51,23 +60,31 @@ def main() -> None:
 
 
 def read_flags(workdir: pathlib.Path) -> dict[str, str]:
-  """The flags of the run by name.
+  """Reads the flags of the run, or of the sweep, by name.
+
+  They are not made a configuration of: a run of another version, or one that this machine could
+  not make, is told of too.
 
   Raises:
     UsageError: if there is none.
   """
-  file = workdir / "flags.txt"
-  if not file.exists():
+  flags_file, config_file = workdir / directory.FLAG_FILE, workdir / directory.CONFIG
+  if flags_file.exists():
+    text = flags_file.read_text()
+  elif config_file.exists():
+    text = texts.flags_text(texts.from_json(config_file.read_text()))
+  else:
     raise UsageError("workdir", "holds no run (there is no flags.txt)")
-  lines = [line.removeprefix("--").partition("=") for line in file.read_text().splitlines()]
-  given = {name: value if equals else "true" for name, equals, value in lines}
-  if "select_step_size" not in given:
+  if loading.OF_TRAIN not in text:
     raise UsageError("workdir", "holds a run of another main than experiments.train")
-  return given
+  lines = [line.removeprefix("--").partition("=") for line in text.splitlines()]
+  return {name: value if equals else "true" for name, equals, value in lines}
 
 
-def status_of(workdir: pathlib.Path, given: dict[str, str], check: bool) -> list[tuple[str, str]]:
-  """Returns what there is to say, in lines with a name."""
+def run_in_words(
+  workdir: pathlib.Path, given: dict[str, str], check: bool
+) -> list[tuple[str, str]]:
+  """Says what there is to say, in lines with a name."""
   checkpoints = workdir / directory.CHECKPOINTS
   kept = [look_at(checkpoints, step, check) for step in checkpoint.steps(checkpoints)]
   newest = next((k.record for k in reversed(kept) if not k.fault), None)
@@ -89,13 +106,13 @@ def status_of(workdir: pathlib.Path, given: dict[str, str], check: bool) -> list
 
 
 def flags_in_words(given: dict[str, str]) -> str:
-  """What was chosen, as far as a line goes; flags.txt has all."""
+  """Says what was chosen, as far as a line goes; flags.txt has all."""
   names = ("dataset", "algorithm", "estimator", "latent_dim", "optimizer", "step_size", "seed")
   return " ".join(f"--{name}={given[name]}" for name in names if name in given)
 
 
 def state_in_words(workdir: pathlib.Path, given: dict[str, str], newest: dict | None) -> list[str]:
-  """Finished, going on or broken off, and where."""
+  """Says whether the run is finished, going on or broken off, and where."""
   batch_size = int(given["batch_size"])
   total = math.ceil(int(given["num_examples"]) / batch_size) * batch_size
   at = newest["examples_seen"] if newest else 0
@@ -114,7 +131,7 @@ def state_in_words(workdir: pathlib.Path, given: dict[str, str], newest: dict | 
 
 
 def rows_in_words(rows: list[dict], given: dict[str, str]) -> list[str]:
-  """The last row, and the best."""
+  """Says what the last row has, and the best."""
   if not rows:
     return ["none yet"]
   by = next(name for name in CHOOSING if name in rows[-1])
@@ -128,32 +145,35 @@ def rows_in_words(rows: list[dict], given: dict[str, str]) -> list[str]:
 
 
 def row_in_words(row: dict, by: str) -> str:
+  """Writes a row in one line, with the column that rows are compared by."""
   error = f" ± {row[f'{by}_se']:.2f}" if f"{by}_se" in row else ""
   return f"{row['examples_seen']:,} samples: {by.replace('_', ' ')} {row[by]:.2f}{error} nats"
 
 
 def faults_in_words(faults: dict) -> list[str]:
+  """Says what was not finite."""
   lines = [f"stopped: {faults['stopped']}"] if faults.get("stopped") else []
   return lines + ([f"{faults['skipped']} steps left out"] if faults.get("skipped") else [])
 
 
 def look_at(checkpoints: pathlib.Path, step: int, check: bool) -> Kept:
-  """Reads the record of a checkpoint, with --check its arrays too."""
+  """Reads the record of a checkpoint, and its arrays too if they are to be checked."""
   path = checkpoints / str(step)
   try:
     record = checkpoint.read_record(checkpoints, step)
     if check:
       checkpoint.check(checkpoints, step)
-  except DamagedError as error:
+  except errors.DamagedError as error:
     return Kept(path, None, str(error))
   return Kept(path, record, None)
 
 
-def checkpoint_in_words(kept: Kept, check: bool) -> str:
+def checkpoint_in_words(kept: Kept, checked: bool) -> str:
+  """Says how far a checkpoint got, or what is wrong with it."""
   megabytes = sum(p.stat().st_size for p in kept.path.rglob("*") if p.is_file()) / 2**20
   if kept.fault:
     return f"{kept.path}: damaged ({kept.fault})"
-  whole = ", intact" if check else ""
+  whole = ", intact" if checked else ""
   return f"{kept.path}: {kept.record['examples_seen']:,} samples, {megabytes:.1f} MiB{whole}"
 
 

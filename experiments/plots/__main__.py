@@ -9,6 +9,7 @@ marginal_likelihood.png and iwae_table.png are drawn. Pictures of images, of lat
 show a model and not a table; they are left as they are. Prints a line for each picture.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from absl import flags
 
 from aevb_jax.runs import files
+from experiments.flags.reading import read
 from experiments.launch import command
 from experiments.launch.command import UsageError
 from experiments.plots import (
@@ -53,6 +55,13 @@ OF_METRICS: dict[str, tuple[str, Redraw]] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Where:
+  """Whose pictures are drawn anew."""
+
+  redraw: str | None = None
+
+
 class Outcome(NamedTuple):
   """What became of a picture, in words, and why where it was not drawn."""
 
@@ -62,9 +71,10 @@ class Outcome(NamedTuple):
 
 
 def main() -> None:
-  if flags.FLAGS.redraw is None:
+  redraw = read(Where).redraw
+  if redraw is None:
     raise UsageError("redraw", "names the directory of a run, or one of directories of runs")
-  root = pathlib.Path(flags.FLAGS.redraw).expanduser()
+  root = pathlib.Path(redraw).expanduser()
   if not root.is_dir():
     raise UsageError("redraw", "is not a directory")
   outcomes = []

@@ -4,9 +4,10 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from aevb_jax.figures import draw_bounds, draw_sweep
+from aevb_jax.runs import texts
 from aevb_jax.runs.config import Config
 from aevb_jax.runs.pixels import pixels_in_words
-from aevb_jax.runs.texts import from_flags
+from aevb_jax.runs.report import latents_in_words
 from experiments.plots import records
 
 if TYPE_CHECKING:
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 
 def redraw_bound(directory: pathlib.Path) -> "Figure":
   """Draws bound.png of a training run anew."""
-  given = records.read_flags(directory)
-  model = f"{records.count_latents(given['latent_dim'])}, {given['estimator']}"
+  config = read_config(directory)
+  model = f"{latents_in_words(config)}, {config.objective.estimator}"
   rows = records.read_rows(directory / "metrics.csv")
-  return draw_bounds(rows, f"{pixels_in_words(config_of(directory).data)}\n{model}")
+  return draw_bounds(rows, f"{pixels_in_words(config.data)}\n{model}")
 
 
 def redraw_sweep(directory: pathlib.Path) -> "Figure":
@@ -31,10 +32,14 @@ def redraw_sweep(directory: pathlib.Path) -> "Figure":
     )
     for member in members
   ]
-  title = f"{pixels_in_words(config_of(directory).data)}, {len(members)} members"
+  title = f"{pixels_in_words(read_config(directory).data)}, {len(members)} members"
   return draw_sweep(curves, title)
 
 
-def config_of(directory: pathlib.Path) -> Config:
-  """Reads the configuration of a run, or of a sweep, from its flags.txt."""
-  return from_flags((directory / "flags.txt").read_text())
+def read_config(directory: pathlib.Path) -> Config:
+  """Reads the configuration of a run, or of a sweep, from its flags.txt.
+
+  Raises:
+    ConfigError: if it cannot be read.
+  """
+  return texts.from_flags((directory / "flags.txt").read_text())

@@ -99,9 +99,10 @@ def is_finished(job: Job, figure: Figure) -> bool:
     return False
   try:
     last = [files.read_metrics(member)[-1] for member in members_of(where)]
-    if last and all("seconds" in row for row in last):
+    num_examples = int(read_flags(where)["num_examples"])
+    if last and all(row["seconds"] and row["examples_seen"] >= num_examples for row in last):
       return True
-    reason = "no finished member"
+    reason = "they end before the run did" if last else "no finished member"
   except (OSError, ValueError, KeyError, IndexError, TypeError, csv.Error) as error:
     reason = f"{type(error).__name__}: {error}"
   print(f"{job.name}: its tables cannot be read ({reason}); the run is made again")

@@ -3,7 +3,11 @@
 import dataclasses
 import pathlib
 
-from aevb_jax.runs import files
+import numpy as np
+
+from aevb_jax import figures
+from aevb_jax.runs import LoadedRun, files
+from aevb_jax.types import Key
 from experiments.studies import jobs
 from experiments.studies.jobs import Job
 
@@ -67,6 +71,13 @@ def _bound_job(
   size = 784 * 500 if kind == "mnist" else 560 * 200
   work = len(seeds) * config.num_examples * (size + 500 * latent_dim)
   return Job(name, arguments, work * (1.35 if algorithm == "wake_sleep" else 1))
+
+
+def draw_samples(key: Key, run: LoadedRun, grid: int) -> np.ndarray:
+  """Returns a picture of E[x|z] for z ~ p(z), of so many samples in a row and in a column."""
+  z = figures.sample_prior(key, run.model, run.params, grid**2)
+  x = figures.decode(run.model, run.params, z)
+  return figures.tile(x, run.data.image_shape, columns=grid, background=0.0)
 
 
 def result(dataset: str, latent_dim: int, member: pathlib.Path) -> dict:

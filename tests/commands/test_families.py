@@ -40,3 +40,11 @@ def test_draws_have_the_means_of_the_closed_forms(figure):
 def test_another_run_in_its_place_is_refused(figure):
   result = processes.run("families", "--num_draws=400", f"--workdir={figure[0]}")
   assert result.returncode == 2 and "num_draws" in result.stderr
+
+
+def test_a_finished_figure_is_left_as_it_is(figure):
+  workdir, _ = figure
+  before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in workdir.glob("*.*")}
+  result = processes.run("families", *FLAGS, f"--workdir={workdir}")
+  assert result.returncode == 0 and result.stdout.startswith("finished before: ")
+  assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in workdir.glob("*.*")} == before

@@ -2,15 +2,27 @@
 
 import csv
 import json
+import pathlib
+import shutil
 import signal
+import time
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from aevb_jax import locks
+from aevb_jax.runs import Config, LoadedRun, replace
+from aevb_jax.runs.build import make_model
+from aevb_jax.runs.checks import resolve
+from aevb_jax.runs.learning import make_learning
+from aevb_jax.runs.pixels import load_images, make_pixels
+from aevb_jax.training import checkpoint
 from experiments import lower_bound
 from experiments.flags.figures import Figure
-from experiments.studies import jobs
+from experiments.studies import jobs, paper_runs, stages
+from tests.plots.looking import count_columns
 from tests.support import processes
 
 SHORT = ["--num_examples=13000", "--eval_every=12000", "--select_after=12000"]
@@ -89,7 +101,7 @@ def test_its_rows_are_those_of_the_chosen_step_sizes(figure_2, runs):
 @pytest.mark.parametrize(
   "main, what", [("manifold", "--datasets=digits"), ("samples", "--dataset=digits")]
 )
-def test_figures_share_runs(figure_2, runs, main, what):
+def test_figures_share_runs_and_draw_grids_of_their_own(figure_2, runs, main, what):
   workdir = runs.with_name(main)
   how = [what, "--grid=5", *SHORT, f"--runs={runs}", f"--workdir={workdir}"]
   result = make(main, *how)
@@ -99,6 +111,115 @@ def test_figures_share_runs(figure_2, runs, main, what):
   drawn = [r for r in read(figure_2[0] / "lower_bound.csv") if r["algorithm"] == "aevb"][-1]
   assert (row["test_bound"], row["examples_seen"]) == (drawn["test_bound"], "13000")
   assert_picture(workdir / f"{main}.png")
+  assert count_columns(workdir / f"{main}.png") == 5
+
+
+AEVB = "digits-2-aevb-seed-0"
+
+
+def chosen_member(runs):
+  (name,) = [row["name"] for row in read(runs / AEVB / "sweep.csv") if row["finished"] == "True"]
+  return runs / AEVB / name
+
+
+@pytest.fixture(scope="module")
+def untrained():
+  config = resolve(replace(Config(), binarization="none", hidden_dim=(20,)))
+  images = load_images(config, None)
+  model = make_model(config, images)
+  params = make_learning(config, model, images).algorithm.init(jax.random.key(0)).params
+  pixels = make_pixels(images, config.data)
+  return LoadedRun(pathlib.Path(), config, model, params, images, pixels, [], None)
+
+
+def test_a_grid_has_so_many_samples(untrained):
+  run = untrained
+  draw = lambda seed, grid: paper_runs.draw_samples(jax.random.key(seed), run, grid)
+  assert draw(0, 3).shape == (3 * 9 - 1, 3 * 9 - 1, 1) and draw(0, 1).shape == (8, 8, 1)
+  np.testing.assert_array_equal(draw(0, 3), draw(0, 3))
+  assert np.abs(draw(0, 3) - draw(1, 3)).max() > 0.01
+
+
+@pytest.mark.parametrize("num_points", [7, 25])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_estimate_is_of_so_many_points(untrained, split, num_points):
+  run, seen = untrained, []
+  estimation = stages.Estimation(num_points, seed=0)
+  brightness = lambda key, params, x: x.mean()
+  mean = stages.estimate_split(brightness, run, run.params, split, estimation, progress=seen.append)
+  few = np.asarray(getattr(run.data, split))[:num_points] / 255
+  np.testing.assert_allclose(mean.value, few.mean(), rtol=1e-6)  # x are real values
+  error = few.mean(axis=1).std(ddof=1) / np.sqrt(num_points)
+  np.testing.assert_allclose(mean.standard_error, error, rtol=1e-5)
+  assert sum(seen) == num_points
+
+
+def lose(path):
+  path.unlink()
+
+
+def keep_lines(number):
+  def cut(path):
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:number]))
+
+  return cut
+
+
+@pytest.mark.parametrize(
+  "table, damage",
+  [
+    ("sweep.csv", lose),
+    ("sweep.csv", keep_lines(1)),
+    ("metrics.csv", lose),
+    ("metrics.csv", keep_lines(1)),
+    ("metrics.csv", keep_lines(2)),
+  ],
+)
+def test_a_run_that_has_lost_a_table_is_made_again(figure_2, runs, tmp_path, table, damage):
+  copied = tmp_path / "runs"
+  shutil.copytree(runs / AEVB, copied / AEVB)
+  path = (copied / AEVB if table == "sweep.csv" else chosen_member(copied)) / table
+  damage(path)
+  how = ["--datasets=digits", *SHORT, f"--runs={copied}", f"--workdir={tmp_path / 'manifold'}"]
+  result = make("manifold", *how)
+  assert result.returncode == 0, result.stderr
+  (line,) = [line for line in result.stdout.splitlines() if "cannot be read" in line]
+  assert line.startswith(f"{AEVB}: its tables cannot be read (") and "made again" in line
+  but_for_seconds = lambda rows: [{k: v for k, v in r.items() if k != "seconds"} for r in rows]
+  for name in ("sweep.csv", f"{chosen_member(runs).name}/metrics.csv"):
+    there, before = read(copied / AEVB / name), read(runs / AEVB / name)
+    assert but_for_seconds(there) == but_for_seconds(before)
+
+
+def children_of(pid):
+  return [int(n) for n in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_alive(pid):
+  try:
+    status = pathlib.Path(f"/proc/{pid}/stat").read_text()
+  except FileNotFoundError:
+    return False
+  return status.rpartition(")")[2].split()[0] != "Z"  # which nobody has waited for
+
+
+def test_a_run_ends_with_the_figure_that_started_it(tmp_path):
+  long = ["--datasets=digits", "--num_examples=100000000", "--eval_every=12000"]
+  process = processes.start("manifold", "--budget=smoke", *long, f"--workdir={tmp_path / 'figure'}")
+  sweep = tmp_path / "figure" / "runs" / AEVB
+  metrics = sweep / "step_size_0.01" / "metrics.csv"
+  processes.wait_until(process, lambda: metrics.exists() and read(metrics))
+  (child,) = children_of(process.pid)
+  process.kill()
+  process.wait()
+  began = time.time()
+  while is_alive(child) and time.time() - began < 30:
+    time.sleep(0.05)
+  assert not is_alive(child)
+  _, errors = process.communicate(timeout=60)
+  assert "stopped by SIGTERM; the state after" in errors and "Traceback" not in errors
+  assert checkpoint.steps(sweep / "checkpoints")
+  assert locks.holder(sweep / "lock") is None and not (sweep / "summary.json").exists()
 
 
 @pytest.mark.long
@@ -127,6 +248,17 @@ def test_figure_3(runs):
   assert again.returncode == 0 and again.stderr.count("evaluations   train") <= 1
   assert path.read_text() == whole
   assert_picture(workdir / "marginal_likelihood.png")
+  # As many points as were asked for: others give other numbers, of the same runs.
+  assert json.loads((workdir / "summary.json").read_text())["num_points"] == 20
+  more = runs.with_name("figure_3_of_more")
+  how = ["--dataset=digits", "--algorithms=aevb", "--num_points=80", f"--runs={runs}"]
+  result = make("marginal_likelihood", *how, f"--workdir={more}")
+  assert result.returncode == 0 and "1 of 1 runs are finished" in result.stdout
+  assert json.loads((more / "summary.json").read_text())["num_points"] == 80
+  for few, many in zip(table, read(more / "marginal_likelihood.csv")):
+    for split in ("train", "test"):
+      errors = [float(row[f"{split}_log_likelihood_se"]) for row in (few, many)]
+      assert 1.3 < errors[0] / errors[1] < 3.2  # about 2
 
 
 @pytest.mark.parametrize(
@@ -163,46 +295,20 @@ def test_a_run_that_fails_ends_the_figure(tmp_path):
   )
 
 
-METRICS = "step,examples_seen,train_bound,test_bound,seconds\n10,1000,-40.5,-41.5,0.1\n"
-
-
-def figure_of(tmp_path):
-  return Figure(tmp_path / "figure", tmp_path, "cpu", [])
-
-
 def test_a_finished_run_has_the_flags_of_its_job(tmp_path):
-  directory, figure = tmp_path / "one", figure_of(tmp_path)
+  directory, figure = tmp_path / "one", Figure(tmp_path, tmp_path, "smoke", [])
   directory.mkdir()
   job = jobs.Job("one", ("--preset=paper", "--latent_dim=3", "--seed=0"), 1.0)
   assert not jobs.is_finished(job, figure)
-  (directory / "flags.txt").write_text("--batch_size=100\n--latent_dim=3\n--seed=0\n")
-  (directory / "metrics.csv").write_text(METRICS)
+  flags = "--batch_size=100\n--latent_dim=3\n--num_examples=200\n--seed=0\n"
+  (directory / "flags.txt").write_text(flags)
+  (directory / "metrics.csv").write_text("examples_seen,seconds\n100,1.5\n200,2.5\n")
   assert not jobs.is_finished(job, figure)
   (directory / "summary.json").write_text("{}\n")
   assert jobs.is_finished(job, figure)
   assert not jobs.is_finished(job._replace(arguments=("--latent_dim=30",)), figure)
-
-
-@pytest.mark.parametrize("table", ["", "step,exam", METRICS[:60], METRICS.replace("1000", "many")])
-def test_a_run_whose_table_was_cut_off_is_made_again(table, tmp_path, capsys):
-  directory, figure = tmp_path / "one", figure_of(tmp_path)
-  directory.mkdir()
-  (directory / "flags.txt").write_text("--seed=0\n--step_size=0.1\n")
-  (directory / "summary.json").write_text("{}\n")
-  (directory / "metrics.csv").write_text(table)
-  assert not jobs.is_finished(jobs.Job("one", ("--seed=0",), 1.0), figure)
-  (line,) = capsys.readouterr().out.splitlines()
-  assert line.startswith("one: its tables cannot be read") and line.endswith("is made again")
-  assert not (directory / "summary.json").exists()
-
-
-def test_a_sweep_that_lost_its_table_is_made_again(tmp_path, capsys):
-  directory, figure = tmp_path / "one", figure_of(tmp_path)
-  directory.mkdir()
-  (directory / "flags.txt").write_text("--seed=0,1\n--step_size=0.1\n")
-  (directory / "summary.json").write_text("{}\n")
-  assert not jobs.is_finished(jobs.Job("one", ("--seed=0,1",), 1.0), figure)
-  assert "sweep.csv" in capsys.readouterr().out
+  (directory / "metrics.csv").write_text("examples_seen,seconds\n100,1.5\n")
+  assert not jobs.is_finished(job, figure) and not (directory / "summary.json").exists()
 
 
 def test_claims_are_read_from_the_curves():

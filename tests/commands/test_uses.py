@@ -90,6 +90,23 @@ def test_uses(tmp_path):
   for words in ("recognition: bound", "inpainting: lower half missing", "3×3 median", "20 latents"):
     assert words in result.stdout
   assert_picture(workdir / "uses.png")
+  resume_inside_a_stage(workdir, table)
+
+
+def resume_inside_a_stage(workdir, table):
+  """What the table had when it was cut off is not computed again, not even its seconds."""
+  path = workdir / "uses.csv"
+  lines = path.read_text().splitlines(keepends=True)
+  (kept,) = [i + 1 for i, line in enumerate(lines) if line.startswith("inpainting,hmc,,,seconds")]
+  path.write_text("".join(lines[:kept]))
+  (workdir / "uses.png").unlink()
+  result = make("uses", f"--workdir={workdir}")
+  assert result.returncode == 0, result.stderr
+  assert path.read_text().splitlines(keepends=True)[:kept] == lines[:kept]
+  without_seconds = lambda rows: [row for row in rows if row["measure"] != "seconds"]
+  assert without_seconds(read(path)) == without_seconds(table)
+  assert "recognition encoder" not in result.stdout and "denoising hmc" in result.stdout
+  assert_picture(workdir / "uses.png")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """What a figure shows, for tests that look at figures."""
 
+import numpy as np
+from PIL import Image
+
 SMOKE = "smoke: too short a run for a result"
 
 
@@ -10,3 +13,15 @@ def labels_of(axis):
   ticks = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
   shown = [label.get_text() for tick, label in ticks if low <= tick <= high]
   return shown + [label.get_text() for label in axis.get_minorticklabels() if label.get_text()]
+
+
+def count_columns(path):
+  """The tiles in a row of the only picture in a PNG file, which lie on black."""
+  pixels = np.asarray(Image.open(path).convert("L"))
+  # The picture is what is not the white of the page, below its title.
+  wide = (pixels < 250).mean(axis=1) > 0.5
+  inside = pixels[np.flatnonzero(wide)[0] : np.flatnonzero(wide)[-1] + 1]
+  filled = np.flatnonzero((inside < 250).any(axis=0))
+  inside = inside[:, filled[0] : filled[-1] + 1]
+  is_tile = np.append((inside > 3).any(axis=0), False)
+  return int(np.sum(is_tile[:-1] & ~is_tile[1:]))

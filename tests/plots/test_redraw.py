@@ -137,6 +137,22 @@ def test_a_sweep_is_drawn_from_its_members(tmp_path):
   assert result.returncode == 0 and (tmp_path / "sweep.png").exists()
 
 
+@pytest.mark.parametrize(
+  "lines, told",
+  [
+    (("--dataset=binarized_mnist", "--binarization=none"), "binarized_mnist, binary pixels"),
+    (("--dataset=mnist", "--binarization=none", "--dequantization"), "mnist, dequantized pixels"),
+    (("--dataset=mnist", "--binarization=none", "--nodequantization"), "mnist, real-valued pixels"),
+    (("--dataset=mnist", "--binarization=static"), "mnist, static binarization"),
+  ],
+)
+def test_pixels_are_described_as_the_run_described_them(lines, told, tmp_path):
+  (tmp_path / "flags.txt").write_text("\n".join([*lines, "--latent_dim=3", "--estimator=iwae"]))
+  columns = "examples_seen,train_bound,train_bound_se,test_bound,test_bound_se"
+  (tmp_path / "metrics.csv").write_text(f"{columns}\n100,-30,1,-31,1\n")
+  assert training.redraw_bound(tmp_path).axes[0].get_title() == f"{told}\n3 latents, iwae"
+
+
 def test_an_unfinished_run_and_a_broken_table_are_skipped(tmp_path):
   shutil.copytree(RESULTS / "gradients", tmp_path / "unfinished")
   (tmp_path / "unfinished" / "summary.json").unlink()

@@ -174,11 +174,11 @@ FAULTY += ["--eval_every=1000", "--num_importance_samples=0"]
 @pytest.mark.long
 def test_a_gradient_that_is_not_finite_stops_the_run_at_its_step(tmp_path):
   import jax
+  from experiments.runs import state as runs
 
   from aevb_jax.data import datasets
   from aevb_jax.data.minibatches import minibatch_indices, order_key
   from experiments.flags.sweeps import Member
-  from experiments.runs import state as runs
   from tests.support.my_estimators import BRIGHT
 
   workdir = tmp_path / "run"
@@ -289,6 +289,40 @@ def test_inspect(whole, tmp_path):
     assert result.returncode == 0 and state in result.stdout
   finished = run(*MCEM, f"--workdir={ended}")  # by the command that it names
   assert finished.returncode == 0 and (ended / "summary.json").exists()
+
+
+def test_status_of_what_cannot_be_opened(whole, tmp_path):
+  """Of an older and of a newer version, and of an estimator that is not there."""
+  flags = (whole / "flags.txt").read_text().replace("--posterior=gaussian", "--latents=gaussian")
+  odd = {
+    "older": flags,
+    "newer": flags + "--unheard_of=3\n",
+    "elsewhere": flags.replace("--algorithm=mcem", "--estimator=no.such:thing"),
+  }
+  for name, text in odd.items():
+    workdir = tmp_path / name
+    shutil.copytree(whole, workdir)
+    (workdir / "config.json").unlink()
+    (workdir / "flags.txt").write_text(text)
+    result = run(f"--workdir={workdir}", main="status")
+    assert result.returncode == 0 and result.stderr == ""
+    assert "finished: 300,000 of 300,000 training samples (100 %)" in result.stdout
+  assert "--estimator=no.such:thing" in result.stdout
+
+
+def test_status_of_a_sweep(tmp_path):
+  sweep = ["--step_size=0.001,0.01", "--hidden_dim=20", "--num_examples=2000"]
+  sweep += ["--eval_every=1000", "--num_importance_samples=0", f"--workdir={tmp_path / 'sweep'}"]
+  assert run(*sweep).returncode == 0
+  result = run(f"--workdir={tmp_path / 'sweep'}", "--check", main="status")
+  assert result.returncode == 0, result.stderr
+  lines = result.stdout.splitlines()
+  assert "--step_size=0.001,0.01" in lines[0] and "finished: 2,000 of 2,000" in lines[1]
+  for name in ("step_size_0.001", "step_size_0.01"):
+    (last, best) = (line for line in lines if line.split()[0] == name)
+    assert "2, the last after 2,000 samples: test bound" in last and "the best after" in best
+    member = run(f"--workdir={tmp_path / 'sweep' / name}", main="status")
+    assert member.returncode == 0 and "finished: 2,000 of 2,000" in member.stdout
 
 
 @pytest.mark.parametrize(

@@ -142,3 +142,24 @@ def test_folders_are_of_readable_size():
   folders = [str(pathlib.Path(path).parent) for path in EVERYTHING if "__init__" not in path]
   large = {folder for folder in folders if folders.count(folder) > MODULES}
   assert not large - LARGE_FOLDERS.keys()
+
+
+def readers_of_flags(source):
+  """The lines that read or write absl's global flags, but for those of functions named main."""
+  tree = ast.parse(source)
+  mains = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "main"]
+  named = [n for n in ast.walk(tree) if "FLAGS" in (getattr(n, "id", ""), getattr(n, "attr", ""))]
+  in_main = lambda n: any(main.lineno <= n.lineno <= main.end_lineno for main in mains)
+  return [node.lineno for node in named if not in_main(node)]
+
+
+def test_only_mains_flags_and_launch_read_flags():
+  """What is computed is a configuration, made once; nothing below asks the command line."""
+  exempt = ("experiments/flags/", "experiments/launch/")
+  sources = modules("aevb_jax", "experiments")
+  found = {p: readers_of_flags(s) for p, s in sources.items() if not p.startswith(exempt)}
+  assert not {path: lines for path, lines in found.items() if lines}
+  assert readers_of_flags("def f():\n  return flags.FLAGS.seed\n") == [2]
+  assert readers_of_flags("FLAGS = flags.FLAGS\n") and not readers_of_flags(
+    "def main():\n  return flags.FLAGS.seed\n"
+  )

@@ -22,7 +22,7 @@ def test_a_scalar_the_same_jitted_and_eager(estimator):
   eager = estimator(jax.random.key(0), *world, num_samples=4)
   jitted = jax.jit(lambda key: estimator(key, *world, num_samples=4))(jax.random.key(0))
   assert eager.shape == () and eager.dtype == jnp.float64
-  differentiated, _ = jax.value_and_grad(
+  differentiated, _ = oracles.value_and_grad(
     lambda p: estimator(jax.random.key(0), world.model, p, world.x, num_samples=4)
   )(world.params)
   np.testing.assert_allclose(eager, differentiated, rtol=1e-12)
@@ -38,9 +38,11 @@ def test_vmapped_is_looped(estimator):
   def one(key, x):
     return jax.grad(lambda p: estimator(key, world.model, p, x, num_samples=4))(world.params)
 
+  one = jax.jit(one)
+
   keys = lambda: jax.random.split(jax.random.key(0), 3)
   looped = [oracles.flat(one(key, x)) for key, x in zip(keys(), xs)]
-  vmapped = oracles.rows(jax.vmap(one)(keys(), xs))
+  vmapped = oracles.rows(jax.jit(jax.vmap(one))(keys(), xs))
   np.testing.assert_allclose(vmapped, looped, rtol=1e-9, atol=1e-12)
 
 
@@ -66,7 +68,7 @@ def test_samples_taken_in_blocks_are_samples_taken_at_once(estimator, monkeypatc
     monkeypatch.setattr(sgvb, "SAMPLES_AT_ONCE", at_once)
     estimate = lambda p: estimator(jax.random.key(0), world.model, p, world.x, num_samples=8)
     assert ("scan[" in str(jax.make_jaxpr(estimate)(world.params))) == (at_once < 8)
-    value, gradient = jax.value_and_grad(estimate)(world.params)
+    value, gradient = oracles.value_and_grad(estimate)(world.params)
     return value, oracles.flat(gradient)
 
   for blocks, whole in zip(value_and_gradient(3), value_and_gradient(8), strict=True):
@@ -88,8 +90,8 @@ def test_differentiated_forwards_as_backwards(estimator):
   world = oracles.bernoulli_world()
   function = lambda p: estimator(jax.random.key(0), world.model, p, world.x, num_samples=2)
   ones = jax.tree.map(jnp.ones_like, world.params)
-  _, forwards = jax.jvp(function, (world.params,), (ones,))
-  backwards = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(jax.grad(function)(world.params)))
+  _, forwards = jax.jit(lambda p, v: jax.jvp(function, (p,), (v,)))(world.params, ones)
+  backwards = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(oracles.grad(function)(world.params)))
   np.testing.assert_allclose(forwards, backwards, rtol=1e-9)
 
 
@@ -110,7 +112,7 @@ def test_refuses_samples_that_carry_no_gradient(estimator):
 def test_takes_binary_latents(estimator):
   world = oracles.binary_world()
   world = world._replace(params=world.params._replace(psi=jnp.zeros(())))
-  value, gradients = jax.value_and_grad(
+  value, gradients = oracles.value_and_grad(
     lambda p: estimator(jax.random.key(0), world.model, p, world.x, num_samples=2)
   )(world.params)
   assert jnp.isfinite(value)

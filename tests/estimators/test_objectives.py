@@ -31,7 +31,7 @@ def kl(world, params):
 
 
 def value_and_grad(estimator, world=WORLD):
-  return jax.value_and_grad(
+  return oracles.value_and_grad(
     lambda p: estimator(jax.random.key(0), world.model, p, world.x, num_samples=3)
   )(world.params)
 
@@ -57,7 +57,7 @@ def test_beta_multiplies_the_kl_alone(beta):
 def test_unbiased_over_any_unbiased_estimator(estimator, world):
   if estimator is elbo_a and not q_and_p(world, world.params)[0].reparameterized:
     pytest.skip("elbo_a takes no binary latents")
-  exact, exact_gradient = jax.value_and_grad(
+  exact, exact_gradient = oracles.value_and_grad(
     lambda params: exact_elbo(world.model, params, world.x) + 0.7 * kl(world, params)
   )(world.params)
   values, gradients = oracles.draws(beta_weighted(estimator, 0.3), world, 40_000, num_samples=2)
@@ -73,7 +73,7 @@ def test_free_bits_by_hand():
   expected = plain + terms.sum() - np.maximum(terms, nats).sum()
   np.testing.assert_allclose(value, expected, rtol=1e-12)
   # Below λ the KL pulls no more: the latent's gradient is that of the reconstruction.
-  kl_gradient = jax.grad(lambda p: kl(WORLD, p))(WORLD.params).phi["log_var"]
+  kl_gradient = oracles.grad(lambda p: kl(WORLD, p))(WORLD.params).phi["log_var"]
   difference = gradients.phi["log_var"] - plain_gradients.phi["log_var"]
   np.testing.assert_allclose(difference, np.where(terms < nats, kl_gradient, 0), atol=1e-12)
 
@@ -123,7 +123,9 @@ def test_training_follows_the_schedule():
 def test_the_encoder_runs_once():
   world = oracles.bernoulli_world()
   wrapped = free_bits(beta_weighted(elbo_b, 0.5), 0.1)
-  gradient = jax.grad(lambda p: wrapped(jax.random.key(0), world.model, p, world.x, num_samples=5))
+  gradient = oracles.grad(
+    lambda p: wrapped(jax.random.key(0), world.model, p, world.x, num_samples=5)
+  )
   plain = jax.grad(lambda p: elbo_b(jax.random.key(0), world.model, p, world.x, num_samples=5))
   count = lambda function: str(jax.make_jaxpr(function)(world.params)).count(" = product")
   assert count(gradient) == count(plain)

@@ -71,7 +71,9 @@ def assert_draws_unbiased(draws, exact, exact_gradient, detects):
 
 @pytest.mark.parametrize("estimator, num_samples, world", CASES.values(), ids=CASES)
 def test_unbiased_for_the_bound(estimator, num_samples, world):
-  exact = jax.value_and_grad(lambda params: exact_elbo(world.model, params, world.x))(world.params)
+  exact = oracles.value_and_grad(lambda params: exact_elbo(world.model, params, world.x))(
+    world.params
+  )
   draws = oracles.draws(estimator, world, N, num_samples=num_samples)
   # The naive estimator's variance lets no smaller error be seen.
   assert_draws_unbiased(draws, *exact, detects=0.5 if estimator is score_function else 0.3)
@@ -80,7 +82,7 @@ def test_unbiased_for_the_bound(estimator, num_samples, world):
 @pytest.mark.parametrize("world", [GAUSSIAN, BINARY], ids=["gaussian", "binary"])
 @pytest.mark.parametrize("bound", [log_mean_exp, power_mean(0.5)], ids=["iwae", "renyi 0.5"])
 def test_vimco_is_unbiased_for_the_bound_of_two_samples(bound, world):
-  exact = jax.value_and_grad(
+  exact = oracles.value_and_grad(
     lambda params: oracles.exact_bound_of_two(bound, world.model, params, world.x)
   )(world.params)
   draws = oracles.draws(P(vimco, bound=bound), world, N, num_samples=2)
@@ -93,7 +95,7 @@ def looks_at_itself(psi, x, f):
 
 def test_a_baseline_that_looks_at_its_own_sample_is_caught():
   invalid = P(score_function, baseline=Baseline(lambda key: (), looks_at_itself))
-  exact = jax.grad(lambda params: exact_elbo(BINARY.model, params, BINARY.x))(BINARY.params)
+  exact = oracles.grad(lambda params: exact_elbo(BINARY.model, params, BINARY.x))(BINARY.params)
   _, gradients = oracles.draws(invalid, BINARY, N, num_samples=3)
   with pytest.raises(AssertionError, match="threshold"):
     assert_unbiased(oracles.rows(gradients.phi), oracles.flat(exact.phi))
@@ -146,7 +148,7 @@ def test_two_samples_scaled_optimally_are_held_against_each_other(world):
 
 def test_vimco_of_the_mean_is_leave_one_out_and_the_score():
   world, num_samples = BINARY, 4
-  gradient = lambda estimator: jax.grad(
+  gradient = lambda estimator: oracles.grad(
     lambda p: estimator(jax.random.key(3), world.model, p, world.x, num_samples=num_samples)
   )(world.params)
   of_vimco = gradient(P(vimco, bound=jnp.mean))
@@ -157,7 +159,7 @@ def test_vimco_of_the_mean_is_leave_one_out_and_the_score():
     z = jax.vmap(q.sample)(jax.random.split(jax.random.key(3), num_samples))
     return jnp.mean(jax.vmap(q.log_prob)(z))
 
-  score = oracles.flat(jax.grad(mean_log_q)(world.params.phi))
+  score = oracles.flat(oracles.grad(mean_log_q)(world.params.phi))
   difference = oracles.flat(of_vimco.phi) - oracles.flat(of_leave_one_out.phi)
   np.testing.assert_allclose(difference, -score, rtol=1e-9, atol=1e-12)
 

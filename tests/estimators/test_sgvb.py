@@ -47,7 +47,7 @@ def assert_gradients_unbiased(gradients, exact, detects):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_unbiased_in_the_affine_world(estimator, num_samples):
   world = oracles.affine_world()
-  exact, exact_gradient = jax.value_and_grad(oracles.affine_bound)(world.params, world.x)
+  exact, exact_gradient = oracles.value_and_grad(oracles.affine_bound)(world.params, world.x)
   values, gradients = draws(estimator, world, num_samples)
   assert_unbiased(values, exact, detects=0.02)
   assert_gradients_unbiased(gradients, exact_gradient, detects=0.05)
@@ -57,7 +57,7 @@ def test_unbiased_in_the_affine_world(estimator, num_samples):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_unbiased_with_networks(estimator, num_samples):
   world = oracles.bernoulli_world()
-  exact, exact_gradient = jax.value_and_grad(
+  exact, exact_gradient = oracles.value_and_grad(
     lambda params: exact_elbo(world.model, params, world.x)
   )(world.params)
   values, gradients = draws(estimator, world, num_samples)
@@ -94,7 +94,7 @@ def test_sticking_the_landing_is_a_without_the_score():
     z = jax.vmap(q.sample)(jax.random.split(jax.random.key(0), 3))
     return jnp.mean(jax.vmap(world.model.encoder.given(phi, world.x).log_prob)(z))
 
-  score = jax.grad(mean_log_q)(world.params.phi)
+  score = oracles.grad(mean_log_q)(world.params.phi)
   difference = oracles.flat(stl.phi) - oracles.flat(a.phi)
   np.testing.assert_allclose(difference, oracles.flat(score), rtol=1e-9)
 
@@ -172,7 +172,7 @@ def test_many_samples_are_taken_in_chunks_of_the_same_value_and_gradient(num_sam
     def total(w, z):
       return jnp.vdot(weights, each(lambda z: jnp.sum(jnp.tanh(z @ w) ** 2), z))
 
-    return jax.value_and_grad(total, (0, 1))(w, z)
+    return oracles.value_and_grad(total, (0, 1))(w, z)
 
   results = map(value_and_gradient, (map_samples, lambda function, z: jax.vmap(function)(z)))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *results)

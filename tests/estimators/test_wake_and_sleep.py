@@ -19,13 +19,13 @@ BINARY = oracles.binary_world()
 
 
 def gradient(estimator, world, num_samples=3):
-  return jax.value_and_grad(
+  return oracles.value_and_grad(
     lambda p: estimator(jax.random.key(0), world.model, p, world.x, num_samples=num_samples)
   )(world.params)
 
 
 def test_the_wake_phase_climbs_the_bound_in_theta():
-  exact = jax.grad(lambda params: exact_elbo(BINARY.model, params, BINARY.x))(BINARY.params)
+  exact = oracles.grad(lambda params: exact_elbo(BINARY.model, params, BINARY.x))(BINARY.params)
   values, gradients = oracles.draws(wake_sleep, BINARY, N, num_samples=2)
   assert_unbiased(values, exact_elbo(*BINARY), detects=0.02)
   assert_unbiased(oracles.rows(gradients.theta), oracles.flat(exact.theta), detects=0.05)

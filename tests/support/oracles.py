@@ -1,5 +1,6 @@
 """Exact worlds: models whose bound, gradients and log p(x) are known."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -46,6 +47,7 @@ class World(NamedTuple):
   x: jax.Array
 
 
+@functools.cache
 def affine_world(data_dim=5, latent_dim=3):
   """An arbitrary affine-Gaussian model with a q(z|x) that is not its posterior."""
   rng = np.random.default_rng(1)
@@ -61,6 +63,7 @@ def affine_world(data_dim=5, latent_dim=3):
   return World(affine_model(data_dim, latent_dim), params, jnp.asarray(rng.normal(size=data_dim)))
 
 
+@functools.cache
 def exact_posterior_world(data_dim=5, latent_dim=3):
   """An affine-Gaussian model with orthogonal columns, and q(z|x) its exact posterior."""
   rng = np.random.default_rng(2)
@@ -75,6 +78,7 @@ def exact_posterior_world(data_dim=5, latent_dim=3):
   return World(affine_model(data_dim, latent_dim), params, jnp.asarray(rng.normal(size=data_dim)))
 
 
+@functools.cache
 def bernoulli_world(data_dim=6):
   """One latent, tanh networks, Bernoulli data: exact by quadrature."""
   model = mlp_vae(bernoulli(data_dim), data_dim=data_dim, latent_dim=1, hidden_dim=7)
@@ -84,6 +88,7 @@ def bernoulli_world(data_dim=6):
   return World(model, params, jnp.asarray([1.0, 0.0, 0.0, 1.0, 1.0, 0.0]))
 
 
+@functools.cache
 def binary_world(data_dim=4, latent_dim=3):
   """A few binary latents, tanh networks, Bernoulli data: exact by enumeration."""
   model = mlp_vae(
@@ -137,7 +142,7 @@ def wake_phi_of_two(model, params, x, step=0.05):
     log_q = jax.vmap(model.encoder.given(phi, x).log_prob)(z)
     return 2 * jnp.vdot(probabilities * first_share, log_q)
 
-  return jax.grad(expected_log_q)(params.phi)
+  return grad(expected_log_q)(params.phi)
 
 
 def sleep_phi(model, params):
@@ -151,7 +156,17 @@ def sleep_phi(model, params):
     log_q = jax.vmap(lambda z: jax.vmap(lambda x: model.encoder.given(phi, x).log_prob(z))(xs))(zs)
     return jnp.sum(jnp.exp(log_p) * log_q)
 
-  return jax.grad(expected_log_q)(params.phi)
+  return grad(expected_log_q)(params.phi)
+
+
+def grad(function, *args):
+  """`jax.grad`, compiled whole, which takes less time than one program for each operation."""
+  return jax.jit(jax.grad(function, *args))
+
+
+def value_and_grad(function, *args):
+  """`jax.value_and_grad`, compiled whole, like `grad`."""
+  return jax.jit(jax.value_and_grad(function, *args))
 
 
 def draws(estimator, world, n, seed=0, **kwargs):

@@ -1,9 +1,11 @@
 """Training as one compiled scan."""
 
 import functools
+import warnings
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from aevb_jax.data.minibatches import (
@@ -22,6 +24,32 @@ from aevb_jax.types import Algorithm, Array, Key, Preprocess, PyTree
   static_argnames=("algorithm", "batch_size", "num_steps", "preprocess", "sharding"),
   donate_argnames="state",
 )
+def _fit(
+  algorithm: Algorithm,
+  state: PyTree,
+  key: Key,
+  pixels: Array,
+  *,
+  batch_size: int,
+  num_steps: int,
+  preprocess: Preprocess = scale,
+  static_key: Key | None = None,
+  sharding: NamedSharding | None = None,
+) -> tuple[PyTree, dict]:
+  """Trains as `fit` does, which looks at the pixels before."""
+  check_batch_size(batch_size, len(pixels))
+  indices = minibatch_indices(
+    order_key(key), state.step, num_steps, num_data=len(pixels), batch_size=batch_size
+  )
+  update = _update_from_pixels(algorithm, key, preprocess, static_key, sharding)
+
+  def step(state: PyTree, index: Array) -> tuple[PyTree, dict]:
+    index = constrain(index, sharding)  # so that each device gathers its own examples
+    return update(state, Minibatch(index, pixels[index]))
+
+  return jax.lax.scan(step, state, indices)
+
+
 def fit(
   algorithm: Algorithm,
   state: PyTree,
@@ -45,7 +73,7 @@ def fit(
     state: from `algorithm.init` or an earlier `fit`. Donated: use what is returned.
     key: of the order of the data and of `preprocess`; keep it for the whole run.
     pixels: the data set, shape (N, D): uint8, or floats already in the units of x, which under
-      a Bernoulli are from 0 to 1. That is not checked.
+      a Bernoulli are from 0 to 1.
     batch_size: M.
     num_steps: updates to make.
     preprocess: (key, pixels of one image) -> x, such as `scale` or `binarize`.
@@ -60,18 +88,41 @@ def fit(
 
   Raises:
     ValueError: if M is larger than N.
+
+  Warns:
+    UserWarning: before the first step, if the pixels are floats that look like levels of 0…255.
   """
-  check_batch_size(batch_size, len(pixels))
-  indices = minibatch_indices(
-    order_key(key), state.step, num_steps, num_data=len(pixels), batch_size=batch_size
+  if preprocess is scale:
+    _warn_of_levels(state, pixels)
+  return _fit(
+    algorithm,
+    state,
+    key,
+    pixels,
+    batch_size=batch_size,
+    num_steps=num_steps,
+    preprocess=preprocess,
+    static_key=static_key,
+    sharding=sharding,
   )
-  update = _update_from_pixels(algorithm, key, preprocess, static_key, sharding)
 
-  def step(state: PyTree, index: Array) -> tuple[PyTree, dict]:
-    index = constrain(index, sharding)  # so that each device gathers its own examples
-    return update(state, Minibatch(index, pixels[index]))
 
-  return jax.lax.scan(step, state, indices)
+fit.lower = _fit.lower  # as of any function that is compiled
+
+
+def _warn_of_levels(state: PyTree, pixels: Array) -> None:
+  """Warns before the first step of floats that look like 8-bit levels which nobody has scaled."""
+  if any(isinstance(leaf, jax.core.Tracer) for leaf in (pixels, *jax.tree.leaves(state))):
+    return
+  if not jnp.issubdtype(pixels.dtype, jnp.floating) or getattr(state, "step", 1) != 0:
+    return
+  few = pixels[:1000]
+  if few.min() >= 0 and few.max() > 1 and bool(jnp.all(few == jnp.round(few))):
+    warnings.warn(
+      f"pixels are floats from 0 to {float(few.max()):g}, which are taken as they are: divide them "
+      "by 255, or give them as uint8; a Bernoulli likelihood takes x from 0 to 1",
+      stacklevel=3,
+    )
 
 
 @functools.partial(

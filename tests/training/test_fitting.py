@@ -1,6 +1,7 @@
 """The order of the data, the compiled scan, and evaluation over a whole set."""
 
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -186,3 +187,24 @@ def test_a_minibatch_larger_than_the_data_is_refused():
   one = algorithm()
   with pytest.raises(ValueError, match="batch_size is 24, but the data set has 23 examples"):
     fit(one, one.init(jax.random.key(0)), jax.random.key(1), PIXELS, batch_size=24, num_steps=1)
+
+
+def test_floats_that_nobody_has_scaled_are_told():
+  """Levels of 0…255 as floats under a Bernoulli climb to bounds that no log-probability has."""
+  one = algorithm()
+
+  def train(pixels, **how):
+    state = one.init(jax.random.key(0))
+    return fit(one, state, jax.random.key(1), pixels, batch_size=5, num_steps=2, **how)
+
+  with pytest.warns(UserWarning, match="floats from 0 to 2.., .* divide them by 255"):
+    train(PIXELS.astype(np.float32))
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    state, _ = train(PIXELS)
+    train(PIXELS / np.float32(255))
+    train((PIXELS > 127).astype(np.float32))
+    train(np.random.default_rng(1).normal(size=PIXELS.shape))  # of a density on all numbers
+    train(PIXELS.astype(np.float32), preprocess=lambda key, pixels: pixels / 255)
+    # The same run was told before.
+    fit(one, state, jax.random.key(1), PIXELS.astype(float), batch_size=5, num_steps=2)

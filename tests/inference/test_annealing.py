@@ -31,13 +31,16 @@ def repeated(world, n, seed=0, **kwargs):
   return over(estimate, jax.random.split(jax.random.key(seed), n))
 
 
+log_marginals = jax.jit(jax.vmap(lg.log_marginal, (None, 0)))
+
+
 def over(estimate, *arguments):
   return jax.jit(lambda *a: jax.lax.map(lambda a: estimate(*a), a, batch_size=50))(*arguments)
 
 
 def sandwiches(world, n, **kwargs):
   """Sandwiches of n data points of the model itself, and their exact log p(x)."""
-  z, x = jax.vmap(lambda key: simulate(key, world.model, world.params))(
+  z, x = jax.jit(jax.vmap(lambda key: simulate(key, world.model, world.params)))(
     jax.random.split(jax.random.key(1), n)
   )
   estimate = lambda key, x, z: bidirectional_monte_carlo(
@@ -62,11 +65,12 @@ def test_the_likelihood_itself_is_unbiased(world, log_p, num_temperatures):
 
 def test_one_temperature_is_importance_sampling_from_the_start():
   how = dict(num_temperatures=1, num_chains=3, start=oracles_encoder(AFFINE))
-  estimate = annealed_importance_sampling(jax.random.key(0), *AFFINE, **how)
+  ais = lambda key: annealed_importance_sampling(key, *AFFINE, **how)
+  estimate = jax.jit(ais)(jax.random.key(0))
   log_w = lambda z: log_weight(AFFINE.model, AFFINE.params, oracles_encoder(AFFINE), AFFINE.x, z)
   start_key = jax.random.split(jax.random.split(jax.random.key(0))[1])[0]
   z = jax.vmap(oracles_encoder(AFFINE).sample)(jax.random.split(start_key, 3))
-  np.testing.assert_allclose(estimate.value, log_mean_exp(jax.vmap(log_w)(z)), rtol=1e-9)
+  np.testing.assert_allclose(estimate.value, log_mean_exp(jax.jit(jax.vmap(log_w))(z)), rtol=1e-9)
 
 
 def oracles_encoder(world):
@@ -92,7 +96,7 @@ def test_exact_from_the_posterior(num_temperatures):
 
 def test_the_sandwich():
   (lower, upper), x = sandwiches(AFFINE, 2000, num_temperatures=8, num_leapfrogs=3, num_chains=8)
-  log_p = jax.vmap(lambda x: lg.log_marginal(AFFINE.params.theta, x))(x)
+  log_p = log_marginals(AFFINE.params.theta, x)
   assert_greater(log_p, lower.value)
   assert_greater(upper.value, log_p)
   # Both ratios have mean one: weights forward over p(x), and backward times p(x).
@@ -109,7 +113,7 @@ def test_more_temperatures_tighten_the_bound():
 @pytest.mark.long
 def test_the_standard_error_is_right():
   (lower, upper), x = sandwiches(AFFINE, 400, num_temperatures=100, num_leapfrogs=5)
-  log_p = jax.vmap(lambda x: lg.log_marginal(AFFINE.params.theta, x))(x)
+  log_p = log_marginals(AFFINE.params.theta, x)
   for side in (lower, upper):
     assert_errors_are_right(side.value - log_p, side.standard_error)
     assert 0.88 < np.mean(side.diagnostics["acceptance"]) < 0.93
@@ -125,7 +129,7 @@ def test_many_latents():
   params = jax.tree.map(jnp.asarray, params)
   world = oracles.World(model, params, None)
   (lower, upper), x = sandwiches(world, 10, num_temperatures=1000, num_chains=16)
-  log_p = jax.vmap(lambda x: lg.log_marginal(params.theta, x))(x)
+  log_p = log_marginals(params.theta, x)
   for side in (lower, upper):  # scripts/calibrate.py has the small errors of many
     error = np.asarray(side.value - log_p)
     assert abs(error.mean()) < 5 * error.std() / np.sqrt(10) and error.std() < 0.3
@@ -139,7 +143,8 @@ def test_weighs_at_the_old_temperature_and_moves_at_the_new_at_its_own_step_size
   betas = sigmoid_temperatures(4)[:: 1 if forward else -1]
   step_sizes = jnp.asarray([0.1, 0.3, 0.2, 0.25])
   z = jax.random.normal(jax.random.key(1), (num_chains, 3))
-  annealed = anneal(jax.random.key(0), path, z, betas, 2, step_sizes=step_sizes)
+  start = lambda key: anneal(key, path, z, betas, 2, step_sizes=step_sizes)
+  annealed = jax.jit(start)(jax.random.key(0))
   np.testing.assert_array_equal(annealed.step_sizes, step_sizes)
 
   def log_f(beta):
@@ -147,14 +152,20 @@ def test_weighs_at_the_old_temperature_and_moves_at_the_new_at_its_own_step_size
       prior.log_prob(z) + beta * AFFINE.model.decoder.given(theta, z).log_prob(AFFINE.x)
     )
 
+  @jax.jit
+  def weighed(z, old, new):
+    return jax.vmap(log_f(new))(z) - jax.vmap(log_f(old))(z)
+
+  @jax.jit
+  def moved(key, z, beta, step_size):
+    target = log_f(beta)
+    states, _ = hmc.transitions(key, hmc.init(target, z), target, step_size, num_leapfrogs=2)
+    return states.position
+
   log_w = jnp.zeros(num_chains)
   for t in range(1, 5):
-    log_w += jax.vmap(log_f(betas[t]))(z) - jax.vmap(log_f(betas[t - 1]))(z)
-    key, target = jax.random.fold_in(jax.random.key(0), t), log_f(betas[t])
-    states, _ = hmc.transitions(
-      key, hmc.init(target, z), target, step_sizes[t - 1], num_leapfrogs=2
-    )
-    z = states.position
+    log_w += weighed(z, betas[t - 1], betas[t])
+    z = moved(jax.random.fold_in(jax.random.key(0), t), z, betas[t], step_sizes[t - 1])
   np.testing.assert_allclose(annealed.log_w, log_w, rtol=1e-9)
   np.testing.assert_allclose(annealed.z, z, rtol=1e-9)
 
@@ -169,7 +180,8 @@ def test_chains_without_a_density_weigh_nothing_or_show(outside):
 
   model = AFFINE.model._replace(decoder=AFFINE.model.decoder._replace(given=with_a_wall))
   how = dict(num_temperatures=5, num_leapfrogs=2, num_chains=50)
-  estimate = annealed_importance_sampling(jax.random.key(0), model, AFFINE.params, AFFINE.x, **how)
+  ais = lambda key: annealed_importance_sampling(key, model, AFFINE.params, AFFINE.x, **how)
+  estimate = jax.jit(ais)(jax.random.key(0))
   if np.isnan(outside):
     assert np.isnan(estimate.value)
   else:

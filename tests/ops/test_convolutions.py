@@ -1,5 +1,7 @@
 """Convolutions as matrix products against XLA's own, in value and in every derivative."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,17 +47,18 @@ def assert_close(actual, expected, tolerance=1e-12):
 def test_value_and_gradients_are_those_of_lax(layer, padding, stride, shape):
   ours, its = LAYERS[layer]
   image, kernel = operands(*shape)
-  value = ours(image, kernel, stride=stride, padding=padding, as_products=True)
-  expected = its(image, kernel, stride, padding)
-  assert value.shape == expected.shape
-  assert_close(value, expected)
+  its_ = lambda i, k: its(i, k, stride, padding)
+  ours_ = lambda i, k: ours(i, k, stride=stride, padding=padding, as_products=True)
+  out = jax.eval_shape(its_, image, kernel).shape
+  assert jax.eval_shape(ours_, image, kernel).shape == out
+  weights = jnp.asarray(np.random.default_rng(1).normal(size=out))
 
-  weights = jnp.asarray(np.random.default_rng(1).normal(size=expected.shape))
-  loss = lambda layer: jax.grad(lambda *args: jnp.sum(weights * jnp.sin(layer(*args))), (0, 1))
-  assert_close(
-    loss(lambda i, k: ours(i, k, stride=stride, padding=padding, as_products=True))(image, kernel),
-    loss(lambda i, k: its(i, k, stride, padding))(image, kernel),
-  )
+  def loss(layer, *args):
+    value = layer(*args)
+    return jnp.sum(weights * jnp.sin(value)), value
+
+  each = lambda layer: jax.grad(lambda *args: loss(layer, *args), (0, 1), has_aux=True)
+  assert_close(*jax.jit(lambda *args: (each(ours_)(*args), each(its_)(*args)))(image, kernel))
 
 
 @pytest.mark.long
@@ -105,10 +108,10 @@ def test_patches_and_their_sum_are_transposes():
     axis = convolutions.Axis(taps, stride, low, large, small)
     window = axis, axis._replace(large=large + 1, low=0)
     x = jnp.asarray(rng.normal(size=(large, large + 1, 2)))
-    patches = convolutions._patches_of(x, window=window)
+    patches = jax.jit(lambda x, w=window: convolutions._patches_of(x, window=w))(x)
     p = jnp.asarray(rng.normal(size=patches.shape))
-    total = convolutions._sum_of_patches(p, window=window)
-    np.testing.assert_allclose(jnp.sum(patches * p), jnp.sum(x * total), rtol=1e-12)
+    total = jax.jit(lambda p, w=window: convolutions._sum_of_patches(p, window=w))(p)
+    np.testing.assert_allclose(np.sum(patches * p), np.sum(x * total), rtol=1e-12)
 
 
 def test_the_backend_chooses(monkeypatch):
@@ -125,6 +128,12 @@ def test_the_backend_chooses(monkeypatch):
     assert_close(function(image, kernel), function(image, kernel, as_products=False))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def value_and_pull(function, image, kernel, cotangent=None):
+  value, pull = jax.vjp(function, image, kernel)
+  return value, pull(value if cotangent is None else cotangent)
+
+
 @pytest.mark.parametrize("as_products", [True, False])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_operands_are_rounded_and_sums_are_not(layer, as_products):
@@ -132,15 +141,15 @@ def test_operands_are_rounded_and_sums_are_not(layer, as_products):
     ours, its = LAYERS[layer]
     image, kernel = (a.astype(jnp.float32) for a in operands(6, 5, 3, 3, 40, 2))
     how = dict(stride=2, dtype=jnp.bfloat16, as_products=as_products)
-    value, pull = jax.vjp(lambda i, k: ours(i, k, **how), image, kernel)
-    gradients = pull(value)
+    value, gradients = value_and_pull(lambda i, k: ours(i, k, **how), image, kernel)
     assert value.dtype == jnp.float32 and {g.dtype for g in gradients} == {jnp.dtype("float32")}
     rounded = [a.astype(jnp.bfloat16).astype(jnp.float32) for a in (image, kernel)]
-    exact, exact_pull = jax.vjp(lambda i, k: its(i, k, 2, "SAME"), *rounded)
+    its_ = lambda i, k: its(i, k, 2, "SAME")
+    exact, exact_gradients = value_and_pull(its_, *rounded, value)
     ulp = 2.0**-8
     tolerance = 1e-5 if as_products else ulp  # XLA's own gives its result in bfloat16
     assert_close(value, exact, tolerance * float(jnp.max(jnp.abs(exact))))
-    for gradient, expected in zip(gradients, exact_pull(value)):
+    for gradient, expected in zip(gradients, exact_gradients):
       assert_close(gradient, expected, 2 * ulp * float(jnp.max(jnp.abs(expected))))
     assert jnp.max(jnp.abs(value - its(image, kernel, 2, "SAME"))) > 1e-3  # it does round
 

@@ -176,7 +176,7 @@ def assert_gradients_unbiased(gradients, exact):
 @pytest.mark.parametrize("way", WAYS)
 def test_unbiased_in_the_linear_world(way):
   world = linear_world()
-  exact, exact_gradient = jax.value_and_grad(
+  exact, exact_gradient = oracles.value_and_grad(
     lambda params: linear_expectation(params, world.x) - weight_kl(params.theta) / NUM_DATA
   )(world.params)
   values, gradients = linear_draws(way)
@@ -187,7 +187,7 @@ def test_unbiased_in_the_linear_world(way):
 @pytest.mark.parametrize("way", WAYS)
 def test_unbiased_with_a_hidden_layer(way):
   world = network_world()
-  exact, exact_gradient = jax.value_and_grad(
+  exact, exact_gradient = oracles.value_and_grad(
     lambda params: (
       network_expectation(params, world.x, world.model) - weight_kl(params.theta) / NUM_DATA
     )

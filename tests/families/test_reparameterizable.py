@@ -1,5 +1,7 @@
 """The families of section 2.4 against scipy, quadrature and the definition: ladder 1, 2, 3, 12."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +36,7 @@ def test_there_are_22():
 @by_name
 def test_log_prob_is_scipys(case):
   z = np.stack([frozen.ppf(QUANTILES) for frozen in case.scipy], axis=1)
-  value = jax.vmap(lambda z: case.family.log_prob(case.eta, z))(jnp.asarray(z))
+  value = jax.jit(jax.vmap(lambda z: case.family.log_prob(case.eta, z)))(jnp.asarray(z))
   expected = sum(frozen.logpdf(z[:, j]) for j, frozen in enumerate(case.scipy))
   # What a quantile rounds to may be the end of the support, where the density is infinite or zero.
   known = np.isfinite(expected)
@@ -44,7 +46,7 @@ def test_log_prob_is_scipys(case):
 
 @by_name
 def test_outside_the_support_the_density_is_zero_and_so_is_its_gradient(case):
-  one = case.make(1)
+  slope = jax.jit(jax.value_and_grad(case.make(1).log_prob))
   for j, frozen in enumerate(case.scipy):
     low, high = frozen.support()
     support = case.family.support(case.eta)
@@ -53,7 +55,7 @@ def test_outside_the_support_the_density_is_zero_and_so_is_its_gradient(case):
     for outside in (low - 0.1, high + 0.1):
       if np.isfinite(outside):
         z = jnp.asarray([outside])
-        value, gradient = jax.value_and_grad(one.log_prob)(alone(case.eta, j), z)
+        value, gradient = slope(alone(case.eta, j), z)
         assert value == -np.inf
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
@@ -118,14 +120,18 @@ def test_the_pathwise_derivative_is_that_of_the_cdf(case):
   if case.cdf is None:
     pytest.skip("composed of two noises: tested by its moments")
   family, keys = case.family, jax.random.split(jax.random.key(0), 50)
-  noise = jax.vmap(family.noise)(keys)
-  cdf_derivative = jax.vmap(jax.grad(lambda eta, z: jnp.sum(case.cdf(eta, z))), (None, 0))
-  z = jax.vmap(lambda noise: family.transform(case.eta, noise))(noise)
+
+  @jax.jit
+  @functools.partial(jax.vmap, in_axes=(None, 0))
+  def derivatives(eta, key):
+    noise = family.noise(key)
+    z = family.transform(eta, noise)
+    moved = jax.grad(lambda eta: jnp.sum(family.transform(eta, noise)))(eta)
+    return z, moved, jax.grad(lambda eta: jnp.sum(case.cdf(eta, z)))(eta)
+
+  z, moved, of_the_cdf = derivatives(case.eta, keys)
   density = np.stack([frozen.pdf(z[:, j]) for j, frozen in enumerate(case.scipy)], axis=1)
-  moved = jax.vmap(jax.grad(lambda eta, noise: jnp.sum(family.transform(eta, noise))), (None, 0))(
-    case.eta, noise
-  )
-  for name, ours, of_cdf in zip(case.eta._fields, moved, cdf_derivative(case.eta, z)):
+  for name, ours, of_cdf in zip(case.eta._fields, moved, of_the_cdf):
     expected = -np.asarray(of_cdf) / density
     # JAX's derivative of the incomplete gamma function with respect to its shape has 1e-8.
     rtol = 1e-6 if case.name in ("gamma", "chi_squared") else 1e-9
@@ -244,7 +250,7 @@ def members():
 )
 def test_dependent_families(name, family, eta, frozen):
   z = np.random.default_rng(0).normal(size=(20, 3)) * np.array([1, 10, 100])
-  value = jax.vmap(lambda z: family.log_prob(eta, z))(jnp.asarray(z))
+  value = jax.jit(jax.vmap(lambda z: family.log_prob(eta, z)))(jnp.asarray(z))
   np.testing.assert_allclose(value, frozen.logpdf(z), rtol=1e-10)
   np.testing.assert_allclose(family.mean(eta), MEAN, rtol=1e-12)
   if family.entropy is not None:
@@ -335,7 +341,7 @@ def test_triangles_with_the_tip_at_an_end(mode):
   for z in (0.3, 1.0, 1.7):
     expected = scipy.stats.triang(mode, 0, 2).logpdf(z)
     np.testing.assert_allclose(family.log_prob(eta, jnp.asarray([z])), expected, rtol=1e-12)
-  z = jax.vmap(lambda key: reparameterize(key, family, eta)[0])(
+  z = jax.jit(jax.vmap(lambda key: reparameterize(key, family, eta)[0]))(
     jax.random.split(jax.random.key(0), 20_000)
   )
   assert scipy.stats.kstest(z, scipy.stats.triang(mode, 0, 2).cdf).pvalue > FALSE_ALARM

@@ -98,7 +98,7 @@ def main() -> None:
   data_dim, batch_size = images.train.shape[1], named.optimizer.batch_size
   model = make_model(named, images)
   estimation = make_estimation(model, data_dim, named.objective, batch_size)
-  measuring.choose_all(config, model, data_dim)  # refuses now what it would later
+  chosen = measuring.choose_all(config, model, data_dim)
   pixels = make_pixels(images, named.data)
   check_resident(pixels, named.data)
   workdir = resuming.workdir(named.data, "gradients")
@@ -108,7 +108,9 @@ def main() -> None:
   with stopping.telling_what_is_safe(workdir, batch_size, is_named=is_named):
     print(gradient_rows.HEADER)
     with stopping.heard() as asked_to_stop:
-      trained = study.train(workdir, config, model, estimation, pixels, asked_to_stop=asked_to_stop)
+      trained = study.train(
+        workdir, config, model, estimation, pixels, chosen=chosen, asked_to_stop=asked_to_stop
+      )
     rows = [row | dict(at=row["examples_seen"]) for row in trained.runs[0].rows]
     num_points = min(config.num_points, len(images.test))
     title = title_of(named.data.dataset, named.model.latent_dim, num_points)

@@ -33,6 +33,7 @@ from experiments.flags import paper
 from experiments.flags.validators import is_count
 from experiments.launch import command
 from experiments.launch.command import UsageError
+from experiments.plots import records
 from experiments.plots.lower_bound import LIMITS, draw_lower_bounds
 from experiments.studies import jobs, paper_runs
 from experiments.studies.paper_runs import PaperConfig
@@ -90,7 +91,7 @@ def parse_panel(text: str) -> tuple[str, int]:
 
 def rows_of(panel: tuple[str, int], algorithm: str, member: pathlib.Path) -> list[dict]:
   """Returns the rows of a run, with what they are rows of."""
-  given = jobs.read_flags(member)
+  given = records.read_flags(member)
   about = dict(dataset=panel[0], latent_dim=panel[1], algorithm=algorithm)
   about |= dict(seed=int(given["seed"]), step_size=float(given["step_size"]))
   rows = files.read_metrics(member)

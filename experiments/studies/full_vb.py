@@ -20,7 +20,7 @@ from aevb_jax.algorithms.full_variational_bayes import (
 from aevb_jax.families.kl import kl_divergence
 from aevb_jax.models.priors import standard_normal
 from aevb_jax.runs import build, files
-from aevb_jax.runs.config import Config
+from aevb_jax.runs.config import Config, num_steps
 from aevb_jax.runs.job import train_single
 from aevb_jax.runs.learning import (
   Estimation,
@@ -172,7 +172,7 @@ def compare(
       make_learning(name, method),
       pixels,
       evenly(batch_size, budget.eval_every, budget.evals_per_decade),
-      math.ceil(budget.num_examples / batch_size),
+      num_steps(config.train, budget.num_examples),
       write_rows=write_rows,
       asked_to_stop=asked_to_stop,
     )

@@ -14,7 +14,7 @@ from aevb_jax.training import program
 from aevb_jax.training.program import Pixels
 from aevb_jax.types import Key, Model, Params
 from experiments.studies import gradient_rows, measuring
-from experiments.studies.measuring import GradientsConfig
+from experiments.studies.measuring import GradientsConfig, Measured
 
 
 def train(
@@ -24,6 +24,7 @@ def train(
   estimation: Estimation,
   pixels: Pixels,
   *,
+  chosen: list[Measured],
   asked_to_stop: Callable[[], int],
 ) -> Training:
   """Trains to every stage of `at` that has no rows yet, and measures there.
@@ -35,18 +36,18 @@ def train(
   """
   named, batch_size = config.train, config.train.optimizer.batch_size
   init_key, fit_key, noise_key, baseline_key = jax.random.split(jax.random.key(named.seed), 4)
-  keys, steps = Keys(init_key, fit_key, noise_key, baseline_key), stages(config)
+  steps = stages(config)
   num_data = pixels.train.shape[0]
   algorithm = build.make_aevb(named, model, estimation.objective, estimation.baseline, num_data)
-  example = algorithm.init(jax.random.clone(init_key)).params
-  instrument = measuring.make_instrument(config, model, pixels, example)
+  params = jax.eval_shape(algorithm.init, jax.random.clone(init_key)).params
+  instrument = measuring.make_instrument(config, model, chosen, pixels, params)
 
   def drawn() -> None:
     if number := asked_to_stop():
       raise Stopped(number)
 
   def evaluate_stage(key: Key, params: Params, pixels: Pixels, means: dict) -> list[dict]:
-    return measuring.measure(instrument, params, keys, drawn)
+    return measuring.measure(instrument, params, noise_key, baseline_key, drawn)
 
   def write_rows(run: Run, new: list[dict]) -> None:
     rows = [
@@ -65,7 +66,7 @@ def train(
     row_in_words=gradient_rows.row_in_words,
   )
   plan = Plan(batch_size, lambda step, end: step in steps, chunks_to(steps))
-  run = Run(config, "", workdir, keys)
+  run = Run(config, "", workdir, Keys(init_key, fit_key, noise_key))
   how = dict(write_rows=write_rows, asked_to_stop=asked_to_stop)
   return train_single(run, learning, pixels, plan, max(steps), **how)
 

@@ -6,7 +6,6 @@ finished is not made again, and one that was interrupted resumes. Figures that a
 """
 
 import csv
-import json
 import pathlib
 import shlex
 import signal
@@ -19,6 +18,7 @@ from aevb_jax.runs import LoadedRun, directory, files, load
 from experiments.flags.data import array_cache_dir, given_places
 from experiments.flags.figures import Figure
 from experiments.launch import command
+from experiments.plots import records
 
 TRAIN = "experiments.train"
 
@@ -99,7 +99,7 @@ def is_finished(job: Job, figure: Figure) -> bool:
     return False
   try:
     last = [files.read_metrics(member)[-1] for member in members_of(where)]
-    num_examples = int(read_flags(where)["num_examples"])
+    num_examples = int(records.read_flags(where)["num_examples"])
     if last and all(row["seconds"] and row["examples_seen"] >= num_examples for row in last):
       return True
     reason = "they end before the run did" if last else "no finished member"
@@ -139,24 +139,13 @@ def members_of(where: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _swept_text(where: pathlib.Path) -> str:
-  given = read_flags(where)
+  given = records.read_flags(where)
   return given.get("seed", "") + given.get("step_size", "")
 
 
 def load_member(member: pathlib.Path) -> LoadedRun:
   """Opens a run, with its data where the flags of this command say that they are."""
   return load(member, array_cache_dir=array_cache_dir(), **given_places())
-
-
-def read_flags(member: pathlib.Path) -> dict[str, str]:
-  """Reads the flags of a run by name, those that were given a value."""
-  lines = (member / directory.FLAG_FILE).read_text().splitlines()
-  return {name: value for name, _, value in (line[2:].partition("=") for line in lines)}
-
-
-def read_summary(member: pathlib.Path) -> dict:
-  """Reads summary.json of a run."""
-  return json.loads((member / directory.SUMMARY).read_text())
 
 
 def write_summary(workdir: pathlib.Path, results: dict, made: Jobs, commit: str | None) -> None:

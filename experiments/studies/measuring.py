@@ -28,7 +28,6 @@ from aevb_jax.inference.exact import exact_elbo
 from aevb_jax.runs import build
 from aevb_jax.runs.config import Config
 from aevb_jax.runs.pixels import points
-from aevb_jax.runs.state import Keys
 from aevb_jax.training.evaluation import evaluate
 from aevb_jax.training.fitting import fit
 from aevb_jax.training.program import Pixels
@@ -103,11 +102,10 @@ class Instrument(NamedTuple):
 
 
 def make_instrument(
-  config: GradientsConfig, model: Model, pixels: Pixels, params: Params
+  config: GradientsConfig, model: Model, chosen: list[Measured], pixels: Pixels, params: Params
 ) -> Instrument:
-  """Makes what measures the gradients; `params` are of the model, at any step."""
+  """Makes what measures the gradients; `params` are of the model, or their shapes."""
   minibatch, data_dim = test_points(pixels, config.num_points), pixels.train.shape[1]
-  chosen = choose_all(config, model, data_dim)
   measured = with_references(chosen, data_dim)
   programs = {
     name: compile_batch(one, config, model, params, minibatch) for name, one in measured.items()
@@ -197,21 +195,30 @@ def compile_batch(
 
 
 def measure(
-  instrument: Instrument, params: Params, keys: Keys, drawn: Callable[[], None]
+  instrument: Instrument,
+  params: Params,
+  noise_key: Key,
+  baseline_key: Key,
+  drawn: Callable[[], None],
 ) -> list[dict]:
   """Draws all batches of all estimators in turn, so that a noisy machine slows them alike.
 
-  `drawn` is called after each.
+  Args:
+    instrument: what is measured.
+    params: of the model.
+    noise_key: of the gradients' noise.
+    baseline_key: of the order in which baselines see the training set.
+    drawn: called after each batch of all estimators.
   """
   config, model, chosen, measured, minibatch, pixels, programs = instrument
   fitted = {
-    name: fit_baseline(keys.likelihood, one, instrument, params) for name, one in measured.items()
+    name: fit_baseline(baseline_key, one, instrument, params) for name, one in measured.items()
   }
   batches = {name: Batches([], []) for name in measured}
   for b in range(config.num_batches):
     for name, one in measured.items():
       start = time.perf_counter()
-      batch = programs[name](jax.random.fold_in(keys.evaluation, b), fitted[name], minibatch)
+      batch = programs[name](jax.random.fold_in(noise_key, b), fitted[name], minibatch)
       batch = jax.tree.map(np.asarray, batch)
       batches[name].seconds.append((time.perf_counter() - start) / repeats_of(one, config))
       batches[name].drawn.append(batch)

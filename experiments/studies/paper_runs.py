@@ -8,7 +8,7 @@ import numpy as np
 from aevb_jax import figures
 from aevb_jax.runs import LoadedRun, files
 from aevb_jax.types import Key
-from experiments.studies import jobs
+from experiments.plots import records
 from experiments.studies.jobs import Job
 
 _ROWS = dict(eval_every=20_000, evals_per_decade=10)
@@ -82,7 +82,7 @@ def draw_samples(key: Key, run: LoadedRun, grid: int) -> np.ndarray:
 
 def result(dataset: str, latent_dim: int, member: pathlib.Path) -> dict:
   """Returns what a finished run ended with."""
-  last, given = files.read_metrics(member)[-1], jobs.read_flags(member)
+  last, given = files.read_metrics(member)[-1], records.read_flags(member)
   names = ("train_bound", "train_bound_se", "test_bound", "test_bound_se")
   return dict(
     dataset=dataset,

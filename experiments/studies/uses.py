@@ -1,6 +1,5 @@
 """The uses of a trained model: recognition, representation, completion, and their numbers."""
 
-import csv
 import dataclasses
 import functools
 import pathlib
@@ -22,6 +21,7 @@ from aevb_jax.training.evaluation import (
   mean_and_standard_error,
 )
 from aevb_jax.types import Array, Key, Params
+from experiments.plots import records
 from experiments.plots.uses import Panel
 from experiments.studies import completion, representation
 from experiments.studies.completion import Completed, Sampling, Task
@@ -60,7 +60,7 @@ class Report:
   """The rows so far, in uses.csv as soon as they are known; an earlier start's are kept."""
 
   def __init__(self, path: pathlib.Path):
-    self.path, self.rows = path, read_rows(path)
+    self.path, self.rows = path, records.rows_there(path, ("use", "measure"))
 
   def add(self, about: dict, make: Callable[[], Iterator[dict]]) -> None:
     """Adds the rows that have these columns, and makes them unless they are there."""
@@ -70,18 +70,6 @@ class Report:
     self.rows += new
     files.write_csv(self.path, COLUMNS, self.rows)
     print("\n".join(map(row_in_words, new)), flush=True)
-
-
-def read_rows(path: pathlib.Path) -> list[dict]:
-  """Reads the rows of uses.csv; there are none where the file is missing."""
-  if not path.exists():
-    return []
-  numbers = ("labels", "value", "standard_error", "num_points")
-  with open(path, newline="") as file:
-    return [
-      {n: files.number(v) if n in numbers else v for n, v in row.items() if v}
-      for row in csv.DictReader(file)
-    ]
 
 
 def make_job(config: UsesConfig, latent_dim: int) -> Job:

@@ -21,7 +21,7 @@ import functools
 
 from absl import flags
 
-from aevb_jax.runs.checks import CHOICES
+from aevb_jax.runs.checks import CHOICES, LEAST
 from aevb_jax.runs.config import Config, Machine
 from aevb_jax.runs.job import run_job
 from experiments.flags import learning, schedule
@@ -39,7 +39,7 @@ flags.DEFINE_integer(
   0,
   "Of several step sizes, goes on with the one of the highest training bound after so many "
   "training samples, the paper's rule; 0 trains all to the end.",
-  lower_bound=0,
+  lower_bound=LEAST["select_step_size"],
 )
 flags.DEFINE_enum(
   "on_nonfinite",

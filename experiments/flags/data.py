@@ -5,7 +5,7 @@ import os
 from absl import flags
 
 from aevb_jax.data.datasets import PROTOCOLS
-from aevb_jax.runs.checks import CHOICES
+from aevb_jax.runs.checks import CHOICES, LEAST
 from aevb_jax.runs.config import CACHE, DataConfig
 from experiments.flags.reading import read
 from experiments.flags.validators import validate
@@ -40,10 +40,13 @@ flags.DEFINE_float(
   2048.0,
   "Largest training set, in MiB of pixels, that is kept on the device; a larger one is streamed "
   "from disk, in the same order.",
-  lower_bound=0.0,
+  lower_bound=LEAST["max_resident_mb"],
 )
 flags.DEFINE_integer(
-  "num_train", 0, "Trains on the first so many training images; 0: on all.", lower_bound=0
+  "num_train",
+  0,
+  "Trains on the first so many training images; 0: on all.",
+  lower_bound=LEAST["num_train"],
 )
 flags.DEFINE_enum(
   "binarization",

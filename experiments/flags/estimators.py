@@ -3,6 +3,7 @@
 from absl import flags
 
 from aevb_jax.estimators.table import ESTIMATORS
+from aevb_jax.runs.checks import LEAST
 from experiments.flags.validators import validate
 
 flags.DEFINE_string(
@@ -13,12 +14,22 @@ flags.DEFINE_string(
   "package.module:function for your own, called with (key, model, params, x, num_samples=L) for "
   "one data point x, returning a scalar.",
 )
-flags.DEFINE_integer("num_samples", 1, "L or K, samples of z per data point.", lower_bound=1)
-flags.DEFINE_float("beta", 1.0, "Weight of the KL in the training objective.", lower_bound=0.0)
 flags.DEFINE_integer(
-  "kl_warmup", 0, "Training samples in which the KL's weight grows from 0 to --beta.", lower_bound=0
+  "num_samples", 1, "L or K, samples of z per data point.", lower_bound=LEAST["num_samples"]
 )
 flags.DEFINE_float(
-  "free_bits", 0.0, "Nats of KL that each latent has for free in training.", lower_bound=0.0
+  "beta", 1.0, "Weight of the KL in the training objective.", lower_bound=LEAST["beta"]
+)
+flags.DEFINE_integer(
+  "kl_warmup",
+  0,
+  "Training samples in which the KL's weight grows from 0 to --beta.",
+  lower_bound=LEAST["kl_warmup"],
+)
+flags.DEFINE_float(
+  "free_bits",
+  0.0,
+  "Nats of KL that each latent has for free in training.",
+  lower_bound=LEAST["free_bits"],
 )
 validate("beta", "free_bits")

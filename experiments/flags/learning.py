@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from aevb_jax.runs.checks import LEAST
 from aevb_jax.runs.config import OBJECTIVES, AevbConfig, Config, McemConfig, leaves
 from experiments.flags import training
 from experiments.launch.command import UsageError
@@ -16,16 +17,22 @@ flags.DEFINE_enum(
   "aevb: algorithm 1, with --estimator; mcem: Monte Carlo EM (appendix E), without an encoder.",
 )
 flags.DEFINE_integer(
-  "num_leapfrogs", 10, "mcem: leapfrog steps of HMC for every minibatch.", lower_bound=1
+  "num_leapfrogs",
+  10,
+  "mcem: leapfrog steps of HMC for every minibatch.",
+  lower_bound=LEAST["num_leapfrogs"],
 )
 flags.DEFINE_integer(
-  "num_updates", 5, "mcem: updates of the weights for every minibatch.", lower_bound=1
+  "num_updates",
+  5,
+  "mcem: updates of the weights for every minibatch.",
+  lower_bound=LEAST["num_updates"],
 )
 flags.DEFINE_integer(
   "num_importance_samples",
   500,
   "K, samples per test point for the log-likelihood at the end; 0 leaves it out.",
-  lower_bound=0,
+  lower_bound=LEAST["num_importance_samples"],
 )
 
 

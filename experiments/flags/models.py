@@ -3,7 +3,7 @@
 from absl import flags
 
 from aevb_jax.families import table
-from aevb_jax.runs.checks import CHOICES
+from aevb_jax.runs.checks import CHOICES, LEAST
 from aevb_jax.runs.config import ModelConfig
 from experiments.flags.reading import read
 from experiments.flags.validators import validate, validate_counts
@@ -32,9 +32,9 @@ flags.DEFINE_float(
   0.01,
   "Gaussian likelihood: floor on its standard deviation, in units of x. Without one (0, the "
   "paper's choice) the density of constant pixels is unbounded.",
-  lower_bound=0.0,
+  lower_bound=LEAST["min_std"],
 )
-flags.DEFINE_integer("latent_dim", 2, "J, dimensions of z.", lower_bound=1)
+flags.DEFINE_integer("latent_dim", 2, "J, dimensions of z.", lower_bound=LEAST["latent_dim"])
 flags.DEFINE_string(
   "posterior",
   "gaussian",

@@ -7,7 +7,7 @@ from absl import flags
 
 from aevb_jax.algorithms.optimizers import ADAGRAD_WARMUP_STEPS
 from aevb_jax.errors import ConfigError
-from aevb_jax.runs.checks import CHOICES, resolve
+from aevb_jax.runs.checks import CHOICES, LEAST, MOST, resolve
 from aevb_jax.runs.config import (
   CACHE,
   OBJECTIVES,
@@ -25,14 +25,16 @@ flags.adopt_module_key_flags(data)
 flags.adopt_module_key_flags(estimators)
 flags.adopt_module_key_flags(models)
 
-flags.DEFINE_integer("batch_size", 100, "M, data points per minibatch.", lower_bound=1)
+flags.DEFINE_integer(
+  "batch_size", 100, "M, data points per minibatch.", lower_bound=LEAST["batch_size"]
+)
 flags.DEFINE_integer(
   "examples_at_once",
   None,
   "Examples of a minibatch whose gradients are taken together, the next after them: less memory "
   "for large minibatches. Default: all, and 32 for --model=conv on a CPU, where they fit its "
   "cache.",
-  lower_bound=1,
+  lower_bound=LEAST["examples_at_once"],
 )
 flags.DEFINE_enum(
   "optimizer",
@@ -64,20 +66,20 @@ flags.DEFINE_float(
   "weight_prior",
   0.0,
   "Precision of a Gaussian prior on the weight matrices; 1 is the paper's N(0, I), 0 none.",
-  lower_bound=0.0,
+  lower_bound=LEAST["weight_prior"],
 )
 flags.DEFINE_integer(
   "num_examples",
   1_000_000,
   "Training samples to evaluate, the x axis of the paper's figures; steps are this / M.",
-  lower_bound=1,
-  upper_bound=10**12,
+  lower_bound=LEAST["num_examples"],
+  upper_bound=MOST["num_examples"],
 )
 sweeps.define(
   "seed",
   0,
   "Seed of initialization, data order and noise; several, such as 0,1,2, train together.",
-  flags.IntegerParser(lower_bound=0, upper_bound=2**32 - 1),
+  flags.IntegerParser(LEAST["seed"], MOST["seed"]),
 )
 flags.DEFINE_enum(
   "preset",

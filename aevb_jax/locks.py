@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import IO
 
+from aevb_jax import disk
 from aevb_jax.errors import DataError, Held
 
 LOGGER = logging.getLogger(__name__)
@@ -25,25 +26,29 @@ def hold(path: pathlib.Path) -> IO[str]:
 
   Raises:
     Held: if another process holds it.
-    OSError: if the file cannot be made or written.
+    OSError: if the file cannot be made or written, or is a symbolic link.
   """
-  file = open(path, "a+")
   for attempts_left in reversed(range(ATTEMPTS)):
+    file = disk.extend(path, "a+")
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      break
+      if is_at(file, path):
+        break
+      file.close()  # its directory was moved away between the two calls
     except BlockingIOError:
-      if attempts_left:
-        time.sleep(0.02)
-        continue
       with file:
         file.seek(0)
-        raise Held(file.read() or "another process") from None
+        holder = file.read()
+      if not attempts_left:
+        raise Held(holder or "another process") from None
+      time.sleep(0.02)
     except OSError as error:
       if error.errno in NO_LOCKS:
         break
       file.close()
       raise
+  else:
+    raise Held("another process, which moves its directory")
   try:
     file.truncate(0)
     file.write(f"process {os.getpid()} on {os.uname().nodename}")
@@ -56,10 +61,18 @@ def hold(path: pathlib.Path) -> IO[str]:
   return file
 
 
+def is_at(file: IO[str], path: pathlib.Path) -> bool:
+  """Tells whether an open file is the one that has this name now."""
+  try:
+    return os.path.samestat(os.fstat(file.fileno()), os.stat(path, follow_symlinks=False))
+  except FileNotFoundError:
+    return False
+
+
 def holder(path: pathlib.Path) -> str | None:
   """Who holds the lock on a file; None if nobody does, or there is no such file."""
   try:
-    with open(path) as file:
+    with disk.read(path) as file:
       try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
       except BlockingIOError:

@@ -9,7 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 # Each imports from itself and from those before it alone.
 STAIRS = (
-  ("types", "errors", "locks"),
+  ("types", "errors", "disk", "locks"),
   ("ops",),
   ("data",),
   ("families",),

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from aevb_jax import locks
+from aevb_jax import disk, locks
 from aevb_jax.errors import ConfigError
 from aevb_jax.runs import texts
 from aevb_jax.runs.config import Config
@@ -159,7 +159,7 @@ def _differences_there(
   """Returns how the configuration of the run that is in a directory differs; "" if it does not."""
   file = workdir / FLAG_FILE
   if file.exists():
-    return _differences(file.read_text(), configs, only)
+    return _differences(disk.read_text(file), configs, only)
   # What a start leaves that was ended before it was through.
   if workdir.exists() and {p.name for p in workdir.iterdir()} - {LOCK, f"{FLAG_FILE}.partial"}:
     message = "is not empty and holds no run; name another directory"

@@ -10,9 +10,15 @@ import pathlib
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import IO
 
 import jax
+
+from aevb_jax import disk
+from aevb_jax.errors import RunError
+
+OURS = "aevb_jax"  # the source that pictures name, by which they are known again
 
 
 def error_in_words(error: Exception) -> str:
@@ -25,8 +31,8 @@ def error_in_words(error: Exception) -> str:
 
 def write_text(path: pathlib.Path, text: str) -> None:
   """Writes a whole file or none."""
-  with whole(path) as partial, open(partial, "w", newline="") as file:
-    file.write(text)
+  with whole(path) as file:
+    file.write(text.encode())
 
 
 def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Sequence[dict]) -> None:
@@ -42,20 +48,22 @@ def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Sequence[dict]) 
 
 def save_figure(path: pathlib.Path, figure) -> None:
   """Writes a matplotlib figure as a PNG file, whole or not at all."""
-  with whole(path) as partial:
-    figure.savefig(partial, format="png", bbox_inches="tight")
+  with whole(path) as file:
+    figure.savefig(file, format="png", bbox_inches="tight", metadata={"Source": OURS})
 
 
 @contextlib.contextmanager
-def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields where to write a file, which then takes its place; of a failure nothing is left."""
+def whole(path: pathlib.Path) -> Iterator[IO[bytes]]:
+  """Yields a file to write into, which then takes its place; of a failure nothing is left."""
   partial = path.with_name(path.name + ".partial")
   try:
     with naming(path):
-      yield partial
+      with disk.create(partial, "wb") as file:
+        yield file
       os.replace(partial, path)
   finally:
-    partial.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+      partial.unlink(missing_ok=True)
 
 
 def write_summary(path: pathlib.Path, summary: dict) -> None:
@@ -67,15 +75,64 @@ def write_summary(path: pathlib.Path, summary: dict) -> None:
   write_text(path, json.dumps(finite, indent=2) + "\n")
 
 
+def read_json(path: pathlib.Path) -> dict:
+  """Reads an object, such as that of summary.json.
+
+  Raises:
+    RunError: if the file was cut off or edited.
+    OSError: if the file is not there, or is no regular file.
+  """
+  try:
+    return dict(json.loads(disk.read_text(path)))
+  except (ValueError, TypeError, RecursionError) as error:
+    raise damaged(path, str(error)) from error
+
+
 def read_metrics(workdir: pathlib.Path) -> list[dict]:
-  """Reads the rows of metrics.csv; there are none where the file is missing."""
-  if not (workdir / "metrics.csv").exists():
+  """Reads the rows of metrics.csv; there are none where the file is missing.
+
+  Raises:
+    RunError: if the file was cut off or edited.
+  """
+  path = workdir / "metrics.csv"
+  if not path.exists():
     return []
-  with open(workdir / "metrics.csv", newline="") as file:
-    rows = list(csv.DictReader(file))
-  if any(None in row or None in row.values() for row in rows):
-    raise ValueError(f"{workdir / 'metrics.csv'} has a row that is cut off")
-  return [{name: number(text) for name, text in row.items()} for row in rows]
+  rows = read_table(path, needed=("step", "examples_seen", "seconds"))
+  try:
+    return [{name: number(text) for name, text in row.items()} for row in rows]
+  except ValueError as error:
+    raise damaged(path, str(error)) from error
+
+
+def read_table(path: pathlib.Path, needed: Collection[str] = ()) -> list[dict[str, str]]:
+  """Reads the rows of a table as texts by column.
+
+  Args:
+    path: the table, a CSV file.
+    needed: columns that it must have.
+
+  Raises:
+    RunError: if the table was cut off or edited, so that it cannot be read.
+    OSError: if the file is not there, or is no regular file.
+  """
+  try:
+    with disk.read(path, newline="") as file:
+      table = csv.DictReader(file, strict=True)
+      rows, columns = list(table), table.fieldnames or ()
+  except (csv.Error, UnicodeDecodeError) as error:
+    raise damaged(path, str(error)) from error
+  if missing := set(needed) - set(columns):
+    raise damaged(path, f"it has no column {min(missing)}")
+  for number_of_row, row in enumerate(rows, 1):
+    if None in row or None in row.values():
+      raise damaged(path, f"row {number_of_row} has not one cell for each column")
+  return rows
+
+
+def damaged(path: pathlib.Path, why: str) -> RunError:
+  """Makes the error of a file of a run that was cut off or edited."""
+  why = " ".join(why.split())
+  return RunError(path.parent, f"has a damaged {path.name} ({why}); restore or remove it")
 
 
 def number(text: str) -> int | float:
@@ -97,7 +154,7 @@ def metrics_writer(
   table.writeheader()
   table.writerows(rows)
   write_text(path, text.getvalue())
-  file = open(path, "a", newline="")
+  file = disk.extend(path, newline="")
   with closing(file), event_writer(workdir, columns) as show:
     table = csv.DictWriter(file, columns)
 

@@ -1,6 +1,5 @@
 """Runs in Python: a directory opened as what was trained there, trained, or written."""
 
-import json
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from aevb_jax import disk
 from aevb_jax.data.datasets import ImageData
 from aevb_jax.errors import ConfigError, RunError
 from aevb_jax.inference.marginal import importance_sampling
@@ -92,7 +92,7 @@ def load(
       raise
     raise RunError(workdir, f"holds a run that cannot be made again: --{error}") from error
   metrics, summary = files.read_metrics(workdir), workdir / directory.SUMMARY
-  summary = json.loads(summary.read_text()) if summary.exists() else None
+  summary = files.read_json(summary) if summary.exists() else None
   pixels = make_pixels(images, config.data)
   return LoadedRun(workdir, config, model, params, images, pixels, metrics, summary)
 
@@ -107,7 +107,7 @@ def read_config(workdir: pathlib.Path) -> Config:
   if not os.path.exists(workdir / name):  # nor where the path is none that can be
     raise RunError(workdir, "holds no run of experiments.train (there is no flags.txt)")
   try:
-    text = (workdir / name).read_text()
+    text = disk.read_text(workdir / name)
     config = resolve((texts.from_json if name == directory.CONFIG else texts.from_flags)(text))
   except (OSError, ValueError) as error:
     what = f"--{error}" if isinstance(error, ConfigError) else " ".join(str(error).split())

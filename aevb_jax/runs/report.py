@@ -1,6 +1,5 @@
 """What a run leaves when it is finished: its pictures, its summary, and the table of a sweep."""
 
-import json
 import math
 import pathlib
 from collections.abc import Sequence
@@ -175,6 +174,6 @@ def _sweep_row(run: Run, finished: bool) -> dict:
   seed, step_size = run.config.seed, run.config.optimizer.step_size
   row = dict(name=run.name, seed=seed, step_size=step_size, finished=finished) | run.rows[-1]
   if finished:
-    summary = json.loads((run.directory / SUMMARY).read_text())
+    summary = files.read_json(run.directory / SUMMARY)
     row |= {name: summary[name] for name in JUDGED if summary.get(name) is not None}
   return row

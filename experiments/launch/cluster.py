@@ -45,8 +45,6 @@ flags.DEFINE_integer(
   lower_bound=2,
 )
 
-# Named by the errors of a closed connection: collectives of CPUs and GPUs, and barriers.
-CONNECTIONS = ("Gloo", "NCCL", "CoordinationService", "coordination service")
 WEEK = 7 * 24 * 3600  # seconds
 
 
@@ -71,12 +69,6 @@ def run(body: Callable[[], None]) -> None:
   if ending.alone:
     command.fail(_describe_loss() if met.is_set() else _describe_wait(), ending.status)
   sys.exit(ending.status)
-
-
-def is_lost(error: BaseException) -> bool:
-  """Whether an error, or what it came of, is that another process is no longer there."""
-  trace = "".join(traceback.format_exception(error))
-  return any(name in trace for name in CONNECTIONS)
 
 
 def check_flags() -> None:
@@ -119,7 +111,7 @@ def _take_part(body: Callable[[], None], met) -> int:
   try:
     return command.status_of(in_step)
   except Exception as error:
-    if is_lost(error):
+    if supervise.is_lost(error):
       return supervise.LEFT_ALONE
     traceback.print_exc()
     return 1

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
@@ -16,15 +17,18 @@ import absl.logging
 import jax
 from absl import app, flags
 
-from aevb_jax.errors import ConfigError, DataError, RunError
+from aevb_jax.errors import ConfigError, DataError, RunError, SaveError
 from aevb_jax.runs.checks import MAX_COUNT
+from aevb_jax.runs.files import error_in_words
+from experiments.launch import streams, supervise
+from experiments.launch.starting import ENDINGS
 
 MAY_BE_EMPTY = ("array_cache_dir", "compilation_cache_dir", "contact_sheet")
 # Controls, line ends and bytes that are not UTF-8: flags.txt and an error are lines of text.
 NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 NO_BOOLEAN = re.compile(r"\('Non-boolean argument.*\)")  # as absl says it
 LIST = re.compile(r"^flag --(\w+)=\[.*?\]: ")  # as absl shows the value of a list
-INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # as a shell reports it
+INTERRUPTED = [128 + number for number in ENDINGS]  # as a shell reports it
 PARENT = "AEVB_JAX_PARENT"  # the environment variable that names a pipe from it
 OUT_OF_MEMORY = re.compile("out of memory[^\n.]*", re.IGNORECASE)
 
@@ -40,6 +44,8 @@ class UsageError(Exception):
 
 def run(main: Callable[[], None]) -> None:
   """Runs a main with its flags parsed; what the user got wrong is one line, status 2."""
+
+  streams.guard()
 
   def parse(argv: Sequence[str]) -> Sequence[str]:
     for argument in argv[1:]:
@@ -66,8 +72,10 @@ def run(main: Callable[[], None]) -> None:
       fail(f"unexpected argument {argv[1]!r}; flags are written --name=value", 2)
     show_log()
     end_with_parent()
-    sys.stdout.reconfigure(line_buffering=True)  # whatever becomes of the process
     status = status_of(main)
+    if (lost := streams.error_of_output()) and not status:
+      status = os.EX_IOERR
+      print(f"error: standard output could not be written ({lost.strerror})", file=sys.stderr)
     if status in INTERRUPTED:
       leave(status)
     sys.exit(status)
@@ -129,8 +137,16 @@ def end_with_parent() -> None:
   threading.Thread(target=watch, daemon=True).start()
 
 
+class Failed(SystemExit):
+  """The end of the program, which has said why."""
+
+
 class Terminated(BaseException):
-  """SIGTERM, where nothing else hears of it."""
+  """SIGTERM or SIGHUP, where nothing else hears of it."""
+
+  def __init__(self, number: int):
+    super().__init__(number)
+    self.number = signal.Signals(number)
 
 
 def raise_asked(number: int, frame: FrameType | None) -> None:
@@ -138,12 +154,12 @@ def raise_asked(number: int, frame: FrameType | None) -> None:
   if frame and frame.f_code.co_name == "_xla_gc_callback":
     threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
     return
-  raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+  raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
 
 def status_of(main: Callable[[], None]) -> int:
   """Runs `main` and says in a line what the user got wrong; the status to exit with."""
-  for number in (signal.SIGINT, signal.SIGTERM):
+  for number in ENDINGS:
     if signal.getsignal(number) != signal.SIG_IGN:
       signal.signal(number, raise_asked)
   try:
@@ -160,20 +176,50 @@ def status_of(main: Callable[[], None]) -> int:
       if not (what := OUT_OF_MEMORY.search(str(error))):
         raise
       fail(f"{what[0]}; a smaller model, --batch_size or number of samples takes less", 1)
+    except (OSError, SaveError) as error:
+      if supervise.is_lost(error):
+        raise
+      fail(error_in_words(error), os.EX_IOERR)
+    except MemoryError:
+      fail("out of memory; a smaller model, --batch_size or number of samples takes less", 1)
     except KeyboardInterrupt:
-      fail("interrupted", 130)
-    except Terminated:
-      fail("terminated", 143)
-  except SystemExit as stop:
-    return stop.code or 0
+      fail(ENDINGS[signal.SIGINT], 128 + signal.SIGINT)
+    except Terminated as ended:
+      fail(ENDINGS[ended.number], 128 + ended.number)
+    except Failed:
+      raise
+    except SystemExit as stop:
+      fail(f"{_where(stop)} ended the program by sys.exit({stop.code!r})", 1)
+    except Exception:
+      if missing := _without_devices():
+        fail(missing, 1)
+      raise
+  except Failed as stop:
+    return stop.code
   return 0
+
+
+def _where(error: BaseException) -> str:
+  """Names the line of code that an error was raised in."""
+  *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+  return f"{frame.f_code.co_filename}, line {line},"
+
+
+def _without_devices() -> str:
+  """Says why JAX has no devices, which is behind errors of many kinds; "" if it has some."""
+  try:
+    jax.devices()
+    return ""
+  except Exception as error:
+    asked = f"JAX_PLATFORMS={jax.config.jax_platforms}: " if jax.config.jax_platforms else ""
+    why = " ".join(str(error).split()) or "it is not installed, or there is no such device"
+    return f"{asked}JAX has no devices to compute with ({why[:200]})"
 
 
 def leave(status: int) -> NoReturn:
   """Ends the process as it is, since what devices still compute can crash an ending interpreter."""
-  for stream in (sys.stdout, sys.stderr):
-    with contextlib.suppress(OSError):
-      stream.flush()
+  sys.stdout.flush()
+  sys.stderr.flush()
   os._exit(status)
 
 
@@ -190,4 +236,4 @@ def show_log() -> None:
 def fail(message: str, status: int) -> NoReturn:
   """Ends the program with one line on standard error."""
   print(f"error: {message}", file=sys.stderr)
-  sys.exit(status)
+  raise Failed(status)

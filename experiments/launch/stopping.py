@@ -17,9 +17,8 @@ from aevb_jax.runs import files
 from aevb_jax.runs.directory import CHECKPOINTS
 from aevb_jax.runs.loop import Stopped
 from aevb_jax.training import checkpoint
-from experiments.launch import cluster, command
-
-ASKED = (signal.SIGINT, signal.SIGTERM)
+from experiments.launch import command, supervise
+from experiments.launch.starting import ENDINGS
 
 
 @contextlib.contextmanager
@@ -32,7 +31,7 @@ def heard() -> Iterator[Callable[[], int]]:
   reading, writing = socket.socketpair()
   writing.setblocking(False)
   received = []
-  before = {n: signal.getsignal(n) for n in ASKED if signal.getsignal(n) != signal.SIG_IGN}
+  before = {n: signal.getsignal(n) for n in ENDINGS if signal.getsignal(n) != signal.SIG_IGN}
 
   def watch() -> None:
     while number := int.from_bytes(reading.recv(1)):
@@ -99,12 +98,12 @@ def telling_what_is_safe(
     name = signal.Signals(stop.number).name
     command.fail(f"stopped by {name}; {safe()}", 128 + stop.number)  # as a shell reports it
   except KeyboardInterrupt:
-    command.fail(f"interrupted; {safe()}", 130)
-  except command.Terminated:
-    command.fail(f"terminated; {safe()}", 143)
+    command.fail(f"{ENDINGS[signal.SIGINT]}; {safe()}", 128 + signal.SIGINT)
+  except command.Terminated as ended:
+    command.fail(f"{ENDINGS[ended.number]}; {safe()}", 128 + ended.number)
   except FloatingPointError as stop:
     command.fail(f"{stop}; {safe()}; {remedy}", 1)
   except (OSError, checkpoint.SaveError) as error:
-    if cluster.is_lost(error):  # where all of them save
+    if supervise.is_lost(error):  # where all of them save
       raise
     command.fail(f"{files.error_in_words(error)}; {safe()}", os.EX_IOERR)

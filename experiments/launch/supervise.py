@@ -11,14 +11,20 @@ import re
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
+
+from experiments.launch import streams
+from experiments.launch.starting import ENDINGS
 
 # What Google's log begins with, and the files of the distributed runtime.
 LOG_LINE = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ (\w+)\.(?:cc|h):\d+\] ")
 RUNTIME = re.compile(rb"coordination_service\w*|client|preemption_sync_manager|add_port")
 CHATTER = b"[Gloo] Rank "  # at each connection
 FATAL = b"the JAX distributed service detected fatal errors"
+# Named by the errors of a closed connection: collectives of CPUs and GPUs, and barriers.
+CONNECTIONS = ("Gloo", "NCCL", "CoordinationService", "coordination service")
 LEFT_ALONE = os.EX_TEMPFAIL  # for `body` to return when it finds by itself that another is gone
 FORK = multiprocessing.get_context("fork")
 
@@ -28,13 +34,19 @@ class Ending(NamedTuple):
   alone: bool  # it ended since other processes did not come, or are gone
 
 
+def is_lost(error: BaseException) -> bool:
+  """Tells whether an error, or what it came of, is that another process is no longer there."""
+  trace = "".join(traceback.format_exception(error))
+  return any(name in trace for name in CONNECTIONS)
+
+
 def run_watched(body: Callable[[], int]) -> Ending:
   """Runs `body` in a child of this process, in a group of its own, and waits for it.
 
   The child must be made before JAX has a backend and with it threads. It has the
   standard streams of this process. What is written to them not by Python comes through
   a pipe to standard error, less what the distributed runtime logs, unless the
-  child crashes for another reason. SIGINT and SIGTERM are passed on.
+  child crashes for another reason. SIGINT, SIGTERM and SIGHUP are passed on.
   A child whose parent is gone ends at once.
 
   Args:
@@ -47,7 +59,8 @@ def run_watched(body: Callable[[], int]) -> Ending:
   child = FORK.Process(target=_child, args=(body, reading, writing))
   child.start()
   os.close(writing)
-  for number in (signal.SIGINT, signal.SIGTERM):
+  heard = [number for number in ENDINGS if signal.getsignal(number) != signal.SIG_IGN]
+  for number in heard:
     signal.signal(number, lambda number, frame: os.kill(child.pid, number))
   withheld = []
   pump = threading.Thread(target=_pass_on, args=(open(reading, "rb"), withheld), daemon=True)
@@ -67,9 +80,10 @@ def run_watched(body: Callable[[], int]) -> Ending:
 def _child(body: Callable[[], int], reading: int, writing: int) -> None:
   os.close(reading)
   os.setpgid(0, 0)  # a terminal's interrupt comes once, from the parent
-  for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, 0)):
-    signal.signal(number, handler)
-  sys.stdout, sys.stderr = (open(os.dup(n), "w", buffering=1) for n in (1, 2))
+  for number in ENDINGS:
+    if signal.getsignal(number) != signal.SIG_IGN:
+      signal.signal(number, signal.SIG_DFL)
+  sys.stdout, sys.stderr = (streams.lasting(os.dup(n)) for n in (1, 2))
   os.dup2(writing, 1)
   os.dup2(writing, 2)
   os.close(writing)

@@ -67,8 +67,8 @@ def run(arguments: Sequence[str], name: str) -> None:
         break
       except KeyboardInterrupt:
         stopped_by = signal.SIGINT
-      except command.Terminated:
-        stopped_by = signal.SIGTERM
+      except command.Terminated as ended:
+        stopped_by = ended.number
       child.send_signal(stopped_by)
   if stopped_by:
     number = int(stopped_by)

@@ -108,7 +108,7 @@ def complete(
     jax.random.clone(key), task, method, run, num_points=config.num_points, sampling=config.sampling
   )
   path.parent.mkdir(exist_ok=True)
-  with files.whole(path) as partial, open(partial, "wb") as file:
+  with files.whole(path) as file:
     np.savez(file, **drawn._asdict())
   return drawn
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from aevb_jax.errors import ConfigError
@@ -183,3 +183,33 @@ def not_compared(config: Any) -> set[str]:
   """Returns the names of the fields with which a run may be resumed at other values."""
   fields = definitions(config).items()
   return {name for name, field in fields if not field.metadata.get("compared", True)}
+
+
+def differences(text: str, configs: Sequence[Any], only: Collection[str] | None = None) -> str:
+  """Says how configurations differ from flags that were written before; "" if they do not.
+
+  Args:
+    text: the contents of a flags.txt.
+    configs: what it is compared with.
+    only: the names of the fields that are compared; None for all.
+  """
+  by_default = {k: v for config in configs for k, v in defaults(config).items()}
+  ignored = {OF_PRESETS}.union(*map(not_compared, configs))
+  name_of_line = lambda line: name_of(line, by_default)
+  there = {_renamed(line) for line in text.splitlines() if line.strip()}
+  there = {line for line in there if name_of_line(line) not in ignored}
+  here = {line for line in flag_lines(*configs, only=only) if name_of_line(line) not in ignored}
+  # What the run there did not know of yet was as it is by default.
+  known = {name_of_line(line) for line in there}
+  here = {l for l in here if name_of_line(l) in known or by_default[name_of_line(l)] != l}
+  return "; ".join(
+    f"{side}: {' '.join(sorted(lines))}"
+    for side, lines in (("there", there - here), ("here", here - there))
+    if lines
+  )
+
+
+def _renamed(line: str) -> str:
+  """Returns a line of a flag file with the name that its flag has today."""
+  name, equals, value = line.removeprefix("--").partition("=")
+  return f"--{RENAMED.get(name, name)}{equals}{value}"

@@ -114,7 +114,7 @@ def _finish_replacing(directory: pathlib.Path) -> None:
       old.rename(new)
 
 
-def _place(directory: pathlib.Path, step: int) -> pathlib.Path:
+def place_of(directory: pathlib.Path, step: int) -> pathlib.Path:
   """Returns where the checkpoint of a step is, also while another is to take its place."""
   place, replaced = directory / str(step), directory / f"{step}{REPLACED}"
   return replaced if replaced.exists() and not place.exists() else place
@@ -157,7 +157,7 @@ def read_record(directory: pathlib.Path, step: int) -> dict:
 
 
 def _contents(directory: pathlib.Path, step: int) -> dict:
-  path = _place(directory, step)
+  path = place_of(directory, step)
   with damaged("its record cannot be read"):
     contents = json.loads(disk.read_bytes(path / "record" / RECORD_FILE))
     intact = contents.pop("sha256") == _digest(contents)
@@ -190,7 +190,7 @@ def restore(
     CheckpointError: if it is not of this structure and these shapes, or of another step.
     OSError, MemoryError: if it cannot be read for a reason that says nothing about it.
   """
-  contents, path = _contents(directory, step), _place(directory, step)
+  contents, path = _contents(directory, step), place_of(directory, step)
   if [of_array for *of_array, _ in contents["arrays"]] != _arrays(like):
     raise CheckpointError(f"the checkpoint {path} is not of this model")
   sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -214,7 +214,7 @@ def check(directory: pathlib.Path, step: int) -> None:
     DamagedError, CheckpointError, OSError, MemoryError: as `restore`.
   """
   contents = _contents(directory, step)
-  _compare(contents, read_arrays(_place(directory, step), None))
+  _compare(contents, read_arrays(place_of(directory, step), None))
 
 
 def _compare(contents: dict, state: PyTree) -> None:
@@ -233,7 +233,7 @@ def set_aside(directory: pathlib.Path, step: int) -> pathlib.Path:
   number = 0
   while (place := damaged / (f"{step}" if not number else f"{step}.{number}")).exists():
     number += 1
-  return _place(directory, step).rename(place)
+  return place_of(directory, step).rename(place)
 
 
 def _arrays(tree: PyTree) -> list[list]:

@@ -17,7 +17,7 @@ import absl.logging
 import jax
 from absl import app, flags
 
-from aevb_jax.errors import ConfigError, DataError, RunError, SaveError
+from aevb_jax.errors import ConfigError, DataError, GoneError, RunError, SaveError
 from aevb_jax.runs.checks import MAX_COUNT
 from aevb_jax.runs.files import error_in_words
 from experiments.launch import streams, supervise
@@ -176,7 +176,7 @@ def status_of(main: Callable[[], None]) -> int:
       if not (what := OUT_OF_MEMORY.search(str(error))):
         raise
       fail(f"{what[0]}; a smaller model, --batch_size or number of samples takes less", 1)
-    except (OSError, SaveError) as error:
+    except (OSError, SaveError, GoneError) as error:
       if supervise.is_lost(error):
         raise
       fail(error_in_words(error), os.EX_IOERR)

@@ -60,6 +60,7 @@ def saver(
   """
   ocp, read_back = orbax(), False
   with contextlib.ExitStack() as stack:
+    stack.enter_context(one_error())
     with _as_save_error(directory):
       directory.mkdir(parents=True, exist_ok=True)
       _finish_replacing(directory)
@@ -86,7 +87,6 @@ def saver(
           _compare(contents, read_arrays(directory / str(step), _shapes_of(state)))
           read_back = True
 
-    stack.enter_context(one_error())
     try:
       yield save
     finally:

@@ -25,7 +25,6 @@ import concurrent.futures
 import os
 import pathlib
 import shutil
-import sys
 import tempfile
 import time
 import traceback
@@ -76,7 +75,7 @@ def main() -> None:
     print(f"what is left of those that failed is in {directory}")
   elif FLAGS.workdir is None:
     shutil.rmtree(directory)
-  sys.exit(bool(failed))
+  raise command.Exit(int(bool(failed)))
 
 
 def chosen(part: str) -> bool:

@@ -41,6 +41,7 @@ import pathlib
 import shlex
 import shutil
 import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -120,6 +121,7 @@ def main() -> None:
   logging.set_verbosity(logging.FATAL)  # of orbax, which reads on other devices than it was saved
   jax.config.update("jax_num_cpu_devices", 2)
   hear_signals()
+  sys.unraisablehook = lambda unraisable: None  # orbax's threads, of a damaged checkpoint
   directory = pathlib.Path(FLAGS.workdir or tempfile.mkdtemp(prefix="torture-")).absolute()
   directory.mkdir(parents=True, exist_ok=True)
   faces = pathlib.Path(FLAGS.data, "frey_face").absolute()

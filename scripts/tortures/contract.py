@@ -17,8 +17,8 @@ from tortures import compare, runs
 from tortures.kills import newest
 from tortures.runs import Ended, Lab, Outcome
 
-# A process has a minute to end once it can, and as long to start beside others on few cores.
-SECONDS_TO_ANSWER = 120
+# A process has a minute to end once it can, and half of one to start beside others on few cores.
+SECONDS_TO_ANSWER = 90
 PROGRESS = re.compile(r"warning: .*|SIG\w+: stops as soon as it has saved its state.*")
 GOING_ON = re.compile(r"going on after ([\d,]+) training samples")
 ATTEMPTS = 15  # at stopping a run that trains for a fraction of a second

@@ -3,6 +3,7 @@
 import functools
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def _piped(lab: Lab, name: str, file: str, main: str) -> Outcome:
     problems = contract.refused_or_equal(lab, ended, workdir, "short")
   else:
     ended = contract.train(lab, READERS[main], workdir, main=main)
-    problems = contract.faults(ended, 0, 2)
+    problems = contract.faults(ended, 0, 2, os.EX_IOERR)
   before = [step for step in runs.steps(source) if file != RECORD or step < saved]
   if file != RECORD:  # which makes a damaged checkpoint of it
     problems += contract.lost(workdir, before)
@@ -123,9 +124,9 @@ def _sheet(lab: Lab, name: str, make: Callable[[Path], None]) -> Outcome:
   return contract.outcome(problems, _note(ended))
 
 
-def _seen(path: Path) -> tuple:
-  """Returns what a path is, where it leads and what is there."""
+def _seen(path: Path) -> str:
+  """Says what a path is, where it leads and what is there."""
   status = path.lstat()
-  contents = path.read_bytes() if path.is_file() else b""
-  leads_to = os.readlink(path) if path.is_symlink() else ""
-  return stat.S_IFMT(status.st_mode), status.st_rdev, leads_to, contents
+  contents = zlib.crc32(path.read_bytes()) if path.is_file() else "none"
+  leads_to = f" to {os.readlink(path)}" if path.is_symlink() else ""
+  return f"{stat.filemode(status.st_mode)} {status.st_rdev}{leads_to}, checksum {contents}"

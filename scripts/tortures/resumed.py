@@ -53,8 +53,8 @@ def _renamed(lab: Lab, name: str) -> Outcome:
   (checkpoints / str(step)).rename(checkpoints / str(step + 7))
   ended = contract.train(lab, lab.flags_of("short"), workdir)
   problems = contract.faults(ended, 2)
-  (checkpoints / str(step + 7)).rename(checkpoints / str(step))
   if not problems:
+    (checkpoints / str(step + 7)).rename(checkpoints / str(step))
     problems += contract.resumes(lab, workdir, "short", step)
   return contract.outcome(problems, "refused", workdir)
 

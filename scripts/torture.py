@@ -1,38 +1,71 @@
-"""Proves that runs survive: kills, damaged checkpoints, full disks, NaN, signals.
+"""Attacks runs in every way that was thought of, and counts the attacks that they withstood.
 
   python scripts/torture.py                          # everything
   python scripts/torture.py --only=kills --kills=10
   python scripts/torture.py --only=files/record,disk
 
-Runs the main job in processes of its own, does to it what each part says, lets the same command
-go on, and compares what is left with the run that was left alone: every array of the
-last checkpoint bit for bit, its record, metrics.csv and sweep.csv but for the seconds,
-summary.json, the pictures, and that no other file is there. A line for each part tells how many of
-how many came to the same, and what happened on the way; what did not is told with the flags that
-repeat it, its directory is kept, and the exit status is 1.
+Runs a main in processes of its own, does to it what each part says, lets the same command
+resume it, and compares what is left with the run that was left alone: every array of the
+last checkpoint bit for bit, its record, metrics.csv and sweep.csv except the seconds,
+summary.json, the pictures, and that no other file is there. What may be refused must be refused
+in one line, with nothing lost (tortures/contract.py). A line for each part says how many of how
+many attacks held, and what happened on the way. An attack that did not hold is printed with the
+flags that repeat it, its directory is kept, and the exit status is 1. The last line is the total.
 
-  kills    SIGKILL at random moments and aimed at checkpoints, rows, start and end; a run that
-           trains has to go on from the newest checkpoint that was there
-  devices  killed, and gone on with on another number of devices; to rounding
-  files    each file of the newest checkpoint cut to half, with a bit flipped, or gone
-  disk     a file system that is full at one write after another, then has room; files that may not
-           grow; directories that may not be written
-  nan      in the data, in a value, in a gradient, in the parameters
-  signals  a second start, SIGTERM, SIGINT, two SIGINT
+  kills        SIGKILL at random moments and aimed at checkpoints, rows, start and end; a run that
+               trains has to resume from the newest checkpoint that was there
+  replacing    SIGKILL while a checkpoint replaces the one of the same step
+  devices      killed, and resumed with another number of devices; equal up to rounding
+  files        each file of the newest checkpoint cut to half, with a bit flipped, or gone
+  disk         a file system that is full at one write after another, then has room, for every main
+               that writes; files that may not grow; directories that may not be written
+  nan          in the data, in a value, in a gradient, in the parameters
+  signals      SIGTERM, SIGINT, SIGHUP while a run trains and before; two SIGINT; a second start
+  starts       four starts at once on one directory, as whole mains and as 200 rounds of `open_run`
+  places       directories whose names mean something to a shell or to a pattern
+  links        symbolic links, hard links, pipes and devices where a run has its files
+  output       standard streams that are closed, full, of ASCII, or whose reader has gone
+  evaluations  two evaluations at once, edited tables of points, SIGKILL
+  resumed      edited checkpoints and flags, another generator, edited code
+  moved        a directory that is renamed or removed while its run trains
+  mains        bad flags of figures, figures in the place of others, torn tables
+  estimators   estimators that exit or raise, no home, no device, few open files
+
+tortures/README.md says of each part what must hold, and how many attacks did.
 """
 
 import concurrent.futures
+import itertools
 import os
 import pathlib
+import shlex
 import shutil
+import signal
 import tempfile
 import time
 import traceback
 from collections import Counter
+from typing import NamedTuple
 
 import jax
 from absl import flags, logging
-from tortures import disk, files, nan, signals
+from tortures import (
+  disk,
+  evaluations,
+  files,
+  hostile,
+  links,
+  mains,
+  moved,
+  nan,
+  output,
+  places,
+  replacing,
+  resumed,
+  rooms,
+  signals,
+  starts,
+)
 from tortures import kills as torture_kills
 from tortures.runs import Case, Lab, Outcome
 
@@ -40,6 +73,9 @@ from experiments.launch import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("kills", 50, "How many in the part of that name.", lower_bound=1)
+flags.DEFINE_integer("replacements", 30, "Kills in the part replacing.", lower_bound=1)
+flags.DEFINE_integer("starts", 3, "Rounds of whole mains in the part starts.", lower_bound=1)
+flags.DEFINE_integer("rounds", 200, "Rounds of open_run in the part starts.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Of the moments, and of all else that is random.")
 flags.DEFINE_list(
   "only", "", "The parts, and the cases of them, whose names begin with one of these."
@@ -54,36 +90,64 @@ flags.DEFINE_string(
 
 PARTS = {
   "kills": lambda lab: torture_kills.kills(lab, FLAGS.kills),
+  "replacing": lambda lab: replacing.cases(lab, FLAGS.replacements),
   "devices": torture_kills.devices,
   "files": files.cases,
-  "disk": disk.cases,
+  "disk": lambda lab: itertools.chain(rooms.cases(lab), disk.cases(lab)),
   "nan": nan.cases,
   "signals": signals.cases,
+  "starts": lambda lab: starts.cases(lab, FLAGS.starts, FLAGS.rounds),
+  "places": places.cases,
+  "links": links.cases,
+  "output": output.cases,
+  "evaluations": evaluations.cases,
+  "resumed": resumed.cases,
+  "moved": moved.cases,
+  "mains": mains.cases,
+  "estimators": hostile.cases,
 }
+COUNTS = ("kills", "replacements", "starts", "rounds")  # flags that say how much is tried
+
+
+class Tried(NamedTuple):
+  """How many attacks of a part were tried, and how many held."""
+
+  trials: int
+  held: int
 
 
 def main() -> None:
   logging.set_verbosity(logging.FATAL)  # of orbax, which reads on other devices than it was saved
   jax.config.update("jax_num_cpu_devices", 2)
+  hear_signals()
+  sys.unraisablehook = lambda unraisable: None  # orbax's threads, of a damaged checkpoint
   directory = pathlib.Path(FLAGS.workdir or tempfile.mkdtemp(prefix="torture-")).absolute()
   directory.mkdir(parents=True, exist_ok=True)
   faces = pathlib.Path(FLAGS.data, "frey_face").absolute()
   lab = Lab(directory, FLAGS.seed, faces if faces.exists() else None)
-  print(f"{'part':<9}{'survived':>10}{'seconds':>9}  what happened", flush=True)
-  failed = [name for name in PARTS if chosen(name) and not survives(name, lab)]
-  if failed:
-    print(f"what is left of those that failed is in {directory}")
-  elif FLAGS.workdir is None:
+  print(f"{'part':<12}{'held':>10}{'seconds':>9}  what happened", flush=True)
+  tried = [attack(name, lab) for name in PARTS if chosen(name)]
+  trials, held = (sum(counts) for counts in zip(*tried)) if tried else (0, 0)
+  print(f"{trials} tried, {held} held", flush=True)
+  if held < trials:
+    command.fail(f"{trials - held} did not hold; what is left of them is in {directory}", 1)
+  if FLAGS.workdir is None:
     shutil.rmtree(directory)
-  raise command.Exit(int(bool(failed)))
+
+
+def hear_signals() -> None:
+  """Takes back that this process ignores signals, as under nohup: a run it starts would, too."""
+  for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+      signal.signal(number, lambda number, frame: None)
 
 
 def chosen(part: str) -> bool:
   return not FLAGS.only or any(name.split("/")[0] == part for name in FLAGS.only)
 
 
-def survives(part: str, lab: Lab) -> bool:
-  """Tries all of a part, and prints its line."""
+def attack(part: str, lab: Lab) -> Tried:
+  """Tries all attacks of a part, and prints its line."""
   began = time.monotonic()
   cases = [
     case
@@ -93,11 +157,11 @@ def survives(part: str, lab: Lab) -> bool:
   with concurrent.futures.ThreadPoolExecutor(FLAGS.jobs) as pool:
     outcomes = list(pool.map(outcome_of, cases))
   notes = sum((outcome.notes for outcome in outcomes), Counter())
-  trials, survived = (sum(getattr(o, n) for o in outcomes) for n in ("trials", "survived"))
+  trials, held = (sum(getattr(o, n) for o in outcomes) for n in ("trials", "survived"))
   told = ", ".join(f"{text} {number}" for text, number in notes.most_common())
   seconds = time.monotonic() - began
-  print(f"{part:<9}{survived:>4} of {trials:<3}{seconds:>8.0f}  {told}", flush=True)
-  return survived == trials
+  print(f"{part:<12}{held:>4} of {trials:<3}{seconds:>8.0f}  {told}", flush=True)
+  return Tried(trials, held)
 
 
 def outcome_of(case: Case) -> Outcome:
@@ -105,12 +169,13 @@ def outcome_of(case: Case) -> Outcome:
   try:
     outcome = case.check()
   except Exception:  # what fails in the script is no proof of anything
-    outcome = Outcome(1, [f"could not be tried: {traceback.format_exc()}"])
+    outcome = Outcome(1, [f"could not be tried: {traceback.format_exc(limit=-4)}"])
   for problem in outcome.problems:
     print(f"FAILED {case.name}: {problem}", flush=True)
   if outcome.problems:
-    kills = f" --kills={FLAGS.kills}" if case.name.startswith("kills") else ""
-    print(f"  again: python scripts/torture.py --seed={FLAGS.seed}{kills} --only={case.name}")
+    counts = "".join(f" --{name}={FLAGS[name].value}" for name in COUNTS if FLAGS[name].present)
+    only = shlex.quote(f"--only={case.name}")
+    print(f"  again: python scripts/torture.py --seed={FLAGS.seed}{counts} {only}", flush=True)
   return outcome
 
 

@@ -75,8 +75,11 @@ def _left(workdir: pathlib.Path, pictures: bool) -> Iterator[tuple[str, object]]
       for name, run in said["runs"].items()
     }
     yield "the record", dict(runs=of_runs, sums=said["sums"], flags=said["flags"])
-    for name, array in arrays(workdir, saved[-1]).items():
-      yield f"array {name}", array
+    try:
+      yield from ((f"array {name}", a) for name, a in arrays(workdir, saved[-1]).items())
+    except Exception as error:  # of many kinds, by what is broken in which file
+      reason = " ".join(str(error).split())[:120]
+      yield "the arrays, which cannot be read", f"{type(error).__name__} {reason} in {workdir}"
   for picture in sorted(workdir.glob("*.png")) if pictures else ():
     yield picture.name, picture.read_bytes()
 

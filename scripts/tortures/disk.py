@@ -103,7 +103,7 @@ def _limited(lab: Lab, name: str, size: int) -> Outcome:
   limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
   # Through a pipe, which has no size.
   with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as pipe:
-    how = dict(first=limit, stdout=pipe.stdin, env=NO_CACHE)
+    how = dict(first=limit, stdout=pipe.stdin, stderr=pipe.stdin, env=NO_CACHE)
     started = runs.start(lab, lab.flags_of("short"), workdir, **how)
     status = runs.end(started).status
     pipe.stdin.close()

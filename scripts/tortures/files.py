@@ -3,11 +3,10 @@
 import pathlib
 import re
 import shutil
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from tortures import compare, runs
+from tortures import compare, contract, runs
 from tortures.kills import newest
 from tortures.runs import Case, Lab, Outcome
 
@@ -28,7 +27,7 @@ DAMAGES = {"cut": cut, "flipped": flip, "gone": pathlib.Path.unlink}
 
 
 def cases(lab: Lab) -> Iterator[Case]:
-  stopped = _stopped_halfway(lab)
+  stopped = contract.stopped(lab)
   checkpoint = stopped / "checkpoints" / str(newest(stopped))
   # The names of orbax's own files of data are drawn at random.
   files = sorted(path.relative_to(checkpoint) for path in checkpoint.rglob("*") if path.is_file())
@@ -40,17 +39,6 @@ def cases(lab: Lab) -> Iterator[Case]:
         case = f"files/{name} {damage}"
         there = pathlib.Path("checkpoints", checkpoint.name, file)
         yield Case(case, lambda c=case, t=there, m=make: _damaged(lab, c, stopped, t, m))
-
-
-def _stopped_halfway(lab: Lab) -> pathlib.Path:
-  """A run that was asked to stop, of two checkpoints or more."""
-  workdir, half = lab.new("files/stopped"), runs.last_step(lab, "short") // 2
-  started = runs.start(lab, lab.flags_of("short"), workdir)
-  runs.until(lambda: newest(workdir) >= half, started)
-  started.process.send_signal(signal.SIGTERM)
-  if runs.end(started).status != 128 + signal.SIGTERM or len(runs.steps(workdir)) < 2:
-    raise RuntimeError(f"no run was stopped halfway: {started.complained}")
-  return workdir
 
 
 def _damaged(

@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import IO, NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -39,6 +40,11 @@ KINDS = {
   ),
   "short": (*SAVED, "--eval_every=3000", "--num_examples=18000"),
 }  # fmt: skip
+# Runs that only some attacks need.
+OTHERS = {
+  "seeded": (*KINDS["short"], "--seed=3"),
+  "wider": (*LONG, "--latent_dim=3"),
+}
 
 
 class Lab(NamedTuple):
@@ -61,7 +67,7 @@ class Lab(NamedTuple):
         *LONG, "--dataset=frey_face:contiguous", f"--data_dir={self.directory / 'tfds'}",
         f"--manual_dir={self.data}", "--likelihood=gaussian", "--dequantization",
       )  # fmt: skip
-    return KINDS[kind]
+    return (KINDS | OTHERS)[kind]
 
 
 class Outcome(NamedTuple):
@@ -70,9 +76,12 @@ class Outcome(NamedTuple):
   trials: int
   problems: list[str]  # of as many trials at most
   notes: Counter = Counter()  # what happened, and how often
+  held: int | None = None  # of the trials; None for all, or for none where there are problems
 
   @property
   def survived(self) -> int:
+    if self.held is not None:
+      return self.held
     return self.trials if not self.problems else 0
 
 
@@ -102,53 +111,72 @@ class Ended(NamedTuple):
 
 
 def start(
+  lab: Lab, flags: Sequence[str], workdir: pathlib.Path, *, main: str = "train", **how
+) -> Started:
+  """Starts a main that has the flag --workdir in a process of its own; `how` as of `launch`."""
+  return launch(lab, main, (*flags, f"--workdir={workdir}"), **how)._replace(workdir=workdir)
+
+
+def launch(
   lab: Lab,
-  flags: Sequence[str],
-  workdir: pathlib.Path,
+  main: str,
+  arguments: Sequence[str],
   *,
-  env: dict | None = None,
+  env: Mapping[str, str | None] | None = None,
   first: str = "",
   stdout: IO | None = None,
+  stderr: IO | None = None,
+  root: pathlib.Path = ROOT,
 ) -> Started:
-  """The main job in a process of its own, whose output goes to files.
+  """Starts a main of `experiments` in a process of its own, whose output goes to files.
 
   Args:
     lab: whose caches it uses.
-    flags: but for the directory.
-    workdir: the directory.
-    env: beside the environment of this process.
+    main: the name of the module in `experiments`.
+    arguments: its whole command line.
+    env: variables beside the environment of this process; those that are None are unset.
     first: what to do in the process before, in Python.
-    stdout: for what it prints and complains, instead.
+    stdout: where to print, instead of a file.
+    stderr: where to complain, instead of a file.
+    root: the checkout that the main is in.
   """
   (lab.directory / "logs").mkdir(exist_ok=True)
   log = lab.directory / "logs" / f"{next(NUMBERS)}.out"
-  # The programs are compiled once for all runs.
-  caches = dict(
-    XDG_CACHE_HOME=str(lab.directory / "cache"), MPLCONFIGDIR=str(lab.directory / "mpl")
-  )
-  path = os.pathsep.join([str(ROOT), str(ROOT / "scripts")])
-  defaults = dict(PYTHONPATH=path, PYTHONUNBUFFERED="1")
-  defaults |= dict(JAX_PLATFORMS=os.environ.get("JAX_PLATFORMS", "cpu"))
-  command = [sys.executable, "-m", "experiments.train", *flags, f"--workdir={workdir}"]
+  command = [sys.executable, "-m", f"experiments.{main}", *arguments]
   if first:
     run_it = "import os, sys; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     command = [sys.executable, "-c", f"{first}\n{run_it}", *command[1:]]
   with open(log, "w") as out, open(log.with_suffix(".err"), "w") as err:
     process = subprocess.Popen(
       command,
-      cwd=ROOT,
+      cwd=root,
       stdin=subprocess.DEVNULL,
       stdout=stdout or out,
-      stderr=stdout or err,
-      env=os.environ | caches | defaults | (env or {}),
+      stderr=stderr or err,
+      env=environment(lab, root, env or {}),
     )
-  return Started(process, workdir, log)
+  return Started(process, lab.directory, log)
 
 
-def end(started: Started) -> Ended:
+def environment(
+  lab: Lab, root: pathlib.Path = ROOT, changed: Mapping[str, str | None] = MappingProxyType({})
+) -> dict[str, str]:
+  """Returns the environment of a main: that of this process, with caches that all runs share."""
+  defaults = dict(
+    XDG_CACHE_HOME=str(lab.directory / "cache"),
+    MPLCONFIGDIR=str(lab.directory / "mpl"),
+    PYTHONPATH=os.pathsep.join([str(root), str(ROOT / "scripts")]),
+    PYTHONUNBUFFERED="1",
+    JAX_PLATFORMS=os.environ.get("JAX_PLATFORMS", "cpu"),
+  )
+  variables = os.environ | defaults | dict(changed)
+  return {name: value for name, value in variables.items() if value is not None}
+
+
+def end(started: Started, seconds: float = SECONDS_TO_END) -> Ended:
   """Waits for it; one that hangs is killed, with status None."""
   try:
-    status = started.process.wait(SECONDS_TO_END)
+    status = started.process.wait(seconds)
   except subprocess.TimeoutExpired:
     kill(started)
     status = None

@@ -1,13 +1,16 @@
-"""Runs that are asked to stop, and a second start of one that lives."""
+"""Runs that are asked to stop, before they train and while they do, and a second start."""
 
+import contextlib
+import functools
 import re
 import shutil
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
-from tortures import compare, runs
+from tortures import compare, contract, runs
 from tortures.kills import newest
 from tortures.runs import Case, Lab, Outcome
 
@@ -17,13 +20,19 @@ SLOW = (
   "--num_examples=100000000",
   "--num_importance_samples=0",
 )  # a chunk takes many seconds
+NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# Seconds after the start at which a run that has not trained yet gets a signal.
+MOMENTS = (0.05, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5)
 
 
 def cases(lab: Lab) -> Iterator[Case]:
-  for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+  """Yields signals to runs of several kinds while they train, and to one before it trains."""
+  for number in NUMBERS:
     for kind in ("aevb", "mcem", "sweep"):
       name = f"signals/{number.name} {kind}"
-      yield Case(name, lambda n=name, k=kind, s=(number, status): _stopped(lab, n, k, *s))
+      yield Case(name, functools.partial(_stopped, lab, name, kind, number, 128 + number))
+    name = f"signals/{number.name} early"
+    yield Case(name, functools.partial(_early, lab, name, number))
   yield Case("signals/twice", lambda: _twice(lab, "signals/twice"))
   yield Case("signals/second start", lambda: _second_start(lab, "signals/second start"))
 
@@ -53,6 +62,53 @@ def _stopped(lab: Lab, name: str, kind: str, number: signal.Signals, status: int
   return Outcome(1, problems, Counter([number.name]))
 
 
+def _early(lab: Lab, name: str, number: signal.Signals) -> Outcome:
+  """Sends a signal at many moments before training; then the same command trains to the end.
+
+  In the first instants of Python nobody hears of it, and the process ends as the system has it,
+  which a shell reports with the same status.
+  """
+  workdir = lab.new(name)
+  wrong = {moment: _ended_early(lab, workdir, number, moment) for moment in MOMENTS}
+  problems = [
+    f"after {moment} s: {'; '.join(faults)}" for moment, faults in wrong.items() if faults
+  ]
+  held = len(MOMENTS) - len(problems)
+  if afterwards := contract.resumes(lab, workdir, "short"):
+    problems, held = problems + afterwards, 0
+  if not problems:
+    shutil.rmtree(workdir)
+  return Outcome(len(MOMENTS), problems, Counter({f"{number.name} early": len(MOMENTS)}), held=held)
+
+
+def _ended_early(lab: Lab, workdir: Path, number: signal.Signals, moment: float) -> list[str]:
+  """Lists what is wrong with the end of a run that gets a signal so many seconds after its start.
+
+  Python itself hears of SIGINT from the first, and would show where it was, so that one is sent
+  as soon as the program has handlers.
+  """
+  started = runs.start(lab, lab.flags_of("short"), workdir)
+  began = time.monotonic()
+  if number == signal.SIGINT:
+    runs.until(lambda: _is_heard(started, signal.SIGTERM), started)
+  time.sleep(max(0.0, began + moment - time.monotonic()))
+  heard = _is_heard(started, number)
+  started.process.send_signal(number)
+  ended = runs.end(started, contract.SECONDS_TO_ANSWER)
+  if heard or ended.status != -number or ended.err:
+    return contract.faults(ended, 128 + number)
+  return []
+
+
+def _is_heard(started: runs.Started, number: signal.Signals) -> bool:
+  """Tells whether a process has a handler for a signal."""
+  with contextlib.suppress(OSError):
+    with open(f"/proc/{started.process.pid}/status") as status:
+      caught = next(line for line in status if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+  return False
+
+
 def _twice(lab: Lab, name: str) -> Outcome:
   """A second SIGINT ends a run in the middle of a chunk."""
   workdir, problems = lab.new(name), []
@@ -67,7 +123,8 @@ def _twice(lab: Lab, name: str) -> Outcome:
   if (seconds := time.monotonic() - began) > 3:
     problems.append(f"it took {seconds:.1f} s to end")
   *_, last = ended.err.splitlines() or [""]
-  if ended.status != 130 or not last.startswith("error: interrupted twice; the same command"):
+  words = "error: ended before it was saved; the same command goes on from the last checkpoint"
+  if ended.status != 130 or last != words:
     problems.append(f"status {ended.status}: {ended.err[:2000]}")
   if len(ended.err.splitlines()) != 2:
     problems.append(f"on standard error: {ended.err[:2000]}")

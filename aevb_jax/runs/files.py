@@ -117,10 +117,25 @@ def read_table(path: pathlib.Path, needed: Collection[str] = ()) -> list[dict[st
   """
   try:
     with disk.read(path, newline="") as file:
-      table = csv.DictReader(file, strict=True)
-      rows, columns = list(table), table.fieldnames or ()
-  except (csv.Error, UnicodeDecodeError) as error:
+      text = file.read()
+  except UnicodeDecodeError as error:
     raise damaged(path, str(error)) from error
+  return parse_table(path, text, needed)
+
+
+def parse_table(path: pathlib.Path, text: str, needed: Collection[str] = ()) -> list[dict]:
+  """Reads the rows of a table from the text that a file holds; otherwise as `read_table`.
+
+  Raises:
+    RunError: if the text is no such table; it names the file.
+  """
+  try:
+    table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows, columns = list(table), table.fieldnames or ()
+  except csv.Error as error:
+    raise damaged(path, str(error)) from error
+  if len(set(columns)) < len(columns):
+    raise damaged(path, "it has two columns of one name")
   if missing := set(needed) - set(columns):
     raise damaged(path, f"it has no column {min(missing)}")
   for number_of_row, row in enumerate(rows, 1):

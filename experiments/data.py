@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
-from aevb_jax import figures
+from aevb_jax import disk, figures
 from aevb_jax.data.datasets import PROTOCOLS, ImageData
 from aevb_jax.data.minibatches import Source, blocks, read_rows
 from aevb_jax.errors import ConfigError
@@ -137,7 +137,7 @@ def find_card(config: DataConfig, images: ImageData) -> Card:
 
     builder = BUILDERS[PROTOCOLS[config.dataset].source]
     return Card(builder.description, builder.homepage, builder.license, builder.citation)
-  info = json.loads(pathlib.Path(images.directory, "dataset_info.json").read_text())
+  info = json.loads(disk.read_text(pathlib.Path(images.directory, "dataset_info.json")))
   return Card(
     " ".join(info.get("description", "").split()),
     " ".join(info.get("location", {}).get("urls", [])) or "none stated",

@@ -13,6 +13,7 @@ from aevb_jax.runs.files import write_text
 
 CHECKPOINTS = "checkpoints"  # the directory of them in that of a run
 HISTORY = "history"  # that of the parameters of every row
+RUNS = "runs"  # that of the training runs that a figure is made of
 CONFIG, FLAG_FILE, LOCK, SUMMARY = "config.json", "flags.txt", "lock", "summary.json"
 LOCKS_HELD = []  # by this process, until it ends or leaves `locked`
 
@@ -62,19 +63,41 @@ def open_run(
   return RunDirectory(workdir, finished)
 
 
-def open_figure(workdir: pathlib.Path, configs: Sequence[Any]) -> pathlib.Path:
+def open_figure(
+  workdir: pathlib.Path, configs: Sequence[Any], *, overwrite: bool = False
+) -> pathlib.Path:
   """Makes the directory of a figure, which is drawn anew from the runs that it is made of.
+
+  Args:
+    workdir: the directory.
+    configs: everything that decides what is drawn.
+    overwrite: whether a figure with other configurations is set aside. It is then beside the
+      directory, and has its name with a number; the training runs in WORKDIR/runs stay.
 
   Raises:
     ConfigError: as `open_run`.
   """
   with _refusing(workdir):
-    if differences := _differences_there(workdir, configs):
-      message = f"holds a run with other flags ({differences}); name another directory"
-      raise ConfigError("workdir", workdir, message)
+    _refuse_others(workdir, configs, overwrite, None)
     lock(workdir)
+    if _refuse_others(workdir, configs, overwrite, None):  # that came in the meantime, too
+      print(f"the figure that was in {workdir} is now in {_set_figure_aside(workdir)}")
     write_config(workdir, configs)
   return workdir
+
+
+def _set_figure_aside(workdir: pathlib.Path) -> pathlib.Path:
+  """Moves everything out of a directory but for the lock and the runs; flags.txt is copied."""
+  real, number = workdir.resolve(), 1
+  while (place := real.with_name(f"{real.name}.{number}")).exists():
+    number += 1
+  place.mkdir()
+  # It stays until another takes its place: without it the directory would hold no run.
+  write_text(place / FLAG_FILE, disk.read_text(real / FLAG_FILE))
+  for path in sorted(real.iterdir()):
+    if path.name not in (LOCK, RUNS, FLAG_FILE):
+      path.rename(place / path.name)
+  return place
 
 
 def write_config(

@@ -88,8 +88,12 @@ def read_json(path: pathlib.Path) -> dict:
     raise damaged(path, str(error)) from error
 
 
-def read_metrics(workdir: pathlib.Path) -> list[dict]:
+def read_metrics(workdir: pathlib.Path, needed: Collection[str] = ()) -> list[dict]:
   """Reads the rows of metrics.csv; there are none where the file is missing.
+
+  Args:
+    workdir: the directory of the run.
+    needed: columns that it must have beside those of every run.
 
   Raises:
     RunError: if the file was cut off or edited.
@@ -97,7 +101,7 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
   path = workdir / "metrics.csv"
   if not path.exists():
     return []
-  rows = read_table(path, needed=("step", "examples_seen", "seconds"))
+  rows = read_table(path, ("step", "examples_seen", "seconds", *needed))
   try:
     return [{name: number(text) for name, text in row.items()} for row in rows]
   except ValueError as error:

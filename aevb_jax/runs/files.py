@@ -10,6 +10,7 @@ import pathlib
 import socket
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import IO
 
@@ -50,6 +51,21 @@ def save_figure(path: pathlib.Path, figure) -> None:
   """Writes a matplotlib figure as a PNG file, whole or not at all."""
   with whole(path) as file:
     figure.savefig(file, format="png", bbox_inches="tight", metadata={"Source": OURS})
+
+
+def is_our_picture(path: pathlib.Path) -> bool:
+  """Tells whether a file is a picture that `save_figure` wrote; a symbolic link never is."""
+  from PIL import Image
+
+  if path.is_symlink():
+    return False
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of a picture that would be very large
+    try:
+      with disk.read(path, "rb") as file, Image.open(file, formats=("PNG",)) as picture:
+        return picture.info.get("Source") == OURS  # of its first chunks; no pixel is decoded
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+      return False
 
 
 @contextlib.contextmanager

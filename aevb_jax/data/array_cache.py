@@ -73,7 +73,7 @@ class _Stale(Exception):
 
 
 def _open(directory: pathlib.Path, source: dict) -> dict[str, np.ndarray]:
-  if not directory.exists():
+  if not os.path.exists(directory):  # nor where it cannot be seen: then writing it says so
     raise _Stale("is not there", damaged=False)
   try:
     index = json.loads(disk.read_text(directory / "index.json"))

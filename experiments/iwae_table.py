@@ -75,8 +75,10 @@ def main() -> None:
     raise UsageError("num_importance_samples", "takes at least 1 here")
   images = load_data(data.config(), data.array_cache_dir())
   entries = study.make_entries(config, num_train=len(images.train))
+  made_of = [entry.job for entry in entries]
+  jobs.check(made_of, figure)
   workdir = figure_flags.open_workdir(figure, config)
-  made = jobs.train([entry.job for entry in entries], figure)
+  made = jobs.train(made_of, figure)
   judged = [
     [study.judge(member, num_samples) for member in jobs.member_directories(entry.job, figure)]
     for entry in entries

@@ -65,8 +65,10 @@ def main() -> None:
     for panel in panels
     for algorithm in paper_runs.ESTIMATORS
   }
+  made_of = [job for some in of_curves.values() for job in some]
+  jobs.check(made_of, figure)
   workdir = figure_flags.open_workdir(figure, config)
-  made = jobs.train([job for some in of_curves.values() for job in some], figure)
+  made = jobs.train(made_of, figure)
   rows = [
     row for (panel, algorithm), some in of_curves.items() for job in some
     for member in jobs.member_directories(job, figure)

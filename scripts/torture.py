@@ -41,6 +41,7 @@ import pathlib
 import shlex
 import shutil
 import signal
+import sys
 import tempfile
 import time
 import traceback

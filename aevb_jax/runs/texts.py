@@ -81,6 +81,11 @@ def from_flags(text: str) -> Config:
   return replace(config, **values)
 
 
+def fields_of(algorithm: str) -> set[str]:
+  """Returns the names of the fields of a configuration of an algorithm."""
+  return set(_hints(Config(objective=OBJECTIVES[algorithm]())))
+
+
 def _hints(config: Any) -> dict[str, Any]:
   """Returns the type of every field of a configuration and of its parts."""
   hints = {}

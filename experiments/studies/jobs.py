@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
+from jax.extend import backend
 
 from aevb_jax import disk
 from aevb_jax.errors import ConfigError, DataError, RunError
@@ -100,7 +101,7 @@ def _on_cpu() -> Iterator[None]:
     yield
   finally:
     jax.config.update("jax_platforms", platforms)
-    jax.extend.backend.clear_backends()
+    backend.clear_backends()
 
 
 def train(jobs: Sequence[Job], figure: Figure) -> Jobs:

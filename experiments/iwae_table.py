@@ -27,6 +27,8 @@ Writes iwae_table.csv, iwae_table.png and summary.json; into each run importance
 p(x) of every test image, and latents.csv.
 """
 
+import functools
+
 from absl import flags
 
 from aevb_jax.runs import files
@@ -79,10 +81,8 @@ def main() -> None:
   jobs.check(made_of, figure)
   workdir = figure_flags.open_workdir(figure, config)
   made = jobs.train(made_of, figure)
-  judged = [
-    [study.judge(member, num_samples) for member in jobs.member_directories(entry.job, figure)]
-    for entry in entries
-  ]
+  judge = functools.partial(study.judge, num_samples=num_samples, num_points=len(images.test))
+  judged = [list(map(judge, jobs.member_directories(job, figure))) for job in made_of]
   rows = study.make_rows(config, figure, entries, judged)
   files.write_csv(workdir / "iwae_table.csv", study.COLUMNS, rows)
   epochs, told = sum(study.STAGES[: config.stages]), study.schedule_in_words(config)

@@ -96,7 +96,7 @@ def rows_of(panel: tuple[str, int], algorithm: str, member: pathlib.Path) -> lis
   given = records.read_flags(member)
   about = dict(dataset=panel[0], latent_dim=panel[1], algorithm=algorithm)
   about |= dict(seed=int(given["seed"]), step_size=float(given["step_size"]))
-  rows = files.read_metrics(member)
+  rows = files.read_metrics(member, jobs.BOUNDS)
   return [about | {name: row[name] for name in COLUMNS if name in row} for row in rows]
 
 

@@ -50,7 +50,12 @@ def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Sequence[dict]) 
 def save_figure(path: pathlib.Path, figure) -> None:
   """Writes a matplotlib figure as a PNG file, whole or not at all."""
   with whole(path) as file:
-    figure.savefig(file, format="png", bbox_inches="tight", metadata={"Source": OURS})
+    draw_into(file, figure)
+
+
+def draw_into(file: IO[bytes], figure) -> None:
+  """Writes a matplotlib figure into a file as a PNG picture, which names aevb_jax as its source."""
+  figure.savefig(file, format="png", bbox_inches="tight", metadata={"Source": OURS})
 
 
 def is_our_picture(path: pathlib.Path) -> bool:

@@ -131,11 +131,17 @@ def from_json(text: str) -> Config:
     ConfigError: if a field is unknown, or its value is not of its type.
     ValueError: if the text is no JSON.
   """
-  read = json.loads(text)
+  try:
+    read = json.loads(text)
+  except RecursionError as error:
+    raise ValueError("it is nested too deeply") from error
   if not isinstance(read, dict):
     raise ValueError("config.json holds no configuration")
-  algorithm = read.get("objective", {}).get("algorithm", "aevb")
-  if algorithm not in OBJECTIVES:
+  objective = read.get("objective", {})
+  if not isinstance(objective, dict):
+    raise ConfigError("objective", objective, "takes an object with fields of its own")
+  algorithm = objective.get("algorithm", "aevb")
+  if not isinstance(algorithm, str) or algorithm not in OBJECTIVES:
     raise ConfigError("algorithm", algorithm, f"takes one of {', '.join(OBJECTIVES)}")
   return _from_dict(Config(objective=OBJECTIVES[algorithm]()), read, "")
 

@@ -6,12 +6,13 @@ finished is not made again, and one that was interrupted resumes. Figures that a
 """
 
 import contextlib
+import itertools
 import pathlib
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -20,7 +21,9 @@ from jax.extend import backend
 from aevb_jax import disk
 from aevb_jax.errors import ConfigError, DataError, RunError
 from aevb_jax.runs import Config, LoadedRun, Machine, directory, files, load, replace, texts
+from aevb_jax.runs.config import num_steps
 from aevb_jax.runs.job import make_job
+from aevb_jax.runs.loop import evenly
 from experiments.flags import presets, training
 from experiments.flags.data import array_cache_dir, given_places
 from experiments.flags.figures import Figure
@@ -182,15 +185,40 @@ def damage_of(job: Job, figure: Figure) -> str:
   where = place_of(job, figure)
   needed = () if "--algorithm=mcem" in job.arguments else BOUNDS
   try:
-    last = [files.read_metrics(member, needed)[-1] for member in members_of(where)]
-    num_examples = int(records.read_flags(where)["num_examples"])
-  except (OSError, ValueError, KeyError, IndexError, TypeError, RunError) as error:
+    steps, members = steps_of(where), members_of(where)
+    for member in members:
+      rows, given = files.read_metrics(member, needed), records.read_flags(member)
+      if steps is not None and [row["step"] for row in rows] != steps:
+        return f"{member.name} has not the rows of its flags"
+      if not (rows[-1]["seconds"] and given["seed"].isdecimal() and float(given["step_size"])):
+        return f"{member.name} has no seed, step size or time"
+  except (OSError, RunError) as error:
+    return files.error_in_words(error)
+  except (ArithmeticError, LookupError, TypeError, ValueError) as error:
     return f"{type(error).__name__}: {error}"
-  if not last:
-    return "no finished member"
-  if not all(row["seconds"] and row["examples_seen"] >= num_examples for row in last):
-    return "they end before the run did"
-  return ""
+  return "" if members else "no finished member"
+
+
+def steps_of(where: pathlib.Path) -> list[int] | None:
+  """Returns the steps after which a run, or a sweep, has rows, as its flags have it.
+
+  Returns:
+    The steps; None for flags of another version.
+
+  Raises:
+    OSError, UnicodeDecodeError: if the flags cannot be read.
+  """
+  try:
+    config = texts.from_flags(disk.read_text(where / directory.FLAG_FILE))
+  except ConfigError:
+    return None
+  budget, steps = config.budget, set()
+  plan = evenly(config.optimizer.batch_size, budget.eval_every, budget.evals_per_decade)
+  for num_examples in filter(None, (budget.select_step_size, budget.num_examples)):
+    end = num_steps(config, num_examples)
+    ends = itertools.accumulate(plan.chunks(0, end, end))
+    steps |= {step for step in ends if plan.is_due(step, end)}
+  return sorted(steps)
 
 
 def time_left(done: Sequence[Job], waiting: Sequence[Job], figure: Figure) -> str:
@@ -205,7 +233,18 @@ def time_left(done: Sequence[Job], waiting: Sequence[Job], figure: Figure) -> st
 
 def train_seconds(job: Job, figure: Figure) -> float:
   """Returns the seconds that a finished run trained for."""
-  return max(files.read_metrics(m)[-1]["seconds"] for m in member_directories(job, figure))
+  return max(last_row(member)["seconds"] for member in member_directories(job, figure))
+
+
+def last_row(member: pathlib.Path, needed: Collection[str] = ()) -> dict:
+  """Reads the last row of a finished run; `needed` as of `files.read_metrics`.
+
+  Raises:
+    RunError: if there is none.
+  """
+  if rows := files.read_metrics(member, needed):
+    return rows[-1]
+  raise files.damaged(member / "metrics.csv", "it has no rows")
 
 
 def member_directories(job: Job, figure: Figure) -> list[pathlib.Path]:

@@ -302,6 +302,25 @@ def test_damaged_flags_are_told(text, tmp_path):
   assert_one_clear_line(evaluate(tmp_path), "workdir", "has a flags.txt that cannot be read")
 
 
+@pytest.mark.parametrize(
+  "name, contents, words",
+  [
+    ("config.json", b'{"objective": 3}', "objective=3: takes an object with fields of its own"),
+    ("config.json", b"[" * 100_000, "has a config.json that cannot be read"),
+    ("config.json", None, "has a config.json that cannot be read"),
+    ("metrics.csv", b"step,examples_seen,seconds\n1,x,1\n", "has a damaged metrics.csv ("),
+    ("summary.json", b'["ab", 7]', "has a damaged summary.json ("),
+  ],
+)
+def test_a_run_that_was_edited_is_one_line(run, evaluated, name, contents, words, tmp_path):
+  def damage(copy):
+    (copy / name).unlink()
+    os.mkfifo(copy / name) if contents is None else (copy / name).write_bytes(contents)
+
+  result = evaluate_as_before(run, damage, tmp_path, *METHODS["importance"])
+  assert_refused_for(result, words)
+
+
 def test_a_directory_that_holds_no_parameters(tmp_path, run):
   assert_one_clear_line(evaluate(tmp_path), "workdir", "holds no run of experiments.train")
   shutil.copy(run / "flags.txt", tmp_path)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from aevb_jax import locks
-from aevb_jax.runs import Config, LoadedRun, replace, texts
+from aevb_jax.runs import Config, LoadedRun, files, replace, texts
 from aevb_jax.runs.build import make_model
 from aevb_jax.runs.checks import resolve
 from aevb_jax.runs.learning import make_learning
@@ -115,6 +116,7 @@ def test_figures_share_runs_and_draw_grids_of_their_own(figure_2, runs, main, wh
   assert count_columns(workdir / f"{main}.png") == 5
 
 
+SHORTLY = PaperConfig(13000, 12000, 0, select_after=12000)
 DIGITS_2 = ("digits", 2, "aevb")
 AEVB = "digits-2-aevb-seed-0"
 
@@ -191,6 +193,54 @@ def test_a_run_that_has_lost_a_table_is_made_again(figure_2, runs, tmp_path, tab
   for name in ("sweep.csv", f"{chosen_member(runs).name}/metrics.csv"):
     there, before = read(copied / AEVB / name), read(runs / AEVB / name)
     assert but_for_seconds(there) == but_for_seconds(before)
+
+
+def text_of(edit):
+  return lambda path: path.write_text(edit(path.read_text()))
+
+
+def put_a_pipe(path):
+  path.unlink()
+  os.mkfifo(path)
+
+
+EDITED = {
+  "bytes": lambda path: path.write_bytes(bytes(range(256))),
+  "empty": lambda path: path.write_text(""),
+  "half": text_of(lambda text: text[: len(text) // 2]),
+  "pipe": put_a_pipe,
+  "a row twice": text_of(lambda text: text + text.splitlines(keepends=True)[-1]),
+  "no header": text_of(lambda text: text.partition("\n")[2]),
+  "a word": text_of(lambda text: text.replace("-", "x")),
+  "another column": text_of(lambda text: text.replace("test_bound", "bound", 1)),
+  "zero bytes": text_of(lambda text: text.replace("1", "\0")),
+}
+
+
+@pytest.mark.parametrize("how", EDITED)
+def test_tables_that_were_edited_are_known(figure_2, runs, how, tmp_path):
+  figure, (job,) = (
+    Figure(tmp_path, tmp_path, "smoke", []),
+    paper_runs.bound_jobs(SHORTLY, *DIGITS_2),
+  )
+  shutil.copytree(runs / AEVB, tmp_path / AEVB)
+  assert jobs.was_finished(job, figure) and jobs.damage_of(job, figure) == ""
+  EDITED[how](tmp_path / AEVB / chosen_member(runs).name / "metrics.csv")
+  assert jobs.was_finished(job, figure) and "\n" not in jobs.damage_of(job, figure) != ""
+
+
+@pytest.mark.parametrize("how", EDITED)
+def test_rows_of_an_earlier_start_are_kept_only_where_they_are_numbers(how, tmp_path):
+  curve, path = (500, "aevb"), tmp_path / "table.csv"
+  values = dict(zip(stages.COLUMNS, (*curve, 0, 1, 100, 100, 0.5, -140.5, 0.1, -141.5, 0.1)))
+  rows = [values, values | dict(step=2), values | dict(step=7), values | dict(algorithm="mcem")]
+  files.write_csv(path, stages.COLUMNS, rows)
+  for step in (1, 2):
+    (tmp_path / "run" / "history" / str(step) / "record").mkdir(parents=True)
+  there = stages.rows_there(path, {curve: tmp_path / "run"})
+  assert [row["step"] for row in there] == stages.steps_of(tmp_path / "run") == [1, 2]
+  EDITED[how](path)
+  assert all(row in there for row in stages.rows_there(path, {curve: tmp_path / "run"}))
 
 
 def children_of(pid):
@@ -307,7 +357,7 @@ def test_what_a_run_would_refuse_is_refused_before_anything_is_made(
 
 
 def test_jobs_are_the_configurations_that_train_makes_of_them(figure_2, runs):
-  for job in paper_runs.bound_jobs(PaperConfig(13000, 12000, 0, select_after=12000), *DIGITS_2):
+  for job in paper_runs.bound_jobs(SHORTLY, *DIGITS_2):
     made = resolve(jobs.config_of(job))
     assert texts.to_json(made) == (runs / job.name / "config.json").read_text()
   job = jobs.Job("mcem", ("--preset=iwae", "--algorithm=mcem", "--optimizer=sgd"), 1.0)
@@ -364,6 +414,7 @@ def test_a_finished_run_has_the_flags_of_its_job(tmp_path):
   job = jobs.Job("one", ("--preset=paper", "--latent_dim=3", "--seed=0"), 1.0)
   assert not jobs.is_finished(job, figure)
   flags = "--batch_size=100\n--latent_dim=3\n--num_examples=200\n--seed=0\n"
+  flags += "--eval_every=100\n--step_size=0.1\n"
   (directory / "flags.txt").write_text(flags)
   bounds = "train_bound,train_bound_se,test_bound,test_bound_se"
   rows = [f"step,examples_seen,{bounds},seconds\n", "1,100,-9,1,-9,1,1.5\n", "2,200,-8,1,-8,1,2\n"]

@@ -160,7 +160,7 @@ def stop_halfway(
 
 
 def finished(workdir: Path) -> bool:
-  """Tells whether a run has its summary, or all of its training samples."""
+  """Tells whether a run has its summary, which it writes last."""
   return (workdir / "summary.json").exists()
 
 

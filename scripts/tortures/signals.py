@@ -87,6 +87,8 @@ def _ended_early(lab: Lab, workdir: Path, number: signal.Signals, moment: float)
   Python itself hears of SIGINT from the first, and would show where it was, so that one is sent
   as soon as the program has handlers.
   """
+  if contract.finished(workdir):  # where the signal before went unheard
+    shutil.rmtree(workdir)
   started = runs.start(lab, lab.flags_of("short"), workdir)
   began = time.monotonic()
   if number == signal.SIGINT:

@@ -63,9 +63,9 @@ def open_run(
       going on, or anything that is not a run, or cannot be written.
   """
   with _refusing(workdir):
-    _refuse_others(workdir, configs, overwrite, only)
+    refuse_others(workdir, configs, overwrite, only)
     lock(workdir)
-    differences = _refuse_others(workdir, configs, overwrite, only)  # that came in the meantime
+    differences = refuse_others(workdir, configs, overwrite, only)  # that came in the meantime
     if (workdir / FLAG_FILE).exists() and (differences or not resume):
       print(f"the run that was in {workdir} is now in {_set_aside(workdir)}")
       lock(workdir)
@@ -90,9 +90,9 @@ def open_figure(
     ConfigError: as `open_run`.
   """
   with _refusing(workdir):
-    _refuse_others(workdir, configs, overwrite)
+    refuse_others(workdir, configs, overwrite)
     lock(workdir)
-    if _refuse_others(workdir, configs, overwrite):  # that came in the meantime
+    if refuse_others(workdir, configs, overwrite):  # that came in the meantime
       place = _set_aside(workdir)
       lock(workdir)
       if (place / RUNS).exists():
@@ -200,14 +200,25 @@ def _set_aside(workdir: pathlib.Path) -> pathlib.Path:
   return place
 
 
-def _refuse_others(
+def refuse_others(
   workdir: pathlib.Path,
   configs: Sequence[Any],
   overwrite: bool,
   only: Collection[str] | None = None,
 ) -> str:
-  """Returns how the configuration of the run that is there differs, if it may be set aside."""
-  differences = _differences_there(workdir, configs, only)
+  """Returns how the configuration of the run that is there differs, if it may be set aside.
+
+  Args:
+    workdir: the directory, which may be missing.
+    configs: everything that decides what is computed.
+    overwrite: whether a run with another configuration may be set aside.
+    only: the names of the fields that are compared; None for all.
+
+  Raises:
+    ConfigError: if it may not, or the directory holds no run that can be read.
+  """
+  with _refusing(workdir):
+    differences = _differences_there(workdir, configs, only)
   if differences and not overwrite:
     message = (
       f"holds a run with other flags ({differences}); name another directory, or let "

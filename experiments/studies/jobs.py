@@ -65,7 +65,9 @@ def check(jobs: Sequence[Job], figure: Figure) -> None:
         continue
       config = replace(config_of(job), **given_places())
       try:
-        make_job(config, Machine(place_of(job, figure), array_cache_dir=array_cache_dir()))
+        machine = Machine(place_of(job, figure), array_cache_dir=array_cache_dir())
+        made = make_job(config, machine)
+        directory.refuse_others(machine.workdir, [made.config], figure.overwrite)
       except ConfigError as error:
         message = f"{error.message} (of the run {job.name})"
         raise ConfigError(error.field, error.value, message) from error

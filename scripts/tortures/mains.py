@@ -93,13 +93,13 @@ def _files(directory: Path) -> set[str]:
 
 
 def _torn(lab: Lab, name: str, file: str, reader: str) -> Outcome:
-  """Cuts a file of a finished run, or of a sweep, at a third, and in another way at each reader."""
+  """Cuts a file of a finished run, or of a sweep: at random, to nothing, and with bytes after it."""
   kind = "sweep" if file == "sweep.csv" else "short"
   workdir = contract.copied(lab, name, runs.uninterrupted(lab, kind))
   path, draw = workdir / file, lab.random(name)
   whole, problems = path.read_bytes(), []
-  places = sorted(draw.sample(range(1, len(whole) - 1), 2))
-  for contents in (*(whole[:place] for place in places), b"", whole[: places[1]] + GARBAGE):
+  place = draw.randrange(1, len(whole) - 1)
+  for contents in (whole[:place], b"", whole[:place] + GARBAGE):
     path.write_bytes(contents)
     shutil.rmtree(workdir / "importance-test", ignore_errors=True)
     main, flags = READERS[reader]

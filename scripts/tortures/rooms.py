@@ -34,7 +34,7 @@ MAINS = {
     ("--hidden_dim=10", "--num_examples=2000", "--eval_every=1000", "--num_importance_samples=0"),
     (1, 12, 80),
   ),
-  "families": Main("families", ("--num_draws=400",), (2, 100)),
+  "families": Main("families", ("--num_draws=400",), (100,)),
   "lower_bound": Main(
     "lower_bound",
     ("--budget=smoke", "--panels=digits/2", "--num_examples=12000", "--select_after=11000"),

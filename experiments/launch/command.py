@@ -189,6 +189,9 @@ def status_of(main: Callable[[], None]) -> int:
     except Exit:
       raise
     except SystemExit as stop:
+      if isinstance(stop.code, int) and stop.code:
+        raise Exit(stop.code) from stop
+      # As an estimator may, which is no success of the program that it is called in.
       fail(f"{_where(stop)} ended the program by sys.exit({stop.code!r})", 1)
     except Exception:
       if missing := _without_devices():

@@ -5,9 +5,8 @@ by rejection, with the implicit derivative dz/dη = −(∂F/∂η) / p(z) (Figu
 which `jax.random.gamma` has. The noise is random bits, which determine all that the sampler draws.
 
 Densities outside the support are −inf. In float32 log_prob is within 1e-5 of its value, relative to
-the largest of its terms, for parameters from 1e-2 to 1e3. Draws of Gammas are raised to the
-smallest normal number (1e-38 in float32); 1 in 1e11 of shape 0.3 is below it, 1 in 100 of shape
-0.05.
+the largest of its terms, for parameters from 1e-2 to 1e3. Gamma draws are raised to the
+smallest normal number, 1e-38 in float32: 1 in 1e11 of shape 0.3 and 1 in 100 of shape 0.05 are.
 """
 
 import math
@@ -214,8 +213,7 @@ def f(size: int) -> Family:
 def beta(size: int) -> Family:
   """Makes the Beta family (section 2.4), p(z) = zᵃ⁻¹ (1 − z)ᵇ⁻¹ / B(a, b), 0 ≤ z ≤ 1.
 
-  z = y₁ / (y₁ + y₂) for Gamma variables y. Draws keep a distance from 0, the smallest normal
-  number, and from 1, half a rounding.
+  z = y₁ / (y₁ + y₂) for Gammas y, off 0 by the smallest normal number and off 1 by half a rounding.
 
   Args: size, the number of dimensions J.
   Returns: a family with two heads of J numbers, a and b.

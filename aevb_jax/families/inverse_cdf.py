@@ -288,8 +288,7 @@ def gompertz(size: int) -> Family:
   z = log(1 − log(1 − ε) / η) / b.
 
   Args: size, the number of dimensions J.
-  Returns: a family with two heads of J numbers, the shape η > 0 and the rate b > 0 in inverse units
-  of z.
+  Returns: a family with two heads of J numbers, shape η > 0 and rate b > 0 in inverse units of z.
   """
 
   def mean(eta: Gompertz) -> Array:

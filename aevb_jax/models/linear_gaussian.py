@@ -67,7 +67,7 @@ def log_marginal(theta: PyTree, x: Array) -> Array:
   """Computes log p(x) = log N(x; b, WᵀW + Ψ) in nats, shape (), for one x (D,).
 
   It is log p(x, z) − log p(z|x) at the posterior mean z, where an error in z has no first-order
-  effect. Nothing large is subtracted, however small the noise, and no array exceeds D×J numbers.
+  effect. Nothing large is subtracted, however small the noise. Nothing larger than D×J is made.
 
   Raises:
     ValueError: unless x is one data point.

@@ -1,4 +1,4 @@
-"""Variational auto-encoders: a generative model and its recognition model, both made of networks."""
+"""Variational auto-encoders: a generative model and its recognition model, made of networks."""
 
 import math
 from collections.abc import Callable, Sequence

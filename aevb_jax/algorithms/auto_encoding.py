@@ -179,7 +179,7 @@ def _mean_over_parts(
     # Every num_parts-th example, so that devices that share a minibatch each keep their own.
     return jnp.moveaxis(array.reshape(part_size, num_parts, *array.shape[1:]), 1, 0)
 
-  # As words, since JAX counts a loop over keys as a second use of them.
+  # The keys pass as words, since JAX counts a loop over keys as a second use of them.
   wrap = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(keys))
 
   def of_part(part: tuple[Array, Array]) -> PyTree:

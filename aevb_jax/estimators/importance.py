@@ -4,7 +4,8 @@ Every estimator here is a `Bound` of log w_k = log p(x, z_k) − log q(z_k|x), z
 of two ways to differentiate it. *Pathwise* is automatic differentiation of the value through
 z_k = g(ε_k, x). *Doubly reparameterized* is the same without the score of q. A third way needs no
 reparameterization: `score_functions.vimco`. The value is an unbiased estimate of
-E[bound(log w_1 … log w_K)], and the gradient of its gradient, not of log p(x) or its gradient.
+E[bound(log w_1 … log w_K)], and the gradient is unbiased for the gradient of that expectation.
+Neither is unbiased for log p(x) or its gradient.
 """
 
 import functools

@@ -118,7 +118,7 @@ def map_samples(function: Callable[[Array], Array], samples: Array | Key) -> Arr
     return jax.vmap(function)(samples)
   if not jnp.issubdtype(samples.dtype, jax.dtypes.prng_key):
     return jax.lax.map(jax.checkpoint(function), samples, batch_size=SAMPLES_AT_ONCE)
-  # As words, since JAX counts a loop over keys, and the second pass, as a second use of them.
+  # The keys pass as words: JAX counts a loop over keys, and the second pass, as a second use.
   wrap = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(samples))
   return map_samples(lambda words: function(wrap(words)), jax.random.key_data(samples))
 

@@ -70,7 +70,7 @@ class Gumbel(NamedTuple):
 
 
 class Erlang(NamedTuple):
-  rate: Array  # 1 / units of z; k is the family's
+  rate: Array  # 1 / units of z; k belongs to the family
 
 
 def _exponential_noise(u: Array) -> Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from aevb_jax.families.base import check_shape
 from aevb_jax.types import Array, Eta, Family, Key, Support
 
-SMALLEST = 1e-6  # number that `positive` returns
+SMALLEST = 1e-6  # the smallest number that `positive` returns
 
 REAL, POSITIVE, UNIT = Support(), Support(low=0.0), Support(0.0, 1.0)
 

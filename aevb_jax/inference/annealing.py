@@ -175,7 +175,7 @@ def bidirectional_monte_carlo(
   # Back through β_{T−1} … β_1 with their own step sizes; at β_0 nothing is left to weigh.
   back = jnp.concatenate([step_sizes[-2::-1], step_sizes[:1]])
   reverse = anneal(reverse_key, path, chains.position, betas[::-1], num_leapfrogs, step_sizes=back)
-  inverse = _estimate(reverse)  # of 1 / p(x)
+  inverse = _estimate(reverse)  # an estimate of 1 / p(x)
   return Sandwich(_estimate(forward), inverse._replace(value=-inverse.value))
 
 

@@ -188,8 +188,8 @@ def _tilt(logits: Array, counts: Array) -> Array:
   is_on = jnp.sum(before, axis=1) < counts[None]
   above = jnp.min(jnp.where(is_on, logits, jnp.inf), axis=0, keepdims=True)
   below = jnp.max(jnp.where(is_on, -jnp.inf, logits), axis=0, keepdims=True)
-  above = jnp.where(above == jnp.inf, below + 8, above)  # where none is on
-  below = jnp.where(below == -jnp.inf, above - 8, below)  # where all are
+  above = jnp.where(above == jnp.inf, below + 8, above)  # if none is on
+  below = jnp.where(below == -jnp.inf, above - 8, below)  # if all are on
   return -(above + below) / 2
 
 

@@ -178,7 +178,7 @@ def complete(
 ) -> Completions:
   """Completes x from draws of z, shape (C, S, J)."""
 
-  def add(total: Array, z: Array) -> tuple[Array, None]:  # of all chains at once
+  def add(total: Array, z: Array) -> tuple[Array, None]:  # sums over all chains at once
     given = lambda z: evidence.mean(model.decoder.given(params.theta, z))
     return total + jnp.sum(jax.vmap(given)(z), axis=0), None
 

@@ -115,15 +115,15 @@ def aevb(
     model: the model to learn.
     estimator: of the bound, such as `elbo_b` or `functools.partial(elbo_b, num_samples=L)`; or one
       that changes from step to step, such as `kl_warmup(elbo_b, num_steps)`.
-    optimizer: from optax, or `aevb_jax.algorithms.adagrad` for the paper's. num_data: N, the number
-    of examples that `fit` will be given; it weights the prior against the data. log_prior: Params
-    -> log p(θ), such as `gaussian_weight_prior(1.0)`. init: (key, model) -> initial Params, if the
-    estimator needs more than θ and φ: a baseline's ψ
+    optimizer: from optax, or `aevb_jax.algorithms.adagrad` for the paper's.
+    num_data: N, the number of examples that `fit` will be given; it weights the prior against the
+      data.
+    log_prior: Params -> log p(θ), such as `gaussian_weight_prior(1.0)`.
+    init: (key, model) -> initial Params, if the estimator needs more than θ and φ: a baseline's ψ
       (`with_baseline`) or a q(θ) (`full_variational_bayes.init_params`).
     examples_at_once: examples of a minibatch whose gradients are taken together; the next ones
-    follow
-      after them, so less is held in memory, or in a CPU's cache. It must divide M. None for all.
-      The result depends on it only by rounding.
+      follow after them, so less is held in memory, or in a CPU's cache. It must divide M. None for
+      all. The result depends on it only by rounding.
 
   Returns:
     `init(key)` makes a `TrainState`. `update(state, batch)` takes a minibatch (M, D) and returns

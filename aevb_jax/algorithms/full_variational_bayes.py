@@ -98,11 +98,9 @@ def full_vb(
 
   Raises:
     ValueError: if num_data is not positive, or `local` is given without `closed_form`, since no θ
-    is
-      drawn then.
+      is drawn then.
     UnsupportedError: from the estimator, if `local` meets a parameter of the decoder that is not
-    the
-      kernel or the bias of a dense layer, or a layer that is used twice.
+      the kernel or the bias of a dense layer, or a layer that is used twice.
   """
   if num_data < 1:
     raise ValueError(f"num_data is {num_data}, expected at least 1")
@@ -139,8 +137,7 @@ def averaged_over_theta(estimator: Estimator, *, local: bool = False) -> Estimat
 
   Raises:
     UnsupportedError: from the estimator, if `local` meets a parameter of the decoder that is not
-    the
-      kernel or the bias of a dense layer, or a layer that is used twice.
+      the kernel or the bias of a dense layer, or a layer that is used twice.
   """
 
   def estimate(key: Key, model: Model, params: Params, x: Array, **kwargs) -> Array:

@@ -81,8 +81,7 @@ def mcem(
     the positions of its examples in the data set, (M,), each at most once. It returns the next
     state and, for that minibatch,
       "log_joint": the mean of log p(x, z; θ) at the new z in nats per data point, before the
-      updates
-        and without the prior;
+        updates and without the prior;
       "acceptance": the mean probability of acceptance;
       "num_divergent": transitions whose energy grew by more than 1000, or stopped being a number;
         all of them stay where they were;

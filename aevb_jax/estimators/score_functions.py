@@ -120,10 +120,13 @@ def score_function(
   Source: section 2.2; Paisley, Blei & Jordan (2012); for learned baselines Mnih & Gregor (2014).
 
   Args:
-    key: consumed. model: p(z), p(x|z) and q(z|x), of any family. params: θ, φ, and the baseline's
-    ψ. x: one data point, shape (D,). num_samples: L. baseline: `no_baseline`, `leave_one_out`,
-    `constant_baseline`, `learned_baseline(D)` or your own.
-      `aevb(..., init=with_baseline(baseline))` starts its ψ.
+    key: consumed.
+    model: p(z), p(x|z) and q(z|x), of any family.
+    params: θ, φ, and the baseline's ψ.
+    x: one data point, shape (D,).
+    num_samples: L.
+    baseline: `no_baseline`, `leave_one_out`, `constant_baseline`, `learned_baseline(D)` or your
+      own. `aevb(..., init=with_baseline(baseline))` starts its ψ.
 
   Returns:
     The value of `elbo_a` on the same key in nats, shape (), with an unbiased gradient of the bound

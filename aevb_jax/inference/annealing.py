@@ -211,12 +211,14 @@ def anneal(
   """Moves chains z (C, J) through the temperatures in the order of `betas`, (T + 1,).
 
   Args:
-    key: consumed; the move at betas[t] draws from `fold_in(key, t)`. path: between the start and
-    the posterior. z: samples of the distribution at betas[0]. betas: from 0 to 1, or from 1 to 0.
-    num_leapfrogs: leapfrog steps in a transition. step_sizes: at betas[1:], shape (T,). None lets
-    them follow the chains' own acceptance. The weights
-      are then only nearly those of annealed importance sampling. That serves to find step sizes,
-      and the modes of the posterior.
+    key: consumed; the move at betas[t] draws from `fold_in(key, t)`.
+    path: between the start and the posterior.
+    z: samples of the distribution at betas[0].
+    betas: from 0 to 1, or from 1 to 0.
+    num_leapfrogs: leapfrog steps in a transition.
+    step_sizes: at betas[1:], shape (T,). None lets them follow the chains' own acceptance. The
+      weights are then only nearly those of annealed importance sampling. That serves to find step
+      sizes, and the modes of the posterior.
   """
   betas = jnp.asarray(betas, z.dtype)
 

@@ -47,8 +47,7 @@ def gradient_batch(
 
   Args:
     key: repeat i draws from `fold_in(key, i)`, so the same key gives the same noise to estimators
-    that
-      draw alike.
+      that draw alike.
     estimator: of the bound of one data point.
     model: passed to the estimator.
     params: passed to the estimator.

@@ -40,11 +40,14 @@ def importance_sampling(
   Source: Burda, Grosse & Salakhutdinov (2015), theorem 1; Domke & Sheldon (2018) for the gap.
 
   Args:
-    key: consumed; chunk i draws from `fold_in(key, i)`. model: p(z), p(x|z) and q(z|x). params: θ
-    and φ. x: one data point, shape (D,). num_samples: K. chunk_size: samples that pass through the
-    decoder at once. Memory grows with K by only one number a
-      sample. The distribution of the result does not depend on chunk_size, but the samples drawn
-      do.
+    key: consumed; chunk i draws from `fold_in(key, i)`.
+    model: p(z), p(x|z) and q(z|x).
+    params: θ and φ.
+    x: one data point, shape (D,).
+    num_samples: K.
+    chunk_size: samples that pass through the decoder at once. Memory grows with K by only one
+      number a sample. The distribution of the result does not depend on chunk_size, but the samples
+      drawn do.
 
   Returns:
     The estimate in nats, shape (), and its standard error, as `from_log_weights` computes it.

@@ -129,8 +129,8 @@ def reciprocal_importance_sampling(
     gradients of log p(x, z).
 
   Raises:
-    UnsupportedError: if z is not continuous. ValueError: if a number is not positive, or there are
-    too few samples for R̂ or for a covariance.
+    UnsupportedError: if z is not continuous.
+    ValueError: if a number is not positive, or there are too few samples for R̂ or a covariance.
 
   Warns:
     UserWarning: above four latents.

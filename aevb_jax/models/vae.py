@@ -105,8 +105,7 @@ def conv_vae(
 
   Raises:
     ValueError: if the heads of the likelihood are not as large as such an image, or the image has
-    no
-      room for so many layers.
+      no room for so many layers.
   """
   data_dim, family = math.prod(image_shape), posterior(latent_dim)
   if set(likelihood.sizes) != {data_dim}:

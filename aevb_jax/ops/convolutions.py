@@ -33,10 +33,11 @@ def conv(
   """Computes the convolution (unflipped, as `flax.linen.Conv`) of one image.
 
   Args:
-    image: shape (H, W, C). kernel: shape (kernel height, kernel width, C, features). stride: along
-    both axes. padding: "SAME" for ⌈H/stride⌉ × ⌈W/stride⌉ pixels, or "VALID" for those that see no
-    pixel beyond
-      the edge.
+    image: shape (H, W, C).
+    kernel: shape (kernel height, kernel width, C, features).
+    stride: along both axes.
+    padding: "SAME" for ⌈H/stride⌉ × ⌈W/stride⌉ pixels, or "VALID" for those that see no pixel
+      beyond the edge.
     dtype: the dtype that operands are rounded to, None for no rounding; see `product`. XLA's own
       convolution sums in single precision, but then rounds the result, too.
     as_products: False for XLA's own convolution; None for XLA's on any device except a CPU.

@@ -21,10 +21,11 @@ def product(rows: Array, matrix: Array, *, dtype: jnp.dtype | None = None) -> Ar
   sums over two axes, and XLA's CPU compiler first copies the larger operand to transpose it.)
 
   Args:
-    rows: shape (P, K). matrix: shape (K, N), of the same dtype. dtype: the dtype that operands are
-    rounded to, in this product and in those of its gradients, such
-      as `jnp.bfloat16`; None for no rounding. Sums and results are in the dtype of the arguments
-      either way.
+    rows: shape (P, K).
+    matrix: shape (K, N), of the same dtype.
+    dtype: the dtype that operands are rounded to, in this product and in those of its gradients,
+      such as `jnp.bfloat16`; None for no rounding. Sums and results are in the dtype of the
+      arguments either way.
 
   Returns:
     The product, shape (P, N).

@@ -1,4 +1,6 @@
-"""Training states on disk, by orbax: written whole or not at all, checked and not run when read.
+"""Training states on disk, by orbax: written whole or not at all, and checked when they are read.
+
+Reading a checkpoint executes nothing that it contains.
 
 A checkpoint is a directory STEP. It holds the arrays of a state, and as JSON a record of everything
 else that a resumed run needs. The directory has its name only once it is complete. The record

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Each imports from itself and from those before it alone.
+# Each imports only from itself and from those before it.
 STAIRS = (
   ("types", "errors", "disk", "locks"),
   ("ops",),
@@ -50,7 +50,7 @@ NAMES = {dotted(path) for path in PACKAGE}
 
 
 def imports(source):
-  """What a module imports, wherever in it: modules of the package by their whole names."""
+  """Yields the modules that a module imports anywhere; those of the package by their whole names."""
   for node in ast.walk(ast.parse(source)):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
@@ -154,7 +154,7 @@ def readers_of_flags(source):
 
 
 def test_only_mains_flags_and_launch_read_flags():
-  """What is computed is a configuration, made once; nothing below asks the command line."""
+  """A configuration, made once, decides what is computed; nothing below reads the command line."""
   exempt = ("experiments/flags/", "experiments/launch/")
   sources = modules("aevb_jax", "experiments")
   found = {p: readers_of_flags(s) for p, s in sources.items() if not p.startswith(exempt)}

@@ -28,7 +28,7 @@ def table(file):
 
 
 def numbers(directory):
-  """What metrics.csv says, but for the time it took."""
+  """Returns the numbers of metrics.csv by step, except the seconds."""
   rows = table(directory / "metrics.csv")
   return {int(r["step"]): [float(v) for k, v in r.items() if k != "seconds"] for r in rows}
 
@@ -196,7 +196,7 @@ def test_other_mains_train_once(tmp_path):
 
 
 def test_as_many_devices_train_as_share_a_minibatch(tmp_path):
-  """Of eight devices five do, of minibatches of 100; which is said, and changes no number."""
+  """Five of eight devices share a minibatch of 100; the run reports it, and no number changes."""
   flags = ["--num_examples=500", "--hidden_dim=4", "--num_importance_samples=0"]
   alone = processes.run("train", *flags, f"--workdir={tmp_path / '1'}")
   few = processes.run("train", *flags, f"--workdir={tmp_path / '8'}", num_devices=8)

@@ -292,7 +292,7 @@ def test_inspect(whole, tmp_path):
 
 
 def test_status_of_what_cannot_be_opened(whole, tmp_path):
-  """Of an older and of a newer version, and of an estimator that is not there."""
+  """The runs are of an older and a newer version, and of an estimator that is not there."""
   flags = (whole / "flags.txt").read_text().replace("--posterior=gaussian", "--latents=gaussian")
   odd = {
     "older": flags,

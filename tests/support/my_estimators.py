@@ -1,4 +1,4 @@
-"""What a user might hand to --estimator, right and wrong."""
+"""Estimators that a user might pass to --estimator, right and wrong."""
 
 import sys
 

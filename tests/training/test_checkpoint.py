@@ -285,7 +285,7 @@ def test_a_checkpoint_that_was_renamed_is_refused(tmp_path):
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
 def test_what_cannot_be_read_now_is_not_damaged(saved, monkeypatch, code):
-  """Of the record an error of the system, of the arrays a text in an error of another kind."""
+  """The record fails with an error of the system, the arrays with its text in another error."""
 
   def refuse(*args, **kwargs):
     raise OSError(code, os.strerror(code))

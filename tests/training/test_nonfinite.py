@@ -39,7 +39,7 @@ DATA_KEY = 1
 
 @pytest.fixture(autouse=True)
 def single_precision():
-  """Where most of this happens."""
+  """Runs most of these tests in single precision, where such faults are common."""
   with jax.enable_x64(False):
     yield
 
@@ -66,7 +66,7 @@ def started(algorithm, **changes):
 
 
 def copied(tree):
-  """What `fit` may take over."""
+  """Copies a tree, because `fit` donates its argument."""
   return jax.tree.map(jnp.copy, tree)
 
 
@@ -101,9 +101,9 @@ def examined(explained, state, pixels=PIXELS, **kwargs):
 
 
 def survive(algorithm, explained, state, pixels=PIXELS, objective="bound", num_steps=12):
-  """As training would: the state at the end, the steps left out, and why the first of them was.
+  """Trains by single steps; returns the end state, the skipped steps and the cause of the first.
 
-  If there is none, what is said of the last step.
+  If no step is skipped, the cause is the explanation of the last step.
   """
   guarded, skipped = cached(skip_nonfinite)(algorithm, objective), []
   for step in range(num_steps):
@@ -121,7 +121,7 @@ explained_by = cached(explain_aevb)
 
 
 def every(index):
-  """Of a fault of all examples, how the clause ends; `index` of the minibatch."""
+  """Returns the end of the clause about a fault in all examples; `index` is the minibatch."""
   return f"in {M} of {M} examples, first training example {index.min()}"
 
 

@@ -50,7 +50,7 @@ NAMES = {dotted(path) for path in PACKAGE}
 
 
 def imports(source):
-  """Yields the modules that a module imports anywhere; those of the package by their whole names."""
+  """Yields the modules that a module imports anywhere, those of the package by whole names."""
   for node in ast.walk(ast.parse(source)):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)

@@ -39,7 +39,7 @@ DATA_KEY = 1
 
 @pytest.fixture(autouse=True)
 def single_precision():
-  """Runs most of these tests in single precision, where such faults are common."""
+  """Runs these tests in single precision, where most such faults occur."""
   with jax.enable_x64(False):
     yield
 

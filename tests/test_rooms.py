@@ -23,7 +23,7 @@ STAIRS = (
 )
 STEP = {room: step for step, rooms in enumerate(STAIRS) for room in rooms}
 LINES, CODE_LINES, POSITIONAL, MODULES = 300, 40, 5, 15
-# What is larger, and why it stays.
+# The larger ones, and why they stay.
 LARGE_MODULES = {
   "aevb_jax/families/inverse_cdf.py": "the paper's first construction, ten families in one place",
 }
@@ -62,7 +62,7 @@ def imports(source):
 
 
 def above(path, source):
-  """The imports of a module from rooms above its own."""
+  """Returns the imports of a module from rooms above its own."""
   step = STEP[dotted(path).split(".")[1]]
   of_package = [name.split(".") for name in imports(source) if name.startswith("aevb_jax")]
   return [parts for parts in of_package if len(parts) < 2 or STEP[parts[1]] > step]
@@ -145,7 +145,7 @@ def test_folders_are_of_readable_size():
 
 
 def readers_of_flags(source):
-  """The lines that read or write absl's global flags, but for those of functions named main."""
+  """Returns the lines that use absl's global flags, except in functions named main."""
   tree = ast.parse(source)
   mains = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "main"]
   named = [n for n in ast.walk(tree) if "FLAGS" in (getattr(n, "id", ""), getattr(n, "attr", ""))]

@@ -41,7 +41,7 @@ DOCUMENTED = {
     "--dequantization --likelihood=gaussian",  # digits have 17 levels
     "--likelihood=gaussian --binarization=threshold",
     "--dataset=frey_face",  # is split in more than one way
-    "--dataset=cifar10",  # is prepared by experiments.data alone
+    "--dataset=cifar10",  # only experiments.data prepares it
     "--mirror=http://127.0.0.1:9",  # of a set that is not downloaded
     "--dataset=mnist --mirror=my/mnist",
     "--dataset=mnist --mirror=ftp://127.0.0.1",

@@ -33,7 +33,7 @@ class Chunk(NamedTuple):
   states: PyTree
   metrics: dict[str, np.ndarray]  # (S, T)
   made: np.ndarray  # (S, T); False for steps that were skipped
-  finite: np.ndarray  # (S,), of the state at the end and the objective at every step made
+  finite: np.ndarray  # (S,), of the state at the end and the objective of all steps made
 
 
 def chunk_of(states: PyTree, metrics: dict, objective: str, shardings: Shardings) -> Chunk:

@@ -186,7 +186,7 @@ def train_members(job: Job, workdir: pathlib.Path, hearing: Callable = _deaf) ->
       origin = job.origin._replace(config=run.config)
       with saver(run.directory / directory.CHECKPOINTS, origin, batch_size) as save_member:
         save_member(state.single(training, i))
-  (number,) = highest(asked_to_stop())  # asked while the last was saved
+  (number,) = highest(asked_to_stop())  # while the last one was saved
   if number:
     raise Stopped(number)
   return training

@@ -25,12 +25,12 @@ class Stopped(Exception):
 
 
 def evenly(batch_size: int, eval_every: int, per_decade: int = 0) -> Plan:
-  """Plans rows at even distances.
+  """Plans rows at multiples of a number of steps.
 
   Args:
     batch_size: M.
-    eval_every: training samples between two rows.
-    per_decade: if not 0, only this many of the rows per decade of training samples.
+    eval_every: training samples between two rows, rounded to whole steps.
+    per_decade: if not 0, only so many of these rows in every decade, evenly spaced on a log axis.
 
   Returns:
     The plan.
@@ -202,6 +202,6 @@ def evaluate_run(training: Training, i: int, loop: Loop) -> list[dict]:
 
 
 def check_finite(values: list[float], step: int, name: str) -> None:
-  """Raises FloatingPointError if no value, one for each member of a sweep, is finite."""
+  """Raises FloatingPointError if no member of a sweep, or the only run, has a finite value."""
   if not any(map(math.isfinite, values)):
     raise FloatingPointError(f"the {name} became {values[0]} by step {step}")

@@ -123,7 +123,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
 
 @pytest.mark.long
 def test_eight_devices_report_what_one_reports(tmp_path):
-  """The sweep reaches its end though one of its step sizes overflows, which only that one notices."""
+  """The sweep reaches its end though one of its step sizes overflows, which only it notices."""
   flags = [*SHORT, "--batch_size=96", "--seed=20240101,20240102", "--step_size=0.01,1e30"]
   results = [
     run(*flags, f"--workdir={tmp_path / str(number)}", num_devices=number) for number in (1, 8)

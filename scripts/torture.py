@@ -1,11 +1,11 @@
-"""Attacks runs in every way that was thought of, and counts the attacks that they withstood.
+"""Attacks runs in many ways, and counts the attacks that they survived.
 
   python scripts/torture.py                          # everything
   python scripts/torture.py --only=kills --kills=10
   python scripts/torture.py --only=files/record,disk
 
-Runs a main in processes of its own, does to it what each part says, lets the same command
-resume it, and compares what is left with the run that was left alone: every array of the
+Runs a main in processes of its own, attacks it as each part says, lets the same command
+resume it, and compares the result with an undisturbed run: every array of the
 last checkpoint bit for bit, its record, metrics.csv and sweep.csv except the seconds,
 summary.json, the pictures, and that no other file is there. What may be refused must be refused
 in one line, with nothing lost (tortures/contract.py). A line for each part says how many of how
@@ -111,7 +111,7 @@ COUNTS = ("kills", "replacements", "starts", "rounds")  # flags that say how muc
 
 
 class Tried(NamedTuple):
-  """How many attacks of a part were tried, and how many held."""
+  """The number of attacks of a part that were tried, and of those that held."""
 
   trials: int
   held: int
@@ -137,7 +137,7 @@ def main() -> None:
 
 
 def hear_signals() -> None:
-  """Takes back that this process ignores signals, as under nohup: a run it starts would, too."""
+  """Stops ignoring signals, as under nohup: the runs that are started would ignore them too."""
   for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) == signal.SIG_IGN:
       signal.signal(number, lambda number, frame: None)
@@ -166,10 +166,10 @@ def attack(part: str, lab: Lab) -> Tried:
 
 
 def outcome_of(case: Case) -> Outcome:
-  """Of a case, told at once where it failed."""
+  """Tries a case, and prints each problem at once."""
   try:
     outcome = case.check()
-  except Exception:  # what fails in the script is no proof of anything
+  except Exception:  # an error in the script itself proves nothing
     outcome = Outcome(1, [f"could not be tried: {traceback.format_exc(limit=-4)}"])
   for problem in outcome.problems:
     print(f"FAILED {case.name}: {problem}", flush=True)

@@ -1,4 +1,4 @@
-"""What ends a main before its end is one line, with a status that says whose fault it was."""
+"""The early ends of a main: one line, with a status that says whose fault it was."""
 
 import errno
 import os

@@ -24,9 +24,7 @@ STAIRS = (
 STEP = {room: step for step, rooms in enumerate(STAIRS) for room in rooms}
 LINES, CODE_LINES, POSITIONAL, MODULES = 300, 40, 5, 15
 # The larger ones, and why they stay.
-LARGE_MODULES = {
-  "aevb_jax/families/inverse_cdf.py": "the paper's first construction, ten families in one place",
-}
+LARGE_MODULES = {}
 LARGE_FUNCTIONS = {}
 LARGE_FOLDERS = {"experiments": "the mains, each started by its name, stay where they are"}
 
@@ -99,12 +97,19 @@ def functions(source):
   return [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
 
 
+def docstring_lines(tree):
+  """Returns the numbers of the lines of all docstrings."""
+  documented = ast.FunctionDef | ast.ClassDef | ast.Module
+  found = set()
+  for node in ast.walk(tree):
+    if isinstance(node, documented) and ast.get_docstring(node) is not None:
+      found |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+  return found
+
+
 def code_lines(function, source):
   """Lines of a function's body, without docstrings, comments and empty ones."""
-  lines, docstrings = source.splitlines(), set()
-  for node in ast.walk(function):
-    if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
-      docstrings |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+  lines, docstrings = source.splitlines(), docstring_lines(function)
   body = set(range(function.body[0].lineno, function.end_lineno + 1)) - docstrings
   return sum(bool(text := lines[i - 1].strip()) and not text.startswith("#") for i in body)
 
@@ -118,7 +123,9 @@ EVERYTHING = modules("aevb_jax", "experiments")
 
 
 def test_modules_are_of_readable_size():
-  large = {path for path, source in EVERYTHING.items() if len(source.splitlines()) > LINES}
+  # A docstring is as long as it has to be.
+  lines = lambda source: len(source.splitlines()) - len(docstring_lines(ast.parse(source)))
+  large = {path for path, source in EVERYTHING.items() if lines(source) > LINES}
   assert not large - LARGE_MODULES.keys()
 
 

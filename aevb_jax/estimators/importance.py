@@ -77,11 +77,20 @@ def iwae(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) 
   al. 2018); `dreg` mends the latter. Source: Burda, Grosse & Salakhutdinov (2015), equations 8 and
   13.
 
-  Args: key, consumed; model, with a reparameterized q(z|x); params θ and φ; x, one data point (D,);
-    num_samples, K.
-  Returns: an unbiased estimate of E[bound] in nats, shape (), whose gradient is unbiased too. Costs
-    one pass through the encoder and K through the decoder.
-  Raises: UnsupportedError if q(z|x) is not reparameterized; ValueError if num_samples is below 1.
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
+
+  Returns:
+    an unbiased estimate of E[bound] in nats, shape (), whose gradient is unbiased too. Costs one
+    pass through the encoder and K through the decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is below 1.
   """
   return log_mean_exp(log_weights(key, model, params, x, num_samples=num_samples))
 
@@ -97,13 +106,22 @@ def renyi(
   than log K, at α = −∞. Source: Li & Turner (2016), section 3 for the bound and 4 for its estimates
   and VR-max.
 
-  Args: key, consumed; model, with a reparameterized q(z|x); params θ and φ; x, one data point (D,);
-    num_samples, K; alpha, α.
-  Returns: the value in nats, shape (), biased for the bound of infinitely many samples; its
-    gradient is unbiased for that of its own expectation. Costs one pass through the encoder and K
-    through the decoder.
-  Raises: UnsupportedError if q(z|x) is not reparameterized; ValueError if num_samples is below 1 or
-    α is NaN.
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
+    alpha: α.
+
+  Returns:
+    the value in nats, shape (), biased for the bound of infinitely many samples; its gradient is
+    unbiased for that of its own expectation. Costs one pass through the encoder and K through the
+    decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is below 1 or α is NaN.
   """
   log_w = log_weights(key, model, params, x, num_samples=num_samples)
   return power_mean(alpha)(log_w)
@@ -117,12 +135,21 @@ def miwae(
   It lies between `elbo_a` (num_groups = K) and `iwae` (num_groups = 1): a looser bound, with more
   signal for φ. Source: Rainforth et al. (2018), section 5.
 
-  Args: key, consumed; model, with a reparameterized q(z|x); params θ and φ; x, one data point (D,);
-    num_samples, K; num_groups, a divisor of K.
-  Returns: an unbiased estimate of E[bound] in nats, shape (), whose gradient is unbiased too. Costs
-    one pass through the encoder and K through the decoder.
-  Raises: UnsupportedError if q(z|x) is not reparameterized; ValueError if num_samples is below 1 or
-    not a multiple of num_groups.
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
+    num_groups: a divisor of K.
+
+  Returns:
+    an unbiased estimate of E[bound] in nats, shape (), whose gradient is unbiased too. Costs one
+    pass through the encoder and K through the decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is below 1 or not a multiple of num_groups.
   """
   bound = mean_over_groups(log_mean_exp, num_groups)
   return pathwise(key, model, params, x, num_samples=num_samples, bound=bound)
@@ -135,12 +162,21 @@ def ciwae(
 
   Source: Rainforth et al. (2018), section 5.
 
-  Args: key, consumed; model, with a reparameterized q(z|x); params θ and φ; x, one data point (D,);
-    num_samples, K; beta, β.
-  Returns: an unbiased estimate of E[bound] in nats, shape (), whose gradient is unbiased too. Costs
-    one pass through the encoder and K through the decoder.
-  Raises: UnsupportedError if q(z|x) is not reparameterized; ValueError if num_samples is below 1 or
-    β is not finite.
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
+    beta: β.
+
+  Returns:
+    an unbiased estimate of E[bound] in nats, shape (), whose gradient is unbiased too. Costs one
+    pass through the encoder and K through the decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is below 1 or β is not finite.
   """
   bound = interpolate(beta, jnp.mean, log_mean_exp)
   return pathwise(key, model, params, x, num_samples=num_samples, bound=bound)
@@ -154,13 +190,22 @@ def piwae(
   Each follows the bound whose gradient has the better signal-to-noise ratio for it. Source:
   Rainforth et al. (2018), section 5.
 
-  Args: key, consumed; model, with a reparameterized q(z|x); params θ and φ; x, one data point (D,);
-    num_samples, K; num_groups, a divisor of K.
-  Returns: the value of `iwae` in nats, shape (). The gradient is unbiased for that of E[iwae] in θ,
-    of E[miwae] in φ. Costs one pass through the encoder and K through the decoder, and a second
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
+    num_groups: a divisor of K.
+
+  Returns:
+    the value of `iwae` in nats, shape (). The gradient is unbiased for that of E[iwae] in θ, of
+    E[miwae] in φ. Costs one pass through the encoder and K through the decoder, and a second
     backward pass through the decoder down to z.
-  Raises: UnsupportedError if q(z|x) is not reparameterized; ValueError if num_samples is below 1 or
-    not a multiple of num_groups.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is below 1 or not a multiple of num_groups.
   """
   return pathwise(
     key,
@@ -206,13 +251,22 @@ def doubly_reparameterized(
 
   Source: Tucker, Lawson, Gu & Maddison (2019), equation 8; this is the same step for any bound.
 
-  Args: key, consumed; model, with a reparameterized q(z|x); params θ and φ; x, one data point (D,);
-    num_samples, K; bound, whose first derivatives must be continuous, which those of
-    `power_mean(±∞)` are not.
-  Returns: the value of `pathwise` on the same key in nats, shape (), with an unbiased gradient of
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
+    bound: whose first derivatives must be continuous, which those of `power_mean(±∞)` are not.
+
+  Returns:
+    the value of `pathwise` on the same key in nats, shape (), with an unbiased gradient of
     E[bound]. Costs what `pathwise` costs, since one backward pass serves θ and φ, scaled where it
     leaves the decoder; and O(K²) numbers for the second derivatives.
-  Raises: UnsupportedError if q(z|x) is not reparameterized; ValueError if num_samples is below 1.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is below 1.
   """
 
   def coefficients(log_w: Array) -> tuple[Array, Array]:
@@ -257,11 +311,20 @@ def dreg(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) 
   and at the exact posterior it is zero for every ε. Source: Tucker, Lawson, Gu & Maddison (2019),
   equation 8.
 
-  Args: key, consumed; model, with a reparameterized q(z|x); params θ and φ; x, one data point (D,);
-    num_samples, K.
-  Returns: the value of `iwae` on the same key in nats, shape (). Costs one pass through the encoder
-    and K through the decoder.
-  Raises: UnsupportedError if q(z|x) is not reparameterized; ValueError if num_samples is below 1.
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
+
+  Returns:
+    the value of `iwae` on the same key in nats, shape (). Costs one pass through the encoder and K
+    through the decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is below 1.
   """
 
   def coefficients(log_w: Array) -> tuple[Array, Array]:
@@ -280,12 +343,21 @@ def dreg_wake(key: Key, model: Model, params: Params, x: Array, *, num_samples: 
   ∂z_k/∂φ, which has the mean of Σ_k w̃_k ∇φ log q(z_k|x), the wake-φ update of
   `reweighted_wake_sleep`. Source: Tucker, Lawson, Gu & Maddison (2019), section 5 (RWS-DReG).
 
-  Args: key, consumed; model, with a reparameterized q(z|x); params θ and φ; x, one data point (D,);
-    num_samples, K.
-  Returns: the value of `iwae` on the same key in nats, shape (). Its gradient in φ is not the
-    gradient of that value's expectation; K = 1 leaves φ unchanged. Costs one pass through the
-    encoder and K through the decoder.
-  Raises: UnsupportedError if q(z|x) is not reparameterized; ValueError if num_samples is below 1.
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
+
+  Returns:
+    the value of `iwae` on the same key in nats, shape (). Its gradient in φ is not the gradient of
+    that value's expectation; K = 1 leaves φ unchanged. Costs one pass through the encoder and K
+    through the decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is below 1.
   """
 
   def coefficients(log_w: Array) -> tuple[Array, Array]:

@@ -54,8 +54,11 @@ class Dirichlet(NamedTuple):
 def log_normal(size: int) -> Family:
   """Makes the Log-Normal family (section 2.4): z = exp(y) for a Gaussian y.
 
-  Args: size, the number of dimensions J.
-  Returns: a family with two heads of J numbers, location and scale of y = log z.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, location and scale of y = log z.
   """
 
   def log_prob(eta: LogNormal, z: Array) -> Array:
@@ -100,8 +103,11 @@ def _positive_exp(log_z: Array) -> Array:
 def gamma(size: int) -> Family:
   """Makes the Gamma family (section 2.4), p(z) = rᵃ zᵃ⁻¹ exp(−r z) / Γ(a), z ≥ 0.
 
-  Args: size, the number of dimensions J.
-  Returns: a family with two heads of J numbers, shape a and rate r in inverse units of z.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, shape a and rate r in inverse units of z.
   """
   return independent(
     size,
@@ -138,8 +144,11 @@ def chi_squared_as_gamma(eta: ChiSquared) -> Gamma:
 def chi_squared(size: int) -> Family:
   """Makes the Chi-Squared family (section 2.4), Gamma(ν/2, 1/2), for real ν > 0.
 
-  Args: size, the number of dimensions J.
-  Returns: a family with one head of J numbers, the degrees of freedom ν.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with one head of J numbers, the degrees of freedom ν.
   """
 
   def transform(eta: ChiSquared, noise: Array) -> Array:
@@ -165,8 +174,11 @@ def f(size: int) -> Family:
 
   The mean is infinite for d₂ ≤ 2, and the variance for d₂ ≤ 4.
 
-  Args: size, the number of dimensions J.
-  Returns: a family with two heads of J numbers, the degrees of freedom d₁ and d₂.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, the degrees of freedom d₁ and d₂.
   """
 
   def transform(eta: F, noise: Array) -> Array:
@@ -215,8 +227,11 @@ def beta(size: int) -> Family:
 
   z = y₁ / (y₁ + y₂) for Gammas y, off 0 by the smallest normal number and off 1 by half a rounding.
 
-  Args: size, the number of dimensions J.
-  Returns: a family with two heads of J numbers, a and b.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, a and b.
   """
 
   def transform(eta: Beta, noise: Array) -> Array:
@@ -250,9 +265,14 @@ def dirichlet(size: int) -> Family:
   z is Gamma variables over their sum. The density is that of the first J − 1 numbers, and −inf if z
   is off the simplex by more than rounding.
 
-  Args: size, the number of dimensions J.
-  Returns: a family with one head of J numbers, the concentration α.
-  Raises: ValueError if size is below 2.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with one head of J numbers, the concentration α.
+
+  Raises:
+    ValueError: if size is below 2.
   """
   if size < 2:
     raise ValueError(f"size is {size}, expected at least 2: one number of a simplex is always 1")

@@ -80,8 +80,11 @@ def _exponential_noise(u: Array) -> Array:
 def exponential(size: int) -> Family:
   """Makes the Exponential family p(z) = λ exp(−λ z), z ≥ 0, with z = −log(1 − ε) / λ.
 
-  Args: size, the number of dimensions J.
-  Returns: a family with one head of J numbers, the rate λ > 0 in inverse units of z.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with one head of J numbers, the rate λ > 0 in inverse units of z.
   """
   return independent(
     size,
@@ -102,8 +105,11 @@ def cauchy(size: int) -> Family:
 
   z = m + s tan π(ε − ½). The family has no mean and no variance: both are NaN.
 
-  Args: size, the number of dimensions J.
-  Returns: a family with two heads of J numbers, the location m and the scale s > 0 in units of z.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, the location m and the scale s > 0 in units of z.
   """
 
   def log_prob(eta: Cauchy, z: Array) -> Array:
@@ -134,8 +140,11 @@ def logistic(size: int) -> Family:
   z = m + s (log ε − log(1 − ε)). The paper also lists this family under location and scale, where
   the transform is the same.
 
-  Args: size, the number of dimensions J.
-  Returns: a family with two heads of J numbers, the location m and the scale s > 0 in units of z.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, the location m and the scale s > 0 in units of z.
   """
 
   def log_prob(eta: Logistic, z: Array) -> Array:
@@ -160,8 +169,11 @@ def rayleigh(size: int) -> Family:
 
   z = s √(−2 log(1 − ε)).
 
-  Args: size, the number of dimensions J.
-  Returns: a family with one head of J numbers, the scale s > 0 in units of z.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with one head of J numbers, the scale s > 0 in units of z.
   """
 
   def log_prob(eta: Rayleigh, z: Array) -> Array:
@@ -187,8 +199,11 @@ def pareto(size: int) -> Family:
 
   The mean is infinite for α ≤ 1, and the variance for α ≤ 2. In float32 z overflows for α < 0.19.
 
-  Args: size, the number of dimensions J.
-  Returns: a family with two heads of J numbers, the scale s > 0 in units of z and the shape α > 0.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, the scale s > 0 in units of z and the shape α > 0.
   """
 
   def mean(eta: Pareto) -> Array:
@@ -222,8 +237,11 @@ def weibull(size: int) -> Family:
 
   In float32 z overflows or underflows for k < 0.2.
 
-  Args: size, the number of dimensions J.
-  Returns: a family with two heads of J numbers, the scale s > 0 in units of z and the shape k > 0.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, the scale s > 0 in units of z and the shape k > 0.
   """
 
   def log_prob(eta: Weibull, z: Array) -> Array:
@@ -255,8 +273,11 @@ def reciprocal(size: int) -> Family:
   log z is uniform. The links keep the ends in order: a = softplus(first head) + 1e-6 and
   b = a + softplus(second head) + 1e-6.
 
-  Args: size, the number of dimensions J.
-  Returns: a family with two heads of J numbers, the ends a and b in units of z.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, the ends a and b in units of z.
   """
 
   def log_ratio(eta: Reciprocal) -> Array:
@@ -287,8 +308,11 @@ def gompertz(size: int) -> Family:
 
   z = log(1 − log(1 − ε) / η) / b.
 
-  Args: size, the number of dimensions J.
-  Returns: a family with two heads of J numbers, shape η > 0 and rate b > 0 in inverse units of z.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, shape η > 0 and rate b > 0 in inverse units of z.
   """
 
   def mean(eta: Gompertz) -> Array:
@@ -312,8 +336,11 @@ def gompertz(size: int) -> Family:
 def gumbel(size: int) -> Family:
   """Makes the Gumbel family F(z) = exp(−exp(−t)), t = (z − m) / s, with z = m − s log(−log ε).
 
-  Args: size, the number of dimensions J.
-  Returns: a family with two heads of J numbers, the location m and the scale s > 0 in units of z.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, the location m and the scale s > 0 in units of z.
   """
 
   def log_prob(eta: Gumbel, z: Array) -> Array:
@@ -338,9 +365,15 @@ def erlang(size: int, count: int) -> Family:
 
   Its inverse CDF is not elementary, but that of each term is. The noise has shape (J, k).
 
-  Args: size, the number of dimensions J; count, k.
-  Returns: a family with one head of J numbers, the rate λ > 0 in inverse units of z.
-  Raises: ValueError if count is not positive.
+  Args:
+    size: the number of dimensions J.
+    count: k.
+
+  Returns:
+    a family with one head of J numbers, the rate λ > 0 in inverse units of z.
+
+  Raises:
+    ValueError: if count is not positive.
   """
   if count < 1:
     raise ValueError(f"count is {count}, expected at least 1")

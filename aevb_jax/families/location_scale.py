@@ -69,8 +69,11 @@ class Radius(NamedTuple):
 def laplace(size: int) -> Family:
   """Makes the Laplace family (section 2.4), p(z) = exp(−|t|) / 2s, t = (z − m) / s.
 
-  Args: size, the number of dimensions J.
-  Returns: a family with two heads of J numbers, location m and scale s, in units of z.
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, location m and scale s, in units of z.
   """
   return independent(
     size,
@@ -91,9 +94,15 @@ def student_t(size: int, degrees_of_freedom: float = 5.0) -> Family:
   ν is fixed, because the noise ε must be free of parameters. The mean is NaN for ν ≤ 1, and the
   variance is infinite for ν ≤ 2.
 
-  Args: size, the number of dimensions J; degrees_of_freedom, ν.
-  Returns: a family with two heads of J numbers, location m and scale s, in units of z.
-  Raises: ValueError unless ν is positive and finite.
+  Args:
+    size: the number of dimensions J.
+    degrees_of_freedom: ν.
+
+  Returns:
+    a family with two heads of J numbers, location m and scale s, in units of z.
+
+  Raises:
+    ValueError: unless ν is positive and finite.
   """
   nu = degrees_of_freedom
   if not 0 < nu < math.inf:
@@ -134,9 +143,15 @@ def uniform(size: int, within: tuple[float, float] | None = None) -> Family:
   estimator that differentiates E[f(z)] through z is right. One that uses ∇ log q(z), such as
   `score_function`, is wrong.
 
-  Args: size, the number of dimensions J; within, (low, high) in units of z, or None.
-  Returns: a family with two heads of J numbers, for a and b in units of z.
-  Raises: ValueError if `within` is not an interval of two finite numbers.
+  Args:
+    size: the number of dimensions J.
+    within: (low, high) in units of z, or None.
+
+  Returns:
+    a family with two heads of J numbers, for a and b in units of z.
+
+  Raises:
+    ValueError: if `within` is not an interval of two finite numbers.
   """
   family = independent(
     size,
@@ -174,9 +189,15 @@ def triangular(size: int, mode: float = 0.5) -> Family:
 
   z = a + w ε.
 
-  Args: size, the number of dimensions J; mode, c, which is fixed.
-  Returns: a family with two heads of J numbers, a and w > 0, in units of z.
-  Raises: ValueError unless 0 ≤ mode ≤ 1.
+  Args:
+    size: the number of dimensions J.
+    mode: c, which is fixed.
+
+  Returns:
+    a family with two heads of J numbers, a and w > 0, in units of z.
+
+  Raises:
+    ValueError: unless 0 ≤ mode ≤ 1.
   """
   if not 0 <= mode <= 1:
     raise ValueError(f"mode is {mode}, expected from 0 to 1")

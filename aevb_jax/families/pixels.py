@@ -54,8 +54,11 @@ def continuous_bernoulli(size: int) -> Family:
 
   Source: Loaiza-Ganem & Cunningham (2019).
 
-  Args: size, the number of pixels D.
-  Returns: a family with one head of D numbers, the logits.
+  Args:
+    size: the number of pixels D.
+
+  Returns:
+    a family with one head of D numbers, the logits.
   """
 
   def log_prob(eta: ContinuousBernoulli, x: Array) -> Array:
@@ -111,10 +114,17 @@ def discretized_logistic(
 
   Source: Salimans, Karpathy, Chen & Kingma (2017), section 2.1; Kingma et al. (2016).
 
-  Args: size, D; levels, their number; step, the distance between levels in units of x; mean_link,
-    a function from the first head to the mean.
-  Returns: a family with two heads of D numbers, the mean and the log-scale, in units of x.
-  Raises: ValueError if levels is below 2, or step is not positive and finite.
+  Args:
+    size: D.
+    levels: their number.
+    step: the distance between levels in units of x.
+    mean_link: a function from the first head to the mean.
+
+  Returns:
+    a family with two heads of D numbers, the mean and the log-scale, in units of x.
+
+  Raises:
+    ValueError: if levels is below 2, or step is not positive and finite.
   """
 
   def standardize(eta: DiscretizedLogistic, x: Array) -> Array:
@@ -151,10 +161,17 @@ def discretized_gaussian(
 
   Source: Ho, Jain & Abbeel (2020), equation 13.
 
-  Args: size, D; levels, their number; step, the distance between levels in units of x; mean_link,
-    a function from the first head to the mean.
-  Returns: a family with two heads of D numbers, the mean and the log-variance, in units of x.
-  Raises: ValueError if levels is below 2, or step is not positive and finite.
+  Args:
+    size: D.
+    levels: their number.
+    step: the distance between levels in units of x.
+    mean_link: a function from the first head to the mean.
+
+  Returns:
+    a family with two heads of D numbers, the mean and the log-variance, in units of x.
+
+  Raises:
+    ValueError: if levels is below 2, or step is not positive and finite.
   """
 
   def standardize(eta: DiscretizedGaussian, x: Array) -> Array:
@@ -247,9 +264,16 @@ def _discretized(
 def categorical(size: int, *, levels: int = 256, step: float = STEP) -> Family:
   """Makes the family of any probabilities of the levels of each pixel.
 
-  Args: size, D; levels, their number; step, the distance between levels in units of x.
-  Returns: a family with one head of D · `levels` logits; it is not reparameterized.
-  Raises: ValueError if levels is below 2, or step is not positive and finite.
+  Args:
+    size: D.
+    levels: their number.
+    step: the distance between levels in units of x.
+
+  Returns:
+    a family with one head of D · `levels` logits; it is not reparameterized.
+
+  Raises:
+    ValueError: if levels is below 2, or step is not positive and finite.
   """
   _check_levels(levels, step)
 

@@ -73,6 +73,8 @@ def _opener(path: str, flags: int) -> int:
   except OSError as error:
     if error.errno == errno.ELOOP and os.path.islink(path):
       raise OSError(errno.ELOOP, "it is a symbolic link", path) from error
+    if error.errno == errno.ENXIO:  # a pipe that nobody reads, or a socket
+      raise OSError(errno.ENXIO, "it is no regular file", path) from error
     raise
   mode = os.fstat(descriptor).st_mode
   if stat.S_ISREG(mode):

@@ -31,6 +31,10 @@ class SaveError(Exception):
   """A checkpoint that could not be written; those before it are as they were."""
 
 
+class GoneError(Exception):
+  """The directory of a run that was moved or removed while the run was going on."""
+
+
 class Held(Exception):
   """A lock that another process holds; the text says which."""
 

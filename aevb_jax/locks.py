@@ -15,6 +15,7 @@ from aevb_jax.errors import DataError, Held
 
 LOGGER = logging.getLogger(__name__)
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+HOLDER = "process "  # what a lock that was held begins with
 ATTEMPTS = 5  # since `holder` holds a lock for an instant
 
 
@@ -29,7 +30,7 @@ def hold(path: pathlib.Path) -> IO[str]:
     OSError: if the file cannot be made or written, or is a symbolic link.
   """
   for attempts_left in reversed(range(ATTEMPTS)):
-    file = disk.extend(path, "a+")
+    file = disk.extend(path, "a+", errors="replace")
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       if is_at(file, path):
@@ -50,8 +51,11 @@ def hold(path: pathlib.Path) -> IO[str]:
   else:
     raise Held("another process, which moves its directory")
   try:
+    file.seek(0)
+    if file.read(len(HOLDER)) not in ("", HOLDER):
+      raise OSError(errno.EINVAL, "it holds something else than a lock")
     file.truncate(0)
-    file.write(f"process {os.getpid()} on {os.uname().nodename}")
+    file.write(f"{HOLDER}{os.getpid()} on {os.uname().nodename}")
     file.flush()
   except OSError as error:
     with contextlib.suppress(OSError):

@@ -67,6 +67,7 @@ def main() -> None:
   figure, config = figure_flags.settings(ConvVaeConfig, BUDGETS)
   checks.check_single(config)
   job, dataset = make_job(config), config.dataset
+  jobs.check([job], figure)
   workdir = figure_flags.open_workdir(figure, config)
   made = jobs.train([job], figure)
   run = jobs.load_member(jobs.place_of(job, figure))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
-from aevb_jax import figures
+from aevb_jax import disk, figures
 from aevb_jax.data.datasets import PROTOCOLS, ImageData
 from aevb_jax.data.minibatches import Source, blocks, read_rows
 from aevb_jax.errors import ConfigError
@@ -109,7 +109,7 @@ def contact_sheet_path(name: str | None, config: DataConfig) -> pathlib.Path | N
   """Returns the file to draw; None for none.
 
   Raises:
-    UsageError: if it cannot be written.
+    ConfigError: if it cannot be written, or would take the place of another file.
   """
   if name is None:
     name = f"runs/data/{file_name(config)}.png"
@@ -120,6 +120,9 @@ def contact_sheet_path(name: str | None, config: DataConfig) -> pathlib.Path | N
   there = next(parent for parent in path.absolute().parents if os.path.exists(parent))
   if os.path.isdir(path) or not (there.is_dir() and os.access(there, os.W_OK)):
     raise cannot_be_written(path, "; name a file in a directory that can")
+  if os.path.lexists(path) and not files.is_our_picture(path):
+    message = "is there, and is no picture that aevb_jax drew; name another file, or remove it"
+    raise ConfigError("contact_sheet", path, message)
   return path
 
 
@@ -137,7 +140,7 @@ def find_card(config: DataConfig, images: ImageData) -> Card:
 
     builder = BUILDERS[PROTOCOLS[config.dataset].source]
     return Card(builder.description, builder.homepage, builder.license, builder.citation)
-  info = json.loads(pathlib.Path(images.directory, "dataset_info.json").read_text())
+  info = json.loads(disk.read_text(pathlib.Path(images.directory, "dataset_info.json")))
   return Card(
     " ".join(info.get("description", "").split()),
     " ".join(info.get("location", {}).get("urls", [])) or "none stated",

@@ -27,6 +27,8 @@ Writes iwae_table.csv, iwae_table.png and summary.json; into each run importance
 p(x) of every test image, and latents.csv.
 """
 
+import functools
+
 from absl import flags
 
 from aevb_jax.runs import files
@@ -75,12 +77,12 @@ def main() -> None:
     raise UsageError("num_importance_samples", "takes at least 1 here")
   images = load_data(data.config(), data.array_cache_dir())
   entries = study.make_entries(config, num_train=len(images.train))
+  made_of = [entry.job for entry in entries]
+  jobs.check(made_of, figure)
   workdir = figure_flags.open_workdir(figure, config)
-  made = jobs.train([entry.job for entry in entries], figure)
-  judged = [
-    [study.judge(member, num_samples) for member in jobs.member_directories(entry.job, figure)]
-    for entry in entries
-  ]
+  made = jobs.train(made_of, figure)
+  judge = functools.partial(study.judge, num_samples=num_samples, num_points=len(images.test))
+  judged = [list(map(judge, jobs.member_directories(job, figure))) for job in made_of]
   rows = study.make_rows(config, figure, entries, judged)
   files.write_csv(workdir / "iwae_table.csv", study.COLUMNS, rows)
   epochs, told = sum(study.STAGES[: config.stages]), study.schedule_in_words(config)

@@ -65,8 +65,10 @@ def main() -> None:
     for panel in panels
     for algorithm in paper_runs.ESTIMATORS
   }
+  made_of = [job for some in of_curves.values() for job in some]
+  jobs.check(made_of, figure)
   workdir = figure_flags.open_workdir(figure, config)
-  made = jobs.train([job for some in of_curves.values() for job in some], figure)
+  made = jobs.train(made_of, figure)
   rows = [
     row for (panel, algorithm), some in of_curves.items() for job in some
     for member in jobs.member_directories(job, figure)
@@ -94,7 +96,7 @@ def rows_of(panel: tuple[str, int], algorithm: str, member: pathlib.Path) -> lis
   given = records.read_flags(member)
   about = dict(dataset=panel[0], latent_dim=panel[1], algorithm=algorithm)
   about |= dict(seed=int(given["seed"]), step_size=float(given["step_size"]))
-  rows = files.read_metrics(member)
+  rows = files.read_metrics(member, jobs.BOUNDS)
   return [about | {name: row[name] for name in COLUMNS if name in row} for row in rows]
 
 

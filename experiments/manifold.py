@@ -51,8 +51,10 @@ def main() -> None:
   if not config.datasets:
     raise UsageError("datasets", "takes at least one")
   of_sets = {name: paper_runs.bound_jobs(config, name, 2, "aevb")[0] for name in config.datasets}
+  made_of = list(of_sets.values())
+  jobs.check(made_of, figure)
   workdir = figure_flags.open_workdir(figure, config)
-  made = jobs.train(list(of_sets.values()), figure)
+  made = jobs.train(made_of, figure)
   pictures, rows = [], []
   for dataset, job in of_sets.items():
     run = jobs.load_member(jobs.member_directories(job, figure)[0])

@@ -94,8 +94,10 @@ def main() -> None:
     for num_train in config.sizes
     for algorithm in config.algorithms
   }
+  made_of = list(of_curves.values())
+  jobs.check(made_of, figure)
   workdir = figure_flags.open_workdir(figure, config)
-  made = jobs.train(list(of_curves.values()), figure)
+  made = jobs.train(made_of, figure)
   runs = {curve: jobs.place_of(job, figure) for curve, job in of_curves.items()}
   estimation = stages.Estimation(config.num_points, config.seed)
   rows = stages.estimate_curves(workdir / "marginal_likelihood.csv", runs, estimation)

@@ -55,8 +55,10 @@ def main() -> None:
   of_models = {
     J: paper_runs.bound_jobs(config, config.dataset, J, "aevb")[0] for J in config.latent_dims
   }
+  made_of = list(of_models.values())
+  jobs.check(made_of, figure)
   workdir = figure_flags.open_workdir(figure, config)
-  made = jobs.train(list(of_models.values()), figure)
+  made = jobs.train(made_of, figure)
   pictures, rows = [], []
   for J, job in of_models.items():
     run = jobs.load_member(jobs.member_directories(job, figure)[0])

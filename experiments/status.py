@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from absl import flags
 
-from aevb_jax import errors, locks
+from aevb_jax import disk, errors, locks
 from aevb_jax.runs import directory, files, loading, texts
 from aevb_jax.training import checkpoint
 from experiments.flags.reading import read
@@ -52,7 +52,7 @@ def main() -> None:
   workdir = pathlib.Path(asked.workdir).expanduser()
   try:
     lines = run_in_words(workdir, read_flags(workdir), asked.check)
-  except (OSError, ValueError, KeyError) as error:
+  except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
     reason = " ".join(str(error).split())
     raise UsageError("workdir", f"holds no run that can be read ({reason})") from error
   for name, text in lines:
@@ -67,18 +67,23 @@ def read_flags(workdir: pathlib.Path) -> dict[str, str]:
 
   Raises:
     UsageError: if there is none.
+    RunError: if they lack what every run has.
   """
   flags_file, config_file = workdir / directory.FLAG_FILE, workdir / directory.CONFIG
   if flags_file.exists():
-    text = flags_file.read_text()
+    text = disk.read_text(flags_file)
   elif config_file.exists():
-    text = texts.flags_text(texts.from_json(config_file.read_text()))
+    text = texts.flags_text(texts.from_json(disk.read_text(config_file)))
   else:
     raise UsageError("workdir", "holds no run (there is no flags.txt)")
   if loading.OF_TRAIN not in text:
     raise UsageError("workdir", "holds a run of another main than experiments.train")
   lines = [line.removeprefix("--").partition("=") for line in text.splitlines()]
-  return {name: value if equals else "true" for name, equals, value in lines}
+  given = {name: value if equals else "true" for name, equals, value in lines}
+  for name in ("batch_size", "num_examples"):
+    if not (text := given.get(name, "")).isdecimal() or not int(text):
+      raise files.damaged(flags_file, f"it has no number --{name}")
+  return given
 
 
 def run_in_words(
@@ -92,6 +97,8 @@ def run_in_words(
   lines = [("run", flags_in_words(given))]
   lines += [("state", line) for line in state_in_words(workdir, given, newest)]
   for name, run in runs.items():
+    if run["rows"] and not set(CHOOSING) & set(run["rows"][-1]):
+      raise files.damaged(workdir / "metrics.csv", f"it has no column {CHOOSING[1]}")
     lines += [(name or "rows", line) for line in rows_in_words(run["rows"], given)]
     lines += [(name or "faults", line) for line in faults_in_words(run["faults"])]
   lines += [("checkpoint", checkpoint_in_words(k, check)) for k in kept]

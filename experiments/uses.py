@@ -88,11 +88,13 @@ def main() -> None:
   figure, config = figure_flags.settings(UsesConfig, BUDGETS)
   images = load_data(data.config(), data.array_cache_dir())
   label_counts = check(config, images)
+  large, small = made_of = [study.make_job(config, latent_dim) for latent_dim in LATENT_DIMS]
+  jobs.check(made_of, figure)
+  workdir = figure_flags.open_workdir(figure, config)
+  made = jobs.train(made_of, figure)
+  # Not before the runs are made, which need the accelerator that JAX then takes.
   key = jax.random.fold_in(jax.random.key(config.seed), 2**20)
   tasks = study.make_tasks(config, images.image_shape)
-  large, small = (study.make_job(config, latent_dim) for latent_dim in LATENT_DIMS)
-  workdir = figure_flags.open_workdir(figure, config)
-  made = jobs.train([large, small], figure)
   report = study.Report(workdir / "uses.csv")
 
   run = jobs.load_member(jobs.member_directories(small, figure)[0])

@@ -80,6 +80,7 @@ def measures() -> Iterator[tuple[str, Callable[[], list[dict]]]]:
     name = f"sweep of {size}"
     yield name, lambda name=name, size=size: measure_others(name, *workloads.sweep(size))
   yield "checkpoint", lambda: measure_others("checkpoint", *checkpoint.checkpointing())
+  yield "writing checkpoints", lambda: measure_others("writing", checkpoint.writing(), None)
   yield "start", lambda: measure_others("start", workloads.start_up(), None, max_repeats=3)
 
 
@@ -87,7 +88,8 @@ def measure_others(
   name: str, timed: dict[str, Timed], samples_per_step: int | None, max_repeats: int | None = None
 ) -> list[dict]:
   times = time_in_turn(timed, min(FLAGS.repeats, max_repeats or FLAGS.repeats))
-  return rows_of(name, timed, times, samples_per_step=samples_per_step)
+  ours = "step" if "step" in timed else next(iter(timed))
+  return rows_of(name, timed, times, samples_per_step=samples_per_step, ours=ours)
 
 
 def measure_training(workload: Workload) -> list[dict]:

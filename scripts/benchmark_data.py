@@ -63,7 +63,7 @@ def run(*one: object) -> dict:
   result = subprocess.run(process, capture_output=True, text=True)
   if result.returncode:
     sys.stderr.write(result.stderr)
-    sys.exit(result.returncode)
+    raise command.Exit(result.returncode)
   return json.loads(result.stdout.splitlines()[-1])
 
 

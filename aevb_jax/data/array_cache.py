@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from aevb_jax import disk
 from aevb_jax.errors import CacheError
 from aevb_jax.locks import alone
 
@@ -72,10 +73,10 @@ class _Stale(Exception):
 
 
 def _open(directory: pathlib.Path, source: dict) -> dict[str, np.ndarray]:
-  if not directory.exists():
+  if not os.path.exists(directory):  # nor where it cannot be seen: then writing it says so
     raise _Stale("is not there", damaged=False)
   try:
-    index = json.loads((directory / "index.json").read_text())
+    index = json.loads(disk.read_text(directory / "index.json"))
     if index.pop("checksum") != _checksum(index):
       raise _Stale("index.json is not what was written", damaged=True)
     if index["format"] != FORMAT or index["source"] != source:
@@ -101,7 +102,7 @@ def _checksum(index: dict) -> str:
 
 
 def _sha256(path: pathlib.Path) -> str:
-  with open(path, "rb") as file:
+  with disk.read(path, "rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aevb_jax import disk
 from aevb_jax.data import array_cache
 from aevb_jax.data.minibatches import Source
 from aevb_jax.data.protocols import PROTOCOLS, WHOLE, Protocol
@@ -140,7 +141,7 @@ def _protocol_of_tfds(dataset: str, prepared: pathlib.Path) -> Protocol:
 
 def _dataset_info(prepared: pathlib.Path) -> bytes:
   try:
-    return (prepared / "dataset_info.json").read_bytes()
+    return disk.read_bytes(prepared / "dataset_info.json")
   except PermissionError as error:
     raise DataError(f"{prepared} cannot be read ({error}); check its permissions") from error
   except OSError as error:

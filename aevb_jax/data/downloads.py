@@ -1,11 +1,13 @@
 """Files from the network, each checked against a known checksum before it is used."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
 from typing import NamedTuple
 
-from aevb_jax.data.formats import read_bytes
+from aevb_jax import disk
+from aevb_jax.data import formats
 from aevb_jax.errors import DataError
 
 TIMEOUT = 30.0  # seconds without a byte from the server
@@ -19,6 +21,7 @@ class RemoteFile(NamedTuple):
   addresses: tuple[str, ...]  # of directories that have it, tried in turn
   digest: str | None  # "sha256:..." or "md5:..."; None takes any contents
   of_contents: bool = False  # whether the digest is of what the gzip file holds
+  size: int = formats.MOST_BYTES  # bytes of the contents, of which no more are unpacked
 
 
 def find(
@@ -66,19 +69,32 @@ def find(
 
 
 def mismatch(file: RemoteFile, path: pathlib.Path) -> str | None:
-  """What is wrong with a file of this name, to follow its path in a sentence."""
+  """Says what is wrong with a file of this name, to follow its path in a sentence.
+
+  It is read block by block, and of contents no more than they should have.
+  """
   if file.digest is None:
     return None
   algorithm, _, expected = file.digest.partition(":")
+  digest = hashlib.new(algorithm)
   try:
-    contents = read_bytes(path) if file.of_contents else path.read_bytes()
+    with disk.read(path, "rb") as packed:
+      on_disk = os.fstat(packed.fileno()).st_size
+      num_bytes = 0
+      with formats.opened(path) if file.of_contents else contextlib.nullcontext(packed) as contents:
+        while block := contents.read(BLOCK):
+          num_bytes += len(block)
+          if file.of_contents and num_bytes > file.size:
+            return f"unpacks to more than the {file.size} bytes that it should hold"
+          digest.update(block)
   except DataError:
-    return f"is cut short or damaged ({path.stat().st_size} bytes)"
-  found = hashlib.new(algorithm, contents).hexdigest()
-  if found == expected:
+    return f"is cut short or damaged ({on_disk} bytes)"
+  except OSError as error:
+    return f"cannot be read ({error.strerror or error})"
+  if digest.hexdigest() == expected:
     return None
   held = "holds something with " if file.of_contents else "has "
-  return f"{held}{algorithm} {found} ({path.stat().st_size} bytes), not {expected}"
+  return f"{held}{algorithm} {digest.hexdigest()} ({on_disk} bytes), not {expected}"
 
 
 def _download(file: RemoteFile, url: str, path: pathlib.Path, timeout: float) -> None:
@@ -96,7 +112,7 @@ def _download(file: RemoteFile, url: str, path: pathlib.Path, timeout: float) ->
       response.raise_for_status()
       size = int(response.headers.get("Content-Length", 0)) or None
       bar = tqdm(total=size, desc=file.name, unit="B", unit_scale=True, disable=None, leave=False)
-      with bar, open(partial, "wb") as output:
+      with bar, disk.create(partial, "wb") as output:
         for block in response.iter_content(BLOCK):
           output.write(block)
           bar.update(len(block))

@@ -115,18 +115,21 @@ def _png(image: np.ndarray) -> bytes:
   return encoded.getvalue()
 
 
+IDX_FILES = {  # their names, and the bytes that they unpack to
+  "train-images-idx3-ubyte.gz": 16 + 60_000 * 28 * 28,
+  "train-labels-idx1-ubyte.gz": 8 + 60_000,
+  "t10k-images-idx3-ubyte.gz": 16 + 10_000 * 28 * 28,
+  "t10k-labels-idx1-ubyte.gz": 8 + 10_000,
+}
+
+
 def idx_files(
   addresses: tuple[str, ...], digests: tuple[str, str, str, str], *, of_contents: bool = False
 ) -> tuple[RemoteFile, ...]:
-  names = (
-    "train-images-idx3-ubyte.gz",
-    "train-labels-idx1-ubyte.gz",
-    "t10k-images-idx3-ubyte.gz",
-    "t10k-labels-idx1-ubyte.gz",
-  )
+  """Returns the four files of the MNIST family, which are all of the same sizes."""
   return tuple(
-    RemoteFile(name, addresses, f"sha256:{digest}", of_contents)
-    for name, digest in zip(names, digests, strict=True)
+    RemoteFile(name, addresses, f"sha256:{digest}", of_contents, size)
+    for (name, size), digest in zip(IDX_FILES.items(), digests, strict=True)
   )
 
 
@@ -134,7 +137,11 @@ class IdxBuilder(ImageBuilder, skip_registration=True):
   """The MNIST family: images and labels of train and test in four IDX files."""
 
   def read(self, paths: list[pathlib.Path]) -> dict[str, Split]:
-    splits = {}
-    for name, images, labels in (("train", *paths[:2]), ("test", *paths[2:])):
-      splits[name] = Split(formats.read_idx(images, 3)[..., None], formats.read_idx(labels, 1))
-    return splits
+    train_images, train_labels, test_images, test_labels = (
+      formats.read_idx(path, num_axes, most=file.size)
+      for path, num_axes, file in zip(paths, (3, 1, 3, 1), self.files, strict=True)
+    )
+    return {
+      "train": Split(train_images[..., None], train_labels),
+      "test": Split(test_images[..., None], test_labels),
+    }

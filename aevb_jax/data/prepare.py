@@ -64,7 +64,7 @@ def _remedy(error: Exception) -> str:
   if isinstance(error, PermissionError):
     return "; check its permissions, or name another directory"
   if isinstance(error, OSError):
-    return "; name a directory that can be written"
+    return "; name a directory that can be written (--data_dir)"
   return ""
 
 

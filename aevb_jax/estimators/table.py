@@ -4,6 +4,7 @@ import functools
 import importlib
 import inspect
 import os
+import sys
 import traceback
 from collections.abc import Callable
 
@@ -74,6 +75,8 @@ def parse_estimator(text: str, data_dim: int, num_samples: int) -> tuple[Estimat
     keywords = "".join(f", {key}=..." for key in arguments)
     takes = f"is called with (key, model, params, x, num_samples=L{keywords})"
     raise ValueError(f"{takes}, which it does not accept: {error}") from error
+  except (Exception, SystemExit) as error:  # whatever the attributes of a user's object raise
+    raise ValueError(f"cannot be looked at: {_one_line(error)}") from error
   estimator = functools.partial(function, num_samples=num_samples, **arguments)
   return estimator, arguments.get("baseline", no_baseline)
 
@@ -106,10 +109,17 @@ def try_on_shapes(estimator: Estimator, baseline: Baseline, model: Model, data_d
       jax.eval_shape(jax.grad(once), params, key, x)
   except UnsupportedError as error:
     raise ValueError(str(error)) from error
-  except Exception as error:  # whatever a user's function raises
+  except (Exception, SystemExit) as error:  # whatever a user's function raises
     raise ValueError(f"fails on a data point: {_one_line(error)}") from error
   if not is_scalar:
     raise ValueError(f"must return a float scalar for one data point, not {value}")
+
+
+def source_of(text: str) -> str | None:
+  """Returns the file of the user's own module that `text` names; None for an estimator of ours."""
+  name = text.partition(":")[0]
+  module = None if name in ESTIMATORS else sys.modules.get(name)
+  return getattr(module, "__file__", None)
 
 
 def _import(module_name: str, name: str | None) -> Callable[..., Array]:

@@ -252,7 +252,11 @@ def _check_mcem(config: Config) -> None:
 
 
 def _check_sweep(config: Config) -> None:
-  """Refuses a step size that is to be selected and cannot be, and the history of a sweep."""
+  """Refuses a step size that cannot be selected, members that are one, and a sweep's history."""
+  for name in swept(config):
+    value = leaves(config)[name]
+    if len(set(value)) < len(value):
+      raise ConfigError(name, value, "names a value twice")
   select, optimizer = config.budget.select_step_size, config.optimizer
   if select and not isinstance(optimizer.step_size, tuple):
     raise ConfigError("select_step_size", select, "takes several of --step_size to select from")

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 # These fields say how a run is carried out. A run may be resumed with other values.
 NOT_COMPARED = dict(compared=False)
 SWEPT = ("seed", "step_size")
-CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "aevb_jax")
+CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "aevb_jax")
+ARRAYS = os.path.join(CACHE, "arrays")  # where decoded data sets are kept, unless it is said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Machine(NamedTuple):
   """Where a run is carried out, and with what; none of it decides a number."""
 
   workdir: pathlib.Path
-  array_cache_dir: str | None = os.path.join(CACHE, "arrays")  # None for no cache
+  array_cache_dir: str | None = ARRAYS  # None for no cache
   num_devices: int | None = None  # None for all
   checkpoint_every: float = 60.0  # seconds of training
   resume: bool = True  # False sets an earlier run of the directory aside

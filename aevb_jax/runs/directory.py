@@ -1,20 +1,33 @@
 """The directory of a run: who has it, which configuration made it, and how far it is finished."""
 
 import contextlib
+import os
 import pathlib
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from aevb_jax import disk, locks
-from aevb_jax.errors import ConfigError
+from aevb_jax.errors import ConfigError, GoneError
 from aevb_jax.runs import texts
 from aevb_jax.runs.config import Config
 from aevb_jax.runs.files import write_text
 
 CHECKPOINTS = "checkpoints"  # the directory of them in that of a run
 HISTORY = "history"  # that of the parameters of every row
+RUNS = "runs"  # of a figure, that of the training runs it is made of
 CONFIG, FLAG_FILE, LOCK, SUMMARY = "config.json", "flags.txt", "lock", "summary.json"
-LOCKS_HELD = []  # by this process, until it ends or leaves `locked`
+MOVED = 5  # attempts to lock a directory that others move away meanwhile
+
+
+class Held(NamedTuple):
+  """A directory that this process has locked, and its lock."""
+
+  path: pathlib.Path
+  file: IO[str]
+  device_and_inode: tuple[int, int]
+
+
+LOCKS_HELD: list[Held] = []  # until the process ends or leaves `locked`
 
 
 class RunDirectory(NamedTuple):
@@ -50,9 +63,9 @@ def open_run(
       going on, or anything that is not a run, or cannot be written.
   """
   with _refusing(workdir):
-    _refuse_others(workdir, configs, overwrite, only)
+    refuse_others(workdir, configs, overwrite, only)
     lock(workdir)
-    differences = _refuse_others(workdir, configs, overwrite, only)  # that came in the meantime
+    differences = refuse_others(workdir, configs, overwrite, only)  # that came in the meantime
     if (workdir / FLAG_FILE).exists() and (differences or not resume):
       print(f"the run that was in {workdir} is now in {_set_aside(workdir)}")
       lock(workdir)
@@ -62,17 +75,29 @@ def open_run(
   return RunDirectory(workdir, finished)
 
 
-def open_figure(workdir: pathlib.Path, configs: Sequence[Any]) -> pathlib.Path:
+def open_figure(
+  workdir: pathlib.Path, configs: Sequence[Any], *, overwrite: bool = False
+) -> pathlib.Path:
   """Makes the directory of a figure, which is drawn anew from the runs that it is made of.
+
+  Args:
+    workdir: the directory.
+    configs: everything that decides what is drawn.
+    overwrite: whether a figure with another configuration is set aside, as by `open_run`. The
+      training runs below it, which have flags of their own, stay.
 
   Raises:
     ConfigError: as `open_run`.
   """
   with _refusing(workdir):
-    if differences := _differences_there(workdir, configs):
-      message = f"holds a run with other flags ({differences}); name another directory"
-      raise ConfigError("workdir", workdir, message)
+    refuse_others(workdir, configs, overwrite)
     lock(workdir)
+    if refuse_others(workdir, configs, overwrite):  # that came in the meantime
+      place = _set_aside(workdir)
+      lock(workdir)
+      if (place / RUNS).exists():
+        (place / RUNS).rename(workdir / RUNS)
+      print(f"the figure that was in {workdir} is now in {place}, but for its runs")
     write_config(workdir, configs)
   return workdir
 
@@ -107,8 +132,47 @@ def lock(directory: pathlib.Path) -> None:
     ConfigError: if another process has it.
   """
   with _refusing(directory):
-    directory.mkdir(parents=True, exist_ok=True)
-    LOCKS_HELD.append(locks.hold(directory / LOCK))
+    for attempts_left in reversed(range(MOVED)):
+      try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = locks.hold(directory / LOCK)
+        LOCKS_HELD.append(Held(directory, file, _identity(directory)))
+        return
+      except FileNotFoundError:  # another start sets it aside at this moment
+        if not attempts_left:
+          raise
+
+
+def _identity(directory: pathlib.Path) -> tuple[int, int]:
+  found = directory.stat()
+  return found.st_dev, found.st_ino
+
+
+def refuse_if_gone(directory: pathlib.Path) -> None:
+  """Stops a run whose directory is no longer where it was locked, before it is made anew.
+
+  Raises:
+    GoneError: if it was moved or removed.
+  """
+  for held in LOCKS_HELD:
+    if held.path != directory:
+      continue
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+      if _identity(directory) == held.device_and_inode:
+        continue
+    message = f"{directory} was moved or removed while its run was going on"
+    raise GoneError(f"{message}{_where_now(held.file)}")
+
+
+def _where_now(file: IO[str]) -> str:
+  """Says where the directory of an open file is now, as far as the system tells."""
+  try:
+    path = os.readlink(f"/proc/self/fd/{file.fileno()}")
+  except OSError:  # of a system that has no such files
+    return ""
+  if path.endswith(" (deleted)"):
+    return ", with all that it held"
+  return f"; it is now {pathlib.Path(path).parent}, where the run can be resumed"
 
 
 @contextlib.contextmanager
@@ -119,7 +183,7 @@ def locked() -> Iterator[None]:
     yield
   finally:
     while len(LOCKS_HELD) > before:
-      LOCKS_HELD.pop().close()
+      LOCKS_HELD.pop().file.close()
 
 
 def _set_aside(workdir: pathlib.Path) -> pathlib.Path:
@@ -131,19 +195,30 @@ def _set_aside(workdir: pathlib.Path) -> pathlib.Path:
   while (place := real.with_name(f"{real.name}.{number}")).exists():
     number += 1
   real.rename(place)
-  LOCKS_HELD.pop().close()
-  real.mkdir()
+  LOCKS_HELD.pop().file.close()
+  real.mkdir(exist_ok=True)
   return place
 
 
-def _refuse_others(
+def refuse_others(
   workdir: pathlib.Path,
   configs: Sequence[Any],
   overwrite: bool,
-  only: Collection[str] | None,
+  only: Collection[str] | None = None,
 ) -> str:
-  """Returns how the configuration of the run that is there differs, if it may be set aside."""
-  differences = _differences_there(workdir, configs, only)
+  """Returns how the configuration of the run that is there differs, if it may be set aside.
+
+  Args:
+    workdir: the directory, which may be missing.
+    configs: everything that decides what is computed.
+    overwrite: whether a run with another configuration may be set aside.
+    only: the names of the fields that are compared; None for all.
+
+  Raises:
+    ConfigError: if it may not, or the directory holds no run that can be read.
+  """
+  with _refusing(workdir):
+    differences = _differences_there(workdir, configs, only)
   if differences and not overwrite:
     message = (
       f"holds a run with other flags ({differences}); name another directory, or let "
@@ -159,25 +234,9 @@ def _differences_there(
   """Returns how the configuration of the run that is in a directory differs; "" if it does not."""
   file = workdir / FLAG_FILE
   if file.exists():
-    return _differences(disk.read_text(file), configs, only)
+    return texts.differences(disk.read_text(file), configs, only)
   # What a start leaves that was ended before it was through.
   if workdir.exists() and {p.name for p in workdir.iterdir()} - {LOCK, f"{FLAG_FILE}.partial"}:
     message = "is not empty and holds no run; name another directory"
     raise ConfigError("workdir", workdir, message)
   return ""
-
-
-def _differences(text: str, configs: Sequence[Any], only: Collection[str] | None) -> str:
-  defaults = {k: v for config in configs for k, v in texts.defaults(config).items()}
-  ignored = {texts.OF_PRESETS}.union(*map(texts.not_compared, configs))
-  name_of = lambda line: texts.name_of(line, defaults)
-  there = {line for line in text.splitlines() if name_of(line) not in ignored}
-  here = {line for line in texts.flag_lines(*configs, only=only) if name_of(line) not in ignored}
-  # What the run there did not know of yet was as it is by default.
-  known = {name_of(line) for line in there}
-  here = {line for line in here if name_of(line) in known or defaults[name_of(line)] != line}
-  return "; ".join(
-    f"{side}: {' '.join(sorted(lines))}"
-    for side, lines in (("there", there - here), ("here", here - there))
-    if lines
-  )

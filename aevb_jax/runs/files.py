@@ -10,6 +10,7 @@ import pathlib
 import socket
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import IO
 
@@ -49,7 +50,27 @@ def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Sequence[dict]) 
 def save_figure(path: pathlib.Path, figure) -> None:
   """Writes a matplotlib figure as a PNG file, whole or not at all."""
   with whole(path) as file:
-    figure.savefig(file, format="png", bbox_inches="tight", metadata={"Source": OURS})
+    draw_into(file, figure)
+
+
+def draw_into(file: IO[bytes], figure) -> None:
+  """Writes a matplotlib figure into a file as a PNG picture, which names aevb_jax as its source."""
+  figure.savefig(file, format="png", bbox_inches="tight", metadata={"Source": OURS})
+
+
+def is_our_picture(path: pathlib.Path) -> bool:
+  """Tells whether a file is a picture that `save_figure` wrote; a symbolic link never is."""
+  from PIL import Image
+
+  if path.is_symlink():
+    return False
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of a picture that would be very large
+    try:
+      with disk.read(path, "rb") as file, Image.open(file, formats=("PNG",)) as picture:
+        return picture.info.get("Source") == OURS  # of its first chunks; no pixel is decoded
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+      return False
 
 
 @contextlib.contextmanager
@@ -88,8 +109,12 @@ def read_json(path: pathlib.Path) -> dict:
     raise damaged(path, str(error)) from error
 
 
-def read_metrics(workdir: pathlib.Path) -> list[dict]:
+def read_metrics(workdir: pathlib.Path, needed: Collection[str] = ()) -> list[dict]:
   """Reads the rows of metrics.csv; there are none where the file is missing.
+
+  Args:
+    workdir: the directory of the run.
+    needed: columns that it must have beside those of every run.
 
   Raises:
     RunError: if the file was cut off or edited.
@@ -97,7 +122,7 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
   path = workdir / "metrics.csv"
   if not path.exists():
     return []
-  rows = read_table(path, needed=("step", "examples_seen", "seconds"))
+  rows = read_table(path, ("step", "examples_seen", "seconds", *needed))
   try:
     return [{name: number(text) for name, text in row.items()} for row in rows]
   except ValueError as error:
@@ -117,10 +142,25 @@ def read_table(path: pathlib.Path, needed: Collection[str] = ()) -> list[dict[st
   """
   try:
     with disk.read(path, newline="") as file:
-      table = csv.DictReader(file, strict=True)
-      rows, columns = list(table), table.fieldnames or ()
-  except (csv.Error, UnicodeDecodeError) as error:
+      text = file.read()
+  except UnicodeDecodeError as error:
     raise damaged(path, str(error)) from error
+  return parse_table(path, text, needed)
+
+
+def parse_table(path: pathlib.Path, text: str, needed: Collection[str] = ()) -> list[dict]:
+  """Reads the rows of a table from the text that a file holds; otherwise as `read_table`.
+
+  Raises:
+    RunError: if the text is no such table; it names the file.
+  """
+  try:
+    table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows, columns = list(table), table.fieldnames or ()
+  except csv.Error as error:
+    raise damaged(path, str(error)) from error
+  if len(set(columns)) < len(columns):
+    raise damaged(path, "it has two columns of one name")
   if missing := set(needed) - set(columns):
     raise damaged(path, f"it has no column {min(missing)}")
   for number_of_row, row in enumerate(rows, 1):

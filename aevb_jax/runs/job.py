@@ -12,13 +12,14 @@ import numpy as np
 
 from aevb_jax.data.datasets import ImageData
 from aevb_jax.errors import ConfigError
+from aevb_jax.estimators.table import source_of
 from aevb_jax.runs import build, directory, files, loop, pixels, report, state
 from aevb_jax.runs.checks import resolve
 from aevb_jax.runs.config import Config, Machine, member_name, members, num_steps, values_of
 from aevb_jax.runs.learning import Learning, make_learning
 from aevb_jax.runs.loop import Stopped
+from aevb_jax.runs.resume import Origin, make_origin
 from aevb_jax.runs.state import Keys, Loop, Plan, Run, Training
-from aevb_jax.runs.texts import flags_text
 from aevb_jax.training import checkpoint
 from aevb_jax.training.processes import highest, is_first
 from aevb_jax.training.program import Pixels
@@ -39,7 +40,7 @@ class Job(NamedTuple):
 
   config: Config
   machine: Machine
-  commit: str | None  # of the code that runs, whatever becomes of it meanwhile
+  origin: Origin
   images: ImageData
   pixels: Pixels
   model: Model
@@ -58,7 +59,7 @@ def make_job(config: Config, machine: Machine) -> Job:
   Raises:
     ConfigError: if a field cannot be used.
   """
-  config, commit = resolve(config), files.git_commit()
+  config = resolve(config)
   single, batch_size = members(config)[0], config.optimizer.batch_size
   share = functools.partial(share_devices, batch_size=batch_size, num_devices=machine.num_devices)
   shardings = share(len(members(config)))
@@ -71,7 +72,9 @@ def make_job(config: Config, machine: Machine) -> Job:
   if data.streamed and len(members(config)) > 1 and jax.process_count() > 1:
     message = "must hold the training set of a sweep in many processes"
     raise ConfigError("max_resident_mb", config.data.max_resident_mb, message)
-  return Job(config, machine, commit, images, data, model, learning, share)
+  own = source_of(getattr(config.objective, "estimator", ""))
+  origin = make_origin(config, [own] if own else [])
+  return Job(config, machine, origin, images, data, model, learning, share)
 
 
 def run_job(
@@ -155,13 +158,13 @@ def train_members(job: Job, workdir: pathlib.Path, hearing: Callable = _deaf) ->
   )
   new = [new_run(workdir, config, member) for member in members(config)]
   checkpoints = workdir / directory.CHECKPOINTS
-  steps = dict(batch_size=batch_size, select_step=select_step)
+  steps = dict(origin=job.origin, batch_size=batch_size, select_step=select_step)
   training = state.begin(new, job.learning, checkpoints, job.share, **steps)
   with contextlib.ExitStack() as stack:
     write_rows = stack.enter_context(row_files(training, job.learning.columns))
     keep = stack.enter_context(kept_history(workdir, config.budget.keep_history))
     asked_to_stop = stack.enter_context(hearing())
-    save = stack.enter_context(saver(checkpoints, config, job.commit))
+    save = stack.enter_context(saver(checkpoints, job.origin, batch_size))
     budget = config.budget
     looped = Loop(
       job.learning,
@@ -180,7 +183,8 @@ def train_members(job: Job, workdir: pathlib.Path, hearing: Callable = _deaf) ->
       training = state.take(training, chosen, job.share)
     training = loop.train_until(end, training, looped)
     for i, run in enumerate(training.runs if training.sweep else []):
-      with saver(run.directory / directory.CHECKPOINTS, run.config, job.commit) as save_member:
+      origin = job.origin._replace(config=run.config)
+      with saver(run.directory / directory.CHECKPOINTS, origin, batch_size) as save_member:
         save_member(state.single(training, i))
   (number,) = highest(asked_to_stop())  # while the last was written
   if number:
@@ -214,12 +218,9 @@ def train_single(
   """
   share = lambda num_runs: make_shardings(jax.devices()[:1])
   checkpoints, batch_size = run.directory / directory.CHECKPOINTS, plan.batch_size
-  training = state.begin([run], learning, checkpoints, share, batch_size=batch_size)
-  with checkpoint.saver(checkpoints) as save_arrays:
-
-    def save(now: Training) -> None:
-      save_arrays(now.step, now.saved, state.record(now, batch_size))
-
+  origin = make_origin(run.config)
+  training = state.begin([run], learning, checkpoints, share, origin=origin, batch_size=batch_size)
+  with saver(checkpoints, origin, batch_size) as save:
     looped = Loop(learning, data, plan, save, write_rows, asked_to_stop=asked_to_stop)
     looped = looped._replace(checkpoint_every=CHECKPOINT_EVERY)
     return loop.train_until(end, training, looped)
@@ -227,12 +228,17 @@ def train_single(
 
 @contextlib.contextmanager
 def saver(
-  checkpoints: pathlib.Path, config: Config, commit: str | None
+  checkpoints: pathlib.Path, origin: Origin, batch_size: int
 ) -> Iterator[Callable[[Training], None]]:
-  """Yields a function that saves a training, with the configuration and the commit of its code."""
-  about, batch_size = dict(flags=flags_text(config), git_commit=commit), config.optimizer.batch_size
+  """Yields a function that saves a training, with what it is computed from."""
+  about = origin.record()
   with checkpoint.saver(checkpoints) as save_arrays:
-    yield lambda now: save_arrays(now.step, now.saved, about | state.record(now, batch_size))
+
+    def save(now: Training) -> None:
+      directory.refuse_if_gone(checkpoints.parent)
+      save_arrays(now.step, now.saved, about | state.record(now, batch_size))
+
+    yield save
 
 
 @contextlib.contextmanager
@@ -264,6 +270,7 @@ def row_files(training: Training, columns: tuple[str, ...]) -> Iterator[Callable
       writers[run.name] = stack.enter_context(writer)
 
     def write_rows(run: Run, rows: list[dict]) -> None:
+      directory.refuse_if_gone(run.directory)
       for row in rows:
         writers[run.name](row)
 
@@ -286,6 +293,6 @@ def finish(job: Job, training: Training, i: int, started: float) -> None:
   seconds = time.perf_counter() - started
   if num_skipped := run.faults.skipped:
     lines.append(f"steps left out       {num_skipped}, whose bound or gradient was not finite")
-  about = dict(wall_seconds=seconds) | files.provenance(job.commit)
+  about = dict(wall_seconds=seconds) | files.provenance(job.origin.commit)
   told = report.summarize(run, job.images, results, training.timing, about)
   print("\n".join(told + lines))

@@ -1,5 +1,6 @@
 """Runs in Python: a directory opened as what was trained there, trained, or written."""
 
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -18,13 +19,15 @@ from aevb_jax.runs.config import Config, Machine, replace, swept
 from aevb_jax.runs.job import run_job, saver
 from aevb_jax.runs.learning import make_learning
 from aevb_jax.runs.pixels import about_images, load_images, make_pixels
-from aevb_jax.runs.resume import Saved, start
+from aevb_jax.runs.resume import Origin, Saved, compare, make_origin, start
 from aevb_jax.runs.state import Run, Training
 from aevb_jax.training import checkpoint
+from aevb_jax.training.code import generator
 from aevb_jax.training.evaluation import evaluate_in_blocks
 from aevb_jax.training.program import Pixels
 from aevb_jax.types import Array, Key, Model, Params
 
+LOGGER = logging.getLogger(__name__)
 PLACES = ("data_dir", "manual_dir", "mirror", "max_resident_mb")
 OF_TRAIN = "--likelihood="  # in the flags.txt of every run of experiments.train, however old
 
@@ -139,9 +142,14 @@ def load_params(
     steps = checkpoint.steps(checkpoints)
     if not steps:
       raise checkpoint.CheckpointError(f"{checkpoints} holds no checkpoint")
+    record = checkpoint.read_record(checkpoints, steps[-1])
+    changed = compare(record, steps[-1], Origin(config, None, dict(generator=generator())))
     saved = checkpoint.restore(checkpoints, steps[-1], like)
   except checkpoint.CheckpointError as error:
     raise RunError(workdir, f"has no parameters to evaluate: {error}") from error
+  if changed:
+    what = "; ".join(changed)
+    LOGGER.warning("warning: since %s was trained, %s: x is binarized otherwise", workdir, what)
   return saved.best.params if best else saved.states.params
 
 
@@ -215,7 +223,8 @@ def save(
     run = Run(config, "", workdir, None, tuple(metrics))
     saved = Saved(state, start(state, learning.columns).best)
     training = Training((run,), (0,), step, saved, {}, 0.0, None)
-    with saver(workdir / directory.CHECKPOINTS, config, files.git_commit()) as save_training:
+    origin, batch_size = make_origin(config), config.optimizer.batch_size
+    with saver(workdir / directory.CHECKPOINTS, origin, batch_size) as save_training:
       save_training(training)
     if metrics:
       with files.metrics_writer(workdir, tuple(metrics[0]), metrics):
@@ -225,8 +234,8 @@ def save(
       dict(
         algorithm=config.objective.algorithm,
         **about_images(images, config.data),
-        examples_seen=step * config.optimizer.batch_size,
-        **files.provenance(files.git_commit()),
+        examples_seen=step * batch_size,
+        **files.provenance(origin.commit),
         seed=config.seed,
       ),
     )

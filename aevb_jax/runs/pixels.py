@@ -1,6 +1,7 @@
 """The images of a run, and how training and evaluation read their pixels as data points x."""
 
 import functools
+import logging
 import math
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from aevb_jax.data import datasets, preprocess
 from aevb_jax.data.minibatches import Source, blocks, read_rows
 from aevb_jax.errors import CacheError, ConfigError, NotPreparedError
-from aevb_jax.runs.config import Config, DataConfig
+from aevb_jax.runs.config import ARRAYS, Config, DataConfig
 from aevb_jax.training.program import Pixels
 from aevb_jax.training.sharding import Shardings
 from aevb_jax.types import Array
@@ -18,6 +19,7 @@ from aevb_jax.types import Array
 # Test images, and static training images, are binarized by one draw from this seed whatever the
 # run's own seed is, so that all runs are judged on the same data.
 BINARIZATION_SEED = 0
+LOGGER = logging.getLogger(__name__)
 
 
 class Points(NamedTuple):
@@ -127,15 +129,29 @@ def _load(data: DataConfig, cache_dir: str | None, prepare_any: bool) -> dataset
   )
   try:
     if cache_dir:
-      return load(cache_dir=cache_dir)
+      try:
+        return load(cache_dir=cache_dir)
+      except CacheError as error:
+        if cache_dir != ARRAYS:
+          message = f"{error}; name another directory, or --array_cache_dir= for none"
+          raise ConfigError("array_cache_dir", cache_dir, message) from error
+        _warn_of_no_cache(str(error))
     images = load(decode=False)
     return load() if fits_device(images, data) else images
-  except CacheError as error:
-    message = f"{error}; name another directory, or none"
-    raise ConfigError("array_cache_dir", cache_dir, message) from error
   except NotPreparedError as error:
     name = "data_dir" if data.data_dir is not None else "dataset"
     raise ConfigError(name, getattr(data, name), str(error)) from error
+
+
+@functools.cache  # once is enough
+def _warn_of_no_cache(what: str) -> None:
+  """Warns that the default cache cannot be written, which stops nobody who never asked for it."""
+  LOGGER.warning(
+    "warning: --array_cache_dir=%s: %s; data sets are decoded anew in each run unless another "
+    "directory is named",
+    ARRAYS,
+    what,
+  )
 
 
 def fits_device(images: datasets.ImageData, data: DataConfig) -> bool:

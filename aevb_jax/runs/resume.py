@@ -1,5 +1,6 @@
 """The checkpoints that a run resumes from: their arrays, and the newest that can be read."""
 
+import logging
 import pathlib
 import sys
 from collections.abc import Callable, Collection
@@ -9,10 +10,56 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb_jax.errors import ConfigError
+from aevb_jax.errors import CheckpointError, ConfigError, DamagedError
+from aevb_jax.runs import texts
+from aevb_jax.runs.directory import CONFIG, FLAG_FILE
+from aevb_jax.runs.files import git_commit
 from aevb_jax.training import checkpoint
+from aevb_jax.training.code import about_code, changes
 from aevb_jax.training.processes import highest, is_first, of_first, wait_for_all
 from aevb_jax.types import Array, Params, PyTree
+
+LOGGER = logging.getLogger(__name__)
+
+
+class Origin(NamedTuple):
+  """What a run is computed from, as its checkpoints say."""
+
+  config: Any  # of the run, or of the sweep
+  commit: str | None  # of the code at the start, whatever becomes of it meanwhile
+  code: dict  # as of `about_code`
+
+  def record(self) -> dict:
+    """Returns it as JSON holds it."""
+    return dict(flags=texts.flags_text(self.config), git_commit=self.commit, **self.code)
+
+
+def make_origin(config: Any, sources: Collection[str] = ()) -> Origin:
+  """Returns what a run that starts now is computed from; `sources` as of `about_code`."""
+  return Origin(config, git_commit(), about_code(sources))
+
+
+def compare(record: dict, step: int, origin: Origin) -> list[str]:
+  """Compares what a checkpoint says of itself with the run that is to resume from it.
+
+  Args:
+    record: of the checkpoint.
+    step: the name of its directory.
+    origin: of the run.
+
+  Returns:
+    What is another than it was, though the run can be resumed: code, versions, generator.
+
+  Raises:
+    CheckpointError: if the checkpoint is of another step, or of a run with other flags.
+  """
+  if (saved_as := record.get("step", step)) != step:
+    raise CheckpointError(f"its checkpoint {step} was saved as step {saved_as}")
+  differences = "flags" in record and texts.differences(record["flags"], [origin.config])
+  if differences:  # older ones of some mains have no flags
+    what = f"its checkpoint {step} was saved with other flags than it has now ({differences})"
+    raise CheckpointError(f"{what}; restore its {CONFIG} and {FLAG_FILE}")
+  return changes(record, origin.code)
 
 
 class Best(NamedTuple):
@@ -60,7 +107,9 @@ def where(chosen: Array, tree: PyTree, other: PyTree) -> PyTree:
   return jax.tree.map(leaf, tree, other)
 
 
-def newest(directory: pathlib.Path, at: Callable[[int, dict], Any], batch_size: int) -> Any | None:
+def newest(
+  directory: pathlib.Path, at: Callable[[int, dict], Any], batch_size: int, origin: Origin
+) -> Any | None:
   """Returns the newest checkpoint that is not damaged, and prints where training resumes.
 
   A damaged checkpoint is named and set aside.
@@ -70,24 +119,30 @@ def newest(directory: pathlib.Path, at: Callable[[int, dict], Any], batch_size: 
     at: (step, record) -> a NamedTuple, whose `saved` has shapes for arrays and whose
       `placement` is their sharding, such as a `Training`.
     batch_size: M, of the message.
+    origin: of the run, which that of the checkpoint has to be. What may differ is warned of.
 
   Returns:
     What `at` gives, with arrays; None if there is no checkpoint.
 
   Raises:
     ConfigError: if it is of something else.
+    OSError, MemoryError: if it cannot be read for a reason that says nothing about it.
   """
   while True:
     step = int(of_first(np.asarray(max(checkpoint.steps(directory), default=-1))))
     if step < 0:
       return None
     record, reason = _try(checkpoint.read_record, directory, step)
+    changed = [] if reason else _refusing(directory, compare, record, step, origin)
     if not reason:
       training = at(step, record)
       shapes, placement = training.saved, training.placement
       saved, reason = _try(checkpoint.restore, directory, step, shapes, placement)
     if not reason:
       examples = step * batch_size
+      if changed and is_first():
+        what = f"since the checkpoint of step {step}: {'; '.join(changed)}"
+        LOGGER.warning("warning: %s; the run may end otherwise than without a stop", what)
       print(f"going on after {examples:,} training samples, where an earlier run was")
       return training._replace(saved=saved)
     if is_first():
@@ -103,11 +158,23 @@ def _try(read: Callable, *arguments) -> tuple[Any, str | None]:
   """Returns what is read, or why some process could not read it; all return the same reason."""
   found, reason = None, None
   try:
-    found = read(*arguments)
-  except checkpoint.DamagedError as error:
+    found = _refusing(arguments[0], read, *arguments)
+  except DamagedError as error:
     reason = str(error)
-  except checkpoint.CheckpointError as error:
-    message = f"holds a run that cannot be resumed: {error}"
-    raise ConfigError("workdir", arguments[0].parent, message) from error
   (damaged,) = highest(reason is not None)
   return found, (reason or "to another process") if damaged else None
+
+
+def _refusing(directory: pathlib.Path, function: Callable, *arguments) -> Any:
+  """Calls a function, and refuses the run whose checkpoints are in a directory if it does.
+
+  Raises:
+    ConfigError: for a CheckpointError that is no DamagedError.
+  """
+  try:
+    return function(*arguments)
+  except DamagedError:
+    raise
+  except CheckpointError as error:
+    message = f"holds a run that cannot be resumed: {error}"
+    raise ConfigError("workdir", directory.parent, message) from error

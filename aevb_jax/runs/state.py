@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding
 
 from aevb_jax.runs.config import leaves
 from aevb_jax.runs.learning import Learning
-from aevb_jax.runs.resume import Saved, newest, start
+from aevb_jax.runs.resume import Origin, Saved, newest, start
 from aevb_jax.training.program import Pixels
 from aevb_jax.training.sharding import Shardings, constrain
 from aevb_jax.training.sweep import init_sweep
@@ -150,6 +150,7 @@ def begin(
   checkpoints: pathlib.Path,
   share: Callable[[int], Shardings],
   *,
+  origin: Origin,
   batch_size: int,
   select_step: int = 0,
 ) -> Training:
@@ -160,6 +161,7 @@ def begin(
     learning: how they learn.
     checkpoints: the directory of their checkpoints.
     share: number of runs -> the devices that they share.
+    origin: of the runs, which their checkpoints have to name.
     batch_size: M, of the message that says where they resume.
     select_step: the step after which those of the best step size train on; 0 for all.
 
@@ -187,7 +189,7 @@ def begin(
     seconds, shardings = record["seconds"], share(len(going_on))
     return Training(everyone, going_on, step, shapes, sums, seconds, shardings)
 
-  if found := newest(checkpoints, at, batch_size):
+  if found := newest(checkpoints, at, batch_size, origin):
     return found
   training = at(0, dict(runs={}, sums={}, seconds=0.0))
   saved = jax.jit(init, out_shardings=training.placement)(*arguments(runs))

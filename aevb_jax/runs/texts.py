@@ -4,7 +4,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from aevb_jax.errors import ConfigError
@@ -81,6 +81,11 @@ def from_flags(text: str) -> Config:
   return replace(config, **values)
 
 
+def fields_of(algorithm: str) -> set[str]:
+  """Returns the names of the fields of a configuration of an algorithm."""
+  return set(_hints(Config(objective=OBJECTIVES[algorithm]())))
+
+
 def _hints(config: Any) -> dict[str, Any]:
   """Returns the type of every field of a configuration and of its parts."""
   hints = {}
@@ -126,11 +131,17 @@ def from_json(text: str) -> Config:
     ConfigError: if a field is unknown, or its value is not of its type.
     ValueError: if the text is no JSON.
   """
-  read = json.loads(text)
+  try:
+    read = json.loads(text)
+  except RecursionError as error:
+    raise ValueError("it is nested too deeply") from error
   if not isinstance(read, dict):
     raise ValueError("config.json holds no configuration")
-  algorithm = read.get("objective", {}).get("algorithm", "aevb")
-  if algorithm not in OBJECTIVES:
+  objective = read.get("objective", {})
+  if not isinstance(objective, dict):
+    raise ConfigError("objective", objective, "takes an object with fields of its own")
+  algorithm = objective.get("algorithm", "aevb")
+  if not isinstance(algorithm, str) or algorithm not in OBJECTIVES:
     raise ConfigError("algorithm", algorithm, f"takes one of {', '.join(OBJECTIVES)}")
   return _from_dict(Config(objective=OBJECTIVES[algorithm]()), read, "")
 
@@ -183,3 +194,33 @@ def not_compared(config: Any) -> set[str]:
   """Returns the names of the fields with which a run may be resumed at other values."""
   fields = definitions(config).items()
   return {name for name, field in fields if not field.metadata.get("compared", True)}
+
+
+def differences(text: str, configs: Sequence[Any], only: Collection[str] | None = None) -> str:
+  """Says how configurations differ from flags that were written before; "" if they do not.
+
+  Args:
+    text: the contents of a flags.txt.
+    configs: what it is compared with.
+    only: the names of the fields that are compared; None for all.
+  """
+  by_default = {k: v for config in configs for k, v in defaults(config).items()}
+  ignored = {OF_PRESETS}.union(*map(not_compared, configs))
+  name_of_line = lambda line: name_of(line, by_default)
+  there = {_renamed(line) for line in text.splitlines() if line.strip()}
+  there = {line for line in there if name_of_line(line) not in ignored}
+  here = {line for line in flag_lines(*configs, only=only) if name_of_line(line) not in ignored}
+  # What the run there did not know of yet was as it is by default.
+  known = {name_of_line(line) for line in there}
+  here = {l for l in here if name_of_line(l) in known or by_default[name_of_line(l)] != l}
+  return "; ".join(
+    f"{side}: {' '.join(sorted(lines))}"
+    for side, lines in (("there", there - here), ("here", here - there))
+    if lines
+  )
+
+
+def _renamed(line: str) -> str:
+  """Returns a line of a flag file with the name that its flag has today."""
+  name, equals, value = line.removeprefix("--").partition("=")
+  return f"--{RENAMED.get(name, name)}{equals}{value}"

@@ -1,88 +1,123 @@
 """Training states on disk, by orbax: whole or not at all, checked and not executed on reading.
 
 A checkpoint is a directory STEP: the arrays of a state, and a record of whatever else it takes
-to go on, as JSON. It has its name only once it is complete. The record holds a checksum of every
-array, and one of itself, so that what comes back is what was saved.
+to resume, as JSON. It has its name only once it is complete. The record holds its step, a checksum
+of every array, and one of itself, so that what comes back is what was saved. One that is being
+replaced is STEP.replaced until the other is complete.
 """
 
 import contextlib
-import functools
 import hashlib
 import itertools
 import json
-import logging
 import pathlib
-import sys
-import traceback
-import warnings
+import shutil
 from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aevb_jax import disk
 from aevb_jax.errors import CheckpointError, DamagedError, SaveError
+from aevb_jax.training.arrays_on_disk import (
+  RECORD_FILE,
+  as_no_pattern,
+  damaged,
+  make_manager,
+  one_error,
+  orbax,
+  read_arrays,
+  reason,
+)
+from aevb_jax.training.processes import is_first, wait_for_all
 from aevb_jax.types import Array, PyTree
 
-RECORD_FILE = "record.json"
 NUM_KEPT = 3
+REPLACED = ".replaced"
 
 
 @contextlib.contextmanager
 def saver(
   directory: pathlib.Path, *, num_kept: int | None = NUM_KEPT
 ) -> Iterator[Callable[[int, PyTree, dict], None]]:
-  """A function (step, state, record={}) that saves a training state; the last few are kept, or all.
+  """Yields a function (step, state, record={}) that saves a training state.
 
   It returns when the state has left the device and writes in the background; leaving the
-  context waits until everything is on disk. Where a step is there already and its record is
-  another, the new one takes its place. The record is of what JSON can hold.
+  context waits until everything is on disk. Only the first state is waited for and read back, so
+  that a place where nothing can be read again is noticed at once. Where a step is there already
+  and its record is another, the new one takes its place once it is complete.
 
   Of several processes, each has to call it, with arrays of a mesh of them all and a
   directory that all of them see.
 
+  Args:
+    directory: where the checkpoints are.
+    num_kept: how many of the last states are kept; None for all.
+
   Raises:
     SaveError: on leaving, or by the function, of this state or the one before.
   """
-  ocp = _orbax()
-  with _as_save_error(directory):
-    manager = ocp.CheckpointManager(
-      directory.absolute(),
-      options=ocp.CheckpointManagerOptions(
-        max_to_keep=num_kept,
-        cleanup_tmp_directories=True,
-        # Of one that cannot be made in the background its writers do not hear for five minutes.
-        async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
-      ),
-      item_handlers=dict(
-        state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler(RECORD_FILE)
-      ),
-    )
+  ocp, read_back = orbax(), False
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(one_error())
+    with _as_save_error(directory):
+      directory.mkdir(parents=True, exist_ok=True)
+      _finish_replacing(directory)
+      manager = make_manager(stack.enter_context(as_no_pattern(directory)), num_kept)
 
-  def save(step: int, state: PyTree, record: dict | None = None) -> None:
-    with _as_save_error(directory / str(step)):
-      if step in manager.all_steps():
-        manager.wait_until_finished()  # it may be on its way
-        if _is_saved(directory, step, record or {}):
-          return
-        manager.delete(step)
-      arrays = [[*of_array, checksum] for of_array, checksum in zip(_arrays(state), _sums(state))]
-      # As it is read again; and a copy, since the caller goes on while it is written.
-      contents = json.loads(json.dumps(dict(arrays=arrays, record=record or {})))
-      contents["sha256"] = _digest(contents)
-      manager.save(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(contents)
-        ),
-      )
+    def save(step: int, state: PyTree, record: dict | None = None) -> None:
+      nonlocal read_back
+      with _as_save_error(directory / str(step)):
+        arrays = [[*of_array, checksum] for of_array, checksum in zip(_arrays(state), _sums(state))]
+        # As it is read again; and a copy, since the caller goes on while it is written.
+        contents = json.loads(json.dumps(dict(step=step, arrays=arrays, record=record or {})))
+        contents["sha256"] = _digest(contents)
+        manager.wait_until_finished()
+        _finish_replacing(directory)
+        if step in manager.all_steps():
+          if _is_saved(directory, step, contents["record"]):
+            return
+          _make_way(directory, step)
+          manager.reload()
+        to_save = dict(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(contents))
+        manager.save(step, args=ocp.args.Composite(**to_save))
+        if not read_back:
+          manager.wait_until_finished()
+          _compare(contents, read_arrays(directory / str(step), _shapes_of(state)))
+          read_back = True
 
-  with _one_error():
     try:
       yield save
     finally:
       with _as_save_error(directory):
         manager.close()
+        _finish_replacing(directory)
+
+
+def _make_way(directory: pathlib.Path, step: int) -> None:
+  """Gives the checkpoint of a step the name that it has until another has taken its place."""
+  if is_first():
+    (directory / str(step)).rename(directory / f"{step}{REPLACED}")
+  wait_for_all(f"replacing {directory} {step}")
+
+
+def _finish_replacing(directory: pathlib.Path) -> None:
+  """Removes checkpoints that were replaced, and gives those that were not their name again."""
+  if not is_first():
+    return
+  for old in directory.glob(f"*{REPLACED}"):
+    new = old.with_suffix("")
+    if new.exists():
+      shutil.rmtree(old)
+    else:
+      old.rename(new)
+
+
+def place_of(directory: pathlib.Path, step: int) -> pathlib.Path:
+  """Returns where the checkpoint of a step is, also while another is to take its place."""
+  place, replaced = directory / str(step), directory / f"{step}{REPLACED}"
+  return replaced if replaced.exists() and not place.exists() else place
 
 
 @contextlib.contextmanager
@@ -90,56 +125,7 @@ def _as_save_error(path: pathlib.Path) -> Iterator[None]:
   try:
     yield
   except Exception as error:  # of many kinds, by what failed in which layer
-    raise SaveError(f"{path} cannot be written ({_reason(error)})") from error
-
-
-@functools.cache
-def _orbax():
-  """orbax.checkpoint, whose errors are raised and not logged as well, each with a traceback."""
-  import orbax.checkpoint as ocp
-
-  def told(log: logging.LogRecord) -> bool:
-    return log.levelno < logging.ERROR or "orbax" not in pathlib.Path(log.pathname).parts
-
-  logging.getLogger("absl").addFilter(told)
-  logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-  return ocp
-
-
-@contextlib.contextmanager
-def _one_error() -> Iterator[None]:
-  """Of files that are written or read together, the first error is enough.
-
-  orbax closes its event loop at the first file that fails. That the others then find it closed,
-  are never asked how they fared, or have not begun, would be printed, for each with a traceback,
-  also some time later: so it is kept quiet for good where an error leaves this context.
-  """
-  before = sys.unraisablehook
-
-  def hook(unraisable) -> None:
-    frames = traceback.walk_tb(unraisable.exc_traceback)
-    files = [pathlib.Path(frame.f_code.co_filename) for frame, _ in frames]
-    of_orbax = any("orbax" in file.parts for file in files)
-    if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
-      before(unraisable)
-
-  sys.unraisablehook = hook
-  try:
-    yield
-  except BaseException:
-    never_begun = "coroutine .* was never awaited"
-    warnings.filterwarnings("ignore", never_begun, RuntimeWarning)
-    raise
-  sys.unraisablehook = before
-
-
-def _reason(error: BaseException) -> str:
-  """Why, in a few words: of an error of the operating system its own, wherever it is told."""
-  text = " ".join(str(error).split())
-  for words in ("No space left on device", "File too large", "Permission denied", "Read-only file"):
-    if words in text:
-      return words
-  return f"{type(error).__name__}: {text[:120]}"
+    raise SaveError(f"{path} cannot be written ({reason(error)})") from error
 
 
 def steps(directory: pathlib.Path) -> list[int]:
@@ -147,7 +133,8 @@ def steps(directory: pathlib.Path) -> list[int]:
   # Not by a manager: to make one is a meeting of all processes.
   if not directory.is_dir():
     return []
-  return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+  names = {path.name.removesuffix(REPLACED) for path in directory.iterdir()}
+  return sorted(int(name) for name in names if name.isdecimal())
 
 
 def _is_saved(directory: pathlib.Path, step: int, record: dict) -> bool:
@@ -159,22 +146,25 @@ def _is_saved(directory: pathlib.Path, step: int, record: dict) -> bool:
 
 
 def read_record(directory: pathlib.Path, step: int) -> dict:
-  """What was saved beside the state of a step.
+  """Returns what was saved beside the state of a step.
 
   Raises:
-    DamagedError: if it cannot be read, or is not as it was saved.
+    DamagedError: if it is not as it was saved.
+    CheckpointError: if it was saved as another step.
+    OSError: if it cannot be read for a reason that says nothing about it.
   """
   return _contents(directory, step)["record"]
 
 
 def _contents(directory: pathlib.Path, step: int) -> dict:
-  try:
-    contents = json.loads((directory / str(step) / "record" / RECORD_FILE).read_bytes())
+  path = place_of(directory, step)
+  with damaged("its record cannot be read"):
+    contents = json.loads(disk.read_bytes(path / "record" / RECORD_FILE))
     intact = contents.pop("sha256") == _digest(contents)
-  except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-    raise DamagedError(f"its record cannot be read ({type(error).__name__})") from error
   if not intact:
     raise DamagedError("its record is not what was saved")
+  if (saved_as := contents.get("step", step)) != step:  # older ones do not name it
+    raise CheckpointError(f"{path} was saved as step {saved_as}; give it that name again")
   return contents
 
 
@@ -197,43 +187,34 @@ def restore(
 
   Raises:
     DamagedError: if its files are not what was saved.
-    CheckpointError: if it is not of this structure and these shapes.
+    CheckpointError: if it is not of this structure and these shapes, or of another step.
+    OSError, MemoryError: if it cannot be read for a reason that says nothing about it.
   """
-  contents = _contents(directory, step)
+  contents, path = _contents(directory, step), place_of(directory, step)
   if [of_array for *of_array, _ in contents["arrays"]] != _arrays(like):
-    raise CheckpointError(f"the checkpoint {directory / str(step)} is not of this model")
+    raise CheckpointError(f"the checkpoint {path} is not of this model")
   sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   here = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), like)
-  state = _read_arrays(directory / str(step), here)
+  state = read_arrays(path, here)
   _compare(contents, state)
   return state
+
+
+def _shapes_of(state: PyTree) -> PyTree:
+  """Returns what stands for arrays where they are to be read to the devices that they are on."""
+  return jax.tree.map(
+    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=getattr(a, "sharding", None)), state
+  )
 
 
 def check(directory: pathlib.Path, step: int) -> None:
   """Reads all of a checkpoint, of whatever it is, on this process's first device.
 
   Raises:
-    DamagedError: if it is not what was saved.
+    DamagedError, CheckpointError, OSError, MemoryError: as `restore`.
   """
   contents = _contents(directory, step)
-  _compare(contents, _read_arrays(directory / str(step), None))
-
-
-def _read_arrays(path: pathlib.Path, like: PyTree | None) -> PyTree:
-  """The arrays as `like` says, or all there are, on this process's first device."""
-  ocp = _orbax()
-  path, handler = (path / "state").absolute(), ocp.StandardCheckpointHandler()
-  try:
-    with _one_error(), ocp.Checkpointer(handler) as reader:
-      if like is None:
-        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        like = jax.tree.map(
-          lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
-          handler.metadata(path).tree,
-        )
-      return reader.restore(path, args=ocp.args.StandardRestore(like))
-  except Exception as error:  # of many kinds, by what is broken in which file
-    raise DamagedError(f"its arrays cannot be read ({type(error).__name__})") from error
+  _compare(contents, read_arrays(place_of(directory, step), None))
 
 
 def _compare(contents: dict, state: PyTree) -> None:
@@ -252,7 +233,7 @@ def set_aside(directory: pathlib.Path, step: int) -> pathlib.Path:
   number = 0
   while (place := damaged / (f"{step}" if not number else f"{step}.{number}")).exists():
     number += 1
-  return (directory / str(step)).rename(place)
+  return place_of(directory, step).rename(place)
 
 
 def _arrays(tree: PyTree) -> list[list]:

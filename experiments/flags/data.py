@@ -1,12 +1,10 @@
 """The flags that say which data a main reads and how pixels become x."""
 
-import os
-
 from absl import flags
 
 from aevb_jax.data.datasets import PROTOCOLS
 from aevb_jax.runs.checks import CHOICES, LEAST
-from aevb_jax.runs.config import CACHE, DataConfig
+from aevb_jax.runs.config import ARRAYS, DataConfig
 from experiments.flags.reading import read
 from experiments.flags.validators import validate
 
@@ -32,7 +30,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string(
   "array_cache_dir",
-  os.path.join(CACHE, "arrays"),
+  ARRAYS,
   "Where decoded data sets are kept between runs; empty for nowhere.",
 )
 flags.DEFINE_float(
@@ -82,7 +80,10 @@ def config() -> DataConfig:
 
 
 def array_cache_dir() -> str | None:
-  """Reads where decoded data sets are kept; None for nowhere."""
+  """Reads where decoded data sets are kept; None for nowhere.
+
+  Where the default cannot be written the library goes on without it.
+  """
   return FLAGS.array_cache_dir or None
 
 

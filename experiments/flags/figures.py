@@ -9,7 +9,7 @@ from absl import app, flags
 
 from aevb_jax.runs import directory
 from aevb_jax.runs.config import NOT_COMPARED
-from experiments.flags import budgets, data
+from experiments.flags import budgets, data, resuming  # noqa: F401 (which defines --overwrite)
 from experiments.flags.reading import read
 from experiments.launch.command import UsageError
 
@@ -34,6 +34,7 @@ class Figure(NamedTuple):
   runs: pathlib.Path
   budget: str
   places: list[str]  # flags that say where data and caches are
+  overwrite: bool = False  # whether runs and figures with other flags are set aside
 
 
 def define(name: str, made_of: budgets.Budgets) -> None:
@@ -45,8 +46,8 @@ def define(name: str, made_of: budgets.Budgets) -> None:
   flags.DEFINE_string(
     "runs", None, "Directory of the training runs, which figures may share. Default: WORKDIR/runs."
   )
-  for place in data.PLACES:
-    flags.declare_key_flag(place)
+  for name in (*data.PLACES, "overwrite"):
+    flags.declare_key_flag(name)
 
 
 def settings(kind: type, made_of: budgets.Budgets) -> tuple[Figure, Any]:
@@ -65,9 +66,14 @@ def settings(kind: type, made_of: budgets.Budgets) -> tuple[Figure, Any]:
       raise UsageError(name, "is settled here; --help lists what is not")
   workdir = pathlib.Path(FLAGS.workdir).expanduser()
   runs = pathlib.Path(FLAGS.runs).expanduser() if FLAGS.runs else workdir / "runs"
-  return Figure(workdir, runs, FLAGS.budget, data.place_flags()), read(kind)
+  figure = Figure(workdir, runs, FLAGS.budget, data.place_flags(), FLAGS.overwrite)
+  return figure, read(kind)
 
 
 def open_workdir(figure: Figure, *configs: Any) -> pathlib.Path:
-  """Makes the directory of the figure, for this process alone; what is there of it stays."""
-  return directory.open_figure(figure.workdir, [*configs, read(Budget)])
+  """Makes the directory of the figure, for this process only, once `jobs.check` found no mistake.
+
+  What is there of the same figure stays.
+  """
+  configs = [*configs, read(Budget)]
+  return directory.open_figure(figure.workdir, configs, overwrite=figure.overwrite)

@@ -1,5 +1,7 @@
 """The flags of the paper's figures 2, 4 and 5, which share their runs."""
 
+from collections.abc import Iterable
+
 from absl import flags
 
 from experiments.flags import schedule, training  # noqa: F401 (num_examples is of training)
@@ -19,6 +21,11 @@ for name in ("num_examples", "eval_every", "evals_per_decade"):
   flags.declare_key_flag(name)
 
 
-@flags.validator("seeds", "takes whole numbers, separated by commas")
+@flags.validator("seeds", "takes whole numbers, each once, separated by commas")
 def _check_seeds(values: list[str]) -> bool:
-  return bool(values) and all(is_count(seed, 0) for seed in values)
+  return bool(values) and all(is_count(seed, 0) for seed in values) and _differ(map(int, values))
+
+
+def _differ(values: Iterable[int]) -> bool:
+  values = list(values)
+  return len(set(values)) == len(values)

@@ -1,5 +1,8 @@
 """--preset: values for the flags that are not given, of published experiments."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from absl import flags
 
 FLAGS = flags.FLAGS
@@ -67,8 +70,19 @@ def in_words() -> str:
 
 def apply() -> None:
   """Gives the flags that are not given the values of --preset."""
-  for name, value in PRESETS.get(FLAGS.preset, {}).items():
-    if not FLAGS[name].present:
-      FLAGS[name].value = value
-  if FLAGS.optimizer != "adam" and not FLAGS["adam_eps"].present:
-    FLAGS.adam_eps = None  # a preset's, of its own optimizer
+  given = {name: FLAGS[name].value for name in FLAGS if FLAGS[name].present}
+  for name, value in values(FLAGS.preset, given).items():
+    FLAGS[name].value = value
+
+
+def values(preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the values of a preset for the flags that are not given.
+
+  Args:
+    preset: its name; None for no preset.
+    given: the values of the flags that are given, by name.
+  """
+  found = {name: value for name, value in PRESETS.get(preset, {}).items() if name not in given}
+  if given.get("optimizer", found.get("optimizer", "adam")) != "adam":
+    found.pop("adam_eps", None)  # of the preset's own optimizer
+  return found

@@ -1,6 +1,7 @@
 """The flags of everything that is trained: data, model, estimator, optimizer."""
 
 import os
+import sys
 
 import jax
 from absl import flags
@@ -101,8 +102,10 @@ validate_counts("stage_epochs")
 def keep_programs() -> None:
   """Keeps compiled programs where --compilation_cache_dir says.
 
+  Where the default directory cannot be made it warns, and they are kept nowhere.
+
   Raises:
-    ConfigError: if the directory cannot be made.
+    ConfigError: if the directory is given and cannot be made.
   """
   if not FLAGS.compilation_cache_dir:
     return
@@ -110,7 +113,15 @@ def keep_programs() -> None:
   try:
     os.makedirs(directory, exist_ok=True)
   except OSError as error:
-    message = f"cannot be made ({error.strerror})"
+    flag, why = FLAGS["compilation_cache_dir"], f"cannot be made ({error.strerror})"
+    if not flag.present:
+      print(
+        f"warning: --compilation_cache_dir={flag.value}: {why}; programs are compiled anew in "
+        "each run unless another directory is named",
+        file=sys.stderr,
+      )
+      return
+    message = f"{why}; name another directory, or --compilation_cache_dir= for none"
     raise ConfigError("compilation_cache_dir", FLAGS.compilation_cache_dir, message) from error
   jax.config.update("jax_compilation_cache_dir", directory)
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

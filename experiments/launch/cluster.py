@@ -68,7 +68,7 @@ def run(body: Callable[[], None]) -> None:
   ending = supervise.run_watched(lambda: _take_part(body, met))
   if ending.alone:
     command.fail(_describe_loss() if met.is_set() else _describe_wait(), ending.status)
-  sys.exit(ending.status)
+  raise command.Exit(ending.status)
 
 
 def check_flags() -> None:

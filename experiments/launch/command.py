@@ -17,7 +17,7 @@ import absl.logging
 import jax
 from absl import app, flags
 
-from aevb_jax.errors import ConfigError, DataError, RunError, SaveError
+from aevb_jax.errors import ConfigError, DataError, GoneError, RunError, SaveError
 from aevb_jax.runs.checks import MAX_COUNT
 from aevb_jax.runs.files import error_in_words
 from experiments.launch import streams, supervise
@@ -137,8 +137,8 @@ def end_with_parent() -> None:
   threading.Thread(target=watch, daemon=True).start()
 
 
-class Failed(SystemExit):
-  """The end of the program, which has said why."""
+class Exit(SystemExit):
+  """The end of the program by its own decision, after it has said why."""
 
 
 class Terminated(BaseException):
@@ -176,7 +176,7 @@ def status_of(main: Callable[[], None]) -> int:
       if not (what := OUT_OF_MEMORY.search(str(error))):
         raise
       fail(f"{what[0]}; a smaller model, --batch_size or number of samples takes less", 1)
-    except (OSError, SaveError) as error:
+    except (OSError, SaveError, GoneError) as error:
       if supervise.is_lost(error):
         raise
       fail(error_in_words(error), os.EX_IOERR)
@@ -186,7 +186,7 @@ def status_of(main: Callable[[], None]) -> int:
       fail(ENDINGS[signal.SIGINT], 128 + signal.SIGINT)
     except Terminated as ended:
       fail(ENDINGS[ended.number], 128 + ended.number)
-    except Failed:
+    except Exit:
       raise
     except SystemExit as stop:
       fail(f"{_where(stop)} ended the program by sys.exit({stop.code!r})", 1)
@@ -194,7 +194,7 @@ def status_of(main: Callable[[], None]) -> int:
       if missing := _without_devices():
         fail(missing, 1)
       raise
-  except Failed as stop:
+  except Exit as stop:
     return stop.code
   return 0
 
@@ -236,4 +236,4 @@ def show_log() -> None:
 def fail(message: str, status: int) -> NoReturn:
   """Ends the program with one line on standard error."""
   print(f"error: {message}", file=sys.stderr)
-  raise Failed(status)
+  raise Exit(status)

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from aevb_jax.runs import files
+from aevb_jax.runs import directory, files
 from aevb_jax.runs.directory import CHECKPOINTS
 from aevb_jax.runs.loop import Stopped
 from aevb_jax.training import checkpoint
@@ -65,6 +65,15 @@ def _end_at_once(number: int) -> None:
   os._exit(128 + number)
 
 
+def _last_saved(workdir: pathlib.Path) -> tuple[pathlib.Path, int] | None:
+  """Returns the newest checkpoint of a run, or of the runs below it, and its step."""
+  own = workdir / CHECKPOINTS
+  places = [own] if checkpoint.steps(own) else workdir.glob(f"**/{CHECKPOINTS}")
+  last = [(place, steps[-1]) for place in places if (steps := checkpoint.steps(place))]
+  found = [(checkpoint.place_of(*at), at[1]) for at in last]
+  return max(found, key=lambda at: at[0].stat().st_mtime_ns, default=None)
+
+
 @contextlib.contextmanager
 def telling_what_is_safe(
   workdir: pathlib.Path,
@@ -83,12 +92,10 @@ def telling_what_is_safe(
   """
 
   def safe() -> str:
-    found = [(path.stat().st_mtime_ns, path) for path in workdir.glob(f"**/{CHECKPOINTS}/[0-9]*")]
-    if not found:
+    if not (last := _last_saved(workdir)):
       return f"nothing is saved in {workdir} yet"
-    own = checkpoint.steps(workdir / CHECKPOINTS)
-    last = workdir / CHECKPOINTS / str(own[-1]) if own else max(found)[1]
-    saved = f"the state after {int(last.name) * batch_size:,} training samples is in {last}"
+    path, step = last
+    saved = f"the state after {step * batch_size:,} training samples is in {path}"
     named = "" if is_named else f" with --workdir={workdir}"
     return f"{saved}; the same command{named} goes on from there"
 
@@ -106,4 +113,5 @@ def telling_what_is_safe(
   except (OSError, checkpoint.SaveError) as error:
     if supervise.is_lost(error):  # where all of them save
       raise
+    directory.refuse_if_gone(workdir)
     command.fail(f"{files.error_in_words(error)}; {safe()}", os.EX_IOERR)

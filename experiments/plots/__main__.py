@@ -10,13 +10,17 @@ show a model and not a table; they are left as they are. Prints a line for each 
 """
 
 import dataclasses
+import io
 import pathlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
 
+from aevb_jax.errors import ConfigError, RunError
 from aevb_jax.runs import files
+from aevb_jax.runs.directory import SUMMARY
 from experiments.flags.reading import read
 from experiments.launch import command
 from experiments.launch.command import UsageError
@@ -27,7 +31,6 @@ from experiments.plots import (
   linear_gaussian,
   lower_bound,
   marginal_likelihood,
-  records,
   training,
 )
 
@@ -53,6 +56,16 @@ OF_METRICS: dict[str, tuple[str, Redraw]] = {
   "max_angle": ("linear_gaussian", linear_gaussian.redraw),
   "test_bound": ("bound", training.redraw_bound),
 }
+# What a table or flags that were edited lead to, until the picture is drawn.
+UNREADABLE = (
+  ArithmeticError,
+  AttributeError,
+  LookupError,
+  OSError,
+  RunError,
+  TypeError,
+  ValueError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,24 +115,41 @@ def redraw_run(directory: pathlib.Path) -> Iterator[Outcome]:
   Raises:
     OSError: if a picture cannot be written.
   """
-  sources, ended = sources_of(directory), (directory / "summary.json").exists()
+  ended = (directory / SUMMARY).exists()
+  try:
+    sources = sources_of(directory)
+  except UNREADABLE as error:
+    yield Outcome(directory / "metrics.csv", "skipped", why_unreadable(error))
+    return
   for name, redraw in sources.items():
     path = directory / f"{name}.png"
     if not ended:  # which draws the picture itself when it ends
       yield Outcome(path, "skipped", "the run has not ended")
       continue
     try:
-      figure = redraw(directory)
-    except FileNotFoundError as error:
-      yield Outcome(path, "skipped", f"{error.filename} is missing")
-    except (KeyError, TypeError, ValueError) as error:
-      yield Outcome(path, "skipped", f"its table or flags cannot be read ({error})")
+      picture = io.BytesIO()
+      with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of axes that numbers of an edited table do not fit
+        files.draw_into(picture, redraw(directory))
+    except UNREADABLE as error:
+      yield Outcome(path, "skipped", why_unreadable(error))
     else:
-      files.save_figure(path, figure)
+      with files.whole(path) as file:
+        file.write(picture.getbuffer())
       yield Outcome(path, "drawn")
   for path in sorted(directory.glob("*.png")):
     if path.stem not in sources:
       yield Outcome(path, "left", "it shows images or draws, which no table has")
+
+
+def why_unreadable(error: Exception) -> str:
+  """Says why a picture cannot be drawn."""
+  if isinstance(error, FileNotFoundError):
+    return f"{error.filename} is missing"
+  what = files.error_in_words(error) if isinstance(error, OSError | RunError) else repr(error)
+  if type(error) in (ValueError, ConfigError):
+    what = str(error)
+  return f"its table or flags cannot be read ({' '.join(what.split())[:300]})"
 
 
 def sources_of(directory: pathlib.Path) -> dict[str, Redraw]:
@@ -128,7 +158,7 @@ def sources_of(directory: pathlib.Path) -> dict[str, Redraw]:
   names = [name for name in tables if (directory / f"{name}.csv").exists()]
   sources = {name: OF_TABLES[name] for name in names if name in OF_TABLES}
   if "metrics" in names:
-    columns = records.read_columns(directory / "metrics.csv")
+    columns = (files.read_table(directory / "metrics.csv") or [{}])[0].keys()
     sources |= dict([source for column, source in OF_METRICS.items() if column in columns][:1])
   return sources
 

@@ -1,9 +1,12 @@
 """The files that a run left, and titles of figures; nothing here reads absl flags."""
 
-import csv
-import json
 import pathlib
 from collections.abc import Collection
+
+from aevb_jax import disk
+from aevb_jax.errors import RunError
+from aevb_jax.runs import files
+from aevb_jax.runs.directory import FLAG_FILE, SUMMARY
 
 Cell = int | float | str
 
@@ -13,14 +16,13 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Cell]]:
 
   Raises:
     ValueError: if the table has no rows, as that of a run which has just begun.
+    RunError: if the table was cut off or edited, so that it cannot be read.
+    OSError: if the file is not there, or is no regular file.
   """
-  with open(path, newline="") as file:
-    rows = [
-      {name: parse(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)
-    ]
-  if not rows:
+  table = files.read_table(path)
+  if not table:
     raise ValueError(f"{path.name} has no rows")
-  return rows
+  return [{name: parse(cell) for name, cell in row.items() if cell} for row in table]
 
 
 def parse(cell: str) -> Cell:
@@ -33,21 +35,24 @@ def parse(cell: str) -> Cell:
   return cell
 
 
-def read_columns(path: pathlib.Path) -> list[str]:
-  """Reads the names of the columns of a table."""
-  with open(path, newline="") as file:
-    return next(csv.reader(file), [])
-
-
 def read_flags(directory: pathlib.Path) -> dict[str, str]:
-  """Reads flags.txt: values by name. A boolean flag has none, and is noNAME where it is off."""
-  lines = (directory / "flags.txt").read_text().splitlines()
+  """Reads flags.txt: values by name. A boolean flag has none, and is noNAME where it is off.
+
+  Raises:
+    RunError: if it is no text.
+    OSError: if the file is not there, or is no regular file.
+  """
+  path = directory / FLAG_FILE
+  try:
+    lines = disk.read_text(path).splitlines()
+  except UnicodeDecodeError as error:
+    raise files.damaged(path, str(error)) from error
   return {name: value for name, _, value in (line[2:].partition("=") for line in lines)}
 
 
 def read_summary(directory: pathlib.Path) -> dict:
-  """Reads summary.json, which a run writes when it has ended."""
-  return json.loads((directory / "summary.json").read_text())
+  """Reads summary.json, which a run writes when it has ended; raises as `files.read_json`."""
+  return files.read_json(directory / SUMMARY)
 
 
 def with_budget(title: str, budget: str | None) -> str:
@@ -67,9 +72,14 @@ def count_latents(latent_dim: int | str) -> str:
 
 
 def rows_there(path: pathlib.Path, columns: Collection[str]) -> list[dict]:
-  """Reads the rows of a table that have all of some columns; none where it cannot be read."""
+  """Reads the rows of a table that have numbers in some columns; none where it cannot be read."""
   try:
     rows = read_rows(path)
-  except (FileNotFoundError, ValueError):
+  except (OSError, ValueError, RunError):
     return []
-  return [row for row in rows if set(columns) <= set(row)]
+  return [row for row in rows if all(is_number(row.get(name)) for name in columns)]
+
+
+def is_number(cell: Cell | None) -> bool:
+  """Tells whether a cell was parsed as a number."""
+  return isinstance(cell, int | float)

@@ -3,9 +3,11 @@
 import pathlib
 from typing import TYPE_CHECKING
 
+from aevb_jax import disk
 from aevb_jax.figures import draw_bounds, draw_sweep
 from aevb_jax.runs import texts
 from aevb_jax.runs.config import Config
+from aevb_jax.runs.directory import FLAG_FILE
 from aevb_jax.runs.pixels import pixels_in_words
 from aevb_jax.runs.report import latents_in_words
 from experiments.plots import records
@@ -40,6 +42,10 @@ def read_config(directory: pathlib.Path) -> Config:
   """Reads the configuration of a run, or of a sweep, from its flags.txt.
 
   Raises:
-    ConfigError: if it cannot be read.
+    ValueError: if it cannot be read.
+    OSError: if the file is not there, or is no regular file.
   """
-  return texts.from_flags((directory / "flags.txt").read_text())
+  text = disk.read_text(directory / FLAG_FILE)
+  if "--dataset=" not in text:
+    raise ValueError(f"{FLAG_FILE} names no data set")
+  return texts.from_flags(text)

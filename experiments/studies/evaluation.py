@@ -27,11 +27,14 @@ from aevb_jax.types import Array, Distribution, Key, Model, Params
 from experiments.launch import command
 from experiments.studies import reports
 from experiments.studies.point_files import (
+  POINTS,
+  add_points,
+  begin_points,
+  columns_of,
   compare,
   open_directory,
-  read_points,
+  others_of,
   to_rows,
-  write_points,
 )
 
 FITS = {
@@ -39,7 +42,7 @@ FITS = {
   "gaussian": reciprocal.fit_gaussian,
   "kernel_density": reciprocal.fit_kernel_density,
 }
-METHODS = ("importance", "reciprocal", "ais", "bdmc")
+METHODS = reports.METHODS
 ANNEALING = ("temperatures", "leapfrogs", "chains", "start")
 FIELDS_OF = {
   "importance": ("split", "importance_samples"),
@@ -100,7 +103,8 @@ def evaluate_run(run: LoadedRun, config: EvaluateConfig) -> list[str]:
 
   Raises:
     ConfigError: if the model does not allow the method, or has too few points.
-    RunError: if the directory of the run has an evaluation with other settings.
+    RunError: if the directory of the run has an evaluation with other settings, or one that
+      cannot be read.
   """
   estimate = make_estimator(run.model, config)
   source, reading = points(run.pixels._replace(train=run.data.train), config.split)
@@ -109,16 +113,18 @@ def evaluate_run(run: LoadedRun, config: EvaluateConfig) -> list[str]:
   if config.method != "bdmc" and num_points > len(source):
     message = f"takes at most the {len(source)} {config.split} points"
     raise ConfigError("num_points", num_points, message)
-  check_estimator(estimate, run, config)
+  columns = check_estimator(estimate, run, config)
   kind = "simulated" if config.method == "bdmc" else config.split
   of_best = "-best" if config.parameters == "best" else ""
   settings = settings_of_points(run, config)
   place = open_directory(run.directory, f"{config.method}-{kind}{of_best}", settings)
+  others_of(place, f"{kind}{of_best}")  # refuses now what it would when the points are estimated
   if not (run.directory / directory.SUMMARY).exists():
     print(f"warning: the run in {run.directory} is not finished", file=sys.stderr)
   words = f"{num_points} {kind} points by {method_in_words(config)}"
   print(f"{pixels_in_words(run.config.data)}: {words}")
-  rows = estimate_points(place / "points.csv", estimate, run, config, num_points)
+  begun = begin_points(place / POINTS, columns)
+  rows = estimate_points(place / POINTS, estimate, run, config, num_points, rows=begun)
   summary, lines = reports.summarize(rows, run.data.train.shape[1], run.config)
   lines += compare(place, f"{kind}{of_best}", rows, config.method)
   if has_encoder(run.params) and kind != "simulated":
@@ -173,8 +179,13 @@ def make_estimator(model: Model, config: EvaluateConfig) -> PointEstimator:
   return dict(importance=importance, reciprocal=by_reciprocal, ais=ais, bdmc=bdmc)[config.method]
 
 
-def check_estimator(estimate: PointEstimator, run: LoadedRun, config: EvaluateConfig) -> None:
+def check_estimator(
+  estimate: PointEstimator, run: LoadedRun, config: EvaluateConfig
+) -> tuple[str, ...]:
   """Runs through the estimator once without computing anything.
+
+  Returns:
+    The columns that points.csv will have.
 
   Raises:
     ConfigError: if the model does not allow it, or its flags do not.
@@ -189,12 +200,13 @@ def check_estimator(estimate: PointEstimator, run: LoadedRun, config: EvaluateCo
   with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always", UserWarning)
     try:
-      jax.eval_shape(estimate, jax.random.key(0), run.params, x)
+      estimates = jax.eval_shape(estimate, jax.random.key(0), run.params, x)
     except (UnsupportedError, ValueError) as error:
       raise ConfigError("method", config.method, str(error)) from error
   for warning in caught:
     if warning.category is UserWarning:
       print(f"warning: {warning.message}", file=sys.stderr)
+  return "point", *columns_of(estimates)
 
 
 def settings_of_points(run: LoadedRun, config: EvaluateConfig) -> dict:
@@ -217,10 +229,10 @@ def estimate_points(
   run: LoadedRun,
   config: EvaluateConfig,
   num_points: int,
+  *,
+  rows: list[dict],
 ) -> list[dict]:
   """Returns the rows of the first points: those in `path`, and the rest, each added to it."""
-  rows = read_points(path)
-  write_points(path, rows, "w")
   rows, at_once = rows[:num_points], AT_ONCE[config.method]
   source, reading = points(run.pixels._replace(train=run.data.train), config.split)
   key = jax.random.fold_in(jax.random.key(config.seed), 2**20)  # away from what training splits
@@ -238,7 +250,7 @@ def estimate_points(
         drawn = jax.random.clone(key)
         estimates = evaluate(estimate, drawn, run.params, block, **batches, **reading)
         new = list(to_rows(jax.device_get(estimates), first))
-        write_points(path, new, "a")
+        add_points(path, new)
         rows += new
         bar.update(len(new))
   except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from aevb_jax.errors import ConfigError
+from aevb_jax.errors import ConfigError, RunError
 from aevb_jax.inference.diagnostics import active_units
 from aevb_jax.runs import LoadedRun, files
 from aevb_jax.runs.learning import log_likelihoods
@@ -121,10 +121,16 @@ def make_job(config: IwaeTableConfig, model: str, k: int, num_train: int) -> job
   return jobs.Job(name.replace(":", "-").replace("/", "-"), arguments, len(config.seeds) * (3 + k))
 
 
-def judge(member: pathlib.Path, num_samples: int) -> Judged:
-  """Estimates log p(x) of the test images and counts latents, unless that was done before."""
+def judge(member: pathlib.Path, num_samples: int, num_points: int) -> Judged:
+  """Estimates log p(x) of the test images and counts latents, unless that was done before.
+
+  Args:
+    member: the directory of a run.
+    num_samples: for each image.
+    num_points: the number of test images; tables of others are made again.
+  """
   path = member / f"importance-{num_samples}.csv"
-  if not path.exists():
+  if not (judged := _judged_before(member, path, num_points)):
     run = jobs.load_member(member)
     print(f"log p(x) by {num_samples} samples: {member.name}", flush=True)
     write_latents(member / "latents.csv", posterior_means(run))
@@ -133,8 +139,32 @@ def judge(member: pathlib.Path, num_samples: int) -> Judged:
     )
     rows = [dict(point=i, log_p=float(value)) for i, value in enumerate(log_p)]
     files.write_csv(path, ("point", "log_p"), rows)
-  log_p, active = read_column(path, 1), read_column(member / "latents.csv", 2)
+    judged = _judged_before(member, path, num_points)
+  return judged
+
+
+def _judged_before(member: pathlib.Path, path: pathlib.Path, num_points: int) -> Judged | None:
+  """Reads what was estimated before; None where one of its tables is missing or was edited."""
+  try:
+    log_p = _read_column(path, ("point", "log_p"), num_points)
+    latents = ("latent", "active", "variance_of_mean")
+    active = _read_column(member / "latents.csv", latents, PRESETS["iwae"]["latent_dim"])
+  except (OSError, ValueError, RunError):
+    return None
   return Judged(log_p, int(active.sum()))
+
+
+def _read_column(path: pathlib.Path, names: Sequence[str], size: int) -> np.ndarray:
+  """Reads the second of some columns, of a table whose first numbers its rows.
+
+  Raises:
+    ValueError: if it has not so many rows, in order, or a cell is no number.
+    RunError, OSError: if it cannot be read.
+  """
+  rows = files.read_table(path, names)
+  if [row[names[0]] for row in rows] != [str(i) for i in range(size)]:
+    raise ValueError(f"{path} has not the rows 0 to {size - 1}")
+  return np.array([float(row[names[1]]) for row in rows])
 
 
 def posterior_means(run: LoadedRun) -> np.ndarray:
@@ -155,11 +185,6 @@ def write_latents(path: pathlib.Path, means: np.ndarray) -> None:
     for j, (variance, active) in enumerate(columns)
   ]
   files.write_csv(path, ("latent", "variance_of_mean", "active"), rows)
-
-
-def read_column(path: pathlib.Path, i: int) -> np.ndarray:
-  """Reads the i-th column of a table of numbers."""
-  return np.loadtxt(path, delimiter=",", skiprows=1, usecols=i, ndmin=1)
 
 
 def make_rows(
@@ -189,7 +214,7 @@ def make_rows(
 
 def of_training(job: jobs.Job, figure: Figure) -> dict:
   """Returns the bounds of k samples that training ended with, in the mean over seeds."""
-  last = [files.read_metrics(member)[-1] for member in jobs.member_directories(job, figure)]
+  last = [jobs.last_row(member) for member in jobs.member_directories(job, figure)]
   means = {name: float(np.mean([r[name] for r in last])) for name in ("train_bound", "test_bound")}
   return means | dict(seconds=max(row["seconds"] for row in last))
 

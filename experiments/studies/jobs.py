@@ -5,22 +5,33 @@ finished is not made again, and one that was interrupted resumes. Figures that a
 --runs share what they have in common.
 """
 
-import csv
+import contextlib
+import itertools
 import pathlib
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from aevb_jax.runs import LoadedRun, directory, files, load
+import jax
+from jax.extend import backend
+
+from aevb_jax import disk
+from aevb_jax.errors import ConfigError, DataError, RunError
+from aevb_jax.runs import Config, LoadedRun, Machine, directory, files, load, replace, texts
+from aevb_jax.runs.config import num_steps
+from aevb_jax.runs.job import make_job
+from aevb_jax.runs.loop import evenly
+from experiments.flags import presets, training
 from experiments.flags.data import array_cache_dir, given_places
 from experiments.flags.figures import Figure
 from experiments.launch import command
 from experiments.plots import records
 
 TRAIN = "experiments.train"
+BOUNDS = ("train_bound", "train_bound_se", "test_bound", "test_bound_se")  # of its metrics.csv
 
 
 class Job(NamedTuple):
@@ -39,6 +50,65 @@ class Jobs(NamedTuple):
   finished_at: float  # on `time.monotonic`
 
 
+def check(jobs: Sequence[Job], figure: Figure) -> None:
+  """Refuses what the runs that are not finished would refuse, before anything is made.
+
+  Each is made as experiments.train makes it, with its data and its model, but not trained.
+
+  Raises:
+    ConfigError: for the first flag that cannot be used; the message names its run.
+  """
+  training.keep_programs()
+  with _on_cpu():
+    for job in dict.fromkeys(jobs):
+      if was_finished(job, figure) and not damage_of(job, figure):
+        continue
+      config = replace(config_of(job), **given_places())
+      try:
+        machine = Machine(place_of(job, figure), array_cache_dir=array_cache_dir())
+        made = make_job(config, machine)
+        directory.refuse_others(machine.workdir, [made.config], figure.overwrite)
+      except ConfigError as error:
+        message = f"{error.message} (of the run {job.name})"
+        raise ConfigError(error.field, error.value, message) from error
+      except DataError as error:
+        message = f"{error} (of the run {job.name})"
+        raise ConfigError("dataset", config.data.dataset, message) from error
+
+
+def config_of(job: Job) -> Config:
+  """Makes the configuration that experiments.train makes of the arguments of a job.
+
+  Raises:
+    ConfigError: if it has no field of such a name, or not of such a type.
+  """
+  words = [argument.removeprefix("--").partition("=") for argument in job.arguments]
+  given = {name: text if equals else True for name, equals, text in words}
+  preset = presets.values(given.pop(texts.OF_PRESETS, None), given)
+  is_field = texts.fields_of(given.get("algorithm", "aevb"))
+  values = {name: value for name, value in preset.items() if name in is_field} | given
+  lines = [texts.flag_line(name, value) for name, value in values.items()]
+  return texts.from_flags("\n".join(lines))
+
+
+@contextlib.contextmanager
+def _on_cpu() -> Iterator[None]:
+  """Lets JAX have only the CPU inside.
+
+  This process would keep an accelerator, or its memory, which the runs need.
+  """
+  platforms = jax.config.jax_platforms
+  if platforms == "cpu":
+    yield
+    return
+  jax.config.update("jax_platforms", "cpu")
+  try:
+    yield
+  finally:
+    jax.config.update("jax_platforms", platforms)
+    backend.clear_backends()
+
+
 def train(jobs: Sequence[Job], figure: Figure) -> Jobs:
   """Trains all that are not finished; ends the program where one fails or is interrupted."""
   jobs = list(dict.fromkeys(jobs))
@@ -48,7 +118,8 @@ def train(jobs: Sequence[Job], figure: Figure) -> Jobs:
     print(f"{len(done)} of {len(jobs)} runs are finished")
   for i, job in enumerate(waiting):
     where = f"--workdir={place_of(job, figure)}"
-    arguments = [*job.arguments, where, *figure.places]
+    aside = ["--overwrite"] if figure.overwrite else []
+    arguments = [*job.arguments, where, *figure.places, *aside]
     left = time_left(done, waiting[i:], figure)
     print(f"\n[{len(done) + 1}/{len(jobs)}] {job.name}{left}")
     print(f"python -m {TRAIN} {shlex.join(arguments)}", flush=True)
@@ -89,25 +160,67 @@ def is_finished(job: Job, figure: Figure) -> bool:
   Of a run whose tables were lost or cut off the summary is removed, so that it is made again from
   its last checkpoint.
   """
+  if not was_finished(job, figure):
+    return False
+  if not (damage := damage_of(job, figure)):
+    return True
+  print(f"{job.name}: its tables cannot be read ({damage}); the run is made again")
+  (place_of(job, figure) / directory.SUMMARY).unlink()
+  return False
+
+
+def was_finished(job: Job, figure: Figure) -> bool:
+  """Tells whether the run has ended with these flags, whatever became of its tables."""
   where = place_of(job, figure)
-  summary, flags_file = where / directory.SUMMARY, where / directory.FLAG_FILE
-  if not summary.exists() or not flags_file.exists():
+  if not (where / directory.SUMMARY).exists() or not (where / directory.FLAG_FILE).exists():
     return False
   # A preset's values stand in flags.txt one by one.
   wanted = {flag for flag in job.arguments if not flag.startswith("--preset=")}
-  if not wanted <= set(flags_file.read_text().splitlines()):
-    return False
   try:
-    last = [files.read_metrics(member)[-1] for member in members_of(where)]
-    num_examples = int(records.read_flags(where)["num_examples"])
-    if last and all(row["seconds"] and row["examples_seen"] >= num_examples for row in last):
-      return True
-    reason = "they end before the run did" if last else "no finished member"
-  except (OSError, ValueError, KeyError, IndexError, TypeError, csv.Error) as error:
-    reason = f"{type(error).__name__}: {error}"
-  print(f"{job.name}: its tables cannot be read ({reason}); the run is made again")
-  summary.unlink()
-  return False
+    return wanted <= set(disk.read_text(where / directory.FLAG_FILE).splitlines())
+  except UnicodeDecodeError:
+    return False
+
+
+def damage_of(job: Job, figure: Figure) -> str:
+  """Says what is wrong with the tables of a run that has ended; "" if they are whole."""
+  where = place_of(job, figure)
+  needed = () if "--algorithm=mcem" in job.arguments else BOUNDS
+  try:
+    steps, members = steps_of(where), members_of(where)
+    for member in members:
+      rows, given = files.read_metrics(member, needed), records.read_flags(member)
+      if steps is not None and [row["step"] for row in rows] != steps:
+        return f"{member.name} has not the rows of its flags"
+      if not (rows[-1]["seconds"] and given["seed"].isdecimal() and float(given["step_size"])):
+        return f"{member.name} has no seed, step size or time"
+  except (OSError, RunError) as error:
+    return files.error_in_words(error)
+  except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+    return f"{type(error).__name__}: {error}"
+  return "" if members else "no finished member"
+
+
+def steps_of(where: pathlib.Path) -> list[int] | None:
+  """Returns the steps after which a run, or a sweep, has rows, as its flags have it.
+
+  Returns:
+    The steps; None for flags of another version.
+
+  Raises:
+    OSError, UnicodeDecodeError: if the flags cannot be read.
+  """
+  try:
+    config = texts.from_flags(disk.read_text(where / directory.FLAG_FILE))
+  except ConfigError:
+    return None
+  budget, steps = config.budget, set()
+  plan = evenly(config.optimizer.batch_size, budget.eval_every, budget.evals_per_decade)
+  for num_examples in filter(None, (budget.select_step_size, budget.num_examples)):
+    end = num_steps(config, num_examples)
+    ends = itertools.accumulate(plan.chunks(0, end, end))
+    steps |= {step for step in ends if plan.is_due(step, end)}
+  return sorted(steps)
 
 
 def time_left(done: Sequence[Job], waiting: Sequence[Job], figure: Figure) -> str:
@@ -122,7 +235,18 @@ def time_left(done: Sequence[Job], waiting: Sequence[Job], figure: Figure) -> st
 
 def train_seconds(job: Job, figure: Figure) -> float:
   """Returns the seconds that a finished run trained for."""
-  return max(files.read_metrics(m)[-1]["seconds"] for m in member_directories(job, figure))
+  return max(last_row(member)["seconds"] for member in member_directories(job, figure))
+
+
+def last_row(member: pathlib.Path, needed: Collection[str] = ()) -> dict:
+  """Reads the last row of a finished run; `needed` as of `files.read_metrics`.
+
+  Raises:
+    RunError: if there is none.
+  """
+  if rows := files.read_metrics(member, needed):
+    return rows[-1]
+  raise files.damaged(member / "metrics.csv", "it has no rows")
 
 
 def member_directories(job: Job, figure: Figure) -> list[pathlib.Path]:
@@ -134,8 +258,8 @@ def members_of(where: pathlib.Path) -> list[pathlib.Path]:
   """Returns the directories of the runs in the directory of a run or of a sweep."""
   if "," not in _swept_text(where):
     return [where]
-  with open(where / "sweep.csv", newline="") as file:
-    return [where / row["name"] for row in csv.DictReader(file) if row["finished"] == "True"]
+  rows = files.read_table(where / "sweep.csv", ("name", "finished"))
+  return [where / row["name"] for row in rows if row["finished"] == "True"]
 
 
 def _swept_text(where: pathlib.Path) -> str:

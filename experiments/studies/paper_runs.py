@@ -6,10 +6,10 @@ import pathlib
 import numpy as np
 
 from aevb_jax import figures
-from aevb_jax.runs import LoadedRun, files
+from aevb_jax.runs import LoadedRun
 from aevb_jax.types import Key
 from experiments.plots import records
-from experiments.studies.jobs import Job
+from experiments.studies.jobs import BOUNDS, Job, last_row
 
 _ROWS = dict(eval_every=20_000, evals_per_decade=10)
 BUDGETS = {
@@ -82,15 +82,14 @@ def draw_samples(key: Key, run: LoadedRun, grid: int) -> np.ndarray:
 
 def result(dataset: str, latent_dim: int, member: pathlib.Path) -> dict:
   """Returns what a finished run ended with."""
-  last, given = files.read_metrics(member)[-1], records.read_flags(member)
-  names = ("train_bound", "train_bound_se", "test_bound", "test_bound_se")
+  last, given = last_row(member, BOUNDS), records.read_flags(member)
   return dict(
     dataset=dataset,
     latent_dim=latent_dim,
     seed=int(given["seed"]),
     step_size=float(given["step_size"]),
     examples_seen=last["examples_seen"],
-    **{name: last[name] for name in names},
+    **{name: last[name] for name in BOUNDS},
   )
 
 

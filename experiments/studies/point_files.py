@@ -1,26 +1,32 @@
 """The files of an evaluation: its settings, and a row for each point as soon as it is known."""
 
-import contextlib
-import csv
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
+from aevb_jax import disk
 from aevb_jax.errors import RunError
 from aevb_jax.inference.marginal import LogLikelihood
-from aevb_jax.runs import files
+from aevb_jax.runs import directory, files
 from experiments.studies import reports
 
-SETTINGS = "settings.json"
+SETTINGS, POINTS = "settings.json", "points.csv"
 
 
 def open_directory(run_directory: pathlib.Path, name: str, settings: dict) -> pathlib.Path:
-  """Makes the directory of an evaluation, or checks that its settings are those of what it holds.
+  """Makes the directory of an evaluation, for this process alone until it ends.
+
+  Args:
+    run_directory: that of the run.
+    name: of the evaluation.
+    settings: what its points depend on; those of an evaluation that is there must be the same.
 
   Raises:
-    RunError: if they are not, or it cannot be made.
+    ConfigError: if another process has it, or it cannot be made.
+    RunError: if the settings differ, or cannot be read.
   """
   place = run_directory / name
+  directory.lock(place)
   if (place / SETTINGS).exists():
     there = read_settings(place)
     differences = [
@@ -32,80 +38,137 @@ def open_directory(run_directory: pathlib.Path, name: str, settings: dict) -> pa
       what = f"has an evaluation with other settings ({'; '.join(differences)})"
       raise RunError(run_directory, f"{what}; move or delete {place}")
     return place
-  try:
-    place.mkdir(exist_ok=True)
-    (place / "points.csv").unlink(missing_ok=True)  # nobody knows their settings
-    files.write_text(place / SETTINGS, json.dumps(settings, indent=2) + "\n")
-  except OSError as error:
-    message = f"cannot be used ({error.strerror}: {error.filename})"
-    raise RunError(run_directory, message) from error
+  (place / POINTS).unlink(missing_ok=True)  # nobody knows their settings
+  files.write_text(place / SETTINGS, json.dumps(settings, indent=2) + "\n")
   return place
 
 
 def read_settings(place: pathlib.Path) -> dict:
-  """Reads the settings of an evaluation."""
-  file = place / SETTINGS
-  with reading(file):
-    return dict(json.loads(file.read_text())) if file.exists() else {}
-
-
-@contextlib.contextmanager
-def reading(file: pathlib.Path) -> Iterator[None]:
-  """Refuses a file of an earlier evaluation that cannot be read.
+  """Reads the settings of an evaluation; there are none where the file is missing.
 
   Raises:
-    RunError: in its place.
+    RunError: if the file was cut off or edited.
   """
-  try:
-    yield
-  except (OSError, KeyError, TypeError, ValueError) as error:
-    message = f"has a damaged {file.name}; move or delete {file.parent}"
-    raise RunError(file.parent.parent, message) from error
+  file = place / SETTINGS
+  return files.read_json(file) if file.exists() else {}
 
 
-def to_rows(estimates: dict[str, LogLikelihood], first: int) -> Iterator[dict]:
-  """Yields flat rows of numbers, a row for each point."""
+def columns_of(estimates: dict[str, LogLikelihood]) -> dict:
+  """Returns what is known of points by the columns of points.csv, without their numbers."""
   columns = {}
   for name, (value, standard_error, diagnostics) in estimates.items():
     prefix = "" if name == "log_p" else f"{name}_"
     columns |= {name: value, f"{name}_se": standard_error}
     columns |= {f"{prefix}{key}": diagnostic for key, diagnostic in diagnostics.items()}
+  return columns
+
+
+def to_rows(estimates: dict[str, LogLikelihood], first: int) -> Iterator[dict]:
+  """Yields flat rows of numbers, a row for each point."""
+  columns = columns_of(estimates)
   num_points = len(next(iter(columns.values())))
   for i in range(num_points):
     yield {"point": first + i} | {name: float(values[i]) for name, values in columns.items()}
 
 
-def read_points(path: pathlib.Path) -> list[dict]:
-  """Reads the whole rows of points.csv, which may end in a part of one."""
-  if not path.exists():
+def read_points(path: pathlib.Path, needed: Collection[str] = ()) -> list[dict]:
+  """Reads the whole rows of points.csv, which may end in a part of one.
+
+  Args:
+    path: the file; there are no rows where it is missing.
+    needed: columns that it must have beside `point`.
+
+  Raises:
+    RunError: if a cell is no number, or the points are not 0, 1, 2, ...
+  """
+  if not path.exists() or not (text := _whole_rows(_read_text(path))):
     return []
-  with reading(path), open(path, newline="") as file:
-    lines = file.read().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    return [
-      {name: int(v) if name == "point" else float(v) for name, v in row.items()}
-      for row in csv.DictReader(whole)
+  rows = files.parse_table(path, text, ("point", *needed))
+  try:
+    points = [
+      {name: int(v) if name == "point" else float(v) for name, v in row.items()} for row in rows
     ]
+  except ValueError as error:
+    raise files.damaged(path, str(error)) from error
+  for i, row in enumerate(points):
+    if row["point"] != i:
+      raise files.damaged(path, f"where point {i} should be, it has point {row['point']}")
+  return points
 
 
-def write_points(path: pathlib.Path, rows: list[dict], mode: str) -> None:
-  """Writes points.csv ("w"), or adds rows to it ("a"), with a header where it has none."""
-  with open(path, mode) as file:
-    if rows and file.tell() == 0:
-      file.write(",".join(rows[0]) + "\n")
-    file.writelines(",".join(f"{value:.9g}" for value in row.values()) + "\n" for row in rows)
+def _read_text(path: pathlib.Path) -> str:
+  try:
+    return disk.read_text(path)
+  except UnicodeDecodeError as error:
+    raise files.damaged(path, str(error)) from error
 
 
-def compare(place: pathlib.Path, kind: str, rows: list[dict], method: str) -> list[str]:
-  """Compares the rows with those of other methods, of the same points of the same run."""
-  mine, lines = read_settings(place), []
+def _whole_rows(text: str) -> str:
+  return text[: text.rfind("\n") + 1]
+
+
+def begin_points(path: pathlib.Path, columns: Sequence[str]) -> list[dict]:
+  """Reads the rows of points.csv that others are to be added to, and leaves whole rows there.
+
+  Args:
+    path: the file.
+    columns: those that rows will be added with.
+
+  Raises:
+    RunError: as `read_points`, or if the file has other columns.
+  """
+  rows = read_points(path)
+  if not rows:
+    path.unlink(missing_ok=True)  # a header, at most
+    return []
+  if list(rows[0]) != list(columns):
+    raise files.damaged(path, f"its columns are {', '.join(rows[0])}, not {', '.join(columns)}")
+  text = _read_text(path)
+  if (whole := _whole_rows(text)) != text:
+    files.write_text(path, whole)
+  return rows
+
+
+def add_points(path: pathlib.Path, rows: Sequence[dict]) -> None:
+  """Adds rows to points.csv, with a header where there are none yet."""
+  lines = [",".join(f"{value:.9g}" for value in row.values()) for row in rows]
+  with files.naming(path), disk.extend(path) as file:
+    if file.tell() == 0:
+      lines.insert(0, ",".join(rows[0]))
+    file.write("".join(f"{line}\n" for line in lines))
+
+
+def others_of(place: pathlib.Path, kind: str) -> dict[str, tuple[dict, list[dict]]]:
+  """Reads the evaluations by other methods, of the same points of the same run.
+
+  Args:
+    place: the directory of this evaluation.
+    kind: how the names of the others end.
+
+  Returns:
+    By name of a method its settings and its rows.
+
+  Raises:
+    RunError: if one of them cannot be read.
+  """
+  mine, found = read_settings(place), {}
   for other in sorted(place.parent.glob(f"*-{kind}")):
     theirs = read_settings(other)
     same = all(mine[name] == theirs.get(name) for name in ("parameters", "binarization"))
-    pairs = list(zip(rows, read_points(other / "points.csv")))
-    if other == place or not same or not pairs:
+    if other == place or not same:
       continue
-    if line := reports.difference_in_words(pairs, f"minus {other.name.removesuffix(f'-{kind}')}"):
+    if theirs.get("method") not in reports.METHODS:
+      raise files.damaged(other / SETTINGS, "it names no method")
+    if rows := read_points(other / POINTS, ("log_p", "log_p_se")):
+      found[other.name.removesuffix(f"-{kind}")] = theirs, rows
+  return found
+
+
+def compare(place: pathlib.Path, kind: str, rows: list[dict], method: str) -> list[str]:
+  """Compares the rows with those of other methods, a line for each; raises as `others_of`."""
+  lines = []
+  for name, (theirs, of_other) in others_of(place, kind).items():
+    if line := reports.difference_in_words(list(zip(rows, of_other)), f"minus {name}"):
       text, is_large = line
       lines.append(text + is_large * f" {reports.why_methods_differ(method, theirs['method'])}")
   return lines

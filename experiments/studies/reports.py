@@ -11,6 +11,7 @@ from aevb_jax.runs.config import Config
 from aevb_jax.runs.pixels import real_valued
 from aevb_jax.training.evaluation import Mean, mean_and_standard_error
 
+METHODS = ("importance", "reciprocal", "ais", "bdmc")
 MAX_PARETO_K, MAX_R_HAT, MIN_ESS = 0.7, 1.1, 5  # beyond which an estimate is doubtful
 SIDES = {"log_p": "", "lower": ", from below", "upper": ", from above"}
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 from tqdm import tqdm
 
+from aevb_jax.errors import CheckpointError
 from aevb_jax.inference.reciprocal import reciprocal_importance_sampling
 from aevb_jax.runs import LoadedRun, directory, files
 from aevb_jax.runs.pixels import points
@@ -50,7 +51,7 @@ def estimate_curves(
   Returns:
     The rows.
   """
-  order, rows = list(runs), records.rows_there(path, COLUMNS)
+  order, rows = list(runs), rows_there(path, runs)
   place = lambda row: (order.index((row["num_train"], row["algorithm"])), row["step"])
   there = {(row["num_train"], row["algorithm"], row["step"]) for row in rows}
   missing = {
@@ -66,6 +67,17 @@ def estimate_curves(
         files.write_csv(path, COLUMNS, rows)
         tqdm.write(row_in_words(about | row))
   return rows
+
+
+def rows_there(path: pathlib.Path, runs: Mapping[Curve, pathlib.Path]) -> list[dict]:
+  """Reads the rows of the table that are whole and of a stage of these runs, each once."""
+  numbers = [name for name in COLUMNS if name != "algorithm"]
+  found = {
+    (row["num_train"], row.get("algorithm"), row["step"]): row
+    for row in records.rows_there(path, numbers)
+  }
+  steps = {curve: steps_of(run) for curve, run in runs.items()}
+  return [row for (*curve, step), row in found.items() if step in steps.get(tuple(curve), ())]
 
 
 def steps_of(member: pathlib.Path) -> list[int]:
@@ -86,7 +98,12 @@ def estimate_run(
   metrics = {row["step"]: row for row in run.metrics}
   estimate = functools.partial(_log_likelihood, model=run.model)
   for step in steps:
-    params = checkpoint.restore(member / directory.HISTORY, step, run.params)
+    try:
+      params = checkpoint.restore(member / directory.HISTORY, step, run.params)
+    except CheckpointError as error:
+      command.fail(f"{error}; remove {member}, and it is made again", 1)
+    if not set(OF_RUN) <= metrics.get(step, {}).keys():
+      raise files.damaged(member / "metrics.csv", f"it says not enough of step {step}")
     row = {name: metrics[step][name] for name in OF_RUN}
     for split in SPLITS:
       mean = estimate_split(estimate, run, params, split, estimation, progress=progress)

@@ -3,13 +3,16 @@
 import dataclasses
 import functools
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
 
-from aevb_jax import figures
+from aevb_jax import disk, figures
 from aevb_jax.data.datasets import ImageData
+from aevb_jax.errors import RunError
 from aevb_jax.estimators.sgvb import elbo_b
 from aevb_jax.inference.marginal import importance_sampling
 from aevb_jax.runs import LoadedRun, files
@@ -30,6 +33,7 @@ from experiments.studies.jobs import Job
 METHODS = ("hmc", "gibbs", "pseudo_gibbs")
 COLUMNS = ("use", "method", "labels", "features", "measure", "value", "standard_error",
            "num_points")  # fmt: skip
+CLASSIFIED = ("representation", "visualization")  # uses that are judged by classifiers
 STAGES = "stages"  # the directory of what is completed
 
 
@@ -60,7 +64,7 @@ class Report:
   """The rows so far, in uses.csv as soon as they are known; an earlier start's are kept."""
 
   def __init__(self, path: pathlib.Path):
-    self.path, self.rows = path, records.rows_there(path, ("use", "measure"))
+    self.path, self.rows = path, _rows_there(path)
 
   def add(self, about: dict, make: Callable[[], Iterator[dict]]) -> None:
     """Adds the rows that have these columns, and makes them unless they are there."""
@@ -70,6 +74,22 @@ class Report:
     self.rows += new
     files.write_csv(self.path, COLUMNS, self.rows)
     print("\n".join(map(row_in_words, new)), flush=True)
+
+
+def _rows_there(path: pathlib.Path) -> list[dict]:
+  """Reads the rows of an earlier start; none where one of them was edited."""
+  try:
+    rows = records.read_rows(path)
+  except (OSError, ValueError, RunError):
+    return []
+  return rows if all(map(_is_whole, rows)) else []
+
+
+def _is_whole(row: dict) -> bool:
+  needed = {"use", "method", "measure"}
+  needed |= {"labels", "features"} if row.get("use") in CLASSIFIED else set()
+  values = (row.get("value"), row.get("standard_error", 0.0))
+  return needed <= row.keys() and all(map(records.is_number, values))
 
 
 def make_job(config: UsesConfig, latent_dim: int) -> Job:
@@ -100,10 +120,8 @@ def complete(
 ) -> Completed:
   """Completes the first test images, or reads what an earlier start has completed."""
   path = workdir / STAGES / f"{task.name}-{method}.npz"
-  if path.exists():
-    with np.load(path) as arrays:
-      mean, few, y = (arrays[name] for name in ("mean", "few", "y"))
-      return Completed(mean, few, y, *map(float, (arrays["acceptance"], arrays["seconds"])))
+  if before := _completed_before(path):
+    return before
   drawn = completion.complete(
     jax.random.clone(key), task, method, run, num_points=config.num_points, sampling=config.sampling
   )
@@ -111,6 +129,16 @@ def complete(
   with files.whole(path) as file:
     np.savez(file, **drawn._asdict())
   return drawn
+
+
+def _completed_before(path: pathlib.Path) -> Completed | None:
+  """Reads what an earlier start has completed; None where that is missing or damaged."""
+  try:
+    with disk.read(path, "rb") as file, np.load(file) as arrays:
+      mean, few, y = (arrays[name] for name in ("mean", "few", "y"))
+      return Completed(mean, few, y, *map(float, (arrays["acceptance"], arrays["seconds"])))
+  except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+    return None
 
 
 def finish_tasks(
@@ -233,7 +261,7 @@ def as_table(rows: list[dict], tasks: list[Task]) -> str:
   def text(measure: str, of: dict, scale: float = 1.0, digits: int = 2) -> str:
     for row in rows:
       if row["measure"] == measure and of.items() <= row.items():
-        value, error = scale * row["value"], scale * row["standard_error"]
+        value, error = scale * row["value"], scale * row.get("standard_error", np.nan)
         return f"{value:.{digits}f} ± {error:.{digits}f}"
     return ""
 
@@ -242,7 +270,7 @@ def as_table(rows: list[dict], tasks: list[Task]) -> str:
     f"recognition: bound {text('bound', encoder)}, log p(x) {text('log_p', encoder)}, "
     f"KL(q(z|x) ‖ p(z|x)) {text('gap', encoder)} nats"
   ]
-  for use in ("representation", "visualization"):
+  for use in CLASSIFIED:
     mine = [row for row in rows if row["use"] == use]
     counts = list(dict.fromkeys(row["labels"] for row in mine))
     head = "".join(f"{f'{n} labels':>20}" for n in counts)

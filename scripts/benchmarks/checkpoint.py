@@ -1,8 +1,11 @@
 """What it costs a run to survive: looking at its numbers, and writing checkpoints."""
 
+import atexit
 import contextlib
+import itertools
 import pathlib
 import tempfile
+from collections.abc import Callable
 
 import jax
 from benchmarks.timing import Timed
@@ -15,6 +18,8 @@ from aevb_jax.training.fitting import fit
 from aevb_jax.training.sharding import make_shardings
 
 NUM_CHUNKS = 4  # of a timed call
+OPEN = contextlib.ExitStack()  # until the process ends
+NUM_WRITTEN = 5  # checkpoints, of a timed call
 ROW = dict(step=1000, train_bound=-100.123456789, test_bound=-100.123456789, seconds=123.456)
 
 
@@ -59,3 +64,40 @@ def checkpointing() -> tuple[dict[str, Timed], int]:
   return dict(
     step=timed(False, False), looked=timed(True, False), saved=timed(True, True)
   ), workload.batch_size
+
+
+def writing() -> dict[str, Timed]:
+  """Checkpoints alone, of the paper's model with Adam and a thousand rows.
+
+  `another` writes one after another, each of which waits for the one before; `replaced` writes
+  the same step with other records; `first` opens a directory and writes the first, which is read
+  back.
+  """
+  state = jax.jit(make_algorithm(PAPER._replace(optimizer=adam(1e-3))).init)(jax.random.key(0))
+  record, numbers = {"rows": 1000 * [ROW]}, itertools.count(1)
+  atexit.register(OPEN.close)
+
+  def opened() -> Callable:
+    directory = OPEN.enter_context(tempfile.TemporaryDirectory())
+    write = OPEN.enter_context(checkpoint.saver(pathlib.Path(directory)))
+    write(0, state, record)
+    return write
+
+  writers = opened(), opened()
+
+  def another() -> None:
+    for number in itertools.islice(numbers, NUM_WRITTEN):
+      writers[0](number, state, record)
+
+  def replaced() -> None:
+    for number in itertools.islice(numbers, NUM_WRITTEN):
+      writers[1](0, state, record | dict(number=number))
+
+  def first() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+      with checkpoint.saver(pathlib.Path(directory)) as write:
+        write(1, state, record)
+
+  return dict(
+    another=Timed(another, NUM_WRITTEN), replaced=Timed(replaced, NUM_WRITTEN), first=Timed(first)
+  )

@@ -69,8 +69,29 @@ MUTATIONS = [
   Mutation(
     "a second run of a directory is let in",
     "runs/directory",
-    "LOCKS_HELD.append(locks.hold(directory / LOCK))",
-    "pass",
-    "runs/survival",
+    "file = locks.hold(directory / LOCK)",
+    "file = open(directory / LOCK, 'a+')",
+    "runs/directory",
+  ),
+  Mutation(
+    "a directory that was moved is made anew",
+    "runs/directory",
+    "if _identity(directory) == held.device_and_inode:",
+    "if True:",
+    "runs/directory",
+  ),
+  Mutation(
+    "resume: under another configuration",
+    "runs/resume",
+    '"flags" in record and texts',
+    "False and texts",
+    "runs/resume",
+  ),
+  Mutation(
+    "resume: from a checkpoint of another step",
+    "runs/resume",
+    'if (saved_as := record.get("step", step)) != step:',
+    'if (saved_as := step) != record.get("step"):',
+    "runs/resume",
   ),
 ]

@@ -5,5 +5,20 @@ from mutations.mutation import Mutation
 MUTATIONS = [
   Mutation("prepare: no lock", "locks", "fcntl.LOCK_EX", "fcntl.LOCK_SH", "data/builders"),
   Mutation("cache: no lock", "locks", "fcntl.LOCK_EX", "fcntl.LOCK_SH", "data/array_cache"),
+  Mutation(
+    "a lock of a directory that was moved away",
+    "locks",
+    "      if is_at(file, path):",
+    "      if True:",
+    "runs/directory",
+  ),
+  Mutation(
+    "files: written through links",
+    "disk",
+    "  pathlib.Path(path).unlink(missing_ok=True)\n"
+    '  return open(path, mode.replace("w", "x"), opener=_opener',
+    "  return open(path, mode",
+    "runs/directory",
+  ),
   Mutation("manifold: upside down", "figures", "quantiles[::-1]", "quantiles"),
 ]

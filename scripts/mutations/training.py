@@ -115,4 +115,30 @@ MUTATIONS = [
     'raise CheckpointError(f"the checkpoint',
     'raise DamagedError(f"the checkpoint',
   ),
+  Mutation(
+    "checkpoint: deleted before another has taken its place",
+    "training/checkpoint",
+    '(directory / str(step)).rename(directory / f"{step}{REPLACED}")',
+    "shutil.rmtree(directory / str(step))",
+  ),
+  Mutation(
+    "checkpoint: too few open files is damage",
+    "training/arrays_on_disk",
+    "    _raise_of_machine(error)\n",
+    "",
+    "training/checkpoint",
+  ),
+  Mutation(
+    "checkpoint: the first is not read back",
+    "training/checkpoint",
+    "        if not read_back:",
+    "        if False:",
+  ),
+  Mutation(
+    "checkpoint: a path is a pattern",
+    "training/arrays_on_disk",
+    "if not PATTERN.search(str(path)):",
+    "if True:",
+    "training/checkpoint",
+  ),
 ]

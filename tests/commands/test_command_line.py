@@ -349,6 +349,14 @@ def assert_one_clear_line(result, *words):
       ["--estimator=tests.support.my_estimators:without_a_gradient"],
       ["fails on a data point", "while_loop"],
     ),
+    (
+      ["--estimator=tests.support.my_estimators:ends_the_program"],
+      ["fails on a data point: SystemExit: 0", "my_estimators.py, line"],
+    ),
+    (
+      ["--estimator=tests.support.my_estimators:shy"],
+      ["cannot be looked at: RuntimeError: not yours", "my_estimators.py, line"],
+    ),
     (["--beta=nan"], ["--beta", "finite"]),
     (["--free_bits=inf"], ["--free_bits", "finite"]),
     (["--estimator=renyi"], ["--estimator=renyi", "alpha"]),

@@ -1,9 +1,13 @@
 """Preparing a data set from the command line: its card, its picture, every mistake."""
 
+import os
+import stat
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+from aevb_jax.runs import files
 from tests.data.test_builders import REAL, needs_real_data
 from tests.support import processes, tiny
 
@@ -121,6 +125,51 @@ def test_a_contact_sheet_that_is_a_directory(tmp_path):
   assert not list(tmp_path.glob("*.partial"))
 
 
+def pictures_of_others(path):
+  """What may have the name of a picture, by kind."""
+  other, ours = path.with_name("other.png"), path.with_name("ours.png")
+  Image.new("L", (9, 9)).save(other)
+  known = PngImagePlugin.PngInfo()
+  known.add_text("Source", "aevb_jax")
+  Image.new("L", (9, 9)).save(ours, pnginfo=known)
+  return {
+    "text": lambda: path.write_text("thesis"),
+    "empty": lambda: path.write_text(""),
+    "picture": lambda: other.rename(path),
+    "cut": lambda: path.write_bytes(ours.read_bytes()[:20]),
+    "link": lambda: path.symlink_to(ours),
+    "broken link": lambda: path.symlink_to(path.with_name("nowhere")),
+    "pipe": lambda: os.mkfifo(path),
+    "device": lambda: os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3)),
+  }
+
+
+KINDS = ("text", "empty", "picture", "cut", "link", "broken link", "pipe", "device")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_contact_sheet_is_not_replaced(kind, tmp_path):
+  path = tmp_path / "sheet.png"
+  try:
+    pictures_of_others(path)[kind]()
+  except PermissionError:
+    pytest.skip("devices are made by root")
+  state = lambda: (path.lstat().st_ino, path.lstat().st_mode, path.lstat().st_mtime_ns)
+  before = state()
+  line = one_clear_line(data(tmp_path, "--dataset=no_such_set"))  # before any data are looked for
+  assert f"--contact_sheet={path}: is there, and is no picture that aevb_jax drew" in line
+  assert "name another file, or remove it" in line
+  assert state() == before
+
+
+def test_a_contact_sheet_is_drawn_anew(tmp_path):
+  assert data(tmp_path).returncode == 0
+  first = (tmp_path / "sheet.png").stat().st_ino
+  assert files.is_our_picture(tmp_path / "sheet.png")
+  assert data(tmp_path).returncode == 0
+  assert (tmp_path / "sheet.png").stat().st_ino != first
+
+
 def test_a_cache_that_cannot_be_written(tmp_path, float_images_dir):
   line = one_clear_line(
     data(
@@ -130,7 +179,30 @@ def test_a_cache_that_cannot_be_written(tmp_path, float_images_dir):
       "--array_cache_dir=/proc/nothing",
     )
   )
-  assert "--array_cache_dir=/proc/nothing" in line and "name another directory, or none" in line
+  assert "--array_cache_dir=/proc/nothing" in line
+  assert "name another directory, or --array_cache_dir= for none" in line
+
+
+def test_a_home_that_cannot_be_written_stops_nobody(tmp_path, float_images_dir, monkeypatch):
+  (tmp_path / "file").write_text("")
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+  flags = ["--dataset=float_images", f"--data_dir={float_images_dir}", "--batch_size=10"]
+  flags += ["--likelihood=gaussian", "--nosigmoid_mean", "--num_importance_samples=0"]
+  flags += ["--num_examples=20", "--hidden_dim=5", f"--workdir={tmp_path / 'run'}"]
+  _, errors = (process := processes.start("train", *flags)).communicate(timeout=200)
+  assert process.returncode == 0 and (tmp_path / "run" / "summary.json").exists(), errors
+  programs, arrays = errors.splitlines()
+  for line, name in ((programs, "compilation_cache_dir"), (arrays, "array_cache_dir")):
+    assert line.startswith(f"warning: --{name}={tmp_path / 'file'}/aevb_jax/")
+    assert "Not a directory" in line and "unless another directory is named" in line
+
+
+def test_a_cache_of_programs_that_was_named_must_be_writable(tmp_path):
+  result = processes.run("train", "--compilation_cache_dir=/proc/x", f"--workdir={tmp_path / 'a'}")
+  line = one_clear_line(result)
+  assert line.startswith("error: --compilation_cache_dir=/proc/x: cannot be made (")
+  assert "name another directory, or --compilation_cache_dir= for none" in line
+  assert not (tmp_path / "a").exists()
 
 
 def test_no_cache(tmp_path, float_images_dir):

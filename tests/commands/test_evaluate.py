@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import signal
@@ -9,6 +10,8 @@ import signal
 import numpy as np
 import pytest
 
+from aevb_jax import locks
+from experiments.studies import point_files
 from tests.commands.test_command_line import assert_one_clear_line, train
 from tests.support import processes
 
@@ -215,19 +218,107 @@ def test_mistakes_have_a_clear_line(run, evaluated, arguments, flag, message):
   assert_one_clear_line(evaluate(run, *arguments), flag, message)
 
 
+def evaluate_as_before(run, changed, tmp_path, *arguments):
+  """Evaluates a copy of the run, in which `changed` damages a file."""
+  shutil.copytree(run, tmp_path / "run")
+  changed(tmp_path / "run")
+  return evaluate(tmp_path / "run", "--num_points=25", *arguments)
+
+
+def assert_refused_for(result, *words):
+  assert result.returncode == 2 and len(result.stderr.splitlines()) == 1, result.stderr
+  for word in words:
+    assert word in result.stderr
+
+
 @pytest.mark.parametrize("name", ["settings.json", "points.csv"])
 def test_a_damaged_evaluation_is_told(run, evaluated, name, tmp_path):
-  shutil.copytree(run, tmp_path / "run")
-  (tmp_path / "run" / "importance-test" / name).write_bytes(b"point,log_p\n\xff,\xfe\n")
-  result = evaluate(tmp_path / "run", "--num_points=25", *METHODS["importance"])
-  assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
-  assert f"has a damaged {name}; move or delete" in result.stderr
+  damage = lambda copy: (copy / "importance-test" / name).write_bytes(b"point,log_p\n\xff,\xfe\n")
+  result = evaluate_as_before(run, damage, tmp_path, *METHODS["importance"])
+  assert_refused_for(result, f"has a damaged {name} (", "restore or remove it")
+
+
+ROWS = {
+  "twice": lambda lines: lines[:3] + lines[1:3] + lines[3:],
+  "none": lambda lines: lines[:3] + lines[4:],
+  "turned round": lambda lines: lines[:1] + lines[:0:-1],
+  "no header": lambda lines: lines[1:],
+  "other header": lambda lines: [lines[0].replace("log_p_se", "log_q_se"), *lines[1:]],
+  "a word": lambda lines: [*lines[:4], lines[4].replace(",", ",x", 1), *lines[5:]],
+  "a cell more": lambda lines: [*lines[:4], f"1,{lines[4]}", *lines[5:]],
+}
+
+
+@pytest.mark.parametrize("how", ROWS)
+@pytest.mark.parametrize("method", ["importance", "ais"])
+def test_rows_that_are_not_those_of_the_points_are_refused(run, evaluated, how, method, tmp_path):
+  def damage(copy):
+    path = copy / "importance-test" / "points.csv"
+    path.write_text("".join(ROWS[how](path.read_text().splitlines(keepends=True))))
+
+  result = evaluate_as_before(run, damage, tmp_path, *METHODS[method])  # also to compare with
+  assert_refused_for(result, "importance-test: has a damaged points.csv (")
+
+
+def test_a_pipe_in_place_of_the_points_is_not_waited_for(run, evaluated, tmp_path):
+  def damage(copy):
+    (copy / "importance-test" / "points.csv").unlink()
+    os.mkfifo(copy / "importance-test" / "points.csv")
+
+  result = evaluate_as_before(run, damage, tmp_path, *METHODS["importance"])
+  assert result.returncode == os.EX_IOERR and len(result.stderr.splitlines()) == 1
+  assert "points.csv cannot be written or read (it is no regular file)" in result.stderr
+
+
+def test_an_evaluation_that_goes_on_is_not_started_twice(run, evaluated):
+  before = {path: path.read_bytes() for path in (run / "importance-test").iterdir()}
+  with locks.hold(run / "importance-test" / "lock"):
+    result = evaluate(run, "--num_points=30", *METHODS["importance"])
+    assert_refused_for(result, "importance-test: is of a run that is going on")
+  for path, contents in before.items():
+    assert path.name == "lock" or path.read_bytes() == contents
+
+
+def test_whole_points_are_never_written_anew(tmp_path):
+  path, columns = tmp_path / "points.csv", ("point", "log_p", "log_p_se")
+  rows = [dict(zip(columns, (i, -20.0 - i, 0.5))) for i in range(3)]
+  assert point_files.begin_points(path, columns) == []
+  point_files.add_points(path, rows[:2])
+  before = path.stat()
+  assert point_files.begin_points(path, columns) == rows[:2]
+  assert path.stat().st_ino == before.st_ino and path.stat().st_mtime_ns == before.st_mtime_ns
+  whole = path.read_text()
+  path.write_text(whole + "2,-2")
+  assert point_files.begin_points(path, columns) == rows[:2] and path.read_text() == whole
+  point_files.add_points(path, rows[2:])
+  assert point_files.read_points(path) == rows
+  path.write_text("point,lo")  # of a header that was cut short nothing is left
+  assert point_files.begin_points(path, columns) == [] and not path.exists()
 
 
 @pytest.mark.parametrize("text", [b"--latent_dim=x\n", bytes(range(256))])
 def test_damaged_flags_are_told(text, tmp_path):
   (tmp_path / "flags.txt").write_bytes(text)
   assert_one_clear_line(evaluate(tmp_path), "workdir", "has a flags.txt that cannot be read")
+
+
+@pytest.mark.parametrize(
+  "name, contents, words",
+  [
+    ("config.json", b'{"objective": 3}', "objective=3: takes an object with fields of its own"),
+    ("config.json", b"[" * 100_000, "has a config.json that cannot be read"),
+    ("config.json", None, "has a config.json that cannot be read"),
+    ("metrics.csv", b"step,examples_seen,seconds\n1,x,1\n", "has a damaged metrics.csv ("),
+    ("summary.json", b'["ab", 7]', "has a damaged summary.json ("),
+  ],
+)
+def test_a_run_that_was_edited_is_one_line(run, evaluated, name, contents, words, tmp_path):
+  def damage(copy):
+    (copy / name).unlink()
+    os.mkfifo(copy / name) if contents is None else (copy / name).write_bytes(contents)
+
+  result = evaluate_as_before(run, damage, tmp_path, *METHODS["importance"])
+  assert_refused_for(result, words)
 
 
 def test_a_directory_that_holds_no_parameters(tmp_path, run):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from aevb_jax import locks
-from aevb_jax.runs import Config, LoadedRun, replace
+from aevb_jax.runs import Config, LoadedRun, files, replace, texts
 from aevb_jax.runs.build import make_model
 from aevb_jax.runs.checks import resolve
 from aevb_jax.runs.learning import make_learning
@@ -22,6 +23,7 @@ from aevb_jax.training import checkpoint
 from experiments import lower_bound
 from experiments.flags.figures import Figure
 from experiments.studies import jobs, paper_runs, stages
+from experiments.studies.paper_runs import PaperConfig
 from tests.plots.looking import count_columns
 from tests.support import processes
 
@@ -114,6 +116,8 @@ def test_figures_share_runs_and_draw_grids_of_their_own(figure_2, runs, main, wh
   assert count_columns(workdir / f"{main}.png") == 5
 
 
+SHORTLY = PaperConfig(13000, 12000, 0, select_after=12000)
+DIGITS_2 = ("digits", 2, "aevb")
 AEVB = "digits-2-aevb-seed-0"
 
 
@@ -189,6 +193,54 @@ def test_a_run_that_has_lost_a_table_is_made_again(figure_2, runs, tmp_path, tab
   for name in ("sweep.csv", f"{chosen_member(runs).name}/metrics.csv"):
     there, before = read(copied / AEVB / name), read(runs / AEVB / name)
     assert but_for_seconds(there) == but_for_seconds(before)
+
+
+def text_of(edit):
+  return lambda path: path.write_text(edit(path.read_text()))
+
+
+def put_a_pipe(path):
+  path.unlink()
+  os.mkfifo(path)
+
+
+EDITED = {
+  "bytes": lambda path: path.write_bytes(bytes(range(256))),
+  "empty": lambda path: path.write_text(""),
+  "half": text_of(lambda text: text[: len(text) // 2]),
+  "pipe": put_a_pipe,
+  "a row twice": text_of(lambda text: text + text.splitlines(keepends=True)[-1]),
+  "no header": text_of(lambda text: text.partition("\n")[2]),
+  "a word": text_of(lambda text: text.replace("-", "x")),
+  "another column": text_of(lambda text: text.replace("test_bound", "bound", 1)),
+  "zero bytes": text_of(lambda text: text.replace("1", "\0")),
+}
+
+
+@pytest.mark.parametrize("how", EDITED)
+def test_tables_that_were_edited_are_known(figure_2, runs, how, tmp_path):
+  figure, (job,) = (
+    Figure(tmp_path, tmp_path, "smoke", []),
+    paper_runs.bound_jobs(SHORTLY, *DIGITS_2),
+  )
+  shutil.copytree(runs / AEVB, tmp_path / AEVB)
+  assert jobs.was_finished(job, figure) and jobs.damage_of(job, figure) == ""
+  EDITED[how](tmp_path / AEVB / chosen_member(runs).name / "metrics.csv")
+  assert jobs.was_finished(job, figure) and "\n" not in jobs.damage_of(job, figure) != ""
+
+
+@pytest.mark.parametrize("how", EDITED)
+def test_rows_of_an_earlier_start_are_kept_only_where_they_are_numbers(how, tmp_path):
+  curve, path = (500, "aevb"), tmp_path / "table.csv"
+  values = dict(zip(stages.COLUMNS, (*curve, 0, 1, 100, 100, 0.5, -140.5, 0.1, -141.5, 0.1)))
+  rows = [values, values | dict(step=2), values | dict(step=7), values | dict(algorithm="mcem")]
+  files.write_csv(path, stages.COLUMNS, rows)
+  for step in (1, 2):
+    (tmp_path / "run" / "history" / str(step) / "record").mkdir(parents=True)
+  there = stages.rows_there(path, {curve: tmp_path / "run"})
+  assert [row["step"] for row in there] == stages.steps_of(tmp_path / "run") == [1, 2]
+  EDITED[how](path)
+  assert all(row in there for row in stages.rows_there(path, {curve: tmp_path / "run"}))
 
 
 def children_of(pid):
@@ -281,18 +333,79 @@ def test_what_cannot_be(main, arguments, words, tmp_path):
   assert words in result.stderr and not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+  "main, arguments, words",
+  [
+    ("lower_bound", ["--panels=digits/2,no_set/3"], "--dataset=no_set: no data set 'no_set'"),
+    ("lower_bound", ["--panels=digits/2", "--num_examples=500"], "takes more than the 100 steps"),
+    ("manifold", ["--datasets=digits", "--compilation_cache_dir=/proc/x"], "cannot be made"),
+    ("samples", ["--dataset=digits", "--select_after=30000"], "--select_step_size=30000: takes"),
+    ("marginal_likelihood", ["--dataset=digits", "--sizes=1438"], "takes at most the 1437"),
+    ("conv_vae", ["--dataset=digits", "--num_examples=10"], "--num_examples=10: takes at least"),
+    ("conv_vae", ["--dataset=digits", "--manual_dir=/nowhere"], "--manual_dir=/nowhere: is no"),
+    ("uses", ["--dataset=digits", "--num_examples=10"], "--num_examples=10: takes at least"),
+    ("iwae_table", ["--dataset=digits", "--mirror=a"], "--mirror=a: takes a --dataset among"),
+  ],
+)
+def test_what_a_run_would_refuse_is_refused_before_anything_is_made(
+  main, arguments, words, tmp_path
+):
+  result = make(main, *arguments, f"--workdir={tmp_path / 'run'}")
+  assert result.returncode == 2 and result.stdout == ""
+  assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: --")
+  assert words in result.stderr and not (tmp_path / "run").exists()
+
+
+def test_jobs_are_the_configurations_that_train_makes_of_them(figure_2, runs):
+  for job in paper_runs.bound_jobs(SHORTLY, *DIGITS_2):
+    made = resolve(jobs.config_of(job))
+    assert texts.to_json(made) == (runs / job.name / "config.json").read_text()
+  job = jobs.Job("mcem", ("--preset=iwae", "--algorithm=mcem", "--optimizer=sgd"), 1.0)
+  config = jobs.config_of(job)  # what a preset sets of estimators and of Adam is left out
+  assert config.objective.algorithm == "mcem" and config.optimizer.adam_eps is None
+  assert config.model.hidden_dim == (200, 200) and config.optimizer.optimizer == "sgd"
+
+
 def test_a_run_that_fails_ends_the_figure(tmp_path):
-  workdir = tmp_path / "run"
-  result = make(
-    "lower_bound", "--panels=digits/2,digits/3", "--num_examples=500", f"--workdir={workdir}"
-  )
+  run = tmp_path / "runs" / AEVB
+  run.mkdir(parents=True)
+  (run / "flags.txt").write_text("--latent_dim=7\n")
+  result = make("manifold", "--datasets=digits", *SHORT, f"--runs={tmp_path / 'runs'}",
+                f"--workdir={tmp_path / 'figure'}")  # fmt: skip
   assert result.returncode == 2
   first, last = result.stderr.splitlines()
-  assert first.startswith("error: --num_examples=500: takes more than the 100 steps of warm-up")
+  assert first.startswith(f"error: --workdir={run}: holds a run with other flags")
   assert last == (
-    "error: digits-2-aevb-seed-0: ended with status 2, as said above; the same command goes on "
-    "from there"
+    f"error: {AEVB}: ended with status 2, as said above; the same command goes on from there"
   )
+
+
+def test_a_figure_with_other_flags_is_set_aside_and_its_runs_stay(figure_2, runs, tmp_path):
+  workdir = tmp_path / "figure"
+  how = ["--datasets=digits", *SHORT, f"--workdir={workdir}"]
+  assert make("manifold", *how, "--grid=3", f"--runs={runs}").returncode == 0
+  shutil.copytree(runs / AEVB, workdir / "runs" / AEVB)
+  trained = (workdir / "runs" / AEVB / "summary.json").stat()
+  again = make("manifold", *how, "--grid=4")
+  assert again.returncode == 2 and "holds a run with other flags" in again.stderr
+  again = make("manifold", *how, "--grid=4", "--overwrite")
+  assert again.returncode == 0 and "1 of 1 runs are finished" in again.stdout, again.stderr
+  assert f"the figure that was in {workdir} is now in {workdir}.1" in again.stdout
+  assert (workdir / "runs" / AEVB / "summary.json").stat().st_mtime_ns == trained.st_mtime_ns
+  old, new = (pathlib.Path(f"{workdir}{end}") for end in (".1", ""))
+  names = {"flags.txt", "manifold.csv", "manifold.png", "summary.json"}
+  assert {path.name for path in old.iterdir()} == names
+  assert {path.name for path in new.iterdir()} == names | {"lock", "runs"}
+  assert "--grid=3" in (old / "flags.txt").read_text()
+  assert "--grid=4" in (new / "flags.txt").read_text()
+
+
+@pytest.mark.parametrize("main", ["lower_bound", "uses"])
+def test_figures_may_set_others_aside_but_never_resume(main):
+  result = processes.run(main, "--help")
+  assert "--[no]overwrite" in result.stdout and "resume:" not in result.stdout
+  result = processes.run(main, "--noresume")
+  assert result.returncode == 2 and "--resume=False: is settled here" in result.stderr
 
 
 def test_a_finished_run_has_the_flags_of_its_job(tmp_path):
@@ -301,13 +414,16 @@ def test_a_finished_run_has_the_flags_of_its_job(tmp_path):
   job = jobs.Job("one", ("--preset=paper", "--latent_dim=3", "--seed=0"), 1.0)
   assert not jobs.is_finished(job, figure)
   flags = "--batch_size=100\n--latent_dim=3\n--num_examples=200\n--seed=0\n"
+  flags += "--eval_every=100\n--step_size=0.1\n"
   (directory / "flags.txt").write_text(flags)
-  (directory / "metrics.csv").write_text("examples_seen,seconds\n100,1.5\n200,2.5\n")
+  bounds = "train_bound,train_bound_se,test_bound,test_bound_se"
+  rows = [f"step,examples_seen,{bounds},seconds\n", "1,100,-9,1,-9,1,1.5\n", "2,200,-8,1,-8,1,2\n"]
+  (directory / "metrics.csv").write_text("".join(rows))
   assert not jobs.is_finished(job, figure)
   (directory / "summary.json").write_text("{}\n")
   assert jobs.is_finished(job, figure)
   assert not jobs.is_finished(job._replace(arguments=("--latent_dim=30",)), figure)
-  (directory / "metrics.csv").write_text("examples_seen,seconds\n100,1.5\n")
+  (directory / "metrics.csv").write_text("".join(rows[:2]))
   assert not jobs.is_finished(job, figure) and not (directory / "summary.json").exists()
 
 

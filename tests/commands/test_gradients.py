@@ -61,7 +61,7 @@ def test_the_smallest_budget_stopped_and_gone_on_with(tmp_path):
 
   result = run(*flags)
   assert result.returncode == 0 and result.stderr == ""
-  assert result.stdout.startswith("going on after ")
+  assert "\ngoing on after " in result.stdout
   assert without_times(stopped) == without_times(whole)
   assert without_times(stopped)[: len(rows)] == rows and len(without_times(whole)) > len(rows)
   summaries = [json.loads((d / "summary.json").read_text()) for d in (whole, stopped)]

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aevb_jax.runs import files
+from experiments.studies import iwae_table as study
 from tests.support import processes
 
 
@@ -99,3 +101,24 @@ def test_a_mistake_is_one_line(arguments, line, tmp_path):
   )
   assert result.returncode == 2 and line in result.stderr, result.stderr
   assert result.stderr.count("\n") == 1 and not (tmp_path / "none").exists()
+
+
+def test_tables_of_an_earlier_start_are_read_only_where_they_are_whole(tmp_path):
+  path = tmp_path / "importance-5.csv"
+  points = [dict(point=i, log_p=-20.5 - i) for i in range(3)]
+  write = lambda rows: files.write_csv(path, ("point", "log_p"), rows)
+  judged = lambda: study._judged_before(tmp_path, path, 3)
+  study.write_latents(tmp_path / "latents.csv", np.eye(50)[:40] * 9)
+  assert judged() is None
+  write(points)
+  np.testing.assert_array_equal(judged().log_p, [-20.5, -21.5, -22.5])
+  assert judged().num_active == 40
+  for rows in (points[:2], points[1:], [*points, points[2]], points[::-1]):
+    write(rows)
+    assert judged() is None
+  write([points[0] | dict(log_p="x"), *points[1:]])
+  assert judged() is None
+  write(points)
+  for contents in (b"latent,active\n0,1\n", bytes(range(256)), b""):
+    (tmp_path / "latents.csv").write_bytes(contents)
+    assert judged() is None

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 import socket
 
 import pytest
@@ -49,6 +50,32 @@ def test_a_checksum_may_be_of_the_contents(tmp_path):
   with server({NAME: recompressed[:-30]}) as (address, _):
     with pytest.raises(DataError, match="cut short or damaged"):
       find(RemoteFile(NAME, (address,), digest, of_contents=True), tmp_path / "other")
+
+
+def test_contents_are_unpacked_to_their_size_and_no_further(tmp_path):
+  contents = gzip.decompress(BODY)
+  right = dict(digest=f"md5:{hashlib.md5(contents).hexdigest()}", of_contents=True)
+  (tmp_path / "manual").mkdir()
+  mine = tmp_path / "manual" / NAME
+  mine.write_bytes(BODY)
+  assert find(RemoteFile(NAME, (), **right, size=len(contents)), tmp_path) == mine
+  with pytest.raises(DataError, match=f"{NAME} unpacks to more than the 511999 bytes"):
+    find(RemoteFile(NAME, (), **right, size=len(contents) - 1), tmp_path)
+
+
+@pytest.mark.parametrize("of_contents", [False, True])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path, of_contents):
+  for name in ("manual", "downloads"):
+    (tmp_path / name).mkdir()
+  os.mkfifo(tmp_path / "manual" / NAME)
+  with server({NAME: BODY}) as (address, asked):
+    contents = gzip.decompress(BODY) if of_contents else BODY
+    file = remote(address, contents, of_contents=of_contents)
+    with pytest.raises(DataError, match="cannot be read .it is no regular file.; put the right"):
+      find(file, tmp_path)
+    (tmp_path / "manual" / NAME).rename(tmp_path / "downloads" / NAME)
+    assert asked == []
+    assert find(file, tmp_path).read_bytes() == BODY  # it is replaced by a download
 
 
 def test_the_next_address_is_tried(tmp_path):

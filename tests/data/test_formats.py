@@ -1,6 +1,10 @@
 """IDX, amat and MATLAB files, whole and damaged."""
 
 import gzip
+import os
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from aevb_jax.data import formats
 from aevb_jax.errors import DataError
 from tests.support import tiny
 
+ROOT = pathlib.Path(__file__).parents[2]
 IMAGES = tiny.arrays()[0]
 
 
@@ -29,7 +34,7 @@ def test_idx(tmp_path, suffix):
   "contents, words",
   [
     (tiny.idx(IMAGES)[:-1], "promises 40 × 28 × 28 bytes but holds 31359"),
-    (tiny.idx(IMAGES) + b"x", "promises 40 × 28 × 28 bytes but holds 31361"),
+    (tiny.idx(IMAGES) + b"x", "promises 40 × 28 × 28 bytes but holds more"),
     (tiny.idx(IMAGES[:, 0]), "magic number 0x00000802, not 0x00000803"),
     (tiny.idx(IMAGES, kind=0x0D), "magic number 0x00000d03, not 0x00000803"),
     (b"<!DOCTYPE html><html>", "magic number 0x3c21444f"),
@@ -60,6 +65,66 @@ def test_a_damaged_gzip_file(tmp_path, damage, words):
   with pytest.raises(DataError, match=words) as error:
     formats.read_idx(path, 3)
   assert str(path) in str(error.value)
+
+
+def test_a_header_that_promises_too_much_is_refused_before_anything_is_unpacked(tmp_path):
+  path = write(tmp_path / "images", b"\0\0\x08\x03" + 3 * b"\xff\xff\xff\xff")
+  with pytest.raises(DataError, match=r"promises 4294967295 × .* bytes, more than the 1073741824"):
+    formats.read_idx(path, 3)
+  path = write(tmp_path / "images", tiny.idx(IMAGES))
+  with pytest.raises(DataError, match="promises 40 × 28 × 28 bytes, more than the 1000"):
+    formats.read_idx(path, 3, most=1000)
+  np.testing.assert_array_equal(formats.read_idx(path, 3, most=16 + IMAGES.size), IMAGES)
+
+
+@pytest.mark.parametrize(
+  "read",
+  [
+    lambda path: formats.read_idx(path, 3),
+    lambda path: formats.read_amat(path, 3),
+    lambda path: formats.read_mat(path, {"ff": (2, 3)}),
+  ],
+  ids=["idx", "amat", "mat"],
+)
+def test_a_pipe_is_not_waited_for(tmp_path, read):
+  os.mkfifo(tmp_path / "file")
+  with pytest.raises(DataError, match="file cannot be read .it is no regular file."):
+    read(tmp_path / "file")
+
+
+UNPACKING = """
+import pathlib, resource, sys
+from aevb_jax.data import downloads, formats
+from aevb_jax.data.builders import BUILDERS
+from aevb_jax.errors import DataError
+path, peak = pathlib.Path(sys.argv[1]), lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+file = BUILDERS["mnist"].files[0]
+by_contents = lambda: print(downloads.mismatch(file, path))
+by_file = lambda: print(downloads.mismatch(file._replace(of_contents=False), path))
+as_idx = lambda: formats.read_idx(path, 3, most=file.size)
+before = peak()
+for read in (by_contents, by_file, as_idx):
+  try:
+    read()
+  except DataError as error:
+    print(error)
+print(peak() - before)
+"""
+
+
+def test_a_file_that_unpacks_to_much_more_than_it_should_takes_no_memory(tmp_path):
+  path = tmp_path / "train-images-idx3-ubyte.gz"
+  header = b"\0\0\x08\x03" + np.asarray((60_000, 28, 28), ">u4").tobytes()
+  path.write_bytes(gzip.compress(header) + 10 * gzip.compress(bytes(50 * 2**20)))  # 500 MiB
+  assert path.stat().st_size < 10**6
+  asked = [sys.executable, "-c", UNPACKING, str(path)]
+  result = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=200)
+  assert result.returncode == 0, result.stderr
+  *lines, kilobytes = result.stdout.splitlines()
+  assert lines[0] == "unpacks to more than the 47040016 bytes that it should hold"
+  assert lines[1].startswith("has sha256 ") and f"({path.stat().st_size} bytes)" in lines[1]
+  assert lines[2] == f"{path} promises 60000 × 28 × 28 bytes but holds more"
+  assert int(kilobytes) < 120 * 2**10  # an intact file takes 47 MB, and as much while it is read
 
 
 def test_amat(tmp_path):

@@ -1,6 +1,7 @@
 """python -m experiments.plots draws what tables hold, and leaves the rest as it was."""
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.plots import __main__ as plots
 from experiments.plots import (
   full_vb,
   gradients,
@@ -169,6 +171,41 @@ def test_an_unfinished_run_and_a_broken_table_are_skipped(tmp_path):
   assert lines[f"{tmp_path}/whole/bound.png"] == "drawn"
   for name in ("unfinished/gradients.png", "broken/iwae_table.png"):
     assert (tmp_path / name).read_bytes() == before[tmp_path / name]
+
+
+EDITED = {
+  "empty": lambda text: "",
+  "no header": lambda text: text.partition("\n")[2],
+  "torn": lambda text: text[: len(text) // 2],
+  "words": lambda text: text.replace("-", "x"),
+  "zero bytes": lambda text: text.replace("1", "\0"),
+}
+HOW = [*EDITED, "bytes", "pipe", "directory"]
+
+
+@pytest.mark.parametrize(
+  "name, how",
+  [("metrics.csv", how) for how in HOW] + [("flags.txt", how) for how in HOW if how != "no header"],
+)
+def test_what_cannot_be_read_is_left_with_its_reason(name, how, tmp_path):
+  run = tmp_path / "run"
+  shutil.copytree(RESULTS / "mnist_2_latents", run)
+  path, picture = run / name, (run / "bound.png").read_bytes()
+  text = path.read_text()
+  path.unlink()
+  match how:
+    case "pipe":
+      os.mkfifo(path)
+    case "directory":
+      path.mkdir()
+    case "bytes":
+      path.write_bytes(bytes(range(256)))
+    case _:
+      path.write_text(EDITED[how](text))
+  told = {outcome.path.name: outcome for outcome in plots.redraw_run(run)}
+  outcome = told.get("bound.png", told.get("metrics.csv"))
+  assert outcome.told in ("skipped", "left") and "\n" not in outcome.why
+  assert (run / "bound.png").read_bytes() == picture
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from aevb_jax.runs.checks import resolve
 from aevb_jax.runs.config import Config, Machine, McemConfig, members, replace
 from aevb_jax.runs.learning import make_learning
 from aevb_jax.runs.loop import Stopped
+from aevb_jax.runs.resume import make_origin
 from aevb_jax.training import checkpoint, program
 from aevb_jax.training.sharding import make_shardings
 
@@ -63,7 +64,7 @@ def train(images, workdir, config, *, stop_after=None, change=lambda learning: l
   made = job.Job(
     config,
     Machine(workdir, checkpoint_every=every),
-    commit=None,
+    origin=make_origin(config),
     images=images,
     pixels=pixels.make_pixels(images, config.data),
     model=model,

@@ -102,3 +102,19 @@ def test_size_decides_what_is_streamed():
 def test_flags_that_do_not_go_with_a_data_set(values, flag):
   with pytest.raises(ConfigError, match=f"^{flag}="):
     check_data(dataclasses.replace(DYNAMIC, **values))
+
+
+def test_only_a_cache_that_was_asked_for_must_be_writable(
+  tmp_path, float_images_dir, monkeypatch, caplog
+):
+  (tmp_path / "file").write_text("")
+  data = DataConfig("float_images", data_dir=float_images_dir)
+  nowhere = str(tmp_path / "file" / "arrays")
+  with pytest.raises(ConfigError, match="array_cache_dir=.*; name another directory, or --array_"):
+    run_pixels.load_data(data, nowhere)
+  monkeypatch.setattr(run_pixels, "ARRAYS", nowhere)
+  loaded = run_pixels.load_data(data, nowhere)
+  np.testing.assert_array_equal(loaded.train, run_pixels.load_data(data, None).train)
+  run_pixels.load_data(data, nowhere)
+  (message,) = caplog.messages
+  assert message.startswith(f"warning: --array_cache_dir={nowhere}: ")

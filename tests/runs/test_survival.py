@@ -174,18 +174,18 @@ FAULTY += ["--eval_every=1000", "--num_importance_samples=0"]
 @pytest.mark.long
 def test_a_gradient_that_is_not_finite_stops_the_run_at_its_step(tmp_path):
   import jax
-  from experiments.runs import state as runs
 
   from aevb_jax.data import datasets
   from aevb_jax.data.minibatches import minibatch_indices, order_key
-  from experiments.flags.sweeps import Member
+  from aevb_jax.runs import job
+  from aevb_jax.runs.config import Config
   from tests.support.my_estimators import BRIGHT
 
   workdir = tmp_path / "run"
   result = run(*FAULTY, f"--workdir={workdir}")
   images = np.asarray(datasets.load("digits").train)
   bright = np.flatnonzero((images > 127).sum(axis=1) > BRIGHT)
-  keys = runs.new_run(workdir, Member(0, 0.001)).keys
+  keys = job.new_run(workdir, Config(), Config()).keys
   order = minibatch_indices(order_key(keys.fit), 0, 30, num_data=len(images), batch_size=100)
   faulty = [t for t in range(30) if np.isin(order[t], bright).any()]
   assert len(bright) == 3 and len(faulty) > 3 and jax.default_backend() == "cpu"
@@ -233,7 +233,7 @@ def test_nothing_is_unpickled_and_nobody_called(tmp_path):
     "--eval_every=1000",
     f"--workdir={tmp_path}/run",
   ]
-  audited = [sys.executable, str(ROOT / "tests" / "audited.py")]
+  audited = [sys.executable, str(ROOT / "tests" / "support" / "audited.py")]
 
   def run_audited(main, *arguments):
     return subprocess.run(

@@ -1,6 +1,6 @@
 """Runs a main, and ends it where it unpickles something or opens a connection.
 
-python tests/audited.py experiments.train --workdir=...
+python tests/support/audited.py experiments.train --workdir=...
 """
 
 import os

@@ -1,5 +1,7 @@
 """What a user might hand to --estimator, right and wrong."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 
@@ -56,3 +58,20 @@ def without_a_gradient_where_bright(key, model, params, x, *, num_samples=1):
   value = elbo_a(key, model, params, x, num_samples=num_samples)
   bright = jnp.sum(x) > BRIGHT
   return replace_gradient(value, jnp.where(bright, jnp.nan, 1.0) * value)
+
+
+def ends_the_program(key, model, params, x, *, num_samples=1):
+  sys.exit(0)
+
+
+class Shy:
+  """Can be called, and its other attributes can't be had."""
+
+  def __call__(self, key, model, params, x, *, num_samples=1):
+    return jnp.sum(x)
+
+  def __getattr__(self, name):
+    raise RuntimeError("not yours")
+
+
+shy = Shy()

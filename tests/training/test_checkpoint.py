@@ -1,5 +1,7 @@
 """States on disk: what comes back is what was saved, or a sentence."""
 
+import errno
+import os
 import sys
 
 import jax
@@ -12,7 +14,7 @@ from aevb_jax import bernoulli, elbo_b, errors, mlp_vae
 from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.algorithms.monte_carlo_em import mcem
 from aevb_jax.algorithms.optimizers import adagrad
-from aevb_jax.training import checkpoint
+from aevb_jax.training import arrays_on_disk, checkpoint
 
 
 def algorithm(latent_dim=3, optimizer=adagrad(0.1)):
@@ -109,7 +111,7 @@ def test_an_error_of_orbax_that_nobody_awaits_is_not_printed(directory, told, mo
   names, heard = {}, []
   exec(compile(ENDED_WHILE_IT_READS, f"/{directory}/reading.py", "exec"), names)
   monkeypatch.setattr(sys, "unraisablehook", heard.append)
-  with checkpoint._one_error():
+  with arrays_on_disk.one_error():
     reading = names["read"]()
     reading.send(None)
     del reading
@@ -121,7 +123,7 @@ def test_what_had_not_begun_when_another_file_failed_is_not_printed(recwarn):
     pass
 
   write()
-  with pytest.raises(OSError), checkpoint._one_error():
+  with pytest.raises(OSError), arrays_on_disk.one_error():
     raise OSError
   write()
   assert [warning.category for warning in recwarn] == [RuntimeWarning]
@@ -157,9 +159,10 @@ def test_damage_to_any_file_is_noticed_or_of_no_effect(saved):
         assert checkpoint.read_record(directory, 1) == {"rows": list(range(100))}
       except errors.DamagedError:
         noticed.add(file.name)
-        if damage and file.name != "_METADATA":  # which the reading of another tree needs less of
-          with pytest.raises(errors.DamagedError):
-            checkpoint.check(directory, 1)
+        with pytest.raises(errors.DamagedError):
+          checkpoint.check(directory, 1)
+      else:
+        checkpoint.check(directory, 1)
       file.write_bytes(contents)
   assert {checkpoint.RECORD_FILE, "_METADATA"} < noticed and len(noticed) >= 4
   assert_same(checkpoint.restore(directory, 1, shapes(algorithm())), state)
@@ -221,3 +224,93 @@ def test_refuses_the_state_of_another_model(saved):
     with pytest.raises(errors.CheckpointError, match="is not of this model") as error:
       checkpoint.restore(saved[0], 1, shapes(other))
     assert not isinstance(error.value, errors.DamagedError)  # and is not set aside
+
+
+@pytest.mark.parametrize("name", ["beta=[4]", "a*b?", "back\\slash", "ünï code"])
+def test_a_path_that_is_a_pattern_holds_checkpoints(tmp_path, name):
+  directory, state = tmp_path / name / "checkpoints", algorithm().init(jax.random.key(0))
+  with checkpoint.saver(directory) as save:
+    save(1, state, {"rows": 1})
+    save(1, state, {"rows": 2})
+  checkpoint.check(directory, 1)
+  assert_same(checkpoint.restore(directory, 1, shapes(algorithm())), state)
+  assert [path.name for path in directory.iterdir()] == ["1"]
+
+
+def test_what_is_replaced_is_there_until_the_other_is(tmp_path, monkeypatch):
+  states = [algorithm().init(jax.random.key(seed)) for seed in (0, 1)]
+  with checkpoint.saver(tmp_path) as save:
+    save(1, states[0], {"rows": 1})
+
+  def ended(*args, **kwargs):  # as SIGKILL would, after the old one has made way
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt), checkpoint.saver(tmp_path) as save:
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", ended)
+    save(1, states[1], {"rows": 2})
+  monkeypatch.undo()
+  assert checkpoint.steps(tmp_path) == [1] and checkpoint.read_record(tmp_path, 1) == {"rows": 1}
+  checkpoint.check(tmp_path, 1)
+  assert_same(checkpoint.restore(tmp_path, 1, shapes(algorithm())), states[0])
+  with checkpoint.saver(tmp_path) as save:
+    save(1, states[1], {"rows": 2})
+  assert [path.name for path in tmp_path.iterdir()] == ["1"]
+  assert_same(checkpoint.restore(tmp_path, 1, shapes(algorithm())), states[1])
+
+
+def test_the_first_state_is_read_back(tmp_path, monkeypatch):
+  """A place that takes everything and gives nothing back is noticed before training goes on."""
+  written = checkpoint._compare
+
+  def other(contents, state):
+    written(
+      contents, jax.tree.map(lambda a: a + 1 if jnp.issubdtype(a.dtype, jnp.floating) else a, state)
+    )
+
+  monkeypatch.setattr(checkpoint, "_compare", other)
+  with pytest.raises(errors.SaveError, match="cannot be read again"):
+    with checkpoint.saver(tmp_path) as save:
+      save(1, algorithm().init(jax.random.key(0)))
+
+
+def test_a_checkpoint_that_was_renamed_is_refused(tmp_path):
+  with checkpoint.saver(tmp_path) as save:
+    save(1, algorithm().init(jax.random.key(0)))
+  (tmp_path / "1").rename(tmp_path / "7")
+  for read in (checkpoint.read_record, checkpoint.check):
+    with pytest.raises(errors.CheckpointError, match="7 was saved as step 1") as error:
+      read(tmp_path, 7)
+    assert not isinstance(error.value, errors.DamagedError)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_what_cannot_be_read_now_is_not_damaged(saved, monkeypatch, code):
+  """Of the record an error of the system, of the arrays a text in an error of another kind."""
+
+  def refuse(*args, **kwargs):
+    raise OSError(code, os.strerror(code))
+
+  with monkeypatch.context() as patch:
+    patch.setattr("aevb_jax.disk.read_bytes", refuse)
+    with pytest.raises(OSError, match=os.strerror(code)):
+      checkpoint.check(saved[0], 1)
+
+  def fail(*args, **kwargs):
+    raise ValueError(f"Error opening zarr driver: [{os.strerror(code)}]")
+
+  monkeypatch.setattr("orbax.checkpoint.Checkpointer.restore", fail)
+  with pytest.raises(OSError, match=os.strerror(code)):
+    checkpoint.restore(saved[0], 1, shapes(algorithm()))
+
+
+def test_a_pipe_in_the_place_of_a_file_is_damage(saved):
+  directory, _ = saved
+  for file in files_of(directory / "1"):
+    contents = file.read_bytes()
+    if file.name in (checkpoint.RECORD_FILE, "_METADATA", "manifest.ocdbt"):
+      file.unlink()
+      os.mkfifo(file)
+      with pytest.raises(errors.DamagedError):
+        checkpoint.restore(directory, 1, shapes(algorithm()))
+      file.unlink()
+      file.write_bytes(contents)

@@ -1,0 +1,51 @@
+"""Which code computes: its text, its libraries and its random generator, as a checkpoint says."""
+
+import hashlib
+import importlib.metadata
+import pathlib
+from collections.abc import Collection, Sequence
+
+import jax
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "blackjax")
+PACKAGE = pathlib.Path(__file__).parents[1]
+
+
+def about_code(sources: Collection[str] = ()) -> dict:
+  """Returns what the numbers of a run depend on beside its configuration, as JSON holds it.
+
+  Args:
+    sources: files beside those of this package, such as that of a user's estimator.
+  """
+  return dict(
+    code=_digest(sorted(PACKAGE.rglob("*.py")) + sorted(map(pathlib.Path, sources))),
+    versions={name: importlib.metadata.version(name) for name in LIBRARIES},
+    generator=generator(),
+  )
+
+
+def generator() -> str:
+  """Names JAX's random generator and those of its settings that change what is drawn."""
+  settings = ("jax_threefry_partitionable", "jax_enable_x64")
+  chosen = [name for name in settings if getattr(jax.config, name)]
+  return " ".join([str(jax.config.jax_default_prng_impl), *chosen])
+
+
+def changes(before: dict, now: dict) -> list[str]:
+  """Says in words what has changed, of what both name."""
+  differ = lambda old, new: [name for name in new if old.get(name, new[name]) != new[name]]
+  different = differ(before, now)
+  said = ["its code was edited"] * ("code" in different)
+  if "versions" in different:
+    old, new = before["versions"], now["versions"]
+    said += [f"{name} was {old[name]} and is {new[name]}" for name in differ(old, new)]
+  if "generator" in different:
+    said.append(f"the random generator was {before['generator']} and is {now['generator']}")
+  return said
+
+
+def _digest(files: Sequence[pathlib.Path]) -> str:
+  digest = hashlib.sha256()
+  for file in files:
+    digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+  return digest.hexdigest()[:16]

@@ -1,0 +1,90 @@
+"""Output that nobody hears ends no program, and a signal ends one that is being imported."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from experiments.launch import streams
+
+IMPORTING = """
+import sys, time
+sys.argv = ["-m"]  # as `python -m` has it while it looks for a main
+import experiments
+print("importing", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_reader_that_has_gone_is_no_error():
+  reading, writing = os.pipe()
+  os.close(reading)
+  stream = streams.lasting(writing)
+  print("nobody reads this", file=stream)
+  assert stream.buffer.raw.lost is None
+  os.close(writing)
+  print("nor this", file=stream)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_what_could_not_be_written_is_known_at_the_end(monkeypatch):
+  descriptor = os.open("/dev/full", os.O_WRONLY)
+  monkeypatch.setattr(sys, "stdout", streams.lasting(descriptor))
+  assert streams.error_of_output() is None
+  print("a row")
+  assert streams.error_of_output().strerror == "No space left on device"
+  os.close(descriptor)
+
+
+def test_ascii_takes_every_letter(tmp_path):
+  with open(tmp_path / "out", "wb") as file:
+    stream = streams.lasting(file.fileno(), "ascii")
+    print("−130.40 ± 0.17", file=stream)
+    stream.flush()
+  assert (tmp_path / "out").read_text() == "\\u2212130.40 \\xb1 0.17\n"
+
+
+def test_a_pipe_that_is_full_is_waited_for():
+  """Output is not thrown away because its reader is slow."""
+  reading, writing = os.pipe()
+  os.set_blocking(writing, False)
+  text = "x" * 2**20
+  child = os.fork()
+  if not child:
+    print(text, file=streams.lasting(writing), flush=True)
+    os._exit(0)
+  os.close(writing)
+  with open(reading) as pipe:
+    assert pipe.read() == text + "\n"
+  os.waitpid(child, 0)
+
+
+def test_closed_streams_are_nowhere_and_not_the_next_file():
+  program = "from experiments.launch import streams, starting; starting.begin(); "
+  program += "import os; print('lost'); print(os.open('/dev/null', os.O_RDONLY))"
+  command = [sys.executable, "-c", f"{program}; os._exit(os.open('/dev/null', os.O_RDONLY))"]
+  closed = ["bash", "-c", 'exec "$0" "$@" <&- >&- 2>&-', *command]
+  assert subprocess.run(closed, timeout=60).returncode > 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_signal_during_the_imports(number, ignored):
+  def prepare():
+    signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+
+  pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  process = subprocess.Popen([sys.executable, "-c", IMPORTING], preexec_fn=prepare, **pipes)
+  assert process.stdout.readline() == "importing\n"
+  process.send_signal(number)
+  if ignored:  # as nohup and the background of a shell ask for
+    with pytest.raises(subprocess.TimeoutExpired):
+      process.wait(0.5)
+    process.kill()
+    process.communicate()
+    return
+  words = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+  assert process.communicate(timeout=60)[1] == f"error: {words[number]}\n"
+  assert process.returncode == 128 + number

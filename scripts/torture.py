@@ -1,11 +1,11 @@
-"""Attacks runs in many ways, and counts the attacks that they survived.
+"""Attacks runs in every way that was thought of, and counts the attacks that they withstood.
 
   python scripts/torture.py                          # everything
   python scripts/torture.py --only=kills --kills=10
   python scripts/torture.py --only=files/record,disk
 
-Runs a main in processes of its own, attacks it as each part says, lets the same command
-resume it, and compares the result with an undisturbed run: every array of the
+Runs a main in processes of its own, does to it what each part says, lets the same command
+resume it, and compares what is left with the run that was left alone: every array of the
 last checkpoint bit for bit, its record, metrics.csv and sweep.csv except the seconds,
 summary.json, the pictures, and that no other file is there. What may be refused must be refused
 in one line, with nothing lost (tortures/contract.py). A line for each part says how many of how
@@ -73,13 +73,13 @@ from tortures.runs import Case, Lab, Outcome
 from experiments.launch import command
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("kills", 50, "How many in the part of that name.", lower_bound=1)
+flags.DEFINE_integer("kills", 50, "Kills in the part kills.", lower_bound=1)
 flags.DEFINE_integer("replacements", 30, "Kills in the part replacing.", lower_bound=1)
 flags.DEFINE_integer("starts", 3, "Rounds of whole mains in the part starts.", lower_bound=1)
 flags.DEFINE_integer("rounds", 200, "Rounds of open_run in the part starts.", lower_bound=1)
-flags.DEFINE_integer("seed", 0, "Of the moments, and of all else that is random.")
+flags.DEFINE_integer("seed", 0, "Seed of the moments and of everything else that is random.")
 flags.DEFINE_list(
-  "only", "", "The parts, and the cases of them, whose names begin with one of these."
+  "only", "", "Tries only the parts, or the attacks, whose names begin with one of these."
 )
 flags.DEFINE_string("workdir", None, "Where the runs go; default: a temporary directory.")
 flags.DEFINE_integer("jobs", 2, "Runs at a time.", lower_bound=1)
@@ -111,7 +111,7 @@ COUNTS = ("kills", "replacements", "starts", "rounds")  # flags that say how muc
 
 
 class Tried(NamedTuple):
-  """The number of attacks of a part that were tried, and of those that held."""
+  """How many attacks of a part were tried, and how many held."""
 
   trials: int
   held: int
@@ -137,7 +137,7 @@ def main() -> None:
 
 
 def hear_signals() -> None:
-  """Stops ignoring signals, as under nohup: the runs that are started would ignore them too."""
+  """Takes back that this process ignores signals, as under nohup: a run it starts would, too."""
   for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) == signal.SIG_IGN:
       signal.signal(number, lambda number, frame: None)
@@ -166,10 +166,10 @@ def attack(part: str, lab: Lab) -> Tried:
 
 
 def outcome_of(case: Case) -> Outcome:
-  """Tries a case, and prints each problem at once."""
+  """Tries an attack, and prints at once what did not hold."""
   try:
     outcome = case.check()
-  except Exception:  # an error in the script itself proves nothing
+  except Exception:  # what fails in the script is no proof of anything
     outcome = Outcome(1, [f"could not be tried: {traceback.format_exc(limit=-4)}"])
   for problem in outcome.problems:
     print(f"FAILED {case.name}: {problem}", flush=True)

@@ -168,7 +168,7 @@ def stopped(lab: Lab, kind: str = "short", flags: Sequence[str] = ()) -> Path:
   """Returns the directory of a run of a kind that was stopped halfway, to be copied."""
   name = "-".join([kind, *(flag.strip("-").replace("=", "-") for flag in flags), "stopped"])
   workdir = lab.directory / name
-  with runs._lock((lab.directory, name)):
+  with runs.lock_of((lab.directory, name)):
     if not (workdir / "checkpoints").exists():
       stop_halfway(lab, (*lab.flags_of(kind), *flags), workdir)
   return workdir

@@ -40,7 +40,7 @@ REASONS = {
 
 
 def cases(lab: Lab) -> Iterator[Case]:
-  """Yields full disks, limits and modes; leaves out mounts where they are not allowed."""
+  """Those that need to mount a file system are left out where that cannot be done."""
   for size in FILE_SIZES:
     name = f"disk/limit of {size} bytes a file"
     yield Case(name, lambda name=name, size=size: _limited(lab, name, size))
@@ -49,7 +49,7 @@ def cases(lab: Lab) -> Iterator[Case]:
     yield Case(name, lambda name=name, which=which: _unwritable(lab, name, which))
   if os.geteuid():
     return
-  with _mounted(lab, "disk/measured", "size=64m") as place:
+  with mounted(lab, "disk/measured", "size=64m") as place:
     runs.complete(lab, lab.flags_of("short"), place / "run")
     used = os.statvfs(place)
     whole = (used.f_blocks - used.f_bfree) * used.f_frsize // PAGE
@@ -62,8 +62,8 @@ def cases(lab: Lab) -> Iterator[Case]:
 
 
 @contextlib.contextmanager
-def _mounted(lab: Lab, name: str, limit: str) -> Iterator[pathlib.Path]:
-  """Mounts a file system in memory."""
+def mounted(lab: Lab, name: str, limit: str) -> Iterator[pathlib.Path]:
+  """A file system in memory."""
   place = lab.new(name)
   place.mkdir()
   subprocess.run(["mount", "-t", "tmpfs", "-o", limit, "tmpfs", str(place)], check=True)
@@ -75,7 +75,7 @@ def _mounted(lab: Lab, name: str, limit: str) -> Iterator[pathlib.Path]:
 
 
 def _full(lab: Lab, name: str, limit: str) -> Outcome:
-  with _mounted(lab, name, limit) as place:
+  with mounted(lab, name, limit) as place:
     workdir = place / "run"
     ended = runs.run(lab, lab.flags_of("short"), workdir)
     room = "remount,size=64m,nr_inodes=100000"
@@ -84,9 +84,9 @@ def _full(lab: Lab, name: str, limit: str) -> Outcome:
 
 
 def _full_cache(lab: Lab, name: str) -> Outcome:
-  """Fills the cache of compiled programs, which no run needs."""
+  """Where compiled programs are kept is full: nothing that a run needs."""
   workdir = lab.new(name)
-  with _mounted(lab, name, f"size={PAGE}") as place:
+  with mounted(lab, name, f"size={PAGE}") as place:
     ended = runs.run(lab, lab.flags_of("short"), workdir, env=dict(XDG_CACHE_HOME=str(place)))
   problems = [] if ended.status == 0 else [f"status {ended.status}: {runs.told(ended)}"]
   others = [line for line in ended.err.splitlines() if not CACHE_WARNING.fullmatch(line)]
@@ -97,7 +97,7 @@ def _full_cache(lab: Lab, name: str) -> Outcome:
 
 
 def _limited(lab: Lab, name: str, size: int) -> Outcome:
-  """Limits the size of every file."""
+  """No file may grow beyond a size."""
   workdir = lab.new(name)
   runs.uninterrupted(lab, "short")  # compiles what is kept in files
   limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
@@ -114,7 +114,7 @@ def _limited(lab: Lab, name: str, size: int) -> Outcome:
 
 
 def _unwritable(lab: Lab, name: str, which: str) -> Outcome:
-  """Makes directories read-only in the middle of a run."""
+  """Directories that may be written no longer, in the middle of a run."""
   workdir = lab.new(name)
   started = runs.start(lab, lab.flags_of("short"), workdir, first=OBEY_MODES)
   runs.until(lambda: newest(workdir) > 0, started)
@@ -128,7 +128,7 @@ def _unwritable(lab: Lab, name: str, which: str) -> Outcome:
 
 
 def _ended_and_goes_on(lab: Lab, workdir: pathlib.Path, ended: Ended, reason: str) -> Outcome:
-  """Checks that a run ended with a line as it should, and resumes once it can."""
+  """Whether a run ended as it should, in a line, and goes on once it can."""
   problems, line = [], ended.err.strip()
   safe = re.fullmatch(
     rf"error: (\S+) cannot be (used|written|written or read) \({reason}.*\).*", line

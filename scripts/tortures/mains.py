@@ -93,7 +93,7 @@ def _files(directory: Path) -> set[str]:
 
 
 def _torn(lab: Lab, name: str, file: str, reader: str) -> Outcome:
-  """Cuts a file of a finished run or sweep: at random, to nothing, or with bytes after it."""
+  """Cuts a file of a finished run or sweep: at random, to nothing, and with bytes after it."""
   kind = "sweep" if file == "sweep.csv" else "short"
   workdir = contract.copied(lab, name, runs.uninterrupted(lab, kind))
   path, draw = workdir / file, lab.random(name)

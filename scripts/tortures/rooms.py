@@ -56,16 +56,16 @@ def cases(lab: Lab) -> Iterator[Case]:
 
 
 def _full(lab: Lab, name: str, main: Main, pages: int) -> Outcome:
-  with disk._mounted(lab, name, "size=64m") as mounted:
-    place = mounted / main.place
+  with disk.mounted(lab, name, "size=64m") as room:
+    place = room / main.place
     if main.name == "evaluate":
       shutil.copytree(runs.uninterrupted(lab, "short"), place)
-    _leave(mounted, pages)
+    _leave(room, pages)
     run = functools.partial(
       contract.answer, lab, main.name, (*main.flags, f"--{main.where}={place}")
     )
     problems, note = _fills(run, main)
-    subprocess.run(["mount", "-o", ROOM, str(mounted)], check=True)
+    subprocess.run(["mount", "-o", ROOM, str(room)], check=True)
     problems += [f"with room: {fault}" for fault in contract.faults(run(), 0)]
   return contract.outcome(problems, note)
 

@@ -215,14 +215,14 @@ def told(ended: Ended) -> str:
 
 
 @functools.cache
-def _lock(key: tuple) -> threading.Lock:
+def lock_of(key: tuple) -> threading.Lock:
   return threading.Lock()
 
 
 def uninterrupted(lab: Lab, kind: str) -> pathlib.Path:
   """Returns the directory of the run that all others of a kind have to equal."""
   workdir = lab.directory / f"{kind}-uninterrupted"
-  with _lock((lab.directory, kind)):
+  with lock_of((lab.directory, kind)):
     if not (workdir / "summary.json").exists():
       shutil.rmtree(workdir, ignore_errors=True)
       ended = run(lab, lab.flags_of(kind), workdir)

@@ -28,7 +28,7 @@ class _OfFields(type):
   """The type of the classes below, whose `dir`, and so their `help`, leaves out tuple's methods."""
 
   def __dir__(cls) -> list[str]:
-    return [*cls._fields, "_asdict", "_replace"]
+    return [*vars(cls)["_fields"], "_asdict", "_replace"]
 
 
 def _documented(cls: type[T]) -> type[T]:
@@ -36,7 +36,8 @@ def _documented(cls: type[T]) -> type[T]:
   attributes = (cls.__doc__ or "").partition("Attributes:\n")[2]
   for name, text in re.findall(r"^ +(\w+): (.*(?:\n {6}.*)*)", attributes, re.MULTILINE):
     vars(cls)[name].__doc__ = " ".join(text.split())
-  return _OfFields(cls.__name__, cls.__bases__, dict(vars(cls)))
+  made: Any = _OfFields(cls.__name__, cls.__bases__, dict(vars(cls)))
+  return made
 
 
 @_documented
@@ -82,8 +83,8 @@ class Family(NamedTuple):
 
   sizes: tuple[int, ...]
   from_heads: Callable[..., Eta]
-  noise: Callable[[Key], Array]
-  transform: Callable[[Eta, Array], Array]
+  noise: Callable[[Key], PyTree]
+  transform: Callable[[Eta, PyTree], Array]
   log_prob: Callable[[Eta, Array], Array]
   mean: Callable[[Eta], Array]
   reparameterized: bool = True
@@ -92,7 +93,7 @@ class Family(NamedTuple):
   variance: Callable[[Eta], Array] | None = None
   entropy: Callable[[Eta], Array] | None = None
   init_shared: Callable[[Key], PyTree] | None = None
-  transform_with_log_prob: Callable[[Eta, Array], tuple[Array, Array]] | None = None
+  transform_with_log_prob: Callable[[Eta, PyTree], tuple[Array, Array]] | None = None
 
 
 @_documented
@@ -216,4 +217,4 @@ class Algorithm(NamedTuple):
   """
 
   init: Callable[[Key], PyTree]
-  update: Callable[..., tuple[PyTree, dict]]
+  update: Callable[..., tuple[PyTree, PyTree]]

@@ -17,7 +17,7 @@ from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.surrogate import freeze
 from aevb_jax.families.kl import kl_divergence
 from aevb_jax.models.joint import log_joint, log_weight
-from aevb_jax.types import Array, Distribution, Key, Model, Params
+from aevb_jax.types import Array, Distribution, Key, Model, Params, PyTree
 
 SAMPLES_AT_ONCE = 50  # of z, whose pass through the decoder is held in memory
 
@@ -80,7 +80,7 @@ def check_num_samples(num_samples: int) -> None:
     raise ValueError(f"num_samples is {num_samples}, expected at least 1")
 
 
-def map_samples(function: Callable[[Array], Array], samples: Array | Key) -> Array:
+def map_samples(function: Callable[[Array], PyTree], samples: Array | Key) -> PyTree:
   """`function` of each of L samples z, shape (L, J), or of L keys: `jax.vmap`, in bounded memory.
 
   Many are taken SAMPLES_AT_ONCE at a time, and computed again in the backward pass instead

@@ -40,7 +40,7 @@ REPLACED = ".replaced"
 @contextlib.contextmanager
 def saver(
   directory: pathlib.Path, *, num_kept: int | None = NUM_KEPT
-) -> Iterator[Callable[[int, PyTree, dict], None]]:
+) -> Iterator[Callable[..., None]]:
   """Yields a function (step, state, record={}) that saves a training state.
 
   It returns when the state has left the device and writes in the background; leaving the

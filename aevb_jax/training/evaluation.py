@@ -1,7 +1,7 @@
 """A function of every example of a data set, and the mean of its values with an error."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import NamedTuple
 
 import jax
@@ -105,7 +105,7 @@ def evaluate_in_blocks(
   return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def _check_not_empty(source: Source) -> None:
+def _check_not_empty(source: Sized) -> None:
   if not len(source):
     raise DataError("the split to evaluate has no examples; name one that has some")
 
@@ -117,7 +117,7 @@ class Mean(NamedTuple):
   standard_error: float
 
 
-def mean_and_standard_error(values: Array) -> Mean:
+def mean_and_standard_error(values: Array | np.ndarray) -> Mean:
   """Of independent values, shape (N,), in double precision; NaN error for N = 1."""
   values = np.asarray(values, np.float64)
   if len(values) < 2:

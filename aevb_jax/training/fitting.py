@@ -107,7 +107,7 @@ def fit(
   )
 
 
-fit.lower = _fit.lower  # as of any function that is compiled
+fit.lower = _fit.lower  # type: ignore[attr-defined]  # as of any function that is compiled
 
 
 def _warn_of_levels(state: PyTree, pixels: Array) -> None:

@@ -67,7 +67,7 @@ class Terms(NamedTuple):
   parameters of a distribution stand by their names.
   """
 
-  index: Array  # (M,) int32, where in the data set the examples are
+  index: Array  # type: ignore[assignment]  # (M,) int32, where in the data set the examples are
   before: PyTree  # the state before the update, () for every array
   largest: Params  # no booleans: the largest |w| of every array of parameters before it, ()
   x: Array  # (M,)
@@ -213,7 +213,7 @@ def _entries(kind: str, finite: Array, terms: Terms) -> str:
   entries = np.flatnonzero(~finite.all(0))
   kinds = kind if len(entries) == 1 else f"{kind}s"
   where = _examples(finite.all(1), terms.index)
-  return f"at {kinds} {_names(entries)} {where}{_largest(terms)}"
+  return f"at {kinds} {_names(entries.tolist())} {where}{_largest(terms)}"
 
 
 def _largest(terms: Terms) -> str:

@@ -8,7 +8,7 @@ import functools
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -60,7 +60,7 @@ def manifold_latents(n: int) -> np.ndarray:
 
 
 def tile(
-  images: Array, image_shape: Sequence[int], columns: int, *, background: float = 1.0
+  images: Array | np.ndarray, image_shape: Sequence[int], columns: int, *, background: float = 1.0
 ) -> np.ndarray:
   """Tiles images (n, H·W·C) in [0, 1] to one picture by rows, one pixel of background apart."""
   height, width, channels = image_shape
@@ -150,7 +150,7 @@ def draw_bounds(rows: Sequence[dict], title: str) -> "Figure":
   for split, style, fill in (("train", "--", "white"), ("test", "-", "C0")):
     bound = finite_or_nan(row[f"{split}_bound"] for row in rows)
     error = finite_or_nan(row[f"{split}_bound_se"] for row in rows)
-    drawn = dict(color="C0", marker="o", markerfacecolor=fill, label=split)
+    drawn: dict[str, Any] = dict(color="C0", marker="o", markerfacecolor=fill, label=split)
     if len(rows) == 1:  # a point has no line style and no band
       axes.errorbar(examples, bound, error, fmt=style, capsize=2, **drawn)
       continue
@@ -205,7 +205,7 @@ def finite_or_nan(values: Iterable[float]) -> np.ndarray:
   return np.where(np.isfinite(values), values, np.nan)
 
 
-def set_examples_axis(axes: "Axes", examples: Sequence[int]) -> None:
+def set_examples_axis(axes: "Axes", examples: Sequence[int] | np.ndarray) -> None:
   """Gives axes a log axis of training samples evaluated, as in figure 2."""
   set_log_axis(axes, "x", *padded(examples))
   axes.set_xlabel("training samples evaluated")
@@ -293,7 +293,7 @@ def scatter(axes: "Axes", z: np.ndarray, labels: np.ndarray | None) -> None:
     if len(classes) <= 20:
       legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
       for handle in legend.legend_handles:
-        handle.set_sizes([24])
+        handle.set_sizes([24])  # type: ignore[union-attr]
   axes.set_aspect("equal", adjustable="datalim")
   axes.set_xlabel("$z_1$")
   axes.set_ylabel("$z_2$")

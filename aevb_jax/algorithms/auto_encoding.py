@@ -56,7 +56,7 @@ def gaussian_weight_prior(precision: float) -> Callable[[Params], Array]:
 
   def log_prior(params: Params) -> Array:
     weights = jax.tree.leaves((params.theta, params.phi))
-    return sum(log_density(w) for w in weights if w.ndim >= 2)
+    return sum(log_density(w) for w in weights if w.ndim >= 2)  # type: ignore[return-value]
 
   return log_prior
 
@@ -142,8 +142,7 @@ def aevb(
   ) -> tuple[TrainState, dict]:
     del index  # nothing is kept per example
     keys = example_keys(state, len(batch))
-    scheduled = isinstance(estimator, Scheduled)
-    estimator_now = estimator.at(state.step) if scheduled else estimator
+    estimator_now = estimator.at(state.step) if isinstance(estimator, Scheduled) else estimator
 
     def loss(params: Params, keys: Key, batch: Array) -> tuple[Array, Array]:
       objective, bound = minibatch_objective(

@@ -165,7 +165,7 @@ def with_local_noise(key: Key, conditional: Conditional, var: PyTree) -> Conditi
   """
 
   def given(params: PyTree, z: Array) -> Distribution:
-    seen = set()
+    seen: set[str] = set()
 
     def add_noise(layer: Callable, args: tuple, kwargs: dict, context) -> Array:
       module = context.module

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ADAPTATION_RATE = 0.5  # of the log step size, per unit of acceptance above its target
 
 
-NO_ENCODER = Conditional(init=lambda key: (), given=None)  # its φ is ()
+NO_ENCODER = Conditional(init=lambda key: (), given=None)  # type: ignore[arg-type]  # its φ is ()
 
 
 class MCEMState(NamedTuple):

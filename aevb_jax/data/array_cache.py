@@ -12,6 +12,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def _checksum(index: dict) -> str:
 
 def _sha256(path: pathlib.Path) -> str:
   with disk.read(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def _replace(directory: pathlib.Path, source: dict, write: Callable[[Create], None]) -> None:
@@ -126,7 +127,7 @@ def _replace(directory: pathlib.Path, source: dict, write: Callable[[Create], No
       return arrays[name]
 
     write(create)
-    index = {"format": FORMAT, "source": source, "arrays": {}}
+    index: dict[str, Any] = {"format": FORMAT, "source": source, "arrays": {}}
     for name, array in arrays.items():
       array.flush()
       index["arrays"][name] = {

@@ -5,13 +5,13 @@ import importlib.util
 import json
 import os
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from aevb_jax import disk
 from aevb_jax.data import array_cache
-from aevb_jax.data.minibatches import Source
+from aevb_jax.data.minibatches import PixelSource
 from aevb_jax.data.protocols import PROTOCOLS, WHOLE, Protocol
 from aevb_jax.errors import DataError, NotPreparedError
 
@@ -23,9 +23,9 @@ class ImageData(NamedTuple):
   Grain data sources if `load` was asked not to decode.
   """
 
-  train: Source  # (N, D)
-  validation: Source | None  # (number of validation images, D)
-  test: Source  # (number of test images, D)
+  train: PixelSource  # (N, D)
+  validation: PixelSource | None  # (number of validation images, D)
+  test: PixelSource  # (number of test images, D)
   image_shape: tuple[int, int, int]  # (H, W, C) with H·W·C = D
   train_labels: np.ndarray | None = None  # (N,) int; None if the set has none
   validation_labels: np.ndarray | None = None
@@ -162,13 +162,15 @@ def _assemble(
     arrays = _read(prepared, splits, cache_dir)
     decoded = {split: arrays[f"{split}_images"] for split in splits}
     shapes = {array.shape[1:] for array in decoded.values()}
-    rows = {split: array.reshape(len(array), -1) for split, array in decoded.items()}
+    rows: dict[str, Any] = {
+      split: array.reshape(len(array), -1) for split, array in decoded.items()
+    }
   else:
     rows = _sources(prepared, splits)
     shapes = {source.image_shape for source in rows.values()}
   if len(shapes) > 1:
     raise DataError(f"{prepared}: images of different shapes, {shapes}; one shape is needed")
-  images = {name: rows[split][index] for name, (split, index) in parts.items()}
+  images: dict[str, Any] = {name: rows[split][index] for name, (split, index) in parts.items()}
   for name, source in images.items():
     if not len(source):
       split = parts[name][0]
@@ -177,7 +179,7 @@ def _assemble(
         f"{len(rows[split])}); use another protocol or set, or prepare it again"
       )
   if decode:
-    labels = {
+    labels: dict[str, Any] = {
       name: arrays[f"{split}_labels"][index] if f"{split}_labels" in arrays else None
       for name, (split, index) in parts.items()
     }
@@ -222,7 +224,7 @@ def _read(
     place = hashlib.sha256(str(prepared).encode()).hexdigest()[:12]
     directory = pathlib.Path(cache_dir).expanduser() / f"{prepared.parent.name}-{place}"
     return array_cache.fetch(directory, _provenance(prepared, splits), decode)
-  arrays = {}
+  arrays: dict[str, np.ndarray] = {}
 
   def create(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return arrays.setdefault(name, np.empty(shape, dtype))
@@ -256,7 +258,8 @@ def load_digits() -> ImageData:
   """
   # Read from the file, because importing scikit-learn takes a second, a third of the start of a
   # short run.
-  (package,) = importlib.util.find_spec("sklearn").submodule_search_locations
+  spec: Any = importlib.util.find_spec("sklearn")
+  (package,) = spec.submodule_search_locations
   table = np.loadtxt(pathlib.Path(package, "datasets/data/digits.csv.gz"), delimiter=",")
   table = table[np.random.default_rng(0).permutation(len(table))]
   pixels = np.round(table[:, :-1] * (255 / 16)).astype(np.uint8)

@@ -30,7 +30,7 @@ def opened(path: pathlib.Path) -> Iterator[IO[bytes]]:
     with disk.read(path, "rb") as file:
       if path.suffix == ".gz":
         with gzip.GzipFile(fileobj=file) as unpacked:
-          yield unpacked
+          yield unpacked  # type: ignore[misc]
       else:
         yield file
   except EOFError as error:

@@ -32,7 +32,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   files: tuple[RemoteFile, ...]
   image_shape: tuple[int, int, int] = (28, 28, 1)
-  pixel_type = np.uint8
+  pixel_type: type[np.generic] = np.uint8
   class_names: tuple[str, ...] | None = None
   keeps_order = False  # TFDS shuffles a set once, when it is prepared
   description: str
@@ -97,8 +97,8 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       )
     if labels is not None and len(labels) != len(images):
       raise DataError(f"{len(images)} images but {len(labels)} labels in the {where}")
-    if labels is not None and labels.max() >= len(self.class_names):
-      raise DataError(f"a label {labels.max()} in the {where}; 0 to {len(self.class_names) - 1}")
+    if labels is not None and labels.max() >= len(self.class_names):  # type: ignore[arg-type]
+      raise DataError(f"a label {labels.max()} in the {where}; 0 to {len(self.class_names) - 1}")  # type: ignore[arg-type]
 
   def _generate_examples(self, split: Split) -> Iterator[tuple[int, dict]]:
     for i, image in enumerate(split.images):

@@ -7,7 +7,7 @@ from disk are seen in the same order, and every process can find its own share o
 
 import mmap
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ SWAP_OR_NOT_ROUNDS = 40
 class Minibatch(NamedTuple):
   """M examples, or T minibatches of them with a leading axis T."""
 
-  index: Array  # (M,) int32, the places of the examples in the data set
+  index: Array  # type: ignore[assignment]  # (M,) int32, the places of the examples in the data
   pixels: Array  # (M, D)
 
 
@@ -30,7 +30,19 @@ class Source(Protocol):
 
   def __len__(self) -> int: ...
 
-  def __getitem__(self, index: int) -> np.ndarray: ...
+  def __getitem__(self, index: int, /) -> Any: ...
+
+
+class PixelSource(Source, Protocol):
+  """A source that knows its shape (N, D) and the type of its numbers, and can be sliced."""
+
+  @property
+  def shape(self) -> tuple[int, ...]: ...
+
+  @property
+  def dtype(self) -> Any: ...
+
+  def __getitem__(self, index: Any, /) -> Any: ...
 
 
 def shuffled(key: Key, position: Array, num_data: int) -> Array:
@@ -188,7 +200,7 @@ class _Minibatches:
       index = np.asarray(_minibatch_indices(self._key, step, length, **self._sizes))[:, self._rows]
     pixels = read_rows(self._source, index.ravel())
     release_pages(self._source)
-    return Minibatch(index, pixels.reshape(*index.shape, -1))
+    return Minibatch(index, pixels.reshape(*index.shape, -1))  # type: ignore[arg-type]
 
 
 def _host_device() -> jax.Device:

@@ -123,5 +123,5 @@ def binarize(key: Key, pixels: Array, *, levels: int = 255) -> Array:
 
 def _random_uint16(key: Key, size: int) -> Array:
   # jax.random.bits spends a 32-bit word on every 16-bit number; this spends half.
-  words = jax.random.bits(key, (size + 1) // 2, jnp.uint32)
+  words = jax.random.bits(key, ((size + 1) // 2,), jnp.uint32)
   return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size]

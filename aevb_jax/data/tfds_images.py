@@ -8,6 +8,7 @@ import math
 import operator
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -89,7 +90,7 @@ class TfdsImages:
     if isinstance(index, slice | np.ndarray):
       part = copy.copy(self)
       places = self._places if isinstance(index, slice) else np.asarray(self._places)
-      part._places = places[index]
+      part._places = places[index]  # type: ignore[assignment]
       return part
     return self.__getitems__([operator.index(index)])[0]
 
@@ -104,7 +105,8 @@ class TfdsImages:
     labels = np.empty(len(self), np.int32)
     for start in range(0, len(self), BLOCK):
       block = range(start, min(start + BLOCK, len(self)))
-      labels[block.start : block.stop] = [self._label(record) for record in self._read(block)]
+      of_block: list[Any] = [self._label(record) for record in self._read(block)]
+      labels[block.start : block.stop] = of_block
     return labels
 
   def read_into(self, images: np.ndarray, labels: np.ndarray | None) -> None:

@@ -16,7 +16,7 @@ from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.surrogate import freeze
 from aevb_jax.families.kl import kl_divergence
 from aevb_jax.models.joint import log_joint, log_weight
-from aevb_jax.types import Array, Distribution, Key, Model, Params
+from aevb_jax.types import Array, Distribution, Key, Model, Params, PyTree
 
 SAMPLES_AT_ONCE = 50  # samples of z whose passes through the decoder are in memory together
 
@@ -100,7 +100,7 @@ def check_num_samples(num_samples: int) -> None:
     raise ValueError(f"num_samples is {num_samples}, expected at least 1")
 
 
-def map_samples(function: Callable[[Array], Array], samples: Array | Key) -> Array:
+def map_samples(function: Callable[[Array], PyTree], samples: Array | Key) -> PyTree:
   """Maps `function` over L samples, as `jax.vmap` does, in bounded memory.
 
   More than SAMPLES_AT_ONCE samples are taken in parts of that size, and computed again in the

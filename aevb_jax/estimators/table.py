@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,7 +29,7 @@ from aevb_jax.estimators.wake_and_sleep import reweighted_wake_sleep, wake_sleep
 from aevb_jax.types import Array, Estimator, Key, Model, Params
 
 PACKAGE = os.path.dirname(os.path.dirname(__file__))  # the errors of its code are not a user's
-ESTIMATORS = {
+ESTIMATORS: dict[str, Callable[..., Array]] = {
   "elbo_a": sgvb.elbo_a,
   "elbo_b": sgvb.elbo_b,
   "sticking_the_landing": sgvb.sticking_the_landing,
@@ -60,7 +61,7 @@ def parse_estimator(text: str, data_dim: int, num_samples: int) -> tuple[Estimat
   """
   name, *rest = text.split(":")
   own = rest.pop(0) if name not in ESTIMATORS and rest else None
-  arguments = {}
+  arguments: dict[str, Any] = {}
   for argument in rest:
     key, equals, value = argument.partition("=")
     if not equals:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -85,7 +86,8 @@ def inverse_autoregressive(size: int, hidden: Sequence[int], *, context_size: in
     return module.init(key, jnp.zeros(size), jnp.zeros(context_size))["params"]
 
   def gate(params: PyTree, context: Array, x: Array) -> tuple[Array, Array, Array]:
-    m, s = module.apply({"params": params}, x, context)
+    outputs: Any = module.apply({"params": params}, x, context)
+    m, s = outputs
     return m, jax.nn.sigmoid(s + 2), -jnp.sum(jax.nn.softplus(-s - 2))
 
   def forward(params: PyTree, context: Array, x: Array) -> tuple[Array, Array]:
@@ -142,7 +144,7 @@ def _coupling(
   def couple(moved: Callable) -> Callable:
     def through(params: PyTree, context: Array, x: Array) -> tuple[Array, Array]:
       first, second = x[:kept], x[kept:]
-      raw = module.apply({"params": params}, first, context)
+      raw: Any = module.apply({"params": params}, first, context)
       second, log_slopes = moved(second, raw.reshape(size - kept, num_parameters))
       return jnp.concatenate([first, second]), jnp.sum(log_slopes)
 

@@ -105,7 +105,7 @@ def scale_tril(size: int, log_square: Array, below: Array | None = None) -> Arra
   diagonal = jnp.diag(jnp.exp(0.5 * log_square))
   if below is None and size == 1:
     return diagonal
-  check_shape("the head for the numbers below the diagonal", below, tril_sizes(size)[-1])
+  check_shape("the head for the numbers below the diagonal", below, tril_sizes(size)[-1])  # type: ignore[arg-type]
   rows, columns = np.tril_indices(size, -1)
   return diagonal.at[rows, columns].set(below)
 

@@ -197,7 +197,7 @@ _GAMMAS = (Gamma, Exponential, ChiSquared)
 _GAUSSIANS = (Gaussian, LowRankGaussian, DiagonalGaussian)
 
 _PER_LATENT: MappingProxyType[tuple[type, type], KL] = MappingProxyType(
-  {
+  {  # type: ignore[arg-type]
     (DiagonalGaussian, DiagonalGaussian): _diagonal_gaussians,
     (Bernoulli, Bernoulli): _bernoullis,
     (Laplace, Laplace): _laplaces,

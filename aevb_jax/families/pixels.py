@@ -7,7 +7,7 @@ k/256.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jax.scipy.special import log_ndtr
 
 from aevb_jax.families.base import check_shape
 from aevb_jax.families.univariate import UNIT, independent, real, uniform_noise
-from aevb_jax.types import Array, Family, Key, Support
+from aevb_jax.types import Array, Eta, Family, Key, Support
 
 STEP = 1 / 255
 
@@ -206,7 +206,7 @@ def _log1mexp(x: Array) -> Array:
 
 def _discretized(
   size: int,
-  eta_type: type,
+  eta_type: Any,
   levels: int,
   step: float,
   *,
@@ -222,30 +222,30 @@ def _discretized(
   top = (levels - 1) * step
   support = Support(0.0, top, "levels")
 
-  def from_heads(mean: Array, log_spread: Array) -> NamedTuple:
+  def from_heads(mean: Array, log_spread: Array) -> Eta:
     check_shape("the head for the mean", mean, size)
     check_shape(f"the head for the {eta_type._fields[1]}", log_spread, size)
     return eta_type(mean_link(mean), log_spread)
 
-  def masses(eta: NamedTuple, x: Array) -> Array:
+  def masses(eta: Eta, x: Array) -> Array:
     a, b = standardize(eta, x - 0.5 * step), standardize(eta, x + 0.5 * step)
     # A quarter of a bin is more than rounding, and less than a level.
     ends = jnp.where(x < 0.25 * step, log_cdf(b), log_cdf(-a))
     inner = (x > 0.25 * step) & (x < top - 0.25 * step)
     return jnp.where(inner, log_mass(a, b), ends)
 
-  def log_prob(eta: NamedTuple, x: Array) -> Array:
+  def log_prob(eta: Eta, x: Array) -> Array:
     check_shape("x", x, size)
     return jnp.sum(masses(eta, x))
 
-  def mean(eta: NamedTuple) -> Array:
+  def mean(eta: Eta) -> Array:
     def add(total: Array, x: Array) -> tuple[Array, None]:
       return total + x * jnp.exp(masses(eta, jnp.full_like(eta.mean, x))), None
 
     grid = step * jnp.arange(levels, dtype=eta.mean.dtype)
     return jax.lax.scan(add, jnp.zeros_like(eta.mean), grid)[0]
 
-  def nearest_level(eta: NamedTuple, noise: Array) -> Array:
+  def nearest_level(eta: Eta, noise: Array) -> Array:
     return step * jnp.clip(jnp.round(transform(eta, noise) / step), 0, levels - 1)
 
   return Family(

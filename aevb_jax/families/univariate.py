@@ -5,6 +5,7 @@ that it makes. Like all functions here, links take arrays of any shape.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +63,7 @@ def uniform_noise(key: Key, shape: Sequence[int]) -> Array:
 
 def independent(
   size: int,
-  eta: type,
+  eta: Any,
   links: Sequence[Callable[[Array], Array]],
   *,
   noise: Callable[[Key, tuple[int, ...]], Array],
@@ -121,7 +122,7 @@ def independent(
     log_prob=total_log_prob,
     mean=mean,
     support=support,
-    widest=widest,
+    widest=widest,  # type: ignore[arg-type]
     variance=variance,
     entropy=None if entropy is None else lambda eta: jnp.sum(entropy(eta)),
   )

@@ -30,7 +30,7 @@ class Path(NamedTuple):
   start: Distribution  # f_0
   log_w: Callable[[Array], Array]  # z -> log p(x, z) - log f_0(z)
 
-  def at(self, beta: Array) -> Callable[[Array], Array]:
+  def at(self, beta: Array | float) -> Callable[[Array], Array]:
     return lambda z: self.start.log_prob(z) + beta * self.log_w(z)
 
 

@@ -59,7 +59,7 @@ def gradient_batch(
     for each array, the sum over its coordinates of the unbiased variance.
   """
 
-  def gradient(i: Array) -> PyTree:
+  def gradient(i: Array | int) -> PyTree:
     keys = jax.random.split(jax.random.fold_in(key, i), len(minibatch))
 
     def mean(theta: PyTree, phi: PyTree) -> Array:
@@ -87,7 +87,7 @@ def gradient_batch(
 
 def blocks(gradient: PyTree) -> dict[str, list[int]]:
   """Groups the leaves of a gradient by block: theta, phi, value, and each layer of the networks."""
-  named = {}
+  named: dict[str, list[int]] = {}
   for i, (path, _) in enumerate(jax.tree_util.tree_flatten_with_path(gradient)[0]):
     names = [str(getattr(entry, "key", getattr(entry, "name", entry))) for entry in path]
     for name in {names[0], "/".join(names[:2])}:
@@ -95,7 +95,9 @@ def blocks(gradient: PyTree) -> dict[str, list[int]]:
   return dict(sorted(named.items(), key=lambda item: (item[0].count("/"), item[0])))
 
 
-def inner_products(first: Sequence[PyTree], second: Sequence[PyTree], leaves: list[int]) -> Array:
+def inner_products(
+  first: Sequence[PyTree], second: Sequence[PyTree], leaves: list[int]
+) -> np.ndarray:
   """Computes ⟨first_b, second_b'⟩ over some leaves, for every pair of batches; shape (B, B)."""
   total = np.zeros((len(first), len(second)))
   flat = [[jax.tree.leaves(tree) for tree in trees] for trees in (first, second)]
@@ -129,7 +131,7 @@ def signal_to_noise(products: Array, variances: Array, confidence: float = 0.95)
   Source: Rainforth et al. (2018), section 3.
   """
 
-  def squared(kept: Array) -> float:
+  def squared(kept: Array) -> np.floating:
     signal = off_diagonal_mean(products[np.ix_(kept, kept)])
     return signal / np.mean(variances[kept])
 

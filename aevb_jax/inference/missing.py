@@ -11,7 +11,7 @@ y, only a whole x.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +108,7 @@ def complete_by_gibbs(
   num_free = num_burn_in // 2
 
   def chain(key: Key, z: Array) -> tuple[Array, Array]:
-    def step(z: Array, t: Array, corrected: bool) -> tuple[Array, tuple[Array, Array]]:
+    def step(z: Array, t: Array, corrected: bool) -> Any:
       now = jax.random.fold_in(key, t)
       z, ratio = gibbs_transition(now, model, params, evidence, z, corrected=corrected)
       return z, (z, ratio)
@@ -165,7 +165,7 @@ def complete_by_hmc(
     return prior.log_prob(z) + evidence.log_prob(model.decoder.given(params.theta, z))
 
   z = _draw_prior(start_key, model, params, num_chains)
-  leapfrogs = dict(num_leapfrogs=num_leapfrogs)
+  leapfrogs: dict[str, Any] = dict(num_leapfrogs=num_leapfrogs)
   states, step_size = hmc.warm_up(burn_in_key, log_density, z, num_steps=num_burn_in, **leapfrogs)
   _, draws = hmc.sample(
     chain_key, log_density, states, step_size, num_samples=num_samples, **leapfrogs

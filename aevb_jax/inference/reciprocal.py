@@ -47,7 +47,7 @@ def fit_gaussian(z: Array) -> LogDensity:
   """
   mean = jnp.mean(z, axis=0)
   covariance = jnp.atleast_2d(jnp.cov(z, rowvar=False))
-  return lambda z: jax.scipy.stats.multivariate_normal.logpdf(z, mean, covariance)
+  return lambda z: jax.scipy.stats.multivariate_normal.logpdf(z, mean, covariance)  # type: ignore[return-value]
 
 
 def fit_kernel_density(z: Array) -> LogDensity:
@@ -70,8 +70,8 @@ def fit_kernel_density(z: Array) -> LogDensity:
   kernel = gaussian(latent_dim)
 
   def log_q(z: Array) -> Array:
-    at_z = lambda centre: kernel.log_prob(DiagonalGaussian(centre, jnp.zeros(latent_dim)), white)
     white = whiten(z)
+    at_z = lambda centre: kernel.log_prob(DiagonalGaussian(centre, jnp.zeros(latent_dim)), white)
     return jax.nn.logsumexp(jax.vmap(at_z)(centres)) - math.log(num_samples) - log_volume
 
   return log_q

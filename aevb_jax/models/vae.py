@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -113,7 +114,7 @@ def conv_vae(
       f"the likelihood takes heads of {likelihood.sizes} numbers; an image {image_shape} "
       f"has {data_dim}"
     )
-  layers = dict(kernel_init=kernel_init, bias_init=bias_init, dtype=dtype)
+  layers: dict[str, Any] = dict(kernel_init=kernel_init, bias_init=bias_init, dtype=dtype)
   decoder = ConvDecoder(image_shape, len(likelihood.sizes), tuple(widths[::-1]), **layers)
   encoder = ConvEncoder(image_shape, family.sizes, tuple(widths), **layers)
   check_room(image_shape, len(widths))

@@ -8,7 +8,7 @@ layer costs.
 
 import functools
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +98,7 @@ def conv_transpose(
   return _add_patches.bind(patches, window=window)
 
 
-_CHANNELS_LAST = dict(dimension_numbers=("NHWC", "HWIO", "NHWC"))
+_CHANNELS_LAST: dict[str, Any] = dict(dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def _use_products(as_products: bool | None) -> bool:
@@ -142,7 +142,8 @@ def _window(image: Array, kernel: Array, stride: int, padding: str) -> Window:
     small = -(-large // stride)
     return Axis(taps, stride, max((small - 1) * stride + taps - large, 0) // 2, large, small)
 
-  return tuple(axis(*lengths) for lengths in zip(image.shape[:2], kernel.shape[:2]))
+  height, width = (axis(*lengths) for lengths in zip(image.shape[:2], kernel.shape[:2]))
+  return height, width
 
 
 def _transposed_window(image: Array, kernel: Array, stride: int, padding: str) -> Window:
@@ -152,7 +153,8 @@ def _transposed_window(image: Array, kernel: Array, stride: int, padding: str) -
     # Half of the overhang is cut off before the image, the smaller half if they differ.
     return Axis(taps, stride, max(taps - stride, 0) // 2, stride * small, small)
 
-  return tuple(axis(*lengths) for lengths in zip(image.shape[:2], kernel.shape[:2]))
+  height, width = (axis(*lengths) for lengths in zip(image.shape[:2], kernel.shape[:2]))
+  return height, width
 
 
 def _patches_of(images: Array, *, window: Window) -> Array:

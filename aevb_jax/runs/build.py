@@ -5,6 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -188,7 +189,7 @@ def make_likelihood(config: Config, images: ImageData) -> Family:
     step = 1 / pixel_scale(images, config.data)
     if name == "categorical":
       return likelihoods.categorical(data_dim, step=step)
-    return table.PIXELS[name](data_dim, step=step, mean_link=mean_link)
+    return table.PIXELS[name](data_dim, step=step, mean_link=mean_link)  # type: ignore[call-arg]
   try:
     family = table.make_family(name, table.REPARAMETERIZABLE, data_dim)
     of_two = table.make_family(name, table.REPARAMETERIZABLE, 2)
@@ -226,7 +227,7 @@ def make_optimizer(
   Returns:
     The optimizer.
   """
-  arguments = dict(eps=named.adam_eps) if named.adam_eps is not None else {}
+  arguments: dict[str, Any] = dict(eps=named.adam_eps) if named.adam_eps is not None else {}
   if named.stage_epochs:
     per_epoch = num_data // named.batch_size * updates_per_step  # as `minibatch_indices` cuts it
     arguments |= dict(schedule=optimizers.stages([n * per_epoch for n in named.stage_epochs]))

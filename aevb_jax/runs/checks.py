@@ -51,7 +51,7 @@ LEAST = {
 MOST = {"num_examples": 10**12, "seed": 2**32 - 1}
 
 
-def _is_known(names: Collection[str]) -> Callable[[str], None]:
+def _is_known(names: Collection[str]) -> Callable[[str], Any]:
   return lambda text: table.parse(text, names)
 
 

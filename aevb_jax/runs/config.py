@@ -125,7 +125,7 @@ class Machine(NamedTuple):
 
 def leaves(config: Any) -> dict[str, Any]:
   """Returns the fields of a configuration and of its parts, by name."""
-  found = {}
+  found: dict[str, Any] = {}
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
     found |= leaves(value) if dataclasses.is_dataclass(value) else {field.name: value}
@@ -134,7 +134,7 @@ def leaves(config: Any) -> dict[str, Any]:
 
 def definitions(config: Any) -> dict[str, dataclasses.Field]:
   """Returns the definitions of the fields of a configuration and of its parts, by name."""
-  found = {}
+  found: dict[str, Any] = {}
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
     found |= definitions(value) if dataclasses.is_dataclass(value) else {field.name: field}

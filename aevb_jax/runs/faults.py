@@ -7,7 +7,7 @@ first, and that step is then explained.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -72,14 +72,14 @@ def remedy(
   @functools.cache
   def compiled(length: int) -> Callable:
     arguments = training.saved.states, training.keys, pixels
-    devices = dict(batch_size=loop.plan.batch_size, shardings=training.shardings)
+    devices: dict[str, Any] = dict(batch_size=loop.plan.batch_size, shardings=training.shardings)
     return program.compile_fit({length}, skipping, *arguments, **devices)[length]
 
   def again(training: Training, chunk: Chunk, minibatches: PyTree) -> Chunk:
     states, length = copy(training.saved.states), chunk.made.shape[1]
     static_key = pixels.static_key
     made = compiled(length)(states, training.keys, minibatches, static_key=static_key)
-    return chunk_of(*made, learning.objective, training.shardings)
+    return chunk_of(*made, learning.objective, training.shardings)  # type: ignore[call-arg]
 
   def settled(training: Training, chunk: Chunk, minibatches: PyTree) -> tuple[Training, Chunk]:
     finite = [run.faults.stopped is not None or ok for run, ok in zip(training.runs, chunk.finite)]
@@ -90,7 +90,7 @@ def remedy(
     if not all(finite):
       repeated = again(training, chunk, minibatches)
       for i in np.flatnonzero(~np.asarray(finite)):
-        runs[i] = _judged(training, i, repeated, loop, end)
+        runs[i] = _judged(training, int(i), repeated, loop, end)
       if loop.on_nonfinite == "skip":
         chunk = repeated
     going_on = np.asarray([run.faults.stopped is None for run in runs])
@@ -159,10 +159,10 @@ def _replay(
   if not num_steps:
     return state, {}
   pixels, batch_size, key = loop.pixels, loop.plan.batch_size, jax.random.clone(key)
-  reading = dict(preprocess=pixels.preprocess, static_key=pixels.static_key)
+  reading: dict[str, Any] = dict(preprocess=pixels.preprocess, static_key=pixels.static_key)
   if not pixels.streamed:
-    train = pixels.train.addressable_data(0)
-    chunk = dict(batch_size=batch_size, num_steps=num_steps)
+    train = pixels.train.addressable_data(0)  # type: ignore[attr-defined]
+    chunk: dict[str, Any] = dict(batch_size=batch_size, num_steps=num_steps)
     return fit(algorithm, state, key, train, **chunk, **reading)
   (minibatches,) = stream(pixels.train, key, [num_steps], batch_size=batch_size, start=step)
   return fit_streamed(algorithm, state, key, minibatches, **reading)

@@ -5,7 +5,7 @@ import functools
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -129,7 +129,7 @@ def open_workdir(job: Job) -> directory.RunDirectory:
   """Opens the directory of the run; the first process makes it, or refuses to."""
   machine, finished = job.machine, False
   if is_first():
-    how = dict(resume=machine.resume, overwrite=machine.overwrite)
+    how: dict[str, Any] = dict(resume=machine.resume, overwrite=machine.overwrite)
     finished = directory.open_run(machine.workdir, [job.config], **how).finished
   (finished,) = highest(finished)
   if not (machine.workdir / directory.FLAG_FILE).exists():
@@ -140,7 +140,7 @@ def open_workdir(job: Job) -> directory.RunDirectory:
 def new_run(workdir: pathlib.Path, sweep: Config, member: Config) -> Run:
   """Returns a member of a sweep, or its only run, before it is trained."""
   train_key, likelihood_key, picture_key = jax.random.split(jax.random.key(member.seed), 3)
-  keys = Keys(*jax.random.split(train_key, 3), likelihood_key, picture_key)
+  keys = Keys(*jax.random.split(train_key, 3), likelihood_key, picture_key)  # type: ignore[call-arg]
   name = member_name(sweep, member)
   return Run(member, name, workdir / name, keys)
 
@@ -158,7 +158,7 @@ def train_members(job: Job, workdir: pathlib.Path, hearing: Callable = _deaf) ->
   )
   new = [new_run(workdir, config, member) for member in members(config)]
   checkpoints = workdir / directory.CHECKPOINTS
-  steps = dict(origin=job.origin, batch_size=batch_size, select_step=select_step)
+  steps: dict[str, Any] = dict(origin=job.origin, batch_size=batch_size, select_step=select_step)
   training = state.begin(new, job.learning, checkpoints, job.share, **steps)
   with contextlib.ExitStack() as stack:
     write_rows = stack.enter_context(row_files(training, job.learning.columns))
@@ -282,7 +282,7 @@ def finish(job: Job, training: Training, i: int, started: float) -> None:
   run, params = training.runs[i], state.saved_of(training, i).states.params
   if run.name:
     print(f"\n{run.name}")
-  results, lines = job.learning.judge(run.keys.likelihood, params, job.pixels, run.rows[-1])
+  results, lines = job.learning.judge(run.keys.likelihood, params, job.pixels, run.rows[-1])  # type: ignore[misc]
   if not is_first():
     return
   params = jax.tree.map(np.asarray, params)

@@ -293,7 +293,7 @@ def _of_images(function: Callable, run: LoadedRun, images: Array) -> np.ndarray:
   if images.shape[1] != run.data.train.shape[1]:
     shape = run.data.image_shape
     raise ValueError(f"images have {images.shape[1]} pixels, and the model is of {shape}")
-  reading = dict(preprocess=run.pixels.preprocess, static_key=run.pixels.test_draw)
+  reading: dict[str, Any] = dict(preprocess=run.pixels.preprocess, static_key=run.pixels.test_draw)
   return evaluate_in_blocks(
     function, jax.random.key(0), run.params, images, batch_size=20, **reading
   )

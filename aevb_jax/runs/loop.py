@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -62,7 +63,7 @@ def train_until(end: int, training: Training, loop: Loop) -> Training:
     training = _evaluated(training, loop)
     loop.save(training)
   saved_at = time.monotonic()
-  feeding = dict(batch_size=batch_size, shardings=training.shardings)
+  feeding: dict[str, Any] = dict(batch_size=batch_size, shardings=training.shardings)
   with (
     _progress_bar(end * batch_size, training.step * batch_size) as bar,
     program.feed(pixels, keys, chunks, training.step, **feeding) as data,
@@ -75,7 +76,7 @@ def train_until(end: int, training: Training, loop: Loop) -> Training:
       upcoming = next(data, None)  # read while the devices train
       try:
         # The host waits here, once per chunk.
-        chunk = faults.chunk_of(*made, learning.objective, training.shardings)
+        chunk = faults.chunk_of(*made, learning.objective, training.shardings)  # type: ignore[call-arg]
         training, chunk = remedy(training, chunk, minibatches)
         training = advance(training, chunk)
         training = training.spent(train_seconds=time.monotonic() - began, num_steps=length)

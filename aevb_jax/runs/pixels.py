@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from aevb_jax.data import datasets, preprocess
-from aevb_jax.data.minibatches import Source, blocks, read_rows
+from aevb_jax.data.minibatches import PixelSource, Source, blocks, read_rows
 from aevb_jax.errors import CacheError, ConfigError, NotPreparedError
 from aevb_jax.runs.config import ARRAYS, Config, DataConfig
 from aevb_jax.training.program import Pixels
@@ -25,7 +25,7 @@ LOGGER = logging.getLogger(__name__)
 class Points(NamedTuple):
   """Some images of a split, and the arguments with which `evaluate` reads them as x."""
 
-  pixels: Source
+  pixels: PixelSource
   reading: dict
 
 

@@ -3,6 +3,7 @@
 import math
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -155,7 +156,7 @@ def write_sweep(
   rows = [_sweep_row(run, run.name in finished) for run in runs]
   columns = list(max(rows, key=len))
   files.write_csv(workdir / "sweep.csv", columns, rows)
-  results = dict(num_members=len(runs), finished=sorted(finished))
+  results: dict[str, Any] = dict(num_members=len(runs), finished=sorted(finished))
   if "test_bound" in columns:
     curves = [(f"step size {run.config.optimizer.step_size:g}", run.rows) for run in runs]
     title = f"{pixels_in_words(config.data)}, {len(runs)} members"

@@ -6,6 +6,7 @@ step, because a minibatch is a function of the step and the key.
 """
 
 import functools
+import operator
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -48,7 +49,7 @@ class Run(NamedTuple):
   config: Any
   name: str  # empty for the only run
   directory: pathlib.Path
-  keys: Keys
+  keys: Keys | None  # None where nothing is drawn any more
   rows: tuple[dict, ...] = ()
   faults: Faults = Faults()
 
@@ -70,7 +71,7 @@ class Training(NamedTuple):
   saved: Saved  # the states and the best parameters of those that train
   sums: dict[str, np.ndarray]  # (S,) for every metric since the last row, and "num_steps" made
   seconds: float  # seconds of training, over all processes that the run has had
-  shardings: Shardings
+  shardings: Shardings | None  # None if nothing is trained any more
   timing: Timing = Timing()  # the times of this process
 
   @property
@@ -106,7 +107,7 @@ class Training(NamedTuple):
   ) -> "Training":
     """Returns the same training with more time added."""
     more = compile_seconds, train_seconds, num_steps
-    timing = Timing(*(a + b for a, b in zip(self.timing, more)))
+    timing = Timing(*map(operator.add, self.timing, more))
     return self._replace(timing=timing, seconds=self.seconds + train_seconds)
 
 
@@ -222,14 +223,14 @@ def select(runs: Sequence[Run], step: int, batch_size: int) -> tuple[int, ...]:
   Raises:
     FloatingPointError: if every step size has such a bound.
   """
-  bounds = {}
+  bounds: dict[float, list[float]] = {}
   for run in runs:
     (bound,) = [row["train_bound"] for row in run.rows if row["step"] == step]
     bounds.setdefault(run.config.optimizer.step_size, []).append(bound)
   means = {
     s: np.mean(values) if np.all(np.isfinite(values)) else -np.inf for s, values in bounds.items()
   }
-  best = max(means, key=means.get)
+  best = max(means, key=lambda s: means[s])
   if means[best] == -np.inf:
     raise FloatingPointError(f"no step size has finite training bounds at step {step}")
   told = ", ".join(f"{step_size:g}: {mean:.2f}" for step_size, mean in means.items())

@@ -88,7 +88,7 @@ def fields_of(algorithm: str) -> set[str]:
 
 def _hints(config: Any) -> dict[str, Any]:
   """Returns the type of every field of a configuration and of its parts."""
-  hints = {}
+  hints: dict[str, Any] = {}
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
     own = typing.get_type_hints(type(config))[field.name]

@@ -42,7 +42,7 @@ REPLACED = ".replaced"
 @contextlib.contextmanager
 def saver(
   directory: pathlib.Path, *, num_kept: int | None = NUM_KEPT
-) -> Iterator[Callable[[int, PyTree, dict], None]]:
+) -> Iterator[Callable[..., None]]:
   """Yields a function (step, state, record={}) that saves a training state.
 
   The function returns when the state has left the device; the files are written in the background.

@@ -28,7 +28,7 @@ def generator() -> str:
   """Names JAX's random generator and those of its settings that change what is drawn."""
   settings = ("jax_threefry_partitionable", "jax_enable_x64")
   chosen = [name for name in settings if getattr(jax.config, name)]
-  return " ".join([str(jax.config.jax_default_prng_impl), *chosen])
+  return " ".join([str(jax.config.jax_default_prng_impl), *chosen])  # type: ignore[attr-defined]
 
 
 def changes(before: dict, now: dict) -> list[str]:

@@ -1,7 +1,7 @@
 """Evaluation of a function at every example of a data set, and its mean with a standard error."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import NamedTuple
 
 import jax
@@ -109,7 +109,7 @@ def evaluate_in_blocks(
   return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def _check_not_empty(source: Source) -> None:
+def _check_not_empty(source: Sized) -> None:
   """Raises DataError if there are no examples."""
   if not len(source):
     raise DataError("the split to evaluate has no examples; name one that has some")
@@ -122,7 +122,7 @@ class Mean(NamedTuple):
   standard_error: float
 
 
-def mean_and_standard_error(values: Array) -> Mean:
+def mean_and_standard_error(values: Array | np.ndarray) -> Mean:
   """Returns the mean of independent values and its standard error, in double precision.
 
   Args:

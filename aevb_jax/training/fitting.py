@@ -106,7 +106,7 @@ def fit(
   )
 
 
-fit.lower = _fit.lower  # so that `fit.lower` works, as for any jitted function
+fit.lower = _fit.lower  # type: ignore[attr-defined]  # works as for any jitted function
 
 
 def _warn_of_levels(state: PyTree, pixels: Array) -> None:

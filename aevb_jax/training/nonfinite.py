@@ -73,7 +73,7 @@ class Terms(NamedTuple):
   The parameters of a distribution have their names.
   """
 
-  index: Array  # (M,) int32, the places of the examples in the data set
+  index: Array  # type: ignore[assignment]  # (M,) int32, the places of the examples in the data
   before: PyTree  # the state before the update, () for every array
   largest: Params  # not booleans: the largest |w| of every array before the update, ()
   x: Array  # (M,)
@@ -225,7 +225,7 @@ def _entries(kind: str, finite: Array, terms: Terms) -> str:
   entries = np.flatnonzero(~finite.all(0))
   kinds = kind if len(entries) == 1 else f"{kind}s"
   where = _examples(finite.all(1), terms.index)
-  return f"at {kinds} {_names(entries)} {where}{_largest(terms)}"
+  return f"at {kinds} {_names(entries.tolist())} {where}{_largest(terms)}"
 
 
 def _largest(terms: Terms) -> str:

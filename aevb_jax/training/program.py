@@ -1,20 +1,21 @@
 """The compiled training program of a run or of a sweep, and the data that it is fed."""
 
 import contextlib
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from aevb_jax.data.minibatches import Minibatch, Source, stream
+from aevb_jax.data.minibatches import Minibatch, PixelSource, stream
 from aevb_jax.training.fitting import fit, fit_streamed
 from aevb_jax.training.sharding import Shardings
 from aevb_jax.training.sweep import fit_sweep, fit_sweep_streamed
-from aevb_jax.types import Algorithm, Array, Key, Preprocess, PyTree
+from aevb_jax.types import Algorithm, Key, Preprocess, PyTree
 
 MAX_CHUNK_STEPS = 250  # training steps between two checks by the host
 MAX_CHUNK_BYTES = 32 * 2**20  # of pixels, if streamed; two chunks are read ahead
@@ -23,9 +24,9 @@ MAX_CHUNK_BYTES = 32 * 2**20  # of pixels, if streamed; two chunks are read ahea
 class Pixels(NamedTuple):
   """The data in the form that training and evaluation read."""
 
-  train: Source  # (N, D), on the device unless `streamed`
-  validation: Source | None
-  test: Source
+  train: PixelSource  # (N, D), on the device unless `streamed`
+  validation: PixelSource | None
+  test: PixelSource
   streamed: bool
   preprocess: Preprocess
   static_key: Key | None  # None if training draws at each use
@@ -100,22 +101,23 @@ def compile_fit(
     The compiled programs by length.
   """
   sharding = shardings and shardings.minibatch
-  reading = dict(preprocess=pixels.preprocess, static_key=pixels.static_key, sharding=sharding)
+  reading: dict[str, Any] = dict(
+    preprocess=pixels.preprocess, static_key=pixels.static_key, sharding=sharding
+  )
   if not pixels.streamed:
-    train = fit_sweep if keys.ndim else fit
+    train: Any = fit_sweep if keys.ndim else fit
     reading |= dict(batch_size=batch_size)
     return {
       n: train.lower(algorithm, states, keys, pixels.train, num_steps=n, **reading).compile()
       for n in lengths
     }
+  assert shardings is not None, "what is streamed is placed on devices that are named"
   train, shared = fit_sweep_streamed if keys.ndim else fit_streamed, shardings.chunk(keys.ndim > 0)
   index = {n: (*keys.shape, n, batch_size) for n in lengths}
+  shape: Any = functools.partial(jax.ShapeDtypeStruct, sharding=shared)
+  width, dtype = pixels.train.shape[1], pixels.train.dtype
   rows = {
-    n: Minibatch(
-      jax.ShapeDtypeStruct(index[n], np.int32, sharding=shared),
-      jax.ShapeDtypeStruct((*index[n], pixels.train.shape[1]), pixels.train.dtype, sharding=shared),
-    )
-    for n in lengths
+    n: Minibatch(shape(index[n], np.int32), shape((*index[n], width), dtype)) for n in lengths
   }
   return {n: train.lower(algorithm, states, keys, rows[n], **reading).compile() for n in lengths}
 
@@ -129,7 +131,7 @@ def feed(
   *,
   batch_size: int,
   shardings: Shardings,
-) -> Iterator[Iterator[Array | Minibatch]]:
+) -> Iterator[Iterator[PixelSource | Minibatch]]:
   """Yields an iterator over the data of the chunks: the data set on the devices, or minibatches."""
   if not pixels.streamed:
     yield itertools.repeat(pixels.train, len(chunks))
@@ -137,7 +139,7 @@ def feed(
   with contextlib.ExitStack() as stack:
 
     def read(key: Key) -> Iterator[Minibatch]:
-      minibatches = stream(
+      minibatches: Any = stream(
         pixels.train,
         key,
         chunks,
@@ -156,4 +158,4 @@ def feed(
 
 
 def _together(parts: tuple[Minibatch, ...], stacked: bool) -> Minibatch:
-  return Minibatch(*map(np.stack, zip(*parts))) if stacked else parts[0]
+  return Minibatch(*map(np.stack, zip(*parts))) if stacked else parts[0]  # type: ignore[arg-type]

@@ -92,7 +92,8 @@ def share_devices(num_members: int, batch_size: int, num_devices: int | None = N
 def devices_in_words(shardings: Shardings) -> str:
   """Names the devices that train, such as "8 × NVIDIA H100"."""
   devices = shardings.replicated.device_set
-  kind = next(iter(devices)).device_kind
+  device: jax.Device = next(iter(devices))
+  kind = device.device_kind
   return kind if len(devices) == 1 else f"{len(devices)} × {kind}"
 
 

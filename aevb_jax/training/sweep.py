@@ -10,6 +10,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding
 
 from aevb_jax.data.minibatches import Minibatch
@@ -19,7 +20,9 @@ from aevb_jax.training.sharding import MEMBER
 from aevb_jax.types import Algorithm, Array, Key, Preprocess, PyTree
 
 
-def init_sweep(algorithm: Algorithm, keys: Key, step_sizes: Array | None = None) -> PyTree:
+def init_sweep(
+  algorithm: Algorithm, keys: Key, step_sizes: Array | np.ndarray | None = None
+) -> PyTree:
   """Makes the initial states of a sweep, every array with a leading axis S.
 
   Args:
@@ -40,7 +43,7 @@ def init_sweep(algorithm: Algorithm, keys: Key, step_sizes: Array | None = None)
   return states if step_sizes is None else with_step_size(states, step_sizes)
 
 
-def with_step_size(state: PyTree, step_size: Array) -> PyTree:
+def with_step_size(state: PyTree, step_size: Array | np.ndarray) -> PyTree:
   """Returns the same state with another step size (of θ and φ), to resume training from.
 
   Args:

@@ -20,7 +20,7 @@ from absl import app, flags
 from aevb_jax.errors import ConfigError, DataError, GoneError, RunError, SaveError
 from aevb_jax.runs.checks import MAX_COUNT
 from aevb_jax.runs.files import error_in_words
-from experiments.launch import streams, supervise
+from experiments.launch import helping, streams, supervise
 from experiments.launch.starting import ENDINGS
 
 MAY_BE_EMPTY = ("array_cache_dir", "compilation_cache_dir", "contact_sheet")
@@ -48,6 +48,7 @@ def run(main: Callable[[], None]) -> None:
   streams.guard()
 
   def parse(argv: Sequence[str]) -> Sequence[str]:
+    helping.define()
     for argument in argv[1:]:
       if NOT_TEXT.search(argument):
         fail(f"argument {ascii(argument)} has characters that are no text", 2)
@@ -57,7 +58,7 @@ def run(main: Callable[[], None]) -> None:
       return rest
     except UsageError as error:
       fail(str(error), 2)
-    except SystemExit:  # --help, --helpfull, ...: absl prints them and exits with 1
+    except SystemExit:  # of --helpfull, --helpxml, ...: absl prints them and exits with 1
       sys.exit(0)
     except UnicodeDecodeError:  # raised for a flag file; arguments are decoded before
       fail("--flagfile names a file that is not text", 2)

@@ -1,4 +1,4 @@
-"""Holds what eight small runs compute against what they computed at another commit, bit for bit.
+"""Holds what nine small runs compute against what they computed at another commit, bit for bit.
 
   python scripts/same_numbers.py write before.json      # at the one commit
   python scripts/same_numbers.py compare before.json    # at the other, on the same machine

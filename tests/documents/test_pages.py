@@ -16,7 +16,7 @@ MAIN = re.compile(r"python -m experiments\.(\w+)(.*)")
 SCRIPT = re.compile(r"\b(?:python|bash) ((?:scripts|experiments)/\S+\.(?:py|sh))\b")
 RECIPES = "CONTRIBUTING.md"  # which test_contributing.py runs
 # Of what is not ours: pip, tensorboard, and absl's own.
-OTHER_OPTIONS = {"editable", "logdir", "flagfile", "help"}
+OTHER_OPTIONS = {"editable", "logdir", "flagfile", "help", "no"}
 # README.md has a test of its own, and these have two.
 WITH_PYTHON = [
   page
@@ -38,9 +38,10 @@ def test_links_lead_to_files_and_headings(page):
       assert anchor in pages.anchors(str(target.resolve().relative_to(ROOT))), link
 
 
-def test_the_check_of_links_can_fail(tmp_path):
+def test_the_check_of_links_can_fail():
   found = pages.links("README.md")
-  assert len(found) > 30 and any("#" in link for link in found)
+  assert len(found) > 20 and any("#" in link for link in found)
+  assert any(link.endswith(".png") for link in found)
   assert "where-log-px-is-known" in pages.anchors("aevb_jax/inference/README.md")
   assert "where-log-p-is-known" not in pages.anchors("aevb_jax/inference/README.md")
 
@@ -75,10 +76,8 @@ def test_commands_can_be_given():
         assert (ROOT / script).is_file(), command
       found = MAIN.search(command)
       if found and page != RECIPES and "--flagfile" not in command and "--help" not in command:
-        assert (ROOT / "experiments" / found[1]).with_suffix("").exists() or (
-          ROOT / "experiments" / f"{found[1]}.py"
-        ).is_file(), command
         main = "plots.__main__" if found[1] == "plots" else found[1]
+        assert (ROOT / "experiments" / f"{main.replace('.', '/')}.py").is_file(), command
         given.setdefault(main, []).append(shlex.split(found[2]))
   assert len(given) > 10 and sum(map(len, given.values())) > 30
   assert refused(given) == []
@@ -103,7 +102,7 @@ def test_flags_that_pages_name_are_there():
   flags = set(re.findall(r"^\| `--(\w+)` \|", own, re.MULTILINE))
   scripts = " ".join(path.read_text() for path in (ROOT / "scripts").glob("*.*"))
   assert len(flags) > 100
-  for page in PAGES:
+  for page in set(PAGES) - {"CHANGELOG.md"}:  # which names flags that were renamed
     for name in set(re.findall(r"(?<![\w-])--(\w+)", pages.read(page))) - OTHER_OPTIONS:
       known = name in flags or name.removeprefix("no") in flags
       assert known or f"--{name}" in scripts, (page, name)

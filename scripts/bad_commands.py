@@ -4,7 +4,7 @@
   python scripts/bad_commands.py --number=9 --main=evaluate
 
 The command lines are those that hypothesis makes from the definitions of the flags
-(`refusals/inputs.py`), and every mistake that the tests or the README name
+(`refusals/inputs.py`), and every mistake that the tests or the pages name
 (`refusals/cases.py`). Each is a process of its own in a new directory, and must end within
 --limit seconds: with a status that is neither zero nor a signal's, nothing on standard output,
 one line on standard error that begins with "error: ", is short and names the flag or its value,
@@ -13,7 +13,7 @@ before, or have an address without a server. Needs the extra `test`, as scripts/
 
 With --seed=1000 all 424 were refused, the slowest in 9.1 s and the whole in 15 minutes, on two
 CPU cores that were busy with other work; one takes two to six seconds where they are not. One
-that was too slow is run once more, by itself. The table is in README.md.
+that was too slow is run once more, by itself.
 """
 
 import argparse

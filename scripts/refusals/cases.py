@@ -1,4 +1,4 @@
-"""The mistakes that have a name: those in the tables of the tests, and those of the README."""
+"""The mistakes that have a name: those in the tables of the tests, and those of the pages."""
 
 import importlib
 import sys
@@ -18,7 +18,7 @@ TABLES = {
   "commands.test_linear_gaussian.test_a_mistake_is_one_line": "linear_gaussian",
 }
 
-# By main, the command lines that the README, the headers of the mains or --help rule out.
+# By main, the command lines that the pages, the headers of the mains or --help rule out.
 DOCUMENTED = {
   "train": (
     "--posterior=bernoulli",  # takes an estimator that needs no reparameterization

@@ -111,7 +111,7 @@ COUNTS = ("kills", "replacements", "starts", "rounds")  # flags that say how muc
 
 
 class Tried(NamedTuple):
-  """How many attacks of a part were tried, and how many held."""
+  """The numbers of attacks of a part that were tried, and that held."""
 
   trials: int
   held: int

@@ -10,7 +10,7 @@ import pytest
 
 import aevb_jax
 
-# What only some runs need is imported where it is used.
+# Modules that only some runs need are imported where they are used.
 HEAVY = {
   "PIL",
   "grain",

@@ -84,7 +84,7 @@ def _full(lab: Lab, name: str, limit: str) -> Outcome:
 
 
 def _full_cache(lab: Lab, name: str) -> Outcome:
-  """Where compiled programs are kept is full: nothing that a run needs."""
+  """Fills the cache of compiled programs, which no run needs."""
   workdir = lab.new(name)
   with mounted(lab, name, f"size={PAGE}") as place:
     ended = runs.run(lab, lab.flags_of("short"), workdir, env=dict(XDG_CACHE_HOME=str(place)))
@@ -128,7 +128,7 @@ def _unwritable(lab: Lab, name: str, which: str) -> Outcome:
 
 
 def _ended_and_goes_on(lab: Lab, workdir: pathlib.Path, ended: Ended, reason: str) -> Outcome:
-  """Whether a run ended as it should, in a line, and goes on once it can."""
+  """Checks that a run ended as it should, in a line, and resumes once it can."""
   problems, line = [], ended.err.strip()
   safe = re.fullmatch(
     rf"error: (\S+) cannot be (used|written|written or read) \({reason}.*\).*", line

@@ -73,10 +73,10 @@ def open_run(
     if (workdir / FLAG_FILE).exists() and (differences or not resume):
       print(f"the run that was in {workdir} is now in {_set_aside(workdir)}")
       lock(workdir)
-    finished = (workdir / SUMMARY).exists()
-    if not finished:
+    # What is there already stays: a checkpoint may still refuse what these flags would resume.
+    if not (workdir / FLAG_FILE).exists():
       write_config(workdir, configs, only)
-  return RunDirectory(workdir, finished)
+  return RunDirectory(workdir, (workdir / SUMMARY).exists())
 
 
 def open_figure(

@@ -138,7 +138,11 @@ def newest(
     if not reason:
       training = at(step, record)
       shapes, placement = training.saved, training.placement
-      saved, reason = _try(checkpoint.restore, directory, step, shapes, placement)
+      try:
+        saved, reason = _try(checkpoint.restore, directory, step, shapes, placement)
+      except ConfigError as error:  # such as keys of another generator, which are of another size
+        since = "".join(f"; {change}" for change in changed)
+        raise ConfigError(error.field, error.value, error.message + since) from error
     if not reason:
       examples = step * batch_size
       if changed and is_first():

@@ -56,25 +56,32 @@ def make_manager(directory: pathlib.Path, num_kept: int | None):
 
 
 @contextlib.contextmanager
-def as_no_pattern(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a path of a directory in which orbax finds its files.
+def held(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a path by which orbax finds a directory, whatever its name is and becomes.
 
-  orbax looks for files by a pattern that begins with the path. In a path with brackets it would
-  find none and report nothing. A link whose path has no brackets stands for such a directory.
-
-  Raises:
-    OSError: if the path has brackets and several processes save.
+  orbax looks for its files by a pattern that begins with the path: in a path with brackets it would
+  find none, and say nothing. And it would make a directory anew that is moved while it writes. An
+  open directory is neither; where the system has no name for it, a link without brackets stands
+  for its path.
   """
   path = directory.absolute()
-  if not PATTERN.search(str(path)):
+  if jax.process_count() > 1:  # their paths have to agree
+    if PATTERN.search(str(path)):
+      raise OSError(errno.EINVAL, "its path has brackets, and several processes save", str(path))
     yield path
     return
-  if jax.process_count() > 1:
-    raise OSError(errno.EINVAL, "its path has brackets, and several processes save", str(path))
-  with tempfile.TemporaryDirectory(prefix="aevb_jax-") as place:
-    link = pathlib.Path(place, "directory")
-    link.symlink_to(path, target_is_directory=True)
-    yield link
+  descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+  try:
+    of_process = pathlib.Path(f"/proc/self/fd/{descriptor}")
+    if of_process.is_dir():
+      yield of_process
+      return
+    with tempfile.TemporaryDirectory(prefix="aevb_jax-") as place:
+      link = pathlib.Path(place, "directory")
+      link.symlink_to(path, target_is_directory=True)
+      yield link
+  finally:
+    os.close(descriptor)
 
 
 def read_arrays(path: pathlib.Path, like: PyTree | None) -> PyTree:
@@ -94,7 +101,7 @@ def read_arrays(path: pathlib.Path, like: PyTree | None) -> PyTree:
   """
   ocp = orbax()
   handler = ocp.StandardCheckpointHandler()
-  with damaged("its arrays cannot be read"), as_no_pattern(path / "state") as path:
+  with damaged("its arrays cannot be read"), held(path / "state") as path:
     for file in path.rglob("*"):
       if not (file.is_file() or file.is_dir()):
         raise ValueError(f"{file} is no regular file")  # reading a pipe would block

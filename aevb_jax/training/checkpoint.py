@@ -24,8 +24,8 @@ from aevb_jax import disk
 from aevb_jax.errors import CheckpointError, DamagedError, SaveError
 from aevb_jax.training.arrays_on_disk import (
   RECORD_FILE,
-  as_no_pattern,
   damaged,
+  held,
   make_manager,
   one_error,
   orbax,
@@ -66,7 +66,7 @@ def saver(
     with _as_save_error(directory):
       directory.mkdir(parents=True, exist_ok=True)
       _finish_replacing(directory)
-      manager = make_manager(stack.enter_context(as_no_pattern(directory)), num_kept)
+      manager = make_manager(stack.enter_context(held(directory)), num_kept)
 
     def save(step: int, state: PyTree, record: dict | None = None) -> None:
       nonlocal read_back

@@ -30,6 +30,8 @@ NO_BOOLEAN = re.compile(r"\('Non-boolean argument.*\)")  # as absl says it
 LIST = re.compile(r"^flag --(\w+)=\[.*?\]: ")  # as absl shows the value of a list
 INTERRUPTED = [128 + number for number in ENDINGS]  # as a shell reports it
 PARENT = "AEVB_JAX_PARENT"  # the environment variable that names a pipe from it
+UNHEARD = 5.0  # seconds after which a signal that ended nothing is sent again
+AGAIN: list[threading.Timer] = []
 OUT_OF_MEMORY = re.compile("out of memory[^\n.]*", re.IGNORECASE)
 
 
@@ -156,7 +158,20 @@ def raise_asked(number: int, frame: FrameType | None) -> None:
   if frame and frame.f_code.co_name == "_xla_gc_callback":
     threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
     return
+  again = threading.Timer(UNHEARD, os.kill, (os.getpid(), number))
+  again.daemon = True
+  again.start()
+  AGAIN.append(again)
   raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+
+def heard() -> None:
+  """Takes back that a signal is sent again, which it is where Python ignored what it raised.
+
+  Python does so in the finalizers of objects and in the callbacks of weak references.
+  """
+  while AGAIN:
+    AGAIN.pop().cancel()
 
 
 def status_of(main: Callable[[], None]) -> int:
@@ -165,43 +180,52 @@ def status_of(main: Callable[[], None]) -> int:
     if signal.getsignal(number) != signal.SIG_IGN:
       signal.signal(number, raise_asked)
   try:
-    try:
+    with _errors_as_lines():
       main()
-    except UsageError as error:
-      fail(str(error), 2)
-    except (ConfigError, RunError) as error:
-      of_run = isinstance(error, RunError)
-      fail(f"--workdir={error}" if of_run else f"--{error}", 2)
-    except DataError as error:  # raised from records that are decoded while they are read
-      fail(f"--dataset={flags.FLAGS.dataset}: {error}", 2)
-    except jax.errors.JaxRuntimeError as error:
-      if not (what := OUT_OF_MEMORY.search(str(error))):
-        raise
-      fail(f"{what[0]}; a smaller model, --batch_size or number of samples takes less", 1)
-    except (OSError, SaveError, GoneError) as error:
-      if supervise.is_lost(error):
-        raise
-      fail(error_in_words(error), os.EX_IOERR)
-    except MemoryError:
-      fail("out of memory; a smaller model, --batch_size or number of samples takes less", 1)
-    except KeyboardInterrupt:
-      fail(ENDINGS[signal.SIGINT], 128 + signal.SIGINT)
-    except Terminated as ended:
-      fail(ENDINGS[ended.number], 128 + ended.number)
-    except Exit:
-      raise
-    except SystemExit as stop:
-      if isinstance(stop.code, int) and stop.code:
-        raise Exit(stop.code) from stop
-      # As an estimator may, which is no success of the program that it is called in.
-      fail(f"{_where(stop)} ended the program by sys.exit({stop.code!r})", 1)
-    except Exception:
-      if missing := _without_devices():
-        fail(missing, 1)
-      raise
   except Exit as stop:
     return stop.code
+  finally:
+    heard()
   return 0
+
+
+@contextlib.contextmanager
+def _errors_as_lines() -> Iterator[None]:
+  """Turns what ends a program before its end into one line and an `Exit`, except our mistakes."""
+  try:
+    yield
+  except UsageError as error:
+    fail(str(error), 2)
+  except (ConfigError, RunError) as error:
+    of_run = isinstance(error, RunError)
+    fail(f"--workdir={error}" if of_run else f"--{error}", 2)
+  except DataError as error:  # raised from records that are decoded while they are read
+    fail(f"--dataset={flags.FLAGS.dataset}: {error}", 2)
+  except jax.errors.JaxRuntimeError as error:
+    if not (what := OUT_OF_MEMORY.search(str(error))):
+      raise
+    fail(f"{what[0]}; a smaller model, --batch_size or number of samples takes less", 1)
+  except (OSError, SaveError, GoneError) as error:
+    if supervise.is_lost(error):
+      raise
+    fail(error_in_words(error), os.EX_IOERR)
+  except MemoryError:
+    fail("out of memory; a smaller model, --batch_size or number of samples takes less", 1)
+  except KeyboardInterrupt:
+    fail(ENDINGS[signal.SIGINT], 128 + signal.SIGINT)
+  except Terminated as ended:
+    fail(ENDINGS[ended.number], 128 + ended.number)
+  except Exit:
+    raise
+  except SystemExit as stop:
+    if isinstance(stop.code, int) and stop.code:
+      raise Exit(stop.code) from stop
+    # As an estimator may, which is no success of the program that it is called in.
+    fail(f"{_where(stop)} ended the program by sys.exit({stop.code!r})", 1)
+  except Exception:
+    if missing := _without_devices():
+      fail(missing, 1)
+    raise
 
 
 def _where(error: BaseException) -> str:

@@ -137,8 +137,8 @@ MUTATIONS = [
   Mutation(
     "checkpoint: a path is a pattern",
     "training/arrays_on_disk",
-    "if not PATTERN.search(str(path)):",
-    "if True:",
+    "    if of_process.is_dir():\n      yield of_process",
+    "    if True:\n      yield path",
     "training/checkpoint",
   ),
 ]

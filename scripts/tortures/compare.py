@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tortures.runs import checkpoint_names, steps
 
-from aevb_jax.training.arrays_on_disk import as_no_pattern
+from aevb_jax.training.arrays_on_disk import held
 
 OF_THE_CLOCK = ("seconds", "steps_per_second", "compile_seconds", "wall_seconds")
 READING = threading.Lock()
@@ -34,7 +34,7 @@ def arrays(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
   import orbax.checkpoint as ocp
 
   path = (workdir / "checkpoints" / str(step) / "state").absolute()
-  with READING, warnings.catch_warnings(), as_no_pattern(path) as path:
+  with READING, warnings.catch_warnings(), held(path) as path:
     warnings.simplefilter("ignore")  # it says that it takes the placement from the file
     tree = ocp.PyTreeCheckpointer().restore(path)
     leaves = jax.tree_util.tree_leaves_with_path(tree)

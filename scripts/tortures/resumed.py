@@ -12,10 +12,8 @@ from tortures.kills import newest
 from tortures.runs import Case, Lab, Outcome
 
 EVALUATE = ("--num_points=20", "--importance_samples=20")
-GENERATORS = {
-  "rbg": dict(JAX_DEFAULT_PRNG_IMPL="rbg"),
-  "not partitionable": dict(JAX_THREEFRY_PARTITIONABLE="false"),
-}
+NOT_PARTITIONABLE = dict(JAX_THREEFRY_PARTITIONABLE="false")
+RBG = dict(JAX_DEFAULT_PRNG_IMPL="rbg")
 # A field of config.json, and another value for it.
 FIELDS = {
   "latent_dim": ("model", "latent_dim", 3),
@@ -37,8 +35,8 @@ def cases(lab: Lab) -> Iterator[Case]:
   for field in FIELDS:
     refused[f"config.json {field}"] = functools.partial(_evaluated, field=field, file="config.json")
     refused[f"flags.txt {field}"] = functools.partial(_evaluated, field=field, file="flags.txt")
-  for what, env in GENERATORS.items():
-    refused[what] = functools.partial(_elsewhere, env=env)
+  refused["rbg"] = _other_keys
+  refused["not partitionable"] = functools.partial(_elsewhere, env=NOT_PARTITIONABLE)
   refused["edited code"] = _edited_code
   for what, check in refused.items():
     name = f"resumed/{what}"
@@ -59,6 +57,17 @@ def _renamed(lab: Lab, name: str) -> Outcome:
   return contract.outcome(problems, "refused", workdir)
 
 
+def _other_keys(lab: Lab, name: str) -> Outcome:
+  """Resumes with a generator whose keys are of another size, so that none can be restored."""
+  workdir = contract.copied(lab, name, contract.stopped(lab))
+  step = newest(workdir)
+  ended = contract.train(lab, lab.flags_of("short"), workdir, env=RBG)
+  problems = contract.faults(ended, 2, line=".*the random generator was .* and is rbg.*")
+  if not problems:
+    problems += contract.resumes(lab, workdir, "short", step)
+  return contract.outcome(problems, "refused", workdir)
+
+
 def _flagfile(lab: Lab, name: str, loses: str) -> Outcome:
   """Resumes a run by its own flags.txt, which may have lost a line."""
   workdir = contract.copied(lab, name, contract.stopped(lab, "seeded"))
@@ -71,6 +80,7 @@ def _flagfile(lab: Lab, name: str, loses: str) -> Outcome:
     problems = contract.faults(contract.train(lab, given, workdir), 2)
     problems += contract.lost(workdir, runs.steps(contract.stopped(lab, "seeded")))
     if not problems:
+      file.write_text(text)  # as the line says
       problems += contract.resumes(lab, workdir, "seeded", step)
   else:
     problems = contract.faults(contract.train(lab, given, workdir), 0)

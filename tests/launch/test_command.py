@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -74,6 +75,25 @@ def test_a_signal_ends_a_main_with_a_line(number, capsys):
 
   assert command.status_of(main) == 128 + number
   assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_signal_that_python_ignored_is_sent_again(monkeypatch, capsys):
+  """What is raised in a finalizer is printed as ignored, and ends nothing."""
+  monkeypatch.setattr(command, "UNHEARD", 0.3)
+  monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
+
+  class Finalized:
+    def __del__(self):
+      os.kill(os.getpid(), signal.SIGINT)
+      time.sleep(0.05)
+
+  def main():
+    Finalized()
+    time.sleep(30)
+
+  began = time.monotonic()
+  assert command.status_of(main) == 130
+  assert time.monotonic() - began < 10 and not command.AGAIN
 
 
 def test_an_exit_of_its_own_needs_no_words(capsys):

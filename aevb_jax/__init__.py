@@ -1,9 +1,11 @@
 """Auto-Encoding Variational Bayes (Kingma & Welling, arXiv 1312.6114) in JAX.
 
-The names here are what a first program needs; each room of the package has the others, and its
-docstring says what is where: `data`, `families`, `models`, `estimators`, `inference`, `training`,
-`algorithms`.
+This module exports the names that a first program needs. The other names are in the rooms of the
+package, and the docstring of each room lists what it has: `data`, `families`, `models`,
+`estimators`, `inference`, `training`, `algorithms`.
 """
+
+import importlib.metadata as _metadata
 
 from aevb_jax import algorithms, data, estimators, families, inference, models, training
 from aevb_jax.algorithms import aevb, gaussian_weight_prior, mcem
@@ -33,4 +35,73 @@ from aevb_jax.models import (
   standard_normal,
 )
 from aevb_jax.training import evaluate, fit, fit_streamed, mean_and_standard_error
-from aevb_jax.types import Algorithm, Family, Model, Params
+from aevb_jax.types import (
+  Algorithm,
+  Conditional,
+  Distribution,
+  Estimator,
+  Family,
+  Model,
+  Params,
+  Scheduled,
+  Support,
+  TrainState,
+)
+
+try:
+  __version__ = _metadata.version("aevb_jax")
+except _metadata.PackageNotFoundError:  # a checkout that is not installed
+  __version__ = "0+checkout"
+
+__all__ = [
+  "aevb",
+  "Algorithm",
+  "algorithms",
+  "bernoulli",
+  "binarize",
+  "Conditional",
+  "conv_vae",
+  "data",
+  "Distribution",
+  "dreg",
+  "elbo_a",
+  "elbo_b",
+  "Estimator",
+  "estimators",
+  "evaluate",
+  "families",
+  "Family",
+  "fit",
+  "fit_streamed",
+  "gaussian",
+  "gaussian_weight_prior",
+  "importance_sampling",
+  "inference",
+  "init_params",
+  "iwae",
+  "kl_divergence",
+  "log_joint",
+  "log_mean_exp",
+  "log_weight",
+  "log_weights",
+  "mcem",
+  "mean_and_standard_error",
+  "mlp_vae",
+  "Model",
+  "models",
+  "Params",
+  "replace_gradient",
+  "Scheduled",
+  "score_function",
+  "simulate",
+  "standard_normal",
+  "sticking_the_landing",
+  "stream",
+  "Support",
+  "threshold",
+  "training",
+  "TrainState",
+  "vimco",
+  "wake_sleep",
+  "__version__",
+]

@@ -1,4 +1,4 @@
-"""Estimators by name, with arguments after colons, or of a user's own module."""
+"""Estimators by name, with arguments after colons, or from a user's own module."""
 
 import functools
 import importlib
@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,7 +29,7 @@ from aevb_jax.estimators.wake_and_sleep import reweighted_wake_sleep, wake_sleep
 from aevb_jax.types import Array, Estimator, Key, Model, Params
 
 PACKAGE = os.path.dirname(os.path.dirname(__file__))  # the errors of its code are not a user's
-ESTIMATORS = {
+ESTIMATORS: dict[str, Callable[..., Array]] = {
   "elbo_a": sgvb.elbo_a,
   "elbo_b": sgvb.elbo_b,
   "sticking_the_landing": sgvb.sticking_the_landing,
@@ -53,14 +54,14 @@ BASELINES = {
 
 
 def parse_estimator(text: str, data_dim: int, num_samples: int) -> tuple[Estimator, Baseline]:
-  """The estimator that `text` names, with L and its arguments bound, and its baseline.
+  """Returns the estimator that `text` names, with L and its arguments bound, and its baseline.
 
   Raises:
     ValueError: if there is no such estimator, or it does not take such arguments.
   """
   name, *rest = text.split(":")
   own = rest.pop(0) if name not in ESTIMATORS and rest else None
-  arguments = {}
+  arguments: dict[str, Any] = {}
   for argument in rest:
     key, equals, value = argument.partition("=")
     if not equals:
@@ -95,7 +96,7 @@ def _parse_value(key: str, text: str, data_dim: int) -> int | float | Baseline:
 
 
 def try_on_shapes(estimator: Estimator, baseline: Baseline, model: Model, data_dim: int) -> None:
-  """Raises ValueError if it fails on a data point, returns no scalar, or has no gradient."""
+  """Raises ValueError if the estimator fails on a data point, or has no scalar or no gradient."""
 
   def once(params: Params, key: Key, x: Array) -> Array:
     return estimator(key, model, params, x)
@@ -135,7 +136,7 @@ def _import(module_name: str, name: str | None) -> Callable[..., Array]:
 
 
 def _one_line(error: BaseException) -> str:
-  """What was raised and, for an error in a user's own code, where."""
+  """Describes an exception in one line and, for an error in a user's own code, its place."""
   what = f"{type(error).__name__}: {' '.join(str(error).split())}"
   installed = ("<", os.path.dirname(os.__file__), PACKAGE, __file__)
   frames = [

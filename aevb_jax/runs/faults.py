@@ -1,13 +1,13 @@
-"""What becomes of training where its numbers are not finite.
+"""The handling of numbers that are not finite during training.
 
-A step checks nothing. Where a chunk of steps ends in numbers that are not finite, it is made
-again from the state before it, by updates that leave such steps out. They show where the first
-such step was, and that step is then explained.
+A step checks nothing. If the numbers at the end of a chunk of steps are not finite, the chunk is
+repeated from the state before it, with updates that skip such steps. This shows which step was the
+first, and that step is then explained.
 """
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,20 +24,20 @@ from aevb_jax.training.nonfinite import all_finite, first_offence, skip_nonfinit
 from aevb_jax.training.sharding import Shardings
 from aevb_jax.types import Algorithm, Array, Key, PyTree
 
-MOST_IN_A_ROW = 100  # steps left out, after which a run stops all the same
+MOST_IN_A_ROW = 100  # skipped steps after which a run stops
 
 
 class Chunk(NamedTuple):
-  """What T steps made of S runs; all but the states are on the host."""
+  """The result of T steps of S runs; all but the states is on the host."""
 
   states: PyTree
   metrics: dict[str, np.ndarray]  # (S, T)
-  made: np.ndarray  # (S, T); the others were left out
-  finite: np.ndarray  # (S,), whether the state at the end and the objective on the way are
+  made: np.ndarray  # (S, T); False for steps that were skipped
+  finite: np.ndarray  # (S,), of the state at the end and the objective of all steps made
 
 
 def chunk_of(states: PyTree, metrics: dict, objective: str, shardings: Shardings) -> Chunk:
-  """Returns what a training program made; waits for it."""
+  """Waits for a training program, and returns its result."""
   here = jax.device_put((metrics, _finite(states)), shardings.replicated)
   metrics, finite_end = jax.tree.map(np.asarray, here)
   metrics = {name: np.atleast_2d(values) for name, values in metrics.items()}
@@ -61,10 +61,10 @@ def copy(states: PyTree) -> PyTree:
 def remedy(
   training: Training, loop: Loop, end: int
 ) -> Callable[[Training, Chunk, PyTree], tuple[Training, Chunk]]:
-  """Makes a function (training before a chunk, the chunk, its minibatches) -> what to go on with.
+  """Makes a function (training before a chunk, chunk, its minibatches) -> (training, chunk) to use.
 
-  A run that stops keeps the state that it had. The function raises FloatingPointError when no
-  run is left that goes on.
+  A run that stops keeps the state that it had before the chunk. The function raises
+  FloatingPointError if no run is left that trains.
   """
   learning, pixels = loop.learning, loop.pixels
   skipping = skip_nonfinite(learning.algorithm, learning.objective)
@@ -72,14 +72,14 @@ def remedy(
   @functools.cache
   def compiled(length: int) -> Callable:
     arguments = training.saved.states, training.keys, pixels
-    devices = dict(batch_size=loop.plan.batch_size, shardings=training.shardings)
+    devices: dict[str, Any] = dict(batch_size=loop.plan.batch_size, shardings=training.shardings)
     return program.compile_fit({length}, skipping, *arguments, **devices)[length]
 
   def again(training: Training, chunk: Chunk, minibatches: PyTree) -> Chunk:
     states, length = copy(training.saved.states), chunk.made.shape[1]
     static_key = pixels.static_key
     made = compiled(length)(states, training.keys, minibatches, static_key=static_key)
-    return chunk_of(*made, learning.objective, training.shardings)
+    return chunk_of(*made, learning.objective, training.shardings)  # type: ignore[call-arg]
 
   def settled(training: Training, chunk: Chunk, minibatches: PyTree) -> tuple[Training, Chunk]:
     finite = [run.faults.stopped is not None or ok for run, ok in zip(training.runs, chunk.finite)]
@@ -90,7 +90,7 @@ def remedy(
     if not all(finite):
       repeated = again(training, chunk, minibatches)
       for i in np.flatnonzero(~np.asarray(finite)):
-        runs[i] = _judged(training, i, repeated, loop, end)
+        runs[i] = _judged(training, int(i), repeated, loop, end)
       if loop.on_nonfinite == "skip":
         chunk = repeated
     going_on = np.asarray([run.faults.stopped is None for run in runs])
@@ -107,14 +107,14 @@ def remedy(
 
 
 def _judged(training: Training, i: int, again: Chunk, loop: Loop, end: int) -> Run:
-  """Returns a run that leaves its faulty steps out, or stops; either way it is printed why."""
+  """Returns the run, which skips its faulty steps or stops, and prints the reason."""
   run, made = training.runs[i], again.made[i]
   skipping, left_out = loop.on_nonfinite == "skip", int(np.sum(~made))
   before = 0 if made.any() else run.faults.in_a_row
   in_a_row = before + (made.size - 1 - int(np.flatnonzero(made)[-1]) if made.any() else made.size)
   goes_on = skipping and in_a_row < min(MOST_IN_A_ROW, end)
   if goes_on and not (left_out and not run.faults.skipped):
-    why = None  # that is known by now
+    why = None  # it was printed before
   else:
     why = _explained(training, i, again, loop)
     if goes_on:
@@ -132,9 +132,9 @@ def _judged(training: Training, i: int, again: Chunk, loop: Loop, end: int) -> R
 
 
 def _explained(training: Training, i: int, again: Chunk, loop: Loop) -> str:
-  """Says which step of a chunk was the first that a run could not make, and why."""
+  """Explains which step of a chunk was the first that a run could not make, and why."""
   learning, made, step = loop.learning, again.made[i], training.step
-  if made.all():  # not seen before, but the two programs may round differently
+  if made.all():  # the program that skips may round differently
     return f"by step {step + made.size} something was not finite; made again, all is"
   num_before = int(np.argmin(made))
   value = again.metrics[learning.objective][i, num_before]
@@ -155,14 +155,14 @@ def _explained(training: Training, i: int, again: Chunk, loop: Loop) -> str:
 def _replay(
   algorithm: Algorithm, state: PyTree, key: Key, loop: Loop, *, step: int, num_steps: int
 ) -> tuple[PyTree, PyTree]:
-  """Makes some steps of one run on one device."""
+  """Repeats some steps of one run on one device."""
   if not num_steps:
     return state, {}
   pixels, batch_size, key = loop.pixels, loop.plan.batch_size, jax.random.clone(key)
-  reading = dict(preprocess=pixels.preprocess, static_key=pixels.static_key)
+  reading: dict[str, Any] = dict(preprocess=pixels.preprocess, static_key=pixels.static_key)
   if not pixels.streamed:
-    train = pixels.train.addressable_data(0)
-    chunk = dict(batch_size=batch_size, num_steps=num_steps)
+    train = pixels.train.addressable_data(0)  # type: ignore[attr-defined]
+    chunk: dict[str, Any] = dict(batch_size=batch_size, num_steps=num_steps)
     return fit(algorithm, state, key, train, **chunk, **reading)
   (minibatches,) = stream(pixels.train, key, [num_steps], batch_size=batch_size, start=step)
   return fit_streamed(algorithm, state, key, minibatches, **reading)

@@ -1,4 +1,4 @@
-"""Which code computes: its text, its libraries and its random generator, as a checkpoint says."""
+"""The code that computes: its text, libraries and random generator, as checkpoints record them."""
 
 import hashlib
 import importlib.metadata
@@ -12,10 +12,10 @@ PACKAGE = pathlib.Path(__file__).parents[1]
 
 
 def about_code(sources: Collection[str] = ()) -> dict:
-  """Returns what the numbers of a run depend on beside its configuration, as JSON holds it.
+  """Returns what the numbers of a run depend on besides its configuration, as JSON holds it.
 
   Args:
-    sources: files beside those of this package, such as that of a user's estimator.
+    sources: files other than those of this package, such as that of a user's estimator.
   """
   return dict(
     code=_digest(sorted(PACKAGE.rglob("*.py")) + sorted(map(pathlib.Path, sources))),
@@ -28,11 +28,11 @@ def generator() -> str:
   """Names JAX's random generator and those of its settings that change what is drawn."""
   settings = ("jax_threefry_partitionable", "jax_enable_x64")
   chosen = [name for name in settings if getattr(jax.config, name)]
-  return " ".join([str(jax.config.jax_default_prng_impl), *chosen])
+  return " ".join([str(jax.config.jax_default_prng_impl), *chosen])  # type: ignore[attr-defined]
 
 
 def changes(before: dict, now: dict) -> list[str]:
-  """Says in words what has changed, of what both name."""
+  """Describes in words what has changed among the entries that both records have."""
   differ = lambda old, new: [name for name in new if old.get(name, new[name]) != new[name]]
   different = differ(before, now)
   said = ["its code was edited"] * ("code" in different)

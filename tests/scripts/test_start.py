@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from experiments.launch import helping
 from tests.support import processes
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -22,6 +23,15 @@ NEEDS = {
   "bad_commands.py": (["hypothesis", "pytest"], "[test]"),
   "mutate.py": (["pytest"], "[test]"),
   "benchmark_families.py": (["numpyro"], "numpyro"),
+}
+FLAG_OF_GROUP = {
+  "data": "binarization",
+  "model": "latent_dim",
+  "objective": "num_leapfrogs",
+  "optimizer": "batch_size",
+  "budget": "on_nonfinite",
+  "machine": "init_timeout",
+  helping.OWN: "seed",
 }
 FOREIGN = ["hypothesis", "pytest", "numpyro", "torch", "tensorflow", "tensorboard"]
 
@@ -71,7 +81,7 @@ def test_a_program_prints_its_help_without_any_extra(script, tmp_path):
 
 @pytest.mark.parametrize("script", SHELL_SCRIPTS, ids=lambda path: path.name)
 def test_a_shell_script_prints_its_help(script, tmp_path):
-  # Of no VENV_PYTHON and no .venv is there need for the help.
+  # The help needs neither VENV_PYTHON nor .venv.
   result = start(script, "--help", cwd=tmp_path, environment={"PATH": os.environ["PATH"]})
   check_help(result, f"scripts/{script.name}")
   assert "set -" not in result.stdout and "#!" not in result.stdout
@@ -86,9 +96,34 @@ def test_a_main_prints_its_help(main, tmp_path):
   assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize("main", MAINS)
+def test_the_short_help_of_a_main_fits_one_screen(main):
+  result = processes.python(main, "--helpshort")
+  check_help(result, f"python -m {main}")
+  lines = result.stdout.splitlines()
+  assert len(lines) <= 40 and "--help describes these flags" in lines[-1]
+  listed = [line for line in lines[lines.index("flags, with their defaults:") + 1 : -2]]
+  assert listed and all(line.startswith("  --") and len(line) <= 80 for line in listed)
+
+
+def test_the_help_groups_flags_by_what_they_decide():
+  text = processes.run("train", "--help").stdout
+  places = [text.index(f"\n{name} flags:\n") for name in helping.GROUPS]
+  assert places == sorted(places)
+  first = {
+    name: text[place:].index(f"--{flag}:") + place
+    for (name, flag), place in zip(FLAG_OF_GROUP.items(), places)
+  }
+  ends = [*places[1:], len(text)]
+  assert all(first[name] < end for name, end in zip(helping.GROUPS, ends))
+
+
 def test_all_kinds_of_help_end_well():
-  for flag in ("--helpshort", "--helpfull"):
+  for flag in ("--helpfull", "-h", "-?"):
     assert processes.run("status", flag).returncode == 0
+  command = f"{sys.executable} -m experiments.train --help | head -1; exit ${{PIPESTATUS[0]}}"
+  result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+  assert (result.returncode, result.stderr) == (0, "") and result.stdout
 
 
 @pytest.mark.parametrize("script", NEEDS)

@@ -4,6 +4,7 @@ import ast
 import inspect
 import pathlib
 import re
+import typing
 
 import pytest
 
@@ -16,7 +17,9 @@ RETURNS = re.compile(r"(Returns|Yields|Makes)\b|.*\nReturns:\n", re.DOTALL)
 FEW_VERBS = 0.7  # of the function docstrings of the package
 ONE_LINE = {}  # exported functions that are simple enough for one line, with the reason
 PUBLIC = [
-  name for name, value in vars(aevb_jax).items() if callable(value) and not inspect.isclass(value)
+  name
+  for name, value in vars(aevb_jax).items()
+  if callable(value) and not inspect.isclass(value) and typing.get_origin(value) is None
 ]
 
 

@@ -16,7 +16,7 @@ MAIN = re.compile(r"python -m experiments\.(\w+)(.*)")
 SCRIPT = re.compile(r"\b(?:python|bash) ((?:scripts|experiments)/\S+\.(?:py|sh))\b")
 RECIPES = "CONTRIBUTING.md"  # which test_contributing.py runs
 # Of what is not ours: pip, tensorboard, and absl's own.
-OTHER_OPTIONS = {"editable", "logdir", "flagfile", "help", "no"}
+OTHER_OPTIONS = {"editable", "logdir", "flagfile", "help", "helpshort", "fix", "no"}
 # README.md has a test of its own, and these have two.
 WITH_PYTHON = [
   page

@@ -36,7 +36,7 @@ from support import start
 
 LENGTH = 400  # characters of a clear line, without the values that the user gave
 NO_NETWORK = "http://127.0.0.1:9"
-NAMED = ("in the tests", "in the README")
+NAMED = ("in the tests", "on the pages")
 DEEP = ("path", "estimator", "data set")  # mistakes that no parser finds: three times as many
 COLUMNS = ("kind", *MAINS, "refused", "slowest")
 

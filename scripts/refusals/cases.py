@@ -124,7 +124,7 @@ def named() -> list[Bad]:
     (table,) = [mark for mark in function.pytestmark if mark.name == "parametrize"]
     found += [of_test(main, case) for case in table.args[1]]
   for main, lines in DOCUMENTED.items():
-    found += [Bad(main, "in the README", tuple(line.split())) for line in lines]
+    found += [Bad(main, "on the pages", tuple(line.split())) for line in lines]
   unlike = {(bad.main, bad.arguments, bad.num_devices): bad for bad in reversed(found)}
   return list(reversed(unlike.values()))
 

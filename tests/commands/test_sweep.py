@@ -43,7 +43,7 @@ def sweep(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
-  """The run of a member, by the flags that the README gives for it."""
+  """The run of a member, by the flags that the pages give for it."""
   workdir = tmp_path_factory.mktemp("runs") / "single"
   result = run(*SHORT, "--seed=1", "--step_size=0.01", f"--workdir={workdir}")
   assert result.returncode == 0, result.stderr

@@ -247,7 +247,9 @@ def git_commit() -> str | None:
   """Returns the commit of this code, with "-dirty" if files differ from it; None outside git."""
   here = pathlib.Path(__file__).parent
   try:
-    git = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    # Without a lock on its index, which would stay where this process is killed.
+    git = ["git", "--no-optional-locks", "-C", str(here), "describe", "--always", "--abbrev=40"]
+    git += ["--dirty", "--exclude=*"]
     return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
   except (OSError, subprocess.CalledProcessError):
     return None

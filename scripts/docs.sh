@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Writes the documentation of the package, from its docstrings and the .md pages, to
-# site/index.html, with a search of all of it: half a minute once installed.
+# Writes a site of the package's docstrings, with a search, and of the .md pages: half
+# a minute once installed. Nothing of it is loaded from elsewhere.
+#   scripts/docs.sh    # writes site/index.html
 set -euo pipefail
 if [ "${1:-}" = --help ]; then  # the comment above
   sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"

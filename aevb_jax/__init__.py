@@ -1,8 +1,8 @@
 """Auto-Encoding Variational Bayes (Kingma & Welling, arXiv 1312.6114) in JAX.
 
-The names here are what a first program needs; each room of the package has the others, and its
-docstring says what is where: `data`, `families`, `models`, `estimators`, `inference`, `training`,
-`algorithms`.
+This module exports the names that a first program needs. The other names are in the rooms of the
+package, and the docstring of each room lists what it has: `data`, `families`, `models`,
+`estimators`, `inference`, `training`, `algorithms`.
 """
 
 import importlib.metadata as _metadata

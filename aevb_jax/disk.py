@@ -1,8 +1,8 @@
-"""Files on disk: the one place that opens what a run writes, and reads what it left.
+"""Opening files safely: all that a run writes and all that it reads back goes through here.
 
-A file that is written is a new one: where a symbolic link, a hard link or a pipe has its name,
-that is replaced, and what it leads to is left alone. What is read must be a regular file, so that
-a pipe or a device in its place is an error and no wait without end.
+A file that is written is a new file. If a symbolic link, a hard link or a pipe has its name, that
+name is replaced, and the target of the link is left untouched. A file that is read must be a
+regular file, so that a pipe or a device in its place is an error instead of an endless wait.
 """
 
 import errno
@@ -15,65 +15,88 @@ Path = str | os.PathLike
 
 
 def create(path: Path, mode: str = "w", **how) -> IO:
-  """Opens a new file for writing, in the place of whatever has its name.
+  """Opens a new file for writing, and replaces whatever has its name.
 
   Args:
     path: the file.
-    mode: "w" or "wb", as of `open`.
+    mode: "w" or "wb", as for `open`.
     how: other arguments of `open`.
 
+  Returns:
+    The open file.
+
   Raises:
-    OSError: if it cannot be made.
+    OSError: if the file cannot be made.
   """
   pathlib.Path(path).unlink(missing_ok=True)
   return open(path, mode.replace("w", "x"), opener=_opener, **how)
 
 
 def extend(path: Path, mode: str = "a", **how) -> IO:
-  """Opens a regular file to add to it, made if need be; never through a symbolic link.
+  """Opens a regular file to append to it, and never follows a symbolic link.
 
   Args:
-    path: the file.
-    mode: "a" or "a+", as of `open`.
+    path: the file, which is made if it does not exist.
+    mode: "a" or "a+", as for `open`.
     how: other arguments of `open`.
 
+  Returns:
+    The open file.
+
   Raises:
-    OSError: if it is a symbolic link or no regular file, or cannot be made.
+    OSError: if the file is a symbolic link or no regular file, or cannot be made.
   """
   return open(path, mode, opener=_opener, **how)
 
 
 def read(path: Path, mode: str = "r", **how) -> IO:
-  """Opens a regular file for reading, also through a symbolic link.
+  """Opens a regular file for reading; follows symbolic links.
+
+  Args:
+    path: the file.
+    mode: "r" or "rb", as for `open`.
+    how: other arguments of `open`.
+
+  Returns:
+    The open file.
 
   Raises:
-    OSError: if it is no regular file, or cannot be read.
+    OSError: if the file is no regular file, or cannot be read.
   """
   return open(path, mode, opener=_opener, **how)
 
 
 def read_text(path: Path) -> str:
-  """Returns the contents of a regular file as text; raises as `read`, or UnicodeDecodeError."""
+  """Returns the contents of a regular file as text.
+
+  Raises:
+    OSError: if the file is no regular file, or cannot be read.
+    UnicodeDecodeError: if the contents are not text.
+  """
   with read(path) as file:
     return file.read()
 
 
 def read_bytes(path: Path) -> bytes:
-  """Returns the contents of a regular file; raises as `read`."""
+  """Returns the contents of a regular file as bytes.
+
+  Raises:
+    OSError: if the file is no regular file, or cannot be read.
+  """
   with read(path, "rb") as file:
     return file.read()
 
 
 def _opener(path: str, flags: int) -> int:
-  """Opens a regular file, and follows a symbolic link only to read it."""
+  """Opens a regular file; follows a symbolic link only for reading."""
   if flags & os.O_ACCMODE != os.O_RDONLY:
     flags |= os.O_NOFOLLOW
   try:
-    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)  # a pipe would be waited for
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)  # opening a pipe would block
   except OSError as error:
     if error.errno == errno.ELOOP and os.path.islink(path):
       raise OSError(errno.ELOOP, "it is a symbolic link", path) from error
-    if error.errno == errno.ENXIO:  # a pipe that nobody reads, or a socket
+    if error.errno == errno.ENXIO:  # a pipe without a reader, or a socket
       raise OSError(errno.ENXIO, "it is no regular file", path) from error
     raise
   mode = os.fstat(descriptor).st_mode

@@ -1,53 +1,53 @@
-"""The exceptions of the package: what could not be done, with a message that says what to do."""
+"""The exceptions of the package: each message says what could not be done and what to do."""
 
 from typing import Any
 
 
 class UnsupportedError(TypeError):
-  """An estimator asked a model for something that its distributions lack."""
+  """Raised when an estimator asks a model for something that its distributions lack."""
 
 
 class DataError(Exception):
-  """A data set that cannot be had; the message says what to do about it."""
+  """Raised for a data set that cannot be obtained or read; the message says what to do."""
 
 
 class NotPreparedError(DataError):
-  """A data set that is not where it was looked for, and is not prepared unasked."""
+  """Raised for a data set that is not prepared and that may not be prepared without being asked."""
 
 
 class CacheError(DataError):
-  """A cache of decoded arrays that cannot be written."""
+  """Raised for a cache of decoded arrays that cannot be written."""
 
 
 class CheckpointError(Exception):
-  """A state that is not there, or not of the expected shape."""
+  """Raised for a training state that is missing, or not of the expected shape."""
 
 
 class DamagedError(CheckpointError):
-  """A checkpoint that is no longer what was saved."""
+  """Raised for a checkpoint whose contents differ from what was saved."""
 
 
 class SaveError(Exception):
-  """A checkpoint that could not be written; those before it are as they were."""
+  """Raised for a checkpoint that could not be written; earlier checkpoints are unchanged."""
 
 
 class GoneError(Exception):
-  """The directory of a run that was moved or removed while the run was going on."""
+  """Raised when the directory of a run was moved or removed during the run."""
 
 
 class Held(Exception):
-  """A lock that another process holds; the text says which."""
+  """Raised for a lock that another process holds; the text names that process."""
 
 
 class ConfigError(ValueError):
-  """A field of a configuration whose value cannot be used.
+  """Raised for a field of a configuration whose value cannot be used.
 
-  Its text is "field=value: message", where the values of a tuple or list are joined by commas.
+  The text is "field=value: message". The values of a tuple or list are joined by commas.
 
   Attributes:
     field: the name of the field.
-    value: what it was given.
-    message: what it takes.
+    value: the value that the field was given.
+    message: what values the field takes.
   """
 
   def __init__(self, field: str, value: object, message: str):
@@ -55,16 +55,16 @@ class ConfigError(ValueError):
     shown = ",".join(map(str, value)) if isinstance(value, tuple | list) else value
     super().__init__(f"{field}={shown}: {message}")
 
-  def __reduce__(self) -> tuple:  # an exception is pickled by its arguments, which are others
+  def __reduce__(self) -> tuple:  # the default would call __init__ with the text only
     return type(self), (self.field, self.value, self.message)
 
 
 class RunError(Exception):
-  """A directory that holds no run that can be opened.
+  """Raised for a directory that holds no run that can be opened.
 
   Attributes:
     workdir: the directory.
-    message: why, and what to do.
+    message: the reason, and what to do.
   """
 
   def __init__(self, workdir: Any, message: str):

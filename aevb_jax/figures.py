@@ -1,4 +1,4 @@
-"""Pictures of what a model learned, and of how it got there: what any user of the package draws.
+"""Figures of what a model learned and how, for any user of the package.
 
 The functions that compute return arrays; the functions that draw return a
 matplotlib figure and leave saving it to the caller.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 STYLE = str(pathlib.Path(__file__).with_name("figures.mplstyle"))
-# By algorithm in all figures; told apart also without colours.
+# By algorithm in all figures; they differ also without colours.
 COLORS = {"aevb": "#0072b2", "wake_sleep": "#d55e00", "mcem": "#009e73"}
 DATASETS = {"mnist": "MNIST", "frey_face": "Frey Face"}
 NAMES = {"aevb": "AEVB", "wake_sleep": "Wake-Sleep", "mcem": "MCEM"}
@@ -29,24 +29,24 @@ NAMES = {"aevb": "AEVB", "wake_sleep": "Wake-Sleep", "mcem": "MCEM"}
 
 @functools.partial(jax.jit, static_argnames="model")
 def decode(model: Model, params: Params, z: Array) -> Array:
-  """The mean of p(x|z) for latents z of shape (n, J); shape (n, D)."""
+  """Computes the mean of p(x|z) for latents z of shape (n, J); shape (n, D)."""
   return jax.vmap(lambda z: model.decoder.given(params.theta, z).mean)(z)
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def encode(model: Model, params: Params, x: Array) -> Array:
-  """The mean of q(z|x) for data points x of shape (n, D); shape (n, J)."""
+  """Computes the mean of q(z|x) for data points x of shape (n, D); shape (n, J)."""
   return jax.vmap(lambda x: model.encoder.given(params.phi, x).mean)(x)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "n"))
 def sample_prior(key: Key, model: Model, params: Params, n: int) -> Array:
-  """n draws z ~ p(z); shape (n, J)."""
+  """Draws z ~ p(z) n times; shape (n, J)."""
   return jax.vmap(model.prior(params).sample)(jax.random.split(key, n))
 
 
 def manifold_latents(n: int) -> np.ndarray:
-  """An n×n grid on the unit square through the inverse Gaussian CDF (figure 4).
+  """Maps an n×n grid on the unit square through the inverse Gaussian CDF (figure 4).
 
   Coordinates are (i + 1/2)/n, never 0 or 1. The first latent grows from left to
   right and the second from bottom to top, as in a scatter plot of the latents.
@@ -62,7 +62,7 @@ def manifold_latents(n: int) -> np.ndarray:
 def tile(
   images: Array | np.ndarray, image_shape: Sequence[int], columns: int, *, background: float = 1.0
 ) -> np.ndarray:
-  """Images (n, H·W·C) in [0, 1] as one picture, row by row, one pixel of background apart."""
+  """Tiles images (n, H·W·C) in [0, 1] to one picture by rows, one pixel of background apart."""
   height, width, channels = image_shape
   images = np.asarray(images).reshape(-1, height, width, channels)
   rows = -(-len(images) // columns)
@@ -96,7 +96,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 @styled
 def draw_images(picture: np.ndarray, title: str, *, row_labels: Sequence[str] = ()) -> "Figure":
-  """A picture (H, W, C) made by `tile`, pixel by pixel, under a title.
+  """Draws a picture (H, W, C) made by `tile`, pixel by pixel, under a title.
 
   Args:
     picture: values in [0, 1].
@@ -117,7 +117,7 @@ def show(axes: "Axes", title: str, picture: np.ndarray, *, row_labels: Sequence[
   axes.set_xticks([])
   middles = (np.arange(len(row_labels)) + 0.5) * len(picture) / max(len(row_labels), 1) - 0.5
   axes.set_yticks(middles, row_labels)
-  axes.grid(False)  # which the style draws through the ticks, and so through the images
+  axes.grid(False)  # the style draws it through the ticks, and so through the images
   axes.tick_params(length=0)
   axes.spines[:].set_visible(False)
 
@@ -126,7 +126,7 @@ def show(axes: "Axes", title: str, picture: np.ndarray, *, row_labels: Sequence[
 def draw_pairs(
   x: Array, reconstructions: Array, image_shape: Sequence[int], title: str
 ) -> "Figure":
-  """Rows of ten data points (n, D), each above its row of reconstructions (n, D)."""
+  """Draws rows of ten data points (n, D), each above its row of reconstructions (n, D)."""
   x, reconstructions = np.asarray(x), np.asarray(reconstructions)
   columns = min(10, len(x))
   starts = range(0, len(x) - columns + 1, columns)
@@ -137,7 +137,7 @@ def draw_pairs(
 
 @styled
 def draw_bounds(rows: Sequence[dict], title: str) -> "Figure":
-  """The bound against training samples evaluated, on a log axis as in figure 2.
+  """Draws the bound against training samples evaluated, on a log axis as in figure 2.
 
   Args:
     rows: with examples_seen, train_bound, train_bound_se, test_bound and
@@ -151,7 +151,7 @@ def draw_bounds(rows: Sequence[dict], title: str) -> "Figure":
     bound = finite_or_nan(row[f"{split}_bound"] for row in rows)
     error = finite_or_nan(row[f"{split}_bound_se"] for row in rows)
     drawn: dict[str, Any] = dict(color="C0", marker="o", markerfacecolor=fill, label=split)
-    if len(rows) == 1:  # of which no line tells train from test, and no band has a width
+    if len(rows) == 1:  # a point has no line style and no band
       axes.errorbar(examples, bound, error, fmt=style, capsize=2, **drawn)
       continue
     axes.plot(examples, bound, style, **drawn)
@@ -166,7 +166,7 @@ def draw_bounds(rows: Sequence[dict], title: str) -> "Figure":
 
 @styled
 def draw_sweep(curves: Sequence[tuple[str, Sequence[dict]]], title: str) -> "Figure":
-  """The bounds of many runs as `draw_bounds` has them, train dashed and test solid.
+  """Draws the bounds of many runs as `draw_bounds` does, train dashed and test solid.
 
   Args:
     curves: for each run the group that colours it, such as its step size, and its rows.
@@ -194,13 +194,13 @@ def draw_sweep(curves: Sequence[tuple[str, Sequence[dict]]], title: str) -> "Fig
 
 
 def name_of(dataset: str) -> str:
-  """The name of a data set as a title has it, without its split."""
+  """Returns the name of a data set for a title, without its split."""
   kind = dataset.split(":")[0]
   return DATASETS.get(kind, kind)
 
 
 def finite_or_nan(values: Iterable[float]) -> np.ndarray:
-  """Values as an array in which those that are not finite numbers are NaN, which is not drawn."""
+  """Makes an array in which values that are not finite are NaN, which is not drawn."""
   values = np.array(list(values), float)
   return np.where(np.isfinite(values), values, np.nan)
 
@@ -212,14 +212,14 @@ def set_examples_axis(axes: "Axes", examples: Sequence[int] | np.ndarray) -> Non
 
 
 def padded(values: Iterable[float], *, pad: float = 0.05) -> tuple[float, float]:
-  """The limits of a log axis of some values, with a margin that is a part of their range.
+  """Computes the limits of a log axis of some values, with a margin in proportion to their range.
 
   Args:
     values: those that are not positive numbers are left out.
     pad: the margin at each end, as a part of the range of the logarithms.
 
   Returns:
-    A factor of two below and above a single value; 1 and 10 where there is none.
+    A factor of two below and above a single value; 1 and 10 if there is none.
   """
   positive = [value for value in values if 0 < value < math.inf]
   if not positive:
@@ -232,11 +232,11 @@ def padded(values: Iterable[float], *, pad: float = 0.05) -> tuple[float, float]
 def set_log_axis(axes: "Axes", which: str, low: float, high: float) -> None:
   """Makes an axis logarithmic, from `low` to `high`, with at least two ticks that have labels.
 
-  These are powers of ten where two fit. On a shorter axis they are plain numbers at 1, 2 and 5,
-  or evenly spaced ones, where matplotlib alone would have labels such as 8.875×10¹.
+  These are powers of ten if two fit. On a shorter axis they are plain numbers at 1, 2 and 5,
+  or evenly spaced ones; matplotlib itself would have labels such as 8.875×10¹.
 
   Args:
-    axes: whose axis it is.
+    axes: the axes with that axis.
     which: "x" or "y".
     low: the lower limit, above 0.
     high: the upper limit, above `low`.
@@ -257,7 +257,7 @@ def set_log_axis(axes: "Axes", which: str, low: float, high: float) -> None:
 
 
 def _plain_ticks(low: float, high: float) -> list[float]:
-  """At least two round numbers in an interval above 0."""
+  """Finds at least two round numbers in an interval above 0."""
   from matplotlib.ticker import MaxNLocator
 
   exponents = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
@@ -271,7 +271,7 @@ def _plain_ticks(low: float, high: float) -> list[float]:
 
 @styled
 def draw_latents(z: Array, labels: np.ndarray | None, title: str) -> "Figure":
-  """Two-dimensional latents (n, 2) as points, coloured by label where there are any."""
+  """Draws two-dimensional latents (n, 2) as points, coloured by label if there are labels."""
   figure = new_figure(4.5, 4.2)
   axes = figure.add_subplot()
   scatter(axes, np.asarray(z), labels)
@@ -280,7 +280,7 @@ def draw_latents(z: Array, labels: np.ndarray | None, title: str) -> "Figure":
 
 
 def scatter(axes: "Axes", z: np.ndarray, labels: np.ndarray | None) -> None:
-  """Draws points (n, 2) of a plane, coloured by label where there are any."""
+  """Draws points (n, 2) of a plane, coloured by label if there are labels."""
   dots = dict(s=np.clip(8000 / len(z), 2, 16), alpha=0.7, linewidths=0)
   if labels is None:
     axes.scatter(z[:, 0], z[:, 1], **dots)

@@ -1,4 +1,4 @@
-"""One process at a time."""
+"""Locks on files, each held by one process at a time."""
 
 import contextlib
 import errno
@@ -15,18 +15,24 @@ from aevb_jax.errors import DataError, Held
 
 LOGGER = logging.getLogger(__name__)
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-HOLDER = "process "  # what a lock that was held begins with
-ATTEMPTS = 5  # since `holder` holds a lock for an instant
+HOLDER = "process "  # the text of a lock file begins with it once the lock was taken
+ATTEMPTS = 5  # `holder` takes a shared lock for an instant, so one failure proves nothing
 
 
 def hold(path: pathlib.Path) -> IO[str]:
-  """Takes the lock on a file, made if need be, or finds that another process keeps it.
+  """Takes the lock on a file, or raises if another process holds it.
 
-  It ends with the process, whatever becomes of it, or when what is returned is closed. On a
-  file system without locks nothing is held.
+  The file is made if it does not exist. The lock ends when the process ends, for whatever reason,
+  or when the returned file is closed. On a file system without locks nothing is held.
+
+  Args:
+    path: the lock file.
+
+  Returns:
+    The open file that holds the lock.
 
   Raises:
-    Held: if another process holds it.
+    Held: if another process holds the lock.
     OSError: if the file cannot be made or written, or is a symbolic link.
   """
   for attempts_left in reversed(range(ATTEMPTS)):
@@ -66,7 +72,7 @@ def hold(path: pathlib.Path) -> IO[str]:
 
 
 def is_at(file: IO[str], path: pathlib.Path) -> bool:
-  """Tells whether an open file is the one that has this name now."""
+  """Reports whether an open file is the file that has this name now."""
   try:
     return os.path.samestat(os.fstat(file.fileno()), os.stat(path, follow_symlinks=False))
   except FileNotFoundError:
@@ -74,7 +80,12 @@ def is_at(file: IO[str], path: pathlib.Path) -> bool:
 
 
 def holder(path: pathlib.Path) -> str | None:
-  """Who holds the lock on a file; None if nobody does, or there is no such file."""
+  """Returns the text of the process that holds the lock on a file.
+
+  Returns:
+    The text, such as "process 4711 on host"; None if no process holds the lock, or the file cannot
+    be read.
+  """
   try:
     with disk.read(path) as file:
       try:
@@ -88,18 +99,18 @@ def holder(path: pathlib.Path) -> str | None:
 
 @contextlib.contextmanager
 def alone(path: pathlib.Path, doing: str, wait: float) -> Iterator[None]:
-  """Holds a lock on a file, and waits for it as long as need be.
+  """Holds the lock on a file while its context lasts, and waits for the lock if need be.
 
-  On a file system without locks it holds nothing: what it guards is written
-  beside its place and renamed, so that no harm but double work is done.
+  On a file system without locks nothing is held. What the lock guards is written beside its place
+  and then renamed, so the only harm there is that work is done twice.
 
   Args:
-    path: of the lock file, made if need be.
-    doing: what, for the messages of others: "preparing mnist".
-    wait: seconds to wait for another process that holds it.
+    path: the lock file, which is made if it does not exist.
+    doing: what the lock is for, in the messages of other processes: "preparing mnist".
+    wait: the seconds to wait for another process that holds the lock.
 
   Raises:
-    DataError: if another process holds it still.
+    DataError: if another process still holds the lock after `wait` seconds.
     OSError: if the file cannot be made.
   """
   deadline, waiting = time.monotonic() + wait, False

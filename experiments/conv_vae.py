@@ -7,11 +7,11 @@
 slowly"; TensorFlow's own tutorial, whose network it is, came to 155.9 in 10 epochs of 60000. The
 loss is minus the bound, in nats per image.
 
-Draws test images, what becomes of them in the mean of q(z|x), E[x|z] for z from the prior (where
-the article has some from the posterior), and the loss, all in conv_vae.png. Writes conv_vae.csv
-(the loss against epochs) and summary.json too.
+Draws test images, their reconstructions from the mean of q(z|x), E[x|z] for z from the prior (some
+of the article's are from the posterior), and the loss, all in conv_vae.png. Also writes
+conv_vae.csv (the loss against epochs) and summary.json.
 
-Of --budget=cpu: a test loss of 155 after 13 epochs and of 150.4 after 50, half an hour of one core
+--budget=cpu has a test loss of 155 after 13 epochs and of 150.4 after 50, half an hour of one core
 of a CPU.
 """
 
@@ -53,7 +53,7 @@ GRID = 6  # images in a row and in a column
 
 @dataclasses.dataclass(frozen=True)
 class ConvVaeConfig:
-  """On which images, how long, and from which seed the article's VAE trains."""
+  """The training images, the length of training and the seed of the article's VAE."""
 
   dataset: str = "mnist:60k"
   num_examples: int = 3_000_000

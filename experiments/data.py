@@ -3,7 +3,7 @@
   python -m experiments.data --dataset=mnist
   python -m experiments.data --dataset=frey_face:random --manual_dir=~/Downloads
 
-For machines without a network: run it where there is one, with --data_dir on a
+For a machine without a network, run it on one that has a network, with --data_dir on a
 disk that both see. Prints the data set's card and writes a contact sheet.
 """
 
@@ -39,13 +39,13 @@ COLUMNS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-  """Where some of the images are drawn."""
+  """The file that some of the images are drawn into."""
 
   contact_sheet: str | None = None
 
 
 class Card(NamedTuple):
-  """What a data set says of itself."""
+  """The choice of the data set that is described."""
 
   description: str
   homepage: str
@@ -109,7 +109,7 @@ def contact_sheet_path(name: str | None, config: DataConfig) -> pathlib.Path | N
   """Returns the file to draw; None for none.
 
   Raises:
-    ConfigError: if it cannot be written, or would take the place of another file.
+    ConfigError: if the file cannot be written, or would replace a file that aevb_jax did not draw.
   """
   if name is None:
     name = f"runs/data/{file_name(config)}.png"
@@ -132,7 +132,7 @@ def cannot_be_written(path: pathlib.Path, more: str) -> ConfigError:
 
 
 def find_card(config: DataConfig, images: ImageData) -> Card:
-  """Returns what a data set says of itself."""
+  """Returns the description of a data set."""
   if images.directory is None:
     return DIGITS
   if config.dataset in PROTOCOLS:
@@ -152,7 +152,7 @@ def find_card(config: DataConfig, images: ImageData) -> Card:
 def statistics(
   source: Source, labels: np.ndarray | None, image_shape: tuple[int, int, int], levels: int
 ) -> str:
-  """Writes a line of statistics, taken a block at a time."""
+  """Formats a line of statistics, computed block by block."""
   low, high = pixel_range(source)
   count, total, squares, at_zero, at_high = 0, 0.0, 0.0, 0, 0
   for block in blocks(source, 10_000):
@@ -178,7 +178,7 @@ def statistics(
 def draw(
   path: pathlib.Path, dataset: str, images: ImageData, splits: dict[str, Source], *, levels: int
 ) -> None:
-  """Draws the first images of every split; of real values, those between 0 and 1 as they are."""
+  """Draws the first images of every split; values outside 0 to 1 are clipped."""
   shown, row_labels = [], []
   for name, source in splits.items():
     count = min(ROWS[name] * COLUMNS, len(source))

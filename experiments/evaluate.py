@@ -11,7 +11,7 @@ binarizes them, are those of the run.
 
 Writes points.csv (a row for each point, as soon as it is known), latents.csv and
 summary.json into WORKDIR/METHOD-SPLIT, for --parameters=best into METHOD-SPLIT-best.
-Interrupted, the same command goes on where it was.
+After an interruption the same command resumes where it was.
 """
 
 from absl import flags
@@ -77,7 +77,7 @@ flags.DEFINE_integer(
   "warmup", 100, "reciprocal: transitions in which the step size is tuned.", lower_bound=1
 )
 
-# Of the flags of training these say where things are, and not what was trained.
+# These flags of training say where things are. The others say what was trained.
 GIVEN_HERE = {*data.PLACES, "max_resident_mb", "seed"}
 
 
@@ -95,10 +95,10 @@ def main() -> None:
 
 
 def read_config() -> EvaluateConfig:
-  """Reads how log p(x) is estimated.
+  """Reads the configuration of the estimate of log p(x) from the flags.
 
   Raises:
-    UsageError: for flags that the method has no use for.
+    UsageError: for flags that the method does not use.
   """
   config, given = read(EvaluateConfig), given_flags()
   of_method = FIELDS_OF[config.method]

@@ -7,10 +7,10 @@ members; their transforms z = g(ε), by the noise where it is one number, otherw
 the draw; samples of the second member against its density; and the pathwise derivative of those
 draws with respect to its parameters, which is how gradients reach the encoder.
 
-Writes families.png, families.csv (of the second member, means and variances of the draws beside
+Writes families.png, families.csv (for the second member, means and variances of the draws beside
 the closed forms) and summary.json.
 
-A minute on one core; mistakes of a family would show in the third column.
+Takes a minute on one core. A mistake in a family would show in the third column.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ flags.DEFINE_string("workdir", "runs/families", "Directory for the figure and it
 flags.DEFINE_integer("num_draws", 20_000, "Draws of every member.", lower_bound=400)
 flags.DEFINE_integer("seed", 0, "Seed of the draws.", lower_bound=0, upper_bound=2**32 - 1)
 
-# Of each family what differs between the three members; other parameters are as given first.
+# Fixed parameters, the parameter that differs between the three members, and its values.
 MEMBERS = {
   "exponential": (dict(), "rate", (0.5, 1, 2)),
   "cauchy": (dict(location=0), "scale", (0.5, 1, 2)),
@@ -61,13 +61,13 @@ MEMBERS = {
   "f": (dict(denominator=6), "numerator", (1.5, 4, 12)),
 }
 SYMBOLS = {"degrees_of_freedom": "ν", "log_var": "log σ²"}
-HEAVY = ("cauchy", "pareto", "f", "student_t")  # of which 2 % of the draws are far away
+HEAVY = ("cauchy", "pareto", "f", "student_t")  # the outermost 2 % of their draws are far away
 CONSTRUCTIONS = ["inverse CDF"] * 10 + ["location + scale · ε"] * 6 + ["composition"] * 6
 
 
 @dataclasses.dataclass(frozen=True)
 class FamiliesConfig:
-  """How many draws there are, and from which seed."""
+  """The number of draws, and their seed."""
 
   num_draws: int = 20_000
   seed: int = 0
@@ -131,7 +131,7 @@ def make_portrait(name: str, group: str) -> Portrait:
 
 
 def row_of(name: str, portrait: Portrait, drawn: Drawn) -> dict:
-  """The first number of the second member: closed forms, and what its draws say of them."""
+  """Compares the first number of the second member: closed forms, and estimates from its draws."""
   family, eta, z = portrait.family, portrait.etas[1], drawn.z[:, 0]
   row = dict(family=name, construction=portrait.group)
   row |= dict(

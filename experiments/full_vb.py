@@ -13,7 +13,7 @@ other flags are those of experiments.train.
 Writes metrics.csv, full_vb.png and summary.json into --workdir. A row is one evaluation
 with θ a point estimate (point), the mean of q(θ) (mean), or drawn from q(θ) for each data
 point (drawn). Bounds are of x given θ: the bound on the evidence of the training set, which
-full_vb climbs, is the train bound of drawn minus KL(θ)/N. log p(x) is at the mean of q(θ).
+full_vb maximizes, is the train bound of drawn minus KL(θ)/N. log p(x) is at the mean of q(θ).
 
 The command above took 4 minutes on two CPU cores shared with other work, and printed, in
 nats per image (standard errors 0.4 to 0.5 on the test images, 0.8 to 1.1 on the training
@@ -117,10 +117,10 @@ def main() -> None:
 
 
 def read_config() -> FullVbConfig:
-  """Reads what is compared.
+  """Reads the configuration of the comparison from the flags.
 
   Raises:
-    UsageError, ConfigError: for flags that cannot be used, or do not go together.
+    UsageError, ConfigError: for flags that cannot be used, or that conflict.
   """
   config = read(FullVbConfig)
   config = FullVbConfig(config.methods, config.num_data, config.weight_std, learning.config())

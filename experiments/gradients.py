@@ -8,8 +8,8 @@ The other flags are those of experiments.train and say which model is trained, b
 which --estimator and on what; the gradients of --estimators are measured on the first
 --num_points test images, at initialization (--at=0) or after so many training samples.
 Writes gradients.csv, with a row for each estimator, number of samples and block of
-parameters, gradients.png and summary.json into --workdir. Interrupted, the same command
-goes on with the first of --at that is not measured yet.
+parameters, gradients.png and summary.json into --workdir. After an interruption
+the same command resumes with the first of --at that is not measured yet.
 
 variance is the sum over the block's coordinates of the variance of the gradient of the
 mean over the points (the block value is the estimate itself); snr is ‖E g‖ over its root;
@@ -130,10 +130,10 @@ def main() -> None:
 
 
 def read_config() -> GradientsConfig:
-  """Reads what is measured.
+  """Reads the configuration of the measurement from the flags.
 
   Raises:
-    UsageError, ConfigError: for flags that cannot be used, or do not go together.
+    UsageError, ConfigError: for flags that cannot be used, or that conflict.
   """
   budgets.settle(BUDGETS)
   for name, least in (("at", 0), ("samples", 1)):

@@ -6,13 +6,13 @@
 Section 4 of the paper: PCA is the limit of a linear-Gaussian model as its noise vanishes. With
 p(x|z) = N(zW + b, σ²I), probabilistic PCA, the maximum of the likelihood is known in closed form
 (Tipping & Bishop 1999) and spans PCA's subspace, and the best affine q(z|x) is its exact
-posterior. So this holds Algorithm 1 against the truth: the bound, log p(x) and their maximum are
-exact at every evaluation, and nothing but the training is sampled. x are the real-valued pixels,
+posterior. So this compares Algorithm 1 with the truth: the bound, log p(x) and their maximum are
+exact at every evaluation, and only the training is sampled. x are the real-valued pixels,
 of which constant ones do no harm.
 
 Writes metrics.csv, linear_gaussian.png and summary.json into --workdir. Angles, in degrees, are
-the principal ones between the rows of W and PCA's subspace. Interrupted, the same command goes on
-from its last checkpoint.
+the principal ones between the rows of W and PCA's subspace. After an interruption the same command
+resumes from its last checkpoint.
 
 The command above took 20 to 35 seconds on two CPU cores shared with other work, and printed, in
 nats per image of the digits (standard errors over the 360 test images; that of the difference
@@ -110,10 +110,10 @@ def main() -> None:
 
 
 def read_config() -> LinearGaussianConfig:
-  """Reads what is trained.
+  """Reads the configuration of the training from the flags.
 
   Raises:
-    ConfigError: for flags that cannot be used, or do not go together.
+    ConfigError: for flags that cannot be used, or that conflict.
   """
   budgets.settle(BUDGETS)
   config = replace(read(LinearGaussianConfig), **leaves(data.config()))

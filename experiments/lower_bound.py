@@ -10,10 +10,10 @@ L = 1, Adagrad, whose step size is chosen for every curve by the training bound 
 hundred thousand samples. Pixels are real-valued, as in the paper, so those of MNIST give no
 log-density.
 
-Writes lower_bound.csv, lower_bound.png and summary.json, with what becomes of the paper's claims
-in every panel.
+Writes lower_bound.csv, lower_bound.png and summary.json, which says for every panel whether the
+paper's claims hold.
 
-Of --budget=cpu, 10^7 samples and one seed: test bounds of MNIST with J = 20 end at -103.3 by AEVB
+With --budget=cpu, 10^7 samples and one seed: test bounds of MNIST with J = 20 end at -103.3 by AEVB
 and -110.1 by wake-sleep, those of Frey Face with J = 20 at 1266 and 1078, and AEVB is ahead in all
 panels at every sample count. A core of a CPU takes 10 minutes for a curve of MNIST by AEVB, 14
 by wake-sleep and 8 for one of Frey Face: three hours for all.
@@ -51,7 +51,7 @@ COLUMNS = ("dataset", "latent_dim", "algorithm", "seed", "step_size", "examples_
 
 @dataclasses.dataclass(frozen=True)
 class LowerBoundConfig(PaperConfig):
-  """Which panels are drawn, and from which runs."""
+  """The panels that are drawn, and the runs that they are drawn from."""
 
   panels: tuple[str, ...] = PANELS
 
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def parse_panel(text: str) -> tuple[str, int]:
-  """Reads a panel, such as mnist/3."""
+  """Parses a panel, such as mnist/3."""
   dataset, _, latent_dim = text.rpartition("/")
   if not dataset or not is_count(latent_dim):
     raise UsageError("panels", "takes DATASET/J, several between commas, such as mnist/3,mnist/5")
@@ -92,7 +92,7 @@ def parse_panel(text: str) -> tuple[str, int]:
 
 
 def rows_of(panel: tuple[str, int], algorithm: str, member: pathlib.Path) -> list[dict]:
-  """Returns the rows of a run, with what they are rows of."""
+  """Returns the rows of a run, with the data set, latents, algorithm and seed of the run."""
   given = records.read_flags(member)
   about = dict(dataset=panel[0], latent_dim=panel[1], algorithm=algorithm)
   about |= dict(seed=int(given["seed"]), step_size=float(given["step_size"]))
@@ -119,7 +119,7 @@ def curve_of(rows: list[dict], panel: tuple[str, int], algorithm: str) -> Curve:
 
 
 def judge(panel: tuple[str, int], rows: list[dict]) -> dict:
-  """What becomes of the paper's claims in a panel: that AEVB is faster, and ends higher."""
+  """Judges the paper's claims in a panel: that AEVB learns faster, and ends higher."""
   aevb, other = (curve_of(rows, panel, algorithm) for algorithm in ("aevb", "wake_sleep"))
   there = aevb.seen[aevb.test >= other.test.max()]
   limits = LIMITS.get(panel[0].split(":")[0], (-np.inf, np.inf))
@@ -141,14 +141,14 @@ def judge(panel: tuple[str, int], rows: list[dict]) -> dict:
 
 
 def inside_from(curve: Curve, limits: tuple[float, float]) -> int | None:
-  """Training samples from which on the curve is inside the limits to its end, if it is there."""
+  """Returns the training samples from which on the curve stays inside the limits; None if never."""
   outside = [(y < limits[0]) | (y > limits[1]) for y in (curve.train, curve.test)]
   last = max((np.flatnonzero(where)[-1] for where in outside if where.any()), default=-1)
   return int(curve.seen[last + 1]) if last + 1 < len(curve.seen) else None
 
 
 def as_table(claims: list[dict]) -> str:
-  """One panel a line; least lead is AEVB's test bound less wake-sleep's, at its smallest."""
+  """Formats one panel a line; least lead is AEVB's smallest test bound minus wake-sleep's."""
   told = lambda samples: "never" if samples is None else f"{samples:.2g}"
   lines = [
     f"{'':19}{'samples':>9} {'AEVB: train':>12} {'test':>8} {'wake-sleep: train':>18} {'test':>8} "

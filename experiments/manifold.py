@@ -3,13 +3,13 @@
   python -m experiments.manifold --workdir=runs/manifold
   python -m experiments.manifold --datasets=mnist --num_examples=1000000 --workdir=runs/one
 
-Coordinates evenly spaced on the unit square, through the inverse CDF of the Gaussian prior, are
-the latents z; drawn is the mean of p(x|z) for each. The runs are those of experiments.lower_bound
-with J = 2, which are made if --runs does not hold them.
+The latents z are evenly spaced coordinates on the unit square, mapped through the inverse CDF of
+the Gaussian prior. The picture for z is the mean of p(x|z). The runs are those of
+experiments.lower_bound with J = 2, which are made if --runs does not hold them.
 
 Writes manifold.png, manifold.csv (the bounds of the models that are drawn) and summary.json.
 
-Of --budget=cpu: test bounds of 860 on Frey Face and -153.1 on MNIST; twenty minutes on one core.
+With --budget=cpu: test bounds of 860 on Frey Face and -153.1 on MNIST; twenty minutes on one core.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ flags.DEFINE_integer("grid", 20, "Images in a row and in a column.", lower_bound
 
 @dataclasses.dataclass(frozen=True)
 class ManifoldConfig(PaperConfig):
-  """Whose manifolds are drawn, and how finely."""
+  """The data sets whose manifolds are drawn, and the fineness of the grid."""
 
   datasets: tuple[str, ...] = ("frey_face:random", "mnist")
   grid: int = 20

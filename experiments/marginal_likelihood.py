@@ -7,17 +7,17 @@
 MNIST with N = 1000 and N = 50000 training images, 100 hidden units and 3 latents, otherwise in
 the settings of section 5. log p(x) is estimated by appendix D on the first 1000 training and the
 first 1000 test images, at ten stages of training. As in the paper pixels are real-valued, so
-it is no log-density.
+log p(x) is no log-density.
 
 The cost is counted in likelihood evaluations, log p(x|z) and its gradient for one x and one z:
 for every example of a minibatch AEVB and wake-sleep make one, and Monte Carlo EM 16: its ten
 leapfrog steps make eleven and its five updates of the weights five. Adagrad's step size is 0.02:
 Monte Carlo EM has no bound to choose one by.
 
-Writes marginal_likelihood.csv, marginal_likelihood.png and summary.json. Interrupted, the same
-command goes on with the run, or the stage, where it was.
+Writes marginal_likelihood.csv, marginal_likelihood.png and summary.json. After an
+interruption the same command resumes with the run, or the stage, where it was.
 
-Of --budget=cpu, 10^7 evaluations: log p(x) of test images ends at -140.1 by AEVB, -145.3 by
+With --budget=cpu, 10^7 evaluations: log p(x) of test images ends at -140.1 by AEVB, -145.3 by
 wake-sleep and -144.5 by Monte Carlo EM with N = 1000, at -137.7, -142.8 and -149.1 with N = 50000,
 all within 1.5. Half an hour of training and half an hour of estimates on one core of a CPU.
 """
@@ -74,7 +74,7 @@ def _check_algorithms(values: list[str]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class MarginalLikelihoodConfig:
-  """Whose curves are drawn, how long training takes, and where log p(x) is estimated."""
+  """The curves that are drawn, the length of training, and the points of the estimates."""
 
   dataset: str = "mnist"
   sizes: tuple[int, ...] = (1000, 50000)

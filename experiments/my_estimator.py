@@ -4,9 +4,9 @@
   python -m experiments.gradients --estimators=iwae,dreg,experiments.my_estimator:tempered \
       --samples=2,10,50
 
-This one holds the importance weighted bound against overconfident weights: its gradient
-follows weights w̃_k flattened to a power, while its value stays the bound. The instrument
-says what that does: less variance, and a bias. Arguments of your own are given after
+This one protects the importance-weighted bound from overconfident weights: its gradient
+follows weights w̃_k flattened to a power, while its value stays the bound. experiments.gradients
+measures the effect: less variance, and a bias. Arguments of your own are given after
 colons: --estimator=experiments.my_estimator:tempered:power=0.7.
 """
 
@@ -20,7 +20,7 @@ from aevb_jax.types import Array, Key, Model, Params
 def tempered(
   key: Key, model: Model, params: Params, x: Array, *, num_samples: int, power: float = 0.5
 ) -> Array:
-  """log (1/K) Σ_k w_k, with the gradient Σ_k v_k ∇log w_k, v_k ∝ w_k^power.
+  """Estimates log (1/K) Σ_k w_k, with the gradient Σ_k v_k ∇log w_k, v_k ∝ w_k^power.
 
   Args:
     key: consumed.
@@ -29,6 +29,9 @@ def tempered(
     x: one data point, shape (D,).
     num_samples: K.
     power: 1 is `iwae`, 0 trains as `elbo_a`.
+
+  Returns:
+    The estimate of the bound in nats, a scalar.
   """
   log_w = log_weights(key, model, params, x, num_samples=num_samples)
   v = jax.nn.softmax(power * jax.lax.stop_gradient(log_w))

@@ -3,12 +3,12 @@
   python -m experiments.samples --workdir=runs/samples
   python -m experiments.samples --latent_dims=2,20 --num_examples=1000000 --workdir=runs/two
 
-Drawn is the mean of p(x|z) for z from the prior. The runs are those of experiments.lower_bound,
-by AEVB, which are made if --runs does not hold them.
+Draws the mean of p(x|z) for z from the prior. The runs are those of experiments.lower_bound by
+AEVB, which are trained if --runs does not hold them.
 
 Writes samples.png, samples.csv (the bounds of the models that are drawn) and summary.json.
 
-Of --budget=cpu: test bounds of -153.1, -122.2, -106.5 and -103.3; forty minutes on one core of a
+With --budget=cpu: test bounds of -153.1, -122.2, -106.5 and -103.3; forty minutes on one core of a
 CPU, seconds where --runs has those of figure 2.
 """
 
@@ -42,7 +42,7 @@ def _check_latent_dims(values: list[str]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class SamplesConfig(PaperConfig):
-  """Which models are drawn from, and how many samples of each."""
+  """The models that samples are drawn from, and the number of samples of each."""
 
   dataset: str = "mnist"
   latent_dims: tuple[int, ...] = (2, 5, 10, 20)

@@ -1,4 +1,4 @@
-"""Tells of a run of experiments.train what it is, how far it got, and how to go on with it.
+"""Reports what a run of experiments.train is, how far it got, and how to resume it.
 
   python -m experiments.status --workdir=runs/mnist
   python -m experiments.status --workdir=runs/mnist --check
@@ -25,13 +25,13 @@ from experiments.launch.command import UsageError
 flags.DEFINE_string("workdir", None, "Directory of a run of experiments.train, or of a member.")
 flags.DEFINE_boolean("check", False, "Reads the arrays of its checkpoints, too.")
 
-# In this order: the first that there is says which row was the best.
+# The first of these columns that a run has decides which row was the best.
 CHOOSING = ("validation_bound", "test_bound", "recent_log_joint")
 
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-  """Which run is told of, and how much."""
+  """The run to report, and how much of it to check."""
 
   workdir: str | None = None
   check: bool = False
@@ -41,7 +41,7 @@ class Kept(NamedTuple):
   """A checkpoint, and what is wrong with it."""
 
   path: pathlib.Path
-  record: dict | None  # None if it cannot be read
+  record: dict | None  # None if the record cannot be read
   fault: str | None
 
 
@@ -62,12 +62,12 @@ def main() -> None:
 def read_flags(workdir: pathlib.Path) -> dict[str, str]:
   """Reads the flags of the run, or of the sweep, by name.
 
-  They are not made a configuration of: a run of another version, or one that this machine could
-  not make, is told of too.
+  No configuration is made from them, so that a run of another version, or one that this machine
+  could not make, is reported too.
 
   Raises:
-    UsageError: if there is none.
-    RunError: if they lack what every run has.
+    UsageError: if there is no run.
+    RunError: if the flags lack one that every run has.
   """
   flags_file, config_file = workdir / directory.FLAG_FILE, workdir / directory.CONFIG
   if flags_file.exists():
@@ -89,7 +89,7 @@ def read_flags(workdir: pathlib.Path) -> dict[str, str]:
 def run_in_words(
   workdir: pathlib.Path, given: dict[str, str], check: bool
 ) -> list[tuple[str, str]]:
-  """Says what there is to say, in lines with a name."""
+  """Returns the report, as lines with a name."""
   checkpoints = workdir / directory.CHECKPOINTS
   kept = [look_at(checkpoints, step, check) for step in checkpoint.steps(checkpoints)]
   newest = next((k.record for k in reversed(kept) if not k.fault), None)
@@ -113,13 +113,13 @@ def run_in_words(
 
 
 def flags_in_words(given: dict[str, str]) -> str:
-  """Says what was chosen, as far as a line goes; flags.txt has all."""
+  """Describes the choices in one line; flags.txt has all of them."""
   names = ("dataset", "algorithm", "estimator", "latent_dim", "optimizer", "step_size", "seed")
   return " ".join(f"--{name}={given[name]}" for name in names if name in given)
 
 
 def state_in_words(workdir: pathlib.Path, given: dict[str, str], newest: dict | None) -> list[str]:
-  """Says whether the run is finished, going on or broken off, and where."""
+  """Describes whether the run is finished, in progress or interrupted, and where."""
   batch_size = int(given["batch_size"])
   total = math.ceil(int(given["num_examples"]) / batch_size) * batch_size
   at = newest["examples_seen"] if newest else 0
@@ -138,7 +138,7 @@ def state_in_words(workdir: pathlib.Path, given: dict[str, str], newest: dict | 
 
 
 def rows_in_words(rows: list[dict], given: dict[str, str]) -> list[str]:
-  """Says what the last row has, and the best."""
+  """Describes the last row, and the best."""
   if not rows:
     return ["none yet"]
   by = next(name for name in CHOOSING if name in rows[-1])
@@ -152,13 +152,13 @@ def rows_in_words(rows: list[dict], given: dict[str, str]) -> list[str]:
 
 
 def row_in_words(row: dict, by: str) -> str:
-  """Writes a row in one line, with the column that rows are compared by."""
+  """Formats a row in one line, with the column that rows are compared by."""
   error = f" ± {row[f'{by}_se']:.2f}" if f"{by}_se" in row else ""
   return f"{row['examples_seen']:,} samples: {by.replace('_', ' ')} {row[by]:.2f}{error} nats"
 
 
 def faults_in_words(faults: dict) -> list[str]:
-  """Says what was not finite."""
+  """Describes the steps whose numbers were not finite."""
   lines = [f"stopped: {faults['stopped']}"] if faults.get("stopped") else []
   return lines + ([f"{faults['skipped']} steps left out"] if faults.get("skipped") else [])
 
@@ -176,7 +176,7 @@ def look_at(checkpoints: pathlib.Path, step: int, check: bool) -> Kept:
 
 
 def checkpoint_in_words(kept: Kept, checked: bool) -> str:
-  """Says how far a checkpoint got, or what is wrong with it."""
+  """Describes how far a checkpoint got, or what is wrong with it."""
   megabytes = sum(p.stat().st_size for p in kept.path.rglob("*") if p.is_file()) / 2**20
   if kept.fault:
     return f"{kept.path}: damaged ({kept.fault})"

@@ -8,13 +8,13 @@
   python -m experiments.train --algorithm=mcem --binarization=static --workdir=runs/mcem
 
 The third trains nine runs at once. The last is Monte Carlo EM, which has no encoder and so no
-bound: its rows tell the log joint density and how HMC fares, and experiments.evaluate estimates
-the likelihood afterwards.
+bound: its rows report the log joint density and the acceptance of HMC, and experiments.evaluate
+estimates the likelihood afterwards.
 
 Writes into --workdir: flags.txt, metrics.csv, TensorBoard events, summary.json, pictures, and
-checkpoints; of a sweep, each member in a directory of its own, as its single run would, and
-sweep.csv. However it ended, the same command goes on from its last checkpoint and ends as if it
-had not been interrupted, if it names its --workdir; experiments.status tells what there is.
+checkpoints. A sweep writes these for each member into a directory of its own, and sweep.csv. After
+an interruption the same command, if it names its --workdir, resumes from the last checkpoint and
+ends as if it had not been interrupted. experiments.status reports what there is.
 """
 
 import functools

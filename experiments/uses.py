@@ -1,4 +1,4 @@
-"""What the paper says a trained model is for (sections 1 and 2.1), with numbers.
+"""The uses of a trained model that the paper names (sections 1 and 2.1), with numbers.
 
   python -m experiments.uses --workdir=runs/uses
 
@@ -10,19 +10,19 @@ Adam at 0.001), and uses them for
                     and as many principal components
   visualization     neighbours in the plane of two latents, against two principal components
   inpainting, super-resolution, denoising
-                    P(x|y) of test images of which y is all that is known: the upper half, the sums
-                    of 4×4 squares, or all pixels with a tenth of them flipped
+                    P(x|y) of test images when only y is known: the upper half, the sums of 4×4
+                    squares, or all pixels with a tenth of them flipped
 
 The last are by inference under the model, p(x, z|y) ∝ p(z) p(x|z) p(y|x), in three ways: hmc
 moves z by HMC with x summed out, gibbs alternates encoder and decoder with a Metropolis
 correction (Mattei & Frellsen 2018), and pseudo_gibbs leaves that out (Rezende et al. 2014); each
-has about as many passes through the networks. Simple methods have pixels that are independent,
-with the frequencies of all training images or of those nearest to y, and are told the same of y.
+has about as many passes through the networks. Simple methods model pixels as independent,
+with the frequencies of all training images or of those nearest to y, and use the same y.
 
 Errors are standard errors over test images. Writes uses.csv (a row for each number), uses.png and
 summary.json.
 
-Of --budget=cpu: the bound of J = 20 ends at -97.2 on test images, 5.3 nats below log p(x) where
+With --budget=cpu: the bound of J = 20 ends at -97.2 on test images, 5.3 nats below log p(x) where
 that was estimated; nearest neighbours are right on 96.9 % by 20 latents, 96.0 % by as many
 principal components and 94.8 % by pixels; HMC is wrong on 8.9 % of missing pixels in inpainting,
 3.7 % in super-resolution and 2.0 % in denoising. Half an hour on one core of a CPU.
@@ -92,7 +92,7 @@ def main() -> None:
   jobs.check(made_of, figure)
   workdir = figure_flags.open_workdir(figure, config)
   made = jobs.train(made_of, figure)
-  # Not before the runs are made, which need the accelerator that JAX then takes.
+  # Only after the runs, because JAX then takes the accelerator that they need.
   key = jax.random.fold_in(jax.random.key(config.seed), 2**20)
   tasks = study.make_tasks(config, images.image_shape)
   report = study.Report(workdir / "uses.csv")
@@ -119,10 +119,10 @@ def main() -> None:
 
 
 def check(config: UsesConfig, images: ImageData) -> list[int]:
-  """Returns the numbers of labels, 0 replaced by all.
+  """Returns the numbers of labels, with 0 replaced by all.
 
   Raises:
-    UsageError: for what the images do not allow.
+    UsageError: for values that the images do not allow.
   """
   num_train, num_test = len(images.train), len(images.test)
   if images.train_labels is None or images.test_labels is None:

@@ -4,16 +4,16 @@
   python scripts/bad_commands.py --number=9 --main=evaluate
 
 The command lines are those that hypothesis makes from the definitions of the flags
-(`refusals/inputs.py`), and every mistake that the tests or the README name
+(`refusals/inputs.py`), and every mistake that the tests or the pages name
 (`refusals/cases.py`). Each is a process of its own in a new directory, and must end within
 --limit seconds: with a status that is neither zero nor a signal's, nothing on standard output,
 one line on standard error that begins with "error: ", is short and names the flag or its value,
-and no file made, changed or removed. Nothing is downloaded: what would be is refused before, or
-has an address that nobody is at. Needs the extra `test`, as scripts/test.sh installs it.
+and no file made, changed or removed. Nothing is downloaded: commands that would are refused
+before, or have an address without a server. Needs the extra `test`, as scripts/test.sh installs it.
 
-With --seed=1000 all 424 were refused so, the slowest in 9.1 s and the whole in 15 minutes, on two
+With --seed=1000 all 424 were refused, the slowest in 9.1 s and the whole in 15 minutes, on two
 CPU cores that were busy with other work; one takes two to six seconds where they are not. One
-that was too slow is run once more, alone. The table is in README.md.
+that was too slow is run once more, by itself.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from typing import NamedTuple
 from refusals.definitions import MAINS, ROOT, Bad, read_definitions
 from support import start
 
-LENGTH = 400  # characters of a clear line, beside the values that the user gave
+LENGTH = 400  # characters of a clear line, without the values that the user gave
 NO_NETWORK = "http://127.0.0.1:9"
 NAMED = ("in the tests", "in the README")
 DEEP = ("path", "estimator", "data set")  # mistakes that no parser finds: three times as many
@@ -42,7 +42,7 @@ COLUMNS = ("kind", *MAINS, "refused", "slowest")
 
 
 class Ending(NamedTuple):
-  """How a command ended."""
+  """The end of a command: its status, its output, and the files that it changed."""
 
   status: int
   stdout: str
@@ -69,7 +69,7 @@ def main() -> None:
     run = functools.partial(run_once, home=home, trained=trained, limit=given.limit)
     with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
       endings = list(pool.map(run, commands))
-    # What was too slow may have been held up by other work on the machine: once more, alone.
+    # Other work on the machine may have made a command too slow: it is run again by itself.
     endings = [
       run(bad) if ending.seconds >= given.limit else ending
       for bad, ending in zip(commands, endings)
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def collect(given: argparse.Namespace) -> list[Bad]:
-  """The named mistakes, and of each main and kind so many that are generated."""
+  """Collects the named mistakes, and for each main and kind some generated ones."""
   # These need hypothesis, which --help does without.
   from refusals.cases import named
   from refusals.inputs import draw, generated
@@ -102,7 +102,7 @@ def collect(given: argparse.Namespace) -> list[Bad]:
 
 
 def train(home: pathlib.Path) -> pathlib.Path:
-  """A run with an evaluation, for the command lines of `experiments.evaluate`."""
+  """Trains a run with an evaluation, for the command lines of `experiments.evaluate`."""
   workdir = home / "trained"
   short = ["--hidden_dim=5", "--num_examples=200", "--num_importance_samples=0"]
   how = ["--importance_samples=1000", "--num_points=25"]
@@ -113,7 +113,7 @@ def train(home: pathlib.Path) -> pathlib.Path:
 
 
 def environment(home: os.PathLike, num_devices: int = 1) -> dict[str, str]:
-  """One in which caches are in `home`, and no server is reached."""
+  """Returns an environment in which caches are in `home` and no server is reached."""
   ours = dict(
     HOME=str(home),
     XDG_CACHE_HOME=f"{home}/cache",
@@ -126,7 +126,7 @@ def environment(home: os.PathLike, num_devices: int = 1) -> dict[str, str]:
 
 
 def prepare(place: pathlib.Path, bad: Bad, trained: pathlib.Path | None) -> list[str]:
-  """What a command finds in a directory, and its arguments there."""
+  """Prepares the files that a command finds in its directory, and returns its arguments there."""
   (place / "file").write_text("years of work")
   (place / "full").mkdir()
   (place / "full" / "thesis.tex").write_text("years of work")
@@ -143,7 +143,7 @@ def prepare(place: pathlib.Path, bad: Bad, trained: pathlib.Path | None) -> list
 
 
 def run_once(bad: Bad, *, home: str, trained: pathlib.Path, limit: float) -> Ending:
-  """A command as a user starts it, in a directory of its own."""
+  """Runs a command as a user would, in a directory of its own."""
   with tempfile.TemporaryDirectory() as directory:
     place = pathlib.Path(directory)
     arguments = prepare(place, bad, trained)
@@ -161,7 +161,7 @@ def run_once(bad: Bad, *, home: str, trained: pathlib.Path, limit: float) -> End
 
 
 def snapshot(place: pathlib.Path) -> dict[str, tuple[int, int]]:
-  """Sizes and times of all that is in a directory."""
+  """Returns the sizes and times of all files in a directory."""
   found = {str(path.relative_to(place)): path.stat() for path in place.rglob("*")}
   return {name: (status.st_size, status.st_mtime_ns) for name, status in found.items()}
 
@@ -171,7 +171,7 @@ def changes(before: dict, after: dict) -> list[str]:
 
 
 def complaints(bad: Bad, ending: Ending) -> list[str]:
-  """What is not as it must be."""
+  """Returns how the end of a command breaks the rules; nothing if it follows them."""
   lines, why = ending.stderr.splitlines(), []
   if ending.status <= 0:
     why.append(f"status {ending.status}" if ending.status != -9 else "killed, or too slow")
@@ -196,7 +196,7 @@ def complaints(bad: Bad, ending: Ending) -> list[str]:
 
 
 def table(commands: list[Bad], endings: list[Ending]) -> list[list]:
-  """Rows by kind of mistake: how many of each main, how many refused, the slowest in seconds."""
+  """Makes a row for each kind of mistake: counts by main, how many refused, the slowest time."""
   pairs = collections.defaultdict(list)
   for bad, ending in zip(commands, endings):
     pairs[bad.kind].append((bad, ending))

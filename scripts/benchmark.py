@@ -1,17 +1,17 @@
-"""How long things take, against their matrix products alone and against other libraries.
+"""Times the package, and compares it with its matrix products only and with other libraries.
 
   python scripts/benchmark.py                   # prints a table
   python scripts/benchmark.py --csv=bench.csv   # and writes it
-  python scripts/benchmark.py --only=iwae       # what has this in its name
+  python scripts/benchmark.py --only=iwae       # workloads with this in their names
   python scripts/benchmark.py --peers           # and the same work in other libraries
   python scripts/benchmark.py --scaling         # time and memory against M, L, J, ..., instead
 
-All that belongs to a workload is timed in turn in one run, so that a noisy machine slows it
+All parts of a workload are timed in turn in one run, so that a noisy machine slows them
 alike; quote the ratios. A row has milliseconds per step, the median (least-most) of the
 repeats; `ratio`, its time over the floor's, the median over the repeats; and `speed`, how many
 times as fast as it `step` is, which is ours. `least` is the same of the least times, which other
-work on the machine disturbs least. The floor is the matrix products of the step
-alone (benchmarks/floor.py). MB is what the compiled program holds at its peak beside its
+work on the machine disturbs least. The floor is only the matrix products of the
+step (benchmarks/floor.py). MB is what the compiled program holds at its peak beside its
 arguments and results.
 
   likelihood    log p(x) by K = 5000 importance samples; a sample is a data point
@@ -22,7 +22,7 @@ arguments and results.
   start         the main job on digits, from the command to its first row of metrics: one
                 step and its evaluation, compiled before (`step`) and for the first time (`cold`)
 
-benchmark.md has what the steps must cost, what was tried to get there, and the numbers.
+benchmark.md has the necessary cost of the steps, the attempts to reach it, and the numbers.
 """
 
 import csv
@@ -72,7 +72,7 @@ def table() -> list[dict]:
 
 
 def measures() -> Iterator[tuple[str, Callable[[], list[dict]]]]:
-  """The name of each workload, and what measures it."""
+  """Yields the name of each workload, and a function that measures it."""
   for workload in workloads.WORKLOADS:
     yield workload.name, lambda workload=workload: measure_training(workload)
   yield "likelihood K=5000", lambda: measure_others("likelihood K=5000", *workloads.likelihood())
@@ -110,8 +110,8 @@ def measure_training(workload: Workload) -> list[dict]:
 
 
 def workload_peers(name: str) -> dict[str, Timed]:
-  """Those that are installed, each in a process of its own."""
-  from benchmarks import peers as benchmark_peers  # what it needs is not needed without
+  """Makes those peers that are installed, each in a process of its own."""
+  from benchmarks import peers as benchmark_peers  # its requirements are not needed otherwise
 
   peers = {}
   for peer in benchmark_peers.PEERS.get(name, {}):

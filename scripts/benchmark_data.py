@@ -1,4 +1,4 @@
-"""How long data take to be there, and how much memory streaming takes.
+"""Times the preparation and loading of data, and measures the memory that streaming takes.
 
   python scripts/benchmark_data.py --manual_dir=DIRECTORY_WITH_THE_IDX_FILES_OF_MNIST
   python scripts/benchmark_data.py --csv=memory.csv
@@ -9,8 +9,8 @@ nothing behind.
 
 The second part trains the paper's MNIST model on streams of 1, 4 and 16 GiB:
 of a few records that are repeated, and of a memory-mapped file with holes,
-which takes no disk. `anonymous` is what the process holds; `file pages` are
-pages of the file that the system keeps while nothing else needs the memory.
+which takes no disk. `anonymous` is the memory that the process holds; `file pages` are
+pages of the file that the system keeps until the memory is needed.
 """
 
 import csv
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def run(*one: object) -> dict:
-  """What a function of this file returns in a process of its own."""
+  """Runs a function of this file in a process of its own, and returns its result."""
   words = " ".join(map(str, one))
   process = [sys.executable, __file__, f"--one={words}", f"--steps={FLAGS.steps}"]
   result = subprocess.run(process, capture_output=True, text=True)
@@ -112,7 +112,7 @@ def measure_memory() -> None:
 
 
 class Repeated:
-  """A Grain data source of many records, of which few are different."""
+  """A Grain data source of many records, only few of which are different."""
 
   def __init__(self, num_records: int):
     self._num_records = num_records
@@ -137,7 +137,7 @@ def one_stream(source: str, size: str) -> dict:
 
 
 def train(source) -> dict:
-  """Streams, and watches the process's memory at every chunk."""
+  """Trains on a stream, and records the process's memory at every chunk."""
   model = mlp_vae(bernoulli(DATA_DIM), data_dim=DATA_DIM, latent_dim=20, hidden_dim=500)
   algorithm = aevb(model, elbo_b, adagrad(0.01), num_data=len(source))
   state, key = algorithm.init(jax.random.key(0)), jax.random.key(1)

@@ -1,4 +1,4 @@
-"""What sampling with gradients costs, of every family of section 2.4 that NumPyro has too.
+"""Times sampling with gradients for every family of section 2.4 that NumPyro also has.
 
   pip install numpyro  # which no extra has
   python scripts/benchmark_families.py                # prints a table
@@ -91,22 +91,22 @@ def measure(name: str, family: Family, peer: type, parameters: Callable[..., dic
 
 
 def member(family: Family):
-  """M members with heads drawn from N(0, 1)."""
+  """Makes M members with heads drawn from N(0, 1)."""
   keys = jax.random.split(jax.random.key(0), len(family.sizes))
   heads = [jax.random.normal(key, (M, size)) for key, size in zip(keys, family.sizes)]
-  if len(heads) == 3:  # what is below a diagonal of 100 adds up
+  if len(heads) == 3:  # the entries below a diagonal of 100 add up
     heads[2] = heads[2] / 10
   return jax.vmap(family.from_heads)(*heads)
 
 
 def draw(key, family: Family, eta):
-  """A draw of each member, shape (M, J)."""
+  """Draws one sample of each member, shape (M, J)."""
   transform = lambda key, eta: family.transform(eta, family.noise(key))
   return jax.vmap(transform)(jax.random.split(key, M), eta)
 
 
 def repeated(sample: Callable, eta) -> Timed:
-  """Gradients one after another in one program, each with a key of its own."""
+  """Makes a program that computes gradients one after another, each with a key of its own."""
   loss = lambda eta, key: jnp.sum(sample(key, eta) ** 2)
 
   @jax.jit

@@ -1,4 +1,4 @@
-"""Whether the estimators of log p(x), and their errors, are right where log p(x) is known.
+"""Checks the estimators of log p(x), and their claimed errors, where log p(x) is known.
 
   python scripts/calibrate.py                     # prints the table
   python scripts/calibrate.py --only=reciprocal --repetitions=1000
@@ -50,7 +50,7 @@ class Case(NamedTuple):
 
 
 def of_x(estimator: Callable, **kwargs) -> Callable:
-  """An estimator that is not told the z that x was drawn from."""
+  """Adapts an estimator that does not use the z that x was drawn from."""
   return lambda key, model, params, x, z: estimator(key, model, params, x, **kwargs)
 
 
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def make_world(latent_dim: int) -> tuple[Model, Params]:
-  """A linear-Gaussian VAE of 2 J observed dimensions."""
+  """Makes a linear-Gaussian VAE of 2 J observed dimensions."""
   model = lg.linear_gaussian_vae(2 * latent_dim, latent_dim)
   w_key, b_key, var_key, phi_key = jax.random.split(jax.random.key(1), 4)
   kernel = jax.random.normal(w_key, (latent_dim, 2 * latent_dim)) / np.sqrt(latent_dim)
@@ -93,7 +93,7 @@ def make_world(latent_dim: int) -> tuple[Model, Params]:
     "log_var": 0.3 * jax.random.normal(var_key, (2 * latent_dim,)),
   }
   phi = lg.optimal_phi(theta)
-  # Of another mean than the best, and with the variance of the prior.
+  # Its mean differs from the best, and its variance is that of the prior.
   noise = 0.1 * jax.random.normal(phi_key, phi["mean"]["kernel"].shape)
   mean = phi["mean"] | {"kernel": phi["mean"]["kernel"] + noise}
   phi = {"mean": mean, "log_var": jnp.zeros(latent_dim)}

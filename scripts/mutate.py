@@ -56,13 +56,13 @@ def main() -> None:
 
 
 def module_of(mutation: Mutation) -> pathlib.Path:
-  """The path of the module below the root of the repository."""
+  """Returns the path of the module below the root of the repository."""
   folder = "" if mutation.module.startswith("experiments/") else "aevb_jax"
   return pathlib.Path(folder, f"{mutation.module}.py")
 
 
 def tests_of(mutation: Mutation) -> pathlib.Path:
-  """The path of the tests below the root of the repository."""
+  """Returns the path of the tests below the root of the repository."""
   room, _, name = (mutation.tests or mutation.module).rpartition("/")
   return pathlib.Path("tests", room, f"test_{name}.py")
 

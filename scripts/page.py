@@ -1,8 +1,8 @@
 """Fills the tables of experiments/README.md with the numbers under experiments/results.
 
-  python scripts/page.py runs/reproduce-cpu   # takes over what scripts/reproduce.sh made there
-  python scripts/page.py                      # fills the tables anew
-  python scripts/page.py --check              # fails if the page says anything else
+  python scripts/page.py runs/reproduce-cpu   # copies the results of scripts/reproduce.sh there
+  python scripts/page.py                      # fills the tables again
+  python scripts/page.py --check              # fails if the page differs from the results
 
 A table stands between <!-- NAME --> and <!-- end -->; the rest of the page is written by hand.
 """
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def take_over(directory: pathlib.Path) -> None:
-  """Copies what a main wrote, without the training runs; what was not made stays as it was."""
+  """Copies the results of a main, without the training runs; results not made again stay."""
   if (directory / "summary.json").exists():
     for path in directory.iterdir():
       if path.suffix in {".csv", ".png", ".json", ".txt"}:
@@ -64,7 +64,7 @@ def take_over(directory: pathlib.Path) -> None:
 
 
 def fill(text: str) -> str:
-  """The page with all its tables as the results have them."""
+  """Fills all tables of the page from the results."""
   return BLOCK.sub(lambda found: found[1] + "\n".join(TABLES[found[2]]()) + "\n" + found[3], text)
 
 

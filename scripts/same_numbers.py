@@ -1,10 +1,10 @@
-"""Holds what eight small runs compute against what they computed at another commit, bit for bit.
+"""Compares the numbers of nine small runs with those of another commit, bit for bit.
 
   python scripts/same_numbers.py write before.json      # at the one commit
   python scripts/same_numbers.py compare before.json    # at the other, on the same machine
 
 The runs are of experiments.train of the checkout that this file lies in, on the digits: every
-kind of state that training has. What is compared is metrics.csv, but for its column `seconds`,
+kind of state that training has. It compares metrics.csv, except its column `seconds`,
 and the checksums of all arrays of the last checkpoint: parameters, optimizer, keys. Two minutes
 on two cores.
 """
@@ -43,7 +43,7 @@ RUNS = {
 
 
 def fingerprint(directory: pathlib.Path) -> dict:
-  """What the runs in and below a directory computed, as JSON holds it."""
+  """Returns the results of the runs in and below a directory, as JSON holds them."""
   found = {}
   for path in sorted(directory.rglob("metrics.csv")):
     with open(path, newline="") as file:
@@ -67,7 +67,7 @@ def run(name: str, workdir: pathlib.Path) -> dict:
 
 
 def given(name: str) -> list[str]:
-  """The flags of a run; its own take the place of the shared ones, or their place away."""
+  """Returns the flags of a run; its own flags replace the shared ones, or remove them."""
   flags = {flag.partition("=")[0]: flag for flag in (*SMALL, *RUNS[name])}
   return [flag for flag in flags.values() if "=" in flag]
 

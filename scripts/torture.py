@@ -73,13 +73,13 @@ from tortures.runs import Case, Lab, Outcome
 from experiments.launch import command
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("kills", 50, "How many in the part of that name.", lower_bound=1)
+flags.DEFINE_integer("kills", 50, "Kills in the part kills.", lower_bound=1)
 flags.DEFINE_integer("replacements", 30, "Kills in the part replacing.", lower_bound=1)
 flags.DEFINE_integer("starts", 3, "Rounds of whole mains in the part starts.", lower_bound=1)
 flags.DEFINE_integer("rounds", 200, "Rounds of open_run in the part starts.", lower_bound=1)
-flags.DEFINE_integer("seed", 0, "Of the moments, and of all else that is random.")
+flags.DEFINE_integer("seed", 0, "Seed of the moments and of everything else that is random.")
 flags.DEFINE_list(
-  "only", "", "The parts, and the cases of them, whose names begin with one of these."
+  "only", "", "Tries only the parts, or the attacks, whose names begin with one of these."
 )
 flags.DEFINE_string("workdir", None, "Where the runs go; default: a temporary directory.")
 flags.DEFINE_integer("jobs", 2, "Runs at a time.", lower_bound=1)
@@ -111,7 +111,7 @@ COUNTS = ("kills", "replacements", "starts", "rounds")  # flags that say how muc
 
 
 class Tried(NamedTuple):
-  """How many attacks of a part were tried, and how many held."""
+  """The numbers of attacks of a part that were tried, and that held."""
 
   trials: int
   held: int
@@ -166,7 +166,7 @@ def attack(part: str, lab: Lab) -> Tried:
 
 
 def outcome_of(case: Case) -> Outcome:
-  """Of a case, told at once where it failed."""
+  """Tries an attack, and prints at once what did not hold."""
   try:
     outcome = case.check()
   except Exception:  # what fails in the script is no proof of anything

@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 import sys
 
-# Of what the tests start, too.
+# For the processes that the tests start, too.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
@@ -35,7 +35,7 @@ def compile_quickly():
 
 
 compile_quickly()
-# What is imported stays, and tracing makes much garbage: to look for it less often saves a tenth.
+# Imports stay and tracing makes much garbage: collecting it less often saves a tenth.
 gc.freeze()
 gc.set_threshold(50_000)
 

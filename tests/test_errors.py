@@ -1,4 +1,4 @@
-"""What the exceptions of the package say."""
+"""The texts of the exceptions of the package."""
 
 import pickle
 

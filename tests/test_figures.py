@@ -1,4 +1,4 @@
-"""What the pictures show."""
+"""The contents of the pictures."""
 
 import jax
 import jax.numpy as jnp

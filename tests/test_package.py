@@ -16,7 +16,7 @@ import pytest
 import aevb_jax
 from aevb_jax import types
 
-# What only some runs need is imported where it is used.
+# Modules that only some runs need are imported where they are used.
 HEAVY = {
   "PIL",
   "grain",

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Each imports from itself and from those before it alone.
+# Each imports only from itself and from those before it.
 STAIRS = (
   ("types", "errors", "disk", "locks"),
   ("ops",),
@@ -23,10 +23,8 @@ STAIRS = (
 )
 STEP = {room: step for step, rooms in enumerate(STAIRS) for room in rooms}
 LINES, CODE_LINES, POSITIONAL, MODULES = 300, 40, 5, 15
-# What is larger, and why it stays.
-LARGE_MODULES = {
-  "aevb_jax/families/inverse_cdf.py": "the paper's first construction, ten families in one place",
-}
+# The larger ones, and why they stay.
+LARGE_MODULES = {}
 LARGE_FUNCTIONS = {}
 LARGE_FOLDERS = {"experiments": "the mains, each started by its name, stay where they are"}
 
@@ -50,7 +48,7 @@ NAMES = {dotted(path) for path in PACKAGE}
 
 
 def imports(source):
-  """What a module imports, wherever in it: modules of the package by their whole names."""
+  """Yields the modules that a module imports anywhere, those of the package by whole names."""
   for node in ast.walk(ast.parse(source)):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
@@ -62,7 +60,7 @@ def imports(source):
 
 
 def above(path, source):
-  """The imports of a module from rooms above its own."""
+  """Returns the imports of a module from rooms above its own."""
   step = STEP[dotted(path).split(".")[1]]
   of_package = [name.split(".") for name in imports(source) if name.startswith("aevb_jax")]
   return [parts for parts in of_package if len(parts) < 2 or STEP[parts[1]] > step]
@@ -99,12 +97,19 @@ def functions(source):
   return [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
 
 
+def docstring_lines(tree):
+  """Returns the numbers of the lines of all docstrings."""
+  documented = ast.FunctionDef | ast.ClassDef | ast.Module
+  found = set()
+  for node in ast.walk(tree):
+    if isinstance(node, documented) and ast.get_docstring(node) is not None:
+      found |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+  return found
+
+
 def code_lines(function, source):
   """Lines of a function's body, without docstrings, comments and empty ones."""
-  lines, docstrings = source.splitlines(), set()
-  for node in ast.walk(function):
-    if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
-      docstrings |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+  lines, docstrings = source.splitlines(), docstring_lines(function)
   body = set(range(function.body[0].lineno, function.end_lineno + 1)) - docstrings
   return sum(bool(text := lines[i - 1].strip()) and not text.startswith("#") for i in body)
 
@@ -118,7 +123,9 @@ EVERYTHING = modules("aevb_jax", "experiments")
 
 
 def test_modules_are_of_readable_size():
-  large = {path for path, source in EVERYTHING.items() if len(source.splitlines()) > LINES}
+  # A docstring is as long as it has to be.
+  lines = lambda source: len(source.splitlines()) - len(docstring_lines(ast.parse(source)))
+  large = {path for path, source in EVERYTHING.items() if lines(source) > LINES}
   assert not large - LARGE_MODULES.keys()
 
 
@@ -145,7 +152,7 @@ def test_folders_are_of_readable_size():
 
 
 def readers_of_flags(source):
-  """The lines that read or write absl's global flags, but for those of functions named main."""
+  """Returns the lines that use absl's global flags, except in functions named main."""
   tree = ast.parse(source)
   mains = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "main"]
   named = [n for n in ast.walk(tree) if "FLAGS" in (getattr(n, "id", ""), getattr(n, "attr", ""))]
@@ -154,7 +161,7 @@ def readers_of_flags(source):
 
 
 def test_only_mains_flags_and_launch_read_flags():
-  """What is computed is a configuration, made once; nothing below asks the command line."""
+  """A configuration, made once, decides what is computed; nothing below reads the command line."""
   exempt = ("experiments/flags/", "experiments/launch/")
   sources = modules("aevb_jax", "experiments")
   found = {p: readers_of_flags(s) for p, s in sources.items() if not p.startswith(exempt)}

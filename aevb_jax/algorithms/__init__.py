@@ -1,7 +1,7 @@
-"""Ways of learning: algorithm 1, and what the paper compares it with.
+"""Ways of learning: algorithm 1, and the algorithms that the paper compares it with.
 
 `auto_encoding` has equation 8 and algorithm 1, `monte_carlo_em` appendix E,
-`full_variational_bayes` appendix F, `optimizers` those whose step size can be swept.
+`full_variational_bayes` appendix F. `optimizers` has optimizers whose step size can be swept.
 """
 
 from aevb_jax.algorithms.auto_encoding import (

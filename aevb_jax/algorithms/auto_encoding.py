@@ -32,10 +32,15 @@ from aevb_jax.types import (
 
 
 def gaussian_weight_prior(precision: float) -> Callable[[Params], Array]:
-  """log p(θ) for N(0, I/precision) on every weight matrix, biases left free.
+  """Makes log p(θ) for N(0, I/precision) on every weight matrix; biases have no prior.
 
-  Section 5 trains for a maximum a posteriori estimate under N(0, I). As in the
-  author's code, the prior covers the matrices of both networks.
+  Section 5 trains for a maximum a posteriori estimate under N(0, I). As in the author's code, the
+  prior covers the matrices of both networks.
+
+  Source: section 5.
+
+  Args:
+    precision: the inverse variance of every weight.
 
   Returns:
     Params -> log density in nats, shape ().
@@ -66,11 +71,12 @@ def minibatch_objective(
   num_data: int,
   log_prior: Callable[[Params], Array] | None = None,
 ) -> tuple[Array, Array]:
-  """Equation 8 and the prior on the parameters, in nats per data point.
+  """Computes equation 8 with the prior on the parameters, in nats per data point.
 
-  Equation 8 estimates the bound of all N data points by (N/M) Σ_i L̃(x_i); with
-  log p(θ) added and the whole divided by N, that is the mean over the minibatch
-  plus log p(θ)/N.
+  Equation 8 estimates the bound of all N data points by (N/M) Σ_i L̃(x_i). With log p(θ) added and
+  the whole divided by N, that is the mean over the minibatch plus log p(θ)/N.
+
+  Source: equation 8.
 
   Args:
     keys: consumed, shape (M,); data point i draws from keys[i].
@@ -78,12 +84,12 @@ def minibatch_objective(
     model: passed to the estimator.
     params: passed to the estimator and to `log_prior`.
     batch: M data points, shape (M, D).
-    num_data: N, the size of the data set the minibatch was drawn from.
+    num_data: N, the size of the data set that the minibatch was drawn from.
     log_prior: Params -> log p(θ) in nats; None for a flat prior.
 
   Returns:
-    (objective, bound): what training maximises, and the same without the prior;
-    both of shape ().
+    (objective, bound), both of shape (): training maximises the objective, and the bound is the
+    same without the prior.
   """
   bound = jnp.mean(jax.vmap(lambda key, x: estimator(key, model, params, x))(keys, batch))
   if log_prior is None:
@@ -101,29 +107,29 @@ def aevb(
   init: Callable[[Key, Model], Params] = init_params,
   examples_at_once: int | None = None,
 ) -> Algorithm:
-  """Algorithm 1 of the paper, with any estimator and any optimizer.
+  """Makes algorithm 1 of the paper, with any estimator and any optimizer.
+
+  Source: algorithm 1.
 
   Args:
-    model: what is learned.
-    estimator: of the bound, such as `elbo_b` or
-      `functools.partial(elbo_b, num_samples=L)`; or one that changes from step to
-      step, such as `kl_warmup(elbo_b, num_steps)`.
-    optimizer: from optax, or `aevb_jax.optimizers.adagrad` for the paper's.
-    num_data: N, the number of examples that `fit` will be given; it weighs the
-      prior against the data.
+    model: the model to learn.
+    estimator: of the bound, such as `elbo_b` or `functools.partial(elbo_b, num_samples=L)`; or one
+      that changes from step to step, such as `kl_warmup(elbo_b, num_steps)`.
+    optimizer: from optax, or `aevb_jax.algorithms.adagrad` for the paper's.
+    num_data: N, the number of examples that `fit` will be given; it weights the prior against the
+      data.
     log_prior: Params -> log p(θ), such as `gaussian_weight_prior(1.0)`.
-    init: (key, model) -> Params to start from, where the estimator needs more than θ
-      and φ: a baseline's ψ (`with_baseline`) or a q(θ) (`full_variational_bayes.init_params`).
-    examples_at_once: examples of a minibatch whose gradients are taken together, the next
-      after them, so that less is held in memory, or in a CPU's cache; it must divide M.
-      None for all. The result depends on it by rounding alone.
+    init: (key, model) -> initial Params, if the estimator needs more than θ and φ: a baseline's ψ
+      (`with_baseline`) or a q(θ) (`full_variational_bayes.init_params`).
+    examples_at_once: examples of a minibatch whose gradients are taken together; the next ones
+      follow after them, so less is held in memory, or in a CPU's cache. It must divide M. None for
+      all. The result depends on it only by rounding.
 
   Returns:
-    `init(key)` makes a `TrainState`; `update(state, batch)` takes a minibatch
-    (M, D) and returns the next state and {"bound": the estimate on that
-    minibatch in nats per data point, before the update and without the prior}.
-    Where the examples are in the data set, which `fit` tells it, changes nothing.
-    `update` raises ValueError if `examples_at_once` does not divide M.
+    `init(key)` makes a `TrainState`. `update(state, batch)` takes a minibatch (M, D) and returns
+    the next state and {"bound": the estimate on that minibatch in nats per data point, before the
+    update and without the prior}. `update` ignores the positions of the examples in the data set,
+    which `fit` passes to it. It raises ValueError if `examples_at_once` does not divide M.
   """
 
   def init_state(key: Key) -> TrainState:
@@ -154,14 +160,14 @@ def aevb(
 
 
 def example_keys(state: TrainState, batch_size: int) -> Key:
-  """The keys (M,) that the estimator draws from in the next update, one for each example."""
+  """Makes the keys (M,) of the next update, one for each example's estimator."""
   return jax.random.split(jax.random.fold_in(state.key, state.step), batch_size)
 
 
 def _mean_over_parts(
   function: Callable[[Key, Array], PyTree], keys: Key, batch: Array, part_size: int | None
 ) -> PyTree:
-  """What `function`, a mean over examples, gives for all M, from as many at once."""
+  """Computes `function`, a mean over examples, for all M of them, `part_size` at once."""
   if part_size is None or part_size >= len(batch):
     return function(keys, batch)
   num_parts, rest = divmod(len(batch), part_size)
@@ -169,10 +175,10 @@ def _mean_over_parts(
     raise ValueError(f"examples_at_once is {part_size}, which does not divide {len(batch)}")
 
   def parts(array: Array) -> Array:
-    # Every num_parts-th example: of a minibatch that devices share, each keeps its own.
+    # Every num_parts-th example, so that devices that share a minibatch each keep their own.
     return jnp.moveaxis(array.reshape(part_size, num_parts, *array.shape[1:]), 1, 0)
 
-  # As words, since JAX takes a loop over keys for a second use of them.
+  # The keys pass as words, since JAX counts a loop over keys as a second use of them.
   wrap = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(keys))
 
   def of_part(part: tuple[Array, Array]) -> PyTree:
@@ -195,19 +201,22 @@ def explain_aevb(
   num_samples: int = 1,
   log_prior: Callable[[Params], Array] | None = None,
 ) -> Algorithm:
-  """What of the next update of `aevb` is not finite; an algorithm, so that `fit` can feed it.
+  """Makes an algorithm that finds the non-finite numbers of the next update of `aevb`.
 
-  `fit(explain_aevb(...), state, ..., num_steps=1)` sees the minibatch that the update at that state
-  sees, and z is what its estimator draws. It returns the state as it is, and `Terms`, with the
-  leading axis of its metrics: `first_offence` puts them into words.
+  It is an algorithm so that `fit` can feed it. `fit(explain_aevb(...), state, ..., num_steps=1)`
+  sees the minibatch that the update at that state sees, and z is drawn as its estimator draws it.
 
   Args:
-    algorithm: made by `aevb`, and not `skip_nonfinite` of it. Its estimator draws z as
-      `log_weights` does, as nearly all of the package do; `full_vb` draws θ too, and is not
+    algorithm: made by `aevb`, without `skip_nonfinite` around it. Its estimator draws z as
+      `log_weights` does, like nearly all of the package; `full_vb` draws θ too, and is not
       explained.
-    model: its model.
-    num_samples: L of its estimator.
-    log_prior: that of the algorithm.
+    model: the model of the algorithm.
+    num_samples: L of the estimator.
+    log_prior: the prior of the algorithm.
+
+  Returns:
+    An algorithm whose `update` returns the state unchanged, and `Terms`, with the leading axis of
+    its metrics: `first_offence` puts them into words.
   """
 
   def of_example(key: Array, params: Params, x: Array) -> dict:

@@ -24,12 +24,12 @@ from aevb_jax.types import Array, Conditional, Distribution, Estimator, Key, Mod
 
 
 def init_params(key: Key, model: Model, *, std: float = 0.01) -> Params:
-  """Fresh φ, and a q(θ) around fresh θ; for `aevb(..., init=...)`.
+  """Draws initial φ, and a q(θ) around initial θ; for `aevb(..., init=...)`.
 
   Args:
     key: consumed.
-    model: whose θ all belong to its decoder.
-    std: standard deviation of q(θ), of every parameter.
+    model: all of its θ belong to its decoder.
+    std: standard deviation of q(θ), for every parameter.
 
   Returns:
     Params whose theta is a `DiagonalGaussian` with mean and log_var of shape (P,).
@@ -45,19 +45,19 @@ def init_params(key: Key, model: Model, *, std: float = 0.01) -> Params:
 
 
 def weight_posterior(params: Params) -> Distribution:
-  """q(θ), over vectors of shape (P,)."""
+  """Returns q(θ), over vectors of shape (P,)."""
   return distribution(gaussian(params.theta.mean.size), params.theta)
 
 
 def unravel(model: Model, theta: Array) -> PyTree:
-  """The parameters of the decoder from a vector of shape (P,)."""
+  """Makes the parameters of the decoder from a vector of shape (P,)."""
   shapes = jax.eval_shape(model.decoder.init, jax.random.key(0))
   zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
   return ravel_pytree(zeros)[1](theta)
 
 
 def mean_params(model: Model, params: Params) -> Params:
-  """θ at the mean of q(θ), for everything that takes a point estimate."""
+  """Returns Params with θ at the mean of q(θ), for code that takes a point estimate."""
   return params._replace(theta=unravel(model, params.theta.mean))
 
 
@@ -68,38 +68,39 @@ def full_vb(
   closed_form: bool = True,
   local: bool = False,
 ) -> Estimator:
-  """Algorithm 2: any estimator of the bound, with θ drawn from q(θ).
+  """Makes the estimator of algorithm 2: any estimator of the bound, with θ drawn from q(θ).
 
-  Equation 21 divided by N, so that `aevb`'s mean over a minibatch is the whole bound
-  on log p(x_1 … x_N) per data point:
+  It is equation 21 divided by N, so that `aevb`'s mean over a minibatch is the whole bound on
+  log p(x_1 … x_N) per data point:
 
-    L̃(θ, φ; x) + (log p(θ) − log q(θ)) / N,  θ = h(ζ) ~ q(θ),
+    L̃(θ, φ; x) + (log p(θ) − log q(θ)) / N,  θ = h(ζ) ~ q(θ).
 
-  with a ζ of its own for every data point, as the algorithm has it. With `closed_form`,
-  log p(θ) − log q(θ) is its expectation −KL(q(θ) ‖ p(θ)); over `elbo_b` that is the
-  Gaussian case F.1, equation 24.
+  Every data point has its own ζ, as in the algorithm. With `closed_form`, log p(θ) − log q(θ) is
+  its expectation −KL(q(θ) ‖ p(θ)); over `elbo_b` that is the Gaussian case F.1, equation 24.
+
+  Source: appendix F, algorithm 2, equations 21 and 24.
 
   Args:
     estimator: of the bound at one θ.
     num_data: N.
     closed_form: whether the KL of θ is exact, or sampled as in equation 21.
-    local: draw the pre-activations of the decoder's dense layers from the Gaussian that
-      q(θ) makes them, in place of θ: y ~ N(hM + m, h²V + v) for weights N(M, V) and
-      biases N(m, v). The same expectation for an estimator whose value is a mean over
-      samples of z, such as `elbo_a` and `elbo_b` (not for bounds like `iwae`, which
-      compare samples under one θ), at two products per layer instead of a weight
-      matrix per data point. Source: Kingma, Salimans & Welling (2015), equation 6.
+    local: draw the pre-activations of the decoder's dense layers from the Gaussian that q(θ) makes
+      them, instead of θ: y ~ N(hM + m, h²V + v) for weights N(M, V) and biases N(m, v). The
+      expectation is the same for an estimator whose value is a mean over samples of z, such as
+      `elbo_a` and `elbo_b`, but not for bounds like `iwae`, which compare samples under one θ. It
+      costs two products per layer instead of a weight matrix per data point. Source: Kingma,
+      Salimans & Welling (2015), equation 6.
 
   Returns:
-    An estimator for Params from `init_params` of this module. Unbiased, if `estimator` is, for
-    the bound of equation 15 over N, and its gradient. Without `local` it keeps P numbers
-    for every data point of a minibatch.
+    An estimator for Params from `init_params` of this module. If `estimator` is unbiased, it is
+    unbiased for the bound of equation 15 over N, and so is its gradient. Without `local` it keeps P
+    numbers for every data point of a minibatch.
 
   Raises:
-    ValueError: if num_data is not positive, or `local` is asked for without
-      `closed_form`, since no θ is drawn then.
-    UnsupportedError: from the estimator, if `local` meets a parameter of the decoder that
-      is not the kernel or the bias of a dense layer, or a layer that is used twice.
+    ValueError: if num_data is not positive, or `local` is given without `closed_form`, since no θ
+      is drawn then.
+    UnsupportedError: from the estimator, if `local` meets a parameter of the decoder that is not
+      the kernel or the bias of a dense layer, or a layer that is used twice.
   """
   if num_data < 1:
     raise ValueError(f"num_data is {num_data}, expected at least 1")
@@ -122,9 +123,21 @@ def full_vb(
 
 
 def averaged_over_theta(estimator: Estimator, *, local: bool = False) -> Estimator:
-  """The bound of x alone, with θ ~ q(θ): what q(θ) promises of an x it was not fitted to.
+  """Makes an estimator of the bound of x with θ ~ q(θ), without the KL of θ.
 
-  Args, returns and raises: those of `full_vb`, which it is but for the KL of θ.
+  It estimates the bound that q(θ) promises for an x that it was not fitted to.
+
+  Args:
+    estimator: of the bound at one θ.
+    local: draw the pre-activations of the decoder's dense layers instead of θ, as in `full_vb`.
+
+  Returns:
+    An estimator for Params from `init_params` of this module. Without `local` it keeps P numbers
+    for every data point of a minibatch.
+
+  Raises:
+    UnsupportedError: from the estimator, if `local` meets a parameter of the decoder that is not
+      the kernel or the bias of a dense layer, or a layer that is used twice.
   """
 
   def estimate(key: Key, model: Model, params: Params, x: Array, **kwargs) -> Array:
@@ -140,12 +153,15 @@ def averaged_over_theta(estimator: Estimator, *, local: bool = False) -> Estimat
 
 
 def with_local_noise(key: Key, conditional: Conditional, var: PyTree) -> Conditional:
-  """A network whose dense layers have Gaussian weights around its parameters.
+  """Returns a network whose dense layers have Gaussian weights around its parameters.
 
   Args:
-    key: of the noise; one draw per layer, whatever is conditioned on.
-    conditional: made of dense layers alone.
+    key: of the noise; one draw per layer, for any input.
+    conditional: made of dense layers only.
     var: the variances of its parameters, of the same structure.
+
+  Raises:
+    UnsupportedError: from the network, if it uses a layer twice or has parameters of other layers.
   """
 
   def given(params: PyTree, z: Array) -> Distribution:
@@ -156,7 +172,7 @@ def with_local_noise(key: Key, conditional: Conditional, var: PyTree) -> Conditi
       if not isinstance(module, nn.Dense) or context.method_name != "__call__":
         return layer(*args, **kwargs)
       name = "/".join(module.path)
-      if name in seen:  # its two pre-activations depend on each other, through the weights
+      if name in seen:  # the weights make its two pre-activations dependent
         raise UnsupportedError(
           f"local reparameterization takes each layer once, and {name} is used again; "
           "use local=False"
@@ -166,7 +182,7 @@ def with_local_noise(key: Key, conditional: Conditional, var: PyTree) -> Conditi
       variance = h**2 @ own["kernel"] + own.get("bias", 0.0)
       noise = jax.random.normal(jax.random.fold_in(key, len(seen)), variance.shape)
       seen.add(name)
-      # The root has no derivative at 0, where a layer without biases is for h = 0.
+      # The root has no derivative at 0, which is the variance without biases for h = 0.
       std = jnp.sqrt(variance + jnp.finfo(variance.dtype).tiny)
       return layer(h) + std * noise
 

@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 ADAPTATION_RATE = 0.5  # of the log step size, per unit of acceptance above its target
 
 
-NO_ENCODER = Conditional(init=lambda key: (), given=None)  # type: ignore[arg-type]  # whose φ is ()
+NO_ENCODER = Conditional(init=lambda key: (), given=None)  # type: ignore[arg-type]  # its φ is ()
 
 
 class MCEMState(NamedTuple):
-  """All that training needs to go on from here."""
+  """The state of Monte Carlo EM, with all that resuming needs."""
 
   step: Array  # int32, minibatches seen so far
   params: Params  # phi is ()
   opt_state: PyTree
   key: Key  # never changes; step t draws from fold_in(key, t)
-  z: Array  # (N, J), where the chain of every data point is
+  z: Array  # (N, J), the current z of the chain of every data point
   log_step_size: Array  # (), of the leapfrogs, shared by all chains
 
 
@@ -47,27 +47,29 @@ def mcem(
   target_acceptance: float = hmc.TARGET_ACCEPTANCE,
   log_prior: Callable[[Params], Array] | None = None,
 ) -> Algorithm:
-  """Monte Carlo EM as in appendix E, one minibatch at a time.
+  """Makes Monte Carlo EM as in appendix E, one minibatch at a time.
 
-  E-step: the chain of every data point of the minibatch goes on, by one HMC transition, from
-  where it was left when its data point was last seen, under p(z|x; θ) at the θ of now. M-step:
-  some updates of θ along ∇θ of the mean of log p(x, z; θ), all with that z. By Fisher's
+  E-step: the chain of every data point of the minibatch continues by one HMC transition under
+  p(z|x; θ) at the current θ. It starts from where it stopped when its data point was last seen.
+  M-step: some updates of θ along ∇θ of the mean of log p(x, z; θ), all with that z. By Fisher's
   identity, E[∇θ log p(x, z; θ)] over p(z|x; θ) is ∇θ log p(x; θ).
 
-  Appendix E has the step size tuned automatically, for an acceptance of 90 %. Here log ε moves
-  by `ADAPTATION_RATE` times (mean acceptance over the minibatch − target) after every
-  transition (Robbins & Monro 1951), at a rate that never falls: θ moves on, and as the model
-  learns p(z|x) narrows, so that no ε stays right. Over a long run the mean acceptance is the
-  target. A transition's ε depends on those before it alone, never on its own proposal, so that
-  given the past each of them leaves p(z|x; θ) invariant. What ε remembers of a chain falls
-  with the size of the minibatch; for M of a few, draws are biased a little by it.
+  Appendix E tunes the step size automatically, for an acceptance of 90 %. Here log ε moves by
+  `ADAPTATION_RATE` times (mean acceptance over the minibatch − target) after every transition
+  (Robbins & Monro 1951). The rate never falls, because θ moves on: as the model learns, p(z|x)
+  narrows, and no ε stays right. Over a long run the mean acceptance is the target. The ε of a
+  transition depends only on the transitions before it, never on its own proposal. Given the past,
+  each transition therefore leaves p(z|x; θ) invariant. ε remembers less of a chain in a larger
+  minibatch; for M of a few, it biases draws a little.
+
+  Source: appendix E.
 
   Args:
     model: p(z) and p(x|z); its encoder is not used.
-    optimizer: of θ, from optax; the paper's is `aevb_jax.optimizers.adagrad`, whose steps
-      are counted in updates, `num_updates` of them to a minibatch.
-    num_data: N, the number of examples that `fit` will be given, which must be the same x
-      at each use: a chain belongs to one x. It also weighs the prior against the data.
+    optimizer: of θ, from optax; the paper's is `aevb_jax.algorithms.adagrad`, whose steps are
+      counted in updates, `num_updates` of them to a minibatch.
+    num_data: N, the number of examples that `fit` will be given. They must be the same x at each
+      use, because a chain belongs to one x. N also weights the prior against the data.
     num_leapfrogs: leapfrog steps in a transition.
     num_updates: updates of θ with the z of one transition.
     target_acceptance: mean probability of acceptance to follow.
@@ -75,14 +77,14 @@ def mcem(
 
   Returns:
     `init(key)` makes an `MCEMState`, with chains that start at draws from p(z) and the θ that
-    `aevb` starts from for the same key. `update(state, batch, index)` takes a minibatch (M, D)
-    and where in the data set its examples are, (M,), each at most once, and returns the next
-    state and, of that minibatch,
+    `aevb` starts from for the same key. `update(state, batch, index)` takes a minibatch (M, D) and
+    the positions of its examples in the data set, (M,), each at most once. It returns the next
+    state and, for that minibatch,
       "log_joint": the mean of log p(x, z; θ) at the new z in nats per data point, before the
         updates and without the prior;
       "acceptance": the mean probability of acceptance;
-      "num_divergent": transitions whose energy grew by more than 1000, or stopped being a
-        number, all of which stay where they were;
+      "num_divergent": transitions whose energy grew by more than 1000, or stopped being a number;
+        all of them stay where they were;
       "step_size": ε of the transition.
     An update costs `evaluations_per_example` per data point.
 
@@ -163,7 +165,7 @@ def _descend(
   opt_state: PyTree,
   num_updates: int,
 ) -> tuple[Params, PyTree]:
-  """The M-step: updates of the parameters, all of the same loss."""
+  """Takes the M-step: updates of the parameters, all of the same loss."""
 
   def step(carry: tuple[Params, PyTree], _) -> tuple[tuple[Params, PyTree], None]:
     params, opt_state = carry
@@ -174,8 +176,8 @@ def _descend(
 
 
 def chains_of(state: MCEMState, index: Array) -> Array:
-  """Where the chains of the examples at some indices are, (M, J); NaN where there is none."""
-  return state.z.at[index].get(mode="fill")  # which shows where num_data is too small
+  """Returns the chains' z of the examples at some indices, (M, J); NaN for an index without one."""
+  return state.z.at[index].get(mode="fill")  # NaN shows that num_data is too small
 
 
 def e_step(
@@ -188,7 +190,7 @@ def e_step(
   step_size: Array,
   num_leapfrogs: int,
 ) -> tuple[HMCState, HMCInfo]:
-  """One HMC transition of the chain of every data point, each under its own p(z|x; θ).
+  """Moves the chain of every data point by one HMC transition, each under its own p(z|x; θ).
 
   Args:
     key: consumed; data point i draws from `split(key, M)[i]`.
@@ -200,12 +202,12 @@ def e_step(
     num_leapfrogs: leapfrog steps in the transition.
 
   Returns:
-    The states of the chains, whose `logdensity` is log p(x, z; θ), and what blackjax tells
-    of the transitions, both with a leading axis M.
+    The states of the chains, whose `logdensity` is log p(x, z; θ), and blackjax's information on
+    the transitions, both with a leading axis M.
   """
 
   def move(key: Key, x: Array, z: Array) -> tuple[HMCState, HMCInfo]:
-    def log_density(z: Array) -> Array:  # log p(z|x; θ) but for log p(x; θ), which z is not in
+    def log_density(z: Array) -> Array:  # log p(z|x; θ) plus a constant in z
       return log_joint(model, params, x, z)
 
     chain = blackjax().hmc.init(z, log_density)  # anew: θ has changed since the last transition
@@ -215,15 +217,15 @@ def e_step(
 
 
 def evaluations_per_example(*, num_leapfrogs: int = 10, num_updates: int = 5) -> int:
-  """Likelihood evaluations that an update of `mcem` spends on a data point of its minibatch.
+  """Counts the likelihood evaluations that an update of `mcem` spends on one of its data points.
 
-  The measure of cost in which figure 3 can compare its three algorithms. One evaluation is one
-  log p(x|z; θ) of one training data point x at one z, with or without its gradient:
+  It is the measure of cost in which figure 3 can compare its three algorithms. One evaluation is
+  one log p(x|z; θ) of one training data point x at one z, with or without its gradient:
 
     AEVB, wake-sleep: L, the samples of z (`num_samples` of the estimator). Passes through the
       encoder, and wake-sleep's dreams, evaluate no training data and are not counted.
-    MCEM: 1 + num_leapfrogs + num_updates. HMC takes the gradient at the chain's z, as θ is
-      another than when it was left there, and after each leapfrog; then come the updates.
+    MCEM: 1 + num_leapfrogs + num_updates. HMC takes the gradient at the chain's z, because θ has
+      changed since the chain stopped there, and after each leapfrog; then come the updates.
   """
   return 1 + num_leapfrogs + num_updates
 
@@ -231,7 +233,20 @@ def evaluations_per_example(*, num_leapfrogs: int = 10, num_updates: int = 5) ->
 def explain_mcem(
   algorithm: Algorithm, model: Model, *, log_prior: Callable[[Params], Array] | None = None
 ) -> Algorithm:
-  """`explain_aevb` for `mcem`: z is where the chain of each example is before the update."""
+  """Makes an algorithm that finds the non-finite numbers of the next update of `mcem`.
+
+  It is an algorithm so that `fit` can feed it. z is the chain's z of each example before the
+  update.
+
+  Args:
+    algorithm: made by `mcem`, without `skip_nonfinite` around it.
+    model: the model of the algorithm.
+    log_prior: the prior of the algorithm.
+
+  Returns:
+    An algorithm whose `update` returns the state unchanged, and `Terms`, with the leading axis of
+    its metrics: `first_offence` puts them into words.
+  """
 
   def of_example(params: Params, x: Array, z: Array) -> dict:
     return dict(

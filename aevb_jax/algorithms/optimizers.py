@@ -1,8 +1,8 @@
 """Optimizers whose step size is part of their state, so that it can be swept.
 
-It is `opt_state.hyperparams["step_size"]`, or for `with_psi` and `moving_average`, whose
-state is a pair, `opt_state[0].hyperparams["step_size"]`. Like everything in
-optax they descend; `aevb` hands them the gradient of minus the bound.
+The step size is `opt_state.hyperparams["step_size"]`. For `with_psi` and `moving_average`, whose
+state is a pair, it is `opt_state[0].hyperparams["step_size"]`. Like all of optax these optimizers
+descend; `aevb` gives them the gradient of minus the bound.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,20 +14,22 @@ import optax
 from aevb_jax.types import Array, Params
 
 ADAGRAD_WARMUP_STEPS = 100  # the author's code; a shorter run moves nothing
-LAST_STEP = 2**31 - 1  # that optax counts to
+LAST_STEP = 2**31 - 1  # the largest step that optax counts to
 
 Schedule = Callable[[Array], Array]  # updates made so far, () -> the factor of the step size, ()
 
 
 def stages(lengths: Sequence[int], decay: float = 10 ** (-1 / 7)) -> Schedule:
-  """A step size that falls in stages: that of stage i is the first one times decay^i.
+  """Makes a step size that falls in stages: that of stage i is the first one times decay^i.
 
-  Source: Burda, Grosse & Salakhutdinov (2015), section 5: 0.001·10^(−i/7) for 3^i epochs,
-  i = 0…7.
+  Source: Burda, Grosse & Salakhutdinov (2015), section 5: 0.001·10^(−i/7) for 3^i epochs, i = 0…7.
 
   Args:
-    lengths: updates in every stage; what follows the last goes on at its step size.
-    decay: from each stage to the next.
+    lengths: updates in every stage; the step size of the last stage continues after it.
+    decay: factor from each stage to the next.
+
+  Returns:
+    A schedule: updates made so far, shape () -> the factor of the step size, shape ().
 
   Raises:
     ValueError: if there is no stage, or one of no updates.
@@ -51,16 +53,24 @@ def adagrad(
   eps: float = 1e-8,
   schedule: Schedule | None = None,
 ) -> optax.GradientTransformation:
-  """Adagrad as the paper's experiments used it.
+  """Makes Adagrad as the paper's experiments used it.
 
-  Two things differ from `optax.adagrad` as it comes. The accumulator starts at
-  0 and not at 0.1, which would swamp gradients per data point and make the
-  paper's step sizes {0.01, 0.02, 0.1} mean something else. And the first
-  `warmup_steps` steps only accumulate and move nothing, since the very first
+  It differs from `optax.adagrad` in two ways. The accumulator starts at 0 and not at 0.1, which
+  would swamp gradients per data point and change what the paper's step sizes {0.01, 0.02, 0.1}
+  mean. And the first `warmup_steps` steps only accumulate and move nothing, since the very first
   step would otherwise move every parameter by the whole step size.
 
-  Source: Duchi, Hazan & Singer (2011); the starting value and the warm-up follow
-  the code of the paper's first author.
+  Source: Duchi, Hazan & Singer (2011); the starting value and the warm-up follow the code of the
+  paper's first author.
+
+  Args:
+    step_size: in units of the parameters.
+    warmup_steps: steps that move nothing.
+    eps: added to the accumulated squares, under the root.
+    schedule: updates made so far -> a factor of the step size; None for 1.
+
+  Returns:
+    An optimizer whose state has `hyperparams["step_size"]`.
   """
 
   def make(step_size: float) -> optax.GradientTransformation:
@@ -76,13 +86,32 @@ def adagrad(
 def adam(
   step_size: float, *, eps: float = 1e-8, schedule: Schedule | None = None
 ) -> optax.GradientTransformation:
-  """Adam (Kingma & Ba 2015), with the defaults of that paper."""
+  """Makes Adam, with the defaults of its paper.
+
+  Source: Kingma & Ba (2015).
+
+  Args:
+    step_size: in units of the parameters.
+    eps: added to the root of the second moment.
+    schedule: updates made so far -> a factor of the step size; None for 1.
+
+  Returns:
+    An optimizer whose state has `hyperparams["step_size"]`.
+  """
   make = lambda step_size: optax.adam(step_size, eps=eps)
   return _with_step_size(make, step_size, schedule)
 
 
 def sgd(step_size: float, *, schedule: Schedule | None = None) -> optax.GradientTransformation:
-  """Stochastic gradient steps."""
+  """Makes plain stochastic gradient descent.
+
+  Args:
+    step_size: the factor of the gradient.
+    schedule: updates made so far -> a factor of the step size; None for 1.
+
+  Returns:
+    An optimizer whose state has `hyperparams["step_size"]`.
+  """
   return _with_step_size(lambda step_size: optax.sgd(step_size), step_size, schedule)
 
 
@@ -91,7 +120,7 @@ def _with_step_size(
   step_size: float,
   schedule: Schedule | None,
 ) -> optax.GradientTransformation:
-  """`make` of a step size that is in the state, and so can be another for each of a sweep."""
+  """Makes an optimizer with its step size in the state, so that each run of a sweep has its own."""
 
   def scheduled(step_size: float) -> optax.GradientTransformation:
     if schedule is None:
@@ -104,7 +133,15 @@ def _with_step_size(
 def with_psi(
   optimizer: optax.GradientTransformation, psi_optimizer: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-  """`optimizer` for θ and φ, another one for ψ; the state is the pair of theirs."""
+  """Makes an optimizer that uses `optimizer` for θ and φ, and another one for ψ.
+
+  Args:
+    optimizer: for θ and φ.
+    psi_optimizer: for ψ.
+
+  Returns:
+    An optimizer of Params, whose state is the pair of the two states.
+  """
 
   def init(params: Params) -> tuple:
     return optimizer.init(params._replace(psi=())), psi_optimizer.init(params.psi)
@@ -123,9 +160,17 @@ def with_psi(
 def moving_average(
   optimizer: optax.GradientTransformation, *, decay: float = 0.9
 ) -> optax.GradientTransformation:
-  """`optimizer` for θ and φ; ψ becomes the exponential moving average of the signal.
+  """Makes an optimizer that uses `optimizer` for θ and φ, and a moving average for ψ.
 
-  `score_function` gives ψ the gradient f − ψ, averaged over the minibatch, so that
-  steps of 1 − decay along it are ψ ← decay ψ + (1 − decay) mean f.
+  ψ becomes the exponential moving average of the signal. `score_function` gives ψ the gradient f −
+  ψ, averaged over the minibatch, so steps of 1 − decay along it are ψ ← decay ψ + (1 − decay) mean
+  f.
+
+  Args:
+    optimizer: for θ and φ.
+    decay: the factor of the old average.
+
+  Returns:
+    An optimizer of Params, whose state is the pair of the two states.
   """
   return with_psi(optimizer, sgd(1 - decay))

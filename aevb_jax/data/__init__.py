@@ -1,7 +1,7 @@
 """Data sets by name, their pixels as data points, and minibatches of them.
 
-`datasets` loads what `protocols` names, `builders` prepare it; `preprocess` turns pixels into x,
-`minibatches` says which examples a step sees.
+`datasets` loads the sets that `protocols` lists, and `builders` prepares them. `preprocess` turns
+pixels into x. `minibatches` chooses the examples that each training step sees.
 """
 
 from aevb_jax.data.datasets import ImageData, load, load_digits

@@ -1,7 +1,7 @@
-"""Decoded arrays on disk: memory-mapped, checked, made anew when anything is amiss.
+"""Decoded arrays on disk: memory-mapped, checked, and made anew if anything is wrong with them.
 
-A cache is a directory of .npy files and an index.json that says what they were
-decoded from, with the shape, type and SHA-256 of each.
+A cache is a directory of .npy files with an index.json. The index names the source that the arrays
+were decoded from, and the shape, type and SHA-256 of each array.
 """
 
 import hashlib
@@ -29,19 +29,19 @@ Create = Callable[[str, tuple[int, ...], np.dtype], np.ndarray]  # (name, shape,
 def fetch(
   directory: pathlib.Path, source: dict, write: Callable[[Create], None]
 ) -> dict[str, np.ndarray]:
-  """The arrays that `write` makes of a source, from the cache where that is intact.
+  """Returns the arrays that `write` makes from a source, from the cache if it is intact.
 
   Args:
-    directory: of this cache.
-    source: JSON that identifies what is decoded; a cache of any other is replaced.
-    write: is given `create`, and fills each array that it creates.
+    directory: the directory of this cache.
+    source: JSON that identifies what is decoded; a cache with another source is replaced.
+    write: a function that is given `create`, and fills each array that it creates.
 
   Returns:
-    Read-only memory-mapped arrays by name. A file that is replaced later stays
-    readable through them.
+    Read-only memory-mapped arrays by name. They stay readable if their file is replaced later.
 
   Raises:
     CacheError: if the cache cannot be written.
+    DataError: if another process still decodes the same cache after an hour.
   """
   try:
     return _open(directory, source)
@@ -52,7 +52,7 @@ def fetch(
     lock = directory.with_name(f"{directory.name}.lock")
     with alone(lock, f"decoding into {directory}", wait=WAIT):
       try:
-        return _open(directory, source)  # of another process, while this one waited
+        return _open(directory, source)  # another process wrote it while this one waited
       except _Stale as stale:
         if stale.damaged:
           LOGGER.warning("array cache %s: %s; it is made anew", directory, stale)
@@ -66,7 +66,7 @@ def fetch(
 
 
 class _Stale(Exception):
-  """Why a cache cannot be used."""
+  """Raised for a cache that cannot be used; the text says why."""
 
   def __init__(self, message: str, damaged: bool):
     super().__init__(message)
@@ -74,7 +74,8 @@ class _Stale(Exception):
 
 
 def _open(directory: pathlib.Path, source: dict) -> dict[str, np.ndarray]:
-  if not os.path.exists(directory):  # nor where it cannot be seen: then writing it says so
+  """Opens the arrays of a cache; raises _Stale if it is missing, damaged or of another source."""
+  if not os.path.exists(directory):  # also if it may not be seen: writing then reports the reason
     raise _Stale("is not there", damaged=False)
   try:
     index = json.loads(disk.read_text(directory / "index.json"))
@@ -108,9 +109,9 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _replace(directory: pathlib.Path, source: dict, write: Callable[[Create], None]) -> None:
-  """Writes a cache beside `directory` and moves it there when it is whole."""
+  """Writes a cache beside `directory` and moves it there once it is complete."""
   prefix = f"{directory.name}.partial-"
-  for leftover in directory.parent.glob(f"{prefix}*"):  # of a process that was killed
+  for leftover in directory.parent.glob(f"{prefix}*"):  # left by a process that was killed
     shutil.rmtree(leftover, ignore_errors=True)
   partial = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
   old = partial.with_name(f"{partial.name}.old")
@@ -121,7 +122,7 @@ def _replace(directory: pathlib.Path, source: dict, write: Callable[[Create], No
       path = partial / f"{name}.npy"
       arrays[name] = np.lib.format.open_memmap(path, "w+", dtype, shape)
       with open(path, "r+b") as file:
-        # A full disk must show here: in a write through the map it would kill the process.
+        # A full disk must raise here: in a write through the map it would kill the process.
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
       return arrays[name]
 

@@ -1,8 +1,8 @@
 """TensorFlow Datasets builders of the paper's data sets, which need no TensorFlow.
 
-What TFDS knows too (mnist, fashion_mnist, kmnist, binarized_mnist) is prepared
-under the same name and version, with the same features, in the same order: one
-cannot tell, and need not, which of the two made a directory.
+The sets that TFDS also has (mnist, fashion_mnist, kmnist, binarized_mnist) are prepared under the
+same name and version, with the same features, in the same order. Readers need not know whether
+TFDS or this module prepared a directory.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ from aevb_jax.data.image_builders import IdxBuilder, ImageBuilder, Split, idx_fi
 class Mnist(IdxBuilder, skip_registration=True):
   name = "mnist"
   VERSION = tfds.core.Version("3.0.1")
-  # Of the contents: the files are about in more than one compression.
+  # Digests of the contents, because the files exist in more than one compression.
   files = idx_files(
     (
       "https://storage.googleapis.com/cvdf-datasets/mnist",
@@ -155,7 +155,7 @@ class FreyFace(ImageBuilder, skip_registration=True):
 }"""
 
   def read(self, paths: list[pathlib.Path]) -> dict[str, Split]:
-    # A column is an image, in rows.
+    # Each column is one image, stored row by row.
     frames = formats.read_mat(paths[0], {"ff": (560, 1965)})["ff"]
     return {"train": Split(frames.T.reshape(-1, 28, 20, 1), None)}
 
@@ -201,7 +201,7 @@ class Omniglot28x28(ImageBuilder, skip_registration=True):
     m = formats.read_mat(paths[0], shapes)
 
     def split(pixels: np.ndarray, one_hot: np.ndarray) -> Split:
-      # A column is an image, itself in columns.
+      # Each column is one image, stored column by column.
       images = pixels.T.reshape(-1, 28, 28).transpose(0, 2, 1)[..., None]
       return Split(np.ascontiguousarray(images, np.float32), one_hot.argmax(axis=0))
 

@@ -1,4 +1,4 @@
-"""Data sets by name: prepared where need be, decoded or read as they are, and split."""
+"""Data sets by name: prepared if necessary, decoded or read as they are, and split."""
 
 import hashlib
 import importlib.util
@@ -19,21 +19,21 @@ from aevb_jax.errors import DataError, NotPreparedError
 class ImageData(NamedTuple):
   """Images flattened to rows of pixels, split for training, validation and testing.
 
-  Pixels are uint8 or floats, in NumPy arrays (memory-mapped where they come from
-  the cache), or in Grain data sources where `load` was asked not to decode.
+  Pixels are uint8 or floats. They are NumPy arrays, memory-mapped if they come from the cache, or
+  Grain data sources if `load` was asked not to decode.
   """
 
   train: PixelSource  # (N, D)
   validation: PixelSource | None  # (number of validation images, D)
   test: PixelSource  # (number of test images, D)
   image_shape: tuple[int, int, int]  # (H, W, C) with H·W·C = D
-  train_labels: np.ndarray | None = None  # (N,) int, where the set has them
+  train_labels: np.ndarray | None = None  # (N,) int; None if the set has none
   validation_labels: np.ndarray | None = None
   test_labels: np.ndarray | None = None
-  levels: int = 255  # x = pixels / levels for uint8, if nothing else is asked for
-  protocol: str = ""  # which images are which, in words
-  version: str = ""  # of the source
-  directory: str | None = None  # where it is prepared
+  levels: int = 255  # x = pixels / levels for uint8, unless something else is asked for
+  protocol: str = ""  # how the images are split, in words
+  version: str = ""  # the version of the source
+  directory: str | None = None  # where the set is prepared
 
 
 def load(
@@ -46,26 +46,29 @@ def load(
   prepare_any: bool = False,
   decode: bool = True,
 ) -> ImageData:
-  """A data set by name, prepared if need be, and read without TensorFlow.
+  """Loads a data set by name, prepares it if necessary, and needs no TensorFlow to read it.
 
   Args:
     dataset: "digits", a key of `PROTOCOLS`, or the name of any image data set of
       TFDS with splits train and test.
     data_dir: where TFDS prepares data sets; None for $TFDS_DATA_DIR or TFDS's default.
-    cache_dir: where decoded arrays are kept for the next time, and memory-mapped;
-      None for nowhere: then they are in memory.
+    cache_dir: where decoded arrays are kept for the next call and memory-mapped;
+      None keeps them in memory only.
     manual_dir: directory with files that need not be downloaded; None for TFDS's.
     mirror: address of a directory to download the files of `PROTOCOLS` from.
     prepare_any: whether to prepare sets that are not in `PROTOCOLS` too, which
       may be large, or need TensorFlow.
-    decode: False for images that are decoded each time they are read, for a set
-      larger than disk or memory; without labels of train.
+    decode: False decodes images each time they are read, for a set larger than
+      disk or memory; the labels of train are then missing.
+
+  Returns:
+    The images and labels of each split, as rows of pixels (N, D).
 
   Raises:
-    DataError: if the set is unknown, or cannot be had or read; the message names
-      what, and says what to do.
+    DataError: if the set is unknown, or cannot be obtained or read; the message names
+      the cause and says what to do.
     CacheError: if `cache_dir` cannot be written.
-    NotPreparedError: if it is not prepared in `data_dir`, and not to be.
+    NotPreparedError: if the set is not prepared in `data_dir` and `prepare_any` is False.
   """
   if dataset == "digits":
     return load_digits()
@@ -74,7 +77,7 @@ def load(
   if dataset in PROTOCOLS:
     protocol = PROTOCOLS[dataset]
     prepared = pathlib.Path(data_dir, protocol.source, protocol.version)
-    if not os.path.exists(prepared):  # nor where it cannot be seen: then preparing it says so
+    if not os.path.exists(prepared):  # also if it may not be seen: preparing then says why
       _prepare_own(protocol.source, data_dir, manual_dir, mirror)
   elif splits := [name for name in PROTOCOLS if name.startswith(f"{dataset}:")]:
     raise DataError(f"{dataset!r} is split in more than one way; name {' or '.join(splits)}")
@@ -100,7 +103,7 @@ def _prepare_own(source: str, data_dir: str, manual_dir: str | None, mirror: str
 def _tfds_directory(
   dataset: str, data_dir: str, manual_dir: str | None, prepare_any: bool
 ) -> pathlib.Path:
-  """Where TFDS has prepared a set of its own."""
+  """Returns the directory where TFDS has prepared a set, and prepares the set if allowed."""
   import tensorflow_datasets as tfds
 
   from aevb_jax.data.prepare import prepare
@@ -115,8 +118,8 @@ def _tfds_directory(
         f"no data set {dataset!r}, here or in TensorFlow Datasets; digits, {', '.join(PROTOCOLS)} "
         "are known here"
       ) from error
-    raise DataError(f"{dataset!r}: {what}") from error  # a version, say, that is not there
-  except Exception as error:  # whatever damaged or unreadable files lead TFDS to
+    raise DataError(f"{dataset!r}: {what}") from error  # for example a version that does not exist
+  except Exception as error:  # TFDS raises many kinds of error for damaged or unreadable files
     what = " ".join(str(error).split())
     raise DataError(f"{dataset!r} in {data_dir} cannot be read ({what})") from error
   if not builder.is_prepared():
@@ -151,6 +154,7 @@ def _dataset_info(prepared: pathlib.Path) -> bytes:
 def _assemble(
   protocol: Protocol, prepared: pathlib.Path, cache_dir: str | None, decode: bool
 ) -> ImageData:
+  """Reads the splits that a protocol needs, and cuts them into train, validation and test."""
   parts = {"train": protocol.train, "validation": protocol.validation, "test": protocol.test}
   parts = {name: part for name, part in parts.items() if part}
   splits = sorted({split for split, _ in parts.values()})
@@ -197,7 +201,7 @@ def _sources(prepared: pathlib.Path, splits: list[str]) -> dict:
 
   from aevb_jax.data.tfds_images import TfdsImages, reading
 
-  _dataset_info(prepared)  # says more than TFDS does where it cannot be read
+  _dataset_info(prepared)  # its error says more than that of TFDS
   with reading(prepared):
     builder = tfds.builder_from_directory(prepared)
   return {split: TfdsImages(builder, split) for split in splits}
@@ -206,7 +210,7 @@ def _sources(prepared: pathlib.Path, splits: list[str]) -> dict:
 def _read(
   prepared: pathlib.Path, splits: list[str], cache_dir: str | None
 ) -> dict[str, np.ndarray]:
-  """Arrays SPLIT_images (N, H, W, C) and SPLIT_labels (N,), from the cache or decoded."""
+  """Returns arrays SPLIT_images (N, H, W, C) and SPLIT_labels (N,), cached or decoded now."""
 
   def decode(create: array_cache.Create) -> None:
     for split, source in _sources(prepared, splits).items():
@@ -230,7 +234,7 @@ def _read(
 
 
 def _provenance(prepared: pathlib.Path, splits: list[str]) -> dict:
-  """What a cache was decoded from: it is another once any file of the set is."""
+  """Describes what a cache is decoded from; differs if any file of the set has changed."""
   return {
     "directory": str(prepared),
     "version": prepared.name,
@@ -244,12 +248,16 @@ def _provenance(prepared: pathlib.Path, splits: list[str]) -> dict:
 
 
 def load_digits() -> ImageData:
-  """The 1797 handwritten digits of 8×8 pixels that come with scikit-learn.
+  """Loads the 1797 handwritten digits of 8×8 pixels that come with scikit-learn.
 
   The pixels' 17 levels are spread over 0..255. A fixed permutation puts 1437
   images into train and 360 into test.
+
+  Returns:
+    uint8 pixels (1437, 64) and (360, 64) with their labels; there is no validation split.
   """
-  # From the file: to import scikit-learn takes a second, a third of a short run's start.
+  # Read from the file, because importing scikit-learn takes a second, a third of the start of a
+  # short run.
   spec: Any = importlib.util.find_spec("sklearn")
   (package,) = spec.submodule_search_locations
   table = np.loadtxt(pathlib.Path(package, "datasets/data/digits.csv.gz"), delimiter=",")

@@ -15,13 +15,13 @@ BLOCK = 1 << 20
 
 
 class RemoteFile(NamedTuple):
-  """A file, where it is served, and what it must be."""
+  """A file by its name, the addresses that serve it, and its checksum."""
 
   name: str
-  addresses: tuple[str, ...]  # of directories that have it, tried in turn
-  digest: str | None  # "sha256:..." or "md5:..."; None takes any contents
-  of_contents: bool = False  # whether the digest is of what the gzip file holds
-  size: int = formats.MOST_BYTES  # bytes of the contents, of which no more are unpacked
+  addresses: tuple[str, ...]  # directories that have the file, tried in turn
+  digest: str | None  # "sha256:..." or "md5:..."; None accepts any contents
+  of_contents: bool = False  # whether the digest is of the unpacked gzip file
+  size: int = formats.MOST_BYTES  # bytes of the contents; no more are unpacked
 
 
 def find(
@@ -32,19 +32,21 @@ def find(
   mirror: str | None = None,
   timeout: float = TIMEOUT,
 ) -> pathlib.Path:
-  """Where a file is, downloaded if need be.
+  """Returns the path of a file, and downloads the file if necessary.
 
   Args:
     file: the file.
-    manual_dir: where a user may have put it; it is taken from there, if it is there.
-    download_dir: where it is downloaded to otherwise, whole or not at all.
+    manual_dir: where a user may have put the file; it is taken from there if it is there.
+    download_dir: where the file is downloaded to otherwise, whole or not at all.
     mirror: address of a directory to download from instead of the file's own.
     timeout: seconds to wait for a server that sends nothing.
 
+  Returns:
+    The path of a file whose checksum is right.
+
   Raises:
-    DataError: if a file that is there is not the right one, or it cannot be
-      downloaded.
-    OSError: if it cannot be written.
+    DataError: if the file in `manual_dir` is not the right one, or the download fails.
+    OSError: if the download cannot be written.
   """
   path = manual_dir / file.name
   if path.exists():
@@ -69,9 +71,12 @@ def find(
 
 
 def mismatch(file: RemoteFile, path: pathlib.Path) -> str | None:
-  """Says what is wrong with a file of this name, to follow its path in a sentence.
+  """Describes what is wrong with a file of this name, in words that follow its path.
 
-  It is read block by block, and of contents no more than they should have.
+  The file is read block by block. No more of its contents is unpacked than it should have.
+
+  Returns:
+    The words, or None if the file is the right one.
   """
   if file.digest is None:
     return None
@@ -98,15 +103,15 @@ def mismatch(file: RemoteFile, path: pathlib.Path) -> str | None:
 
 
 def _download(file: RemoteFile, url: str, path: pathlib.Path, timeout: float) -> None:
-  """Downloads a file to `path`; leaves nothing there unless it is the right one."""
+  """Downloads a file to `path`; leaves nothing there if the download is not the right file."""
   import requests
   from tqdm import tqdm
 
   path.parent.mkdir(parents=True, exist_ok=True)
-  for leftover in path.parent.glob(f"partial-*-{path.name}"):  # of a process that was killed
+  for leftover in path.parent.glob(f"partial-*-{path.name}"):  # left by a process that was killed
     leftover.unlink(missing_ok=True)
   partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
-  as_it_is = {"Accept-Encoding": "identity"}  # a .gz file, not its contents
+  as_it_is = {"Accept-Encoding": "identity"}  # the .gz file itself, not its contents
   try:
     with requests.get(url, stream=True, timeout=timeout, headers=as_it_is) as response:
       response.raise_for_status()

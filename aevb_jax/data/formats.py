@@ -1,4 +1,4 @@
-"""The file formats that the paper's data sets come in, read and checked in Python."""
+"""Readers of the file formats of the paper's data sets, with checks, in Python."""
 
 import contextlib
 import gzip
@@ -15,16 +15,16 @@ from aevb_jax import disk
 from aevb_jax.errors import DataError
 
 IDX_UINT8 = 0x08
-MOST_BYTES = 2**30  # that are unpacked of a file whose size nobody knows beforehand
+MOST_BYTES = 2**30  # unpacked from a file whose size is not known beforehand
 
 
 @contextlib.contextmanager
 def opened(path: pathlib.Path) -> Iterator[IO[bytes]]:
-  """Opens a data file for reading bytes, which are unpacked as they are read where it is gzip.
+  """Opens a data file for reading bytes, and unpacks them while they are read if the file is gzip.
 
   Raises:
     DataError: if the file cannot be read, is no regular file, or its gzip stream is cut short
-      or damaged; also while it is read.
+      or damaged; also while the file is read.
   """
   try:
     with disk.read(path, "rb") as file:
@@ -43,22 +43,22 @@ def opened(path: pathlib.Path) -> Iterator[IO[bytes]]:
 
 
 def read_idx(path: pathlib.Path, num_axes: int, *, most: int = MOST_BYTES) -> np.ndarray:
-  """Reads an IDX file of bytes, gzipped or not, as the MNIST family has them.
+  """Reads an IDX file of bytes, gzipped or not, the format of the MNIST family.
 
-  The header is read first, and then no more than it promises, so that a file which unpacks to
+  The header is read first, and then no more bytes than it promises, so that a file which unpacks to
   much more than it should costs no memory.
 
   Args:
     path: the file.
-    num_axes: the number of axes that it must have.
-    most: the bytes, header included, that it may unpack to.
+    num_axes: the number of axes that the file must have.
+    most: the largest number of bytes, header included, that the file may unpack to.
 
   Returns:
-    uint8, with the `num_axes` axes that the file names.
+    uint8, with the `num_axes` axes that the header gives.
 
   Raises:
-    DataError: if the file is not that, is longer or shorter than it says, or says that it is
-      longer than `most`.
+    DataError: if the file is not of this format, is longer or shorter than its header says, or its
+      header promises more than `most` bytes.
   """
   start, expected = 4 + 4 * num_axes, IDX_UINT8 << 8 | num_axes
   with opened(path) as file:
@@ -83,11 +83,15 @@ def read_idx(path: pathlib.Path, num_axes: int, *, most: int = MOST_BYTES) -> np
 def read_amat(path: pathlib.Path, num_columns: int) -> np.ndarray:
   """Reads a text file of zeros and ones, each followed by one space or line end.
 
+  Args:
+    path: the file.
+    num_columns: the zeros and ones of a line.
+
   Returns:
     uint8 zeros and ones, shape (lines, num_columns).
 
   Raises:
-    DataError: if the file is anything else.
+    DataError: if the file holds anything else.
   """
   with opened(path) as file:
     text = file.read(MOST_BYTES + 1)
@@ -106,7 +110,14 @@ def read_amat(path: pathlib.Path, num_columns: int) -> np.ndarray:
 def read_mat(path: pathlib.Path, shapes: Mapping[str, tuple[int, int]]) -> dict[str, np.ndarray]:
   """Reads matrices of a MATLAB file (version 5) by name.
 
-  Their shapes are compared with what the file says of them before any matrix is unpacked.
+  The shapes in the file's directory are checked before any matrix is unpacked.
+
+  Args:
+    path: the file.
+    shapes: the expected shape of each matrix, by name.
+
+  Returns:
+    The matrices by name.
 
   Raises:
     DataError: if the file cannot be read, or a matrix is missing or of another
@@ -118,7 +129,7 @@ def read_mat(path: pathlib.Path, shapes: Mapping[str, tuple[int, int]]) -> dict[
     contents = file.read()
   try:
     there = {name: shape for name, shape, _ in whosmat(io.BytesIO(contents))}
-  except Exception as error:  # scipy raises what a damaged file leads it to
+  except Exception as error:  # scipy raises many kinds of error for a damaged file
     raise DataError(f"{path} is not an intact MATLAB file ({error}); remove it") from error
   for name, shape in shapes.items():
     if name not in there:

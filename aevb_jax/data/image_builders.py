@@ -1,4 +1,4 @@
-"""What builders of image sets share: files are found, read in Python, checked, written as PNG."""
+"""The common part of builders of image sets: find the files, read and check them, write PNG."""
 
 import io
 import pathlib
@@ -14,6 +14,8 @@ from aevb_jax.errors import DataError
 
 
 class Split(NamedTuple):
+  """The images of a split, and their labels if the set has any."""
+
   images: np.ndarray  # (N, H, W, C), uint8 or float32
   labels: np.ndarray | None  # (N,)
 
@@ -21,8 +23,8 @@ class Split(NamedTuple):
 class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """A builder that finds its files, reads them in Python and writes images.
 
-  Subclasses say what the set is, and `read` it. Files that lie in TFDS's manual
-  directory are taken from there, others downloaded.
+  Subclasses describe the set and implement `read`. Files in TFDS's manual directory are taken from
+  there; all others are downloaded.
   """
 
   pkg_dir_path = pathlib.Path(__file__).parent
@@ -42,7 +44,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   timeout = downloads.TIMEOUT
 
   def read(self, paths: list[pathlib.Path]) -> dict[str, Split]:
-    """The splits of the set, from the files in the order of `files`."""
+    """Reads the splits of the set from its files, given in the order of `files`."""
     raise NotImplementedError
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -70,7 +72,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     downloaded = pathlib.Path(dl_manager.download_dir)
     try:
       manual_dir = pathlib.Path(dl_manager.manual_dir)
-    except AssertionError:  # it is not there, or nothing is in it
+    except AssertionError:  # the directory is missing or empty
       manual_dir = downloaded / "manual"
     paths = [
       downloads.find(
@@ -107,7 +109,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def _png(image: np.ndarray) -> bytes:
-  # TFDS takes encoded bytes as they are; encoding an array it would need TensorFlow for.
+  # TFDS takes encoded bytes as they are; it would need TensorFlow to encode an array.
   from PIL import Image
 
   encoded = io.BytesIO()
@@ -115,7 +117,7 @@ def _png(image: np.ndarray) -> bytes:
   return encoded.getvalue()
 
 
-IDX_FILES = {  # their names, and the bytes that they unpack to
+IDX_FILES = {  # the names, and the bytes that each file unpacks to
   "train-images-idx3-ubyte.gz": 16 + 60_000 * 28 * 28,
   "train-labels-idx1-ubyte.gz": 8 + 60_000,
   "t10k-images-idx3-ubyte.gz": 16 + 10_000 * 28 * 28,
@@ -126,7 +128,7 @@ IDX_FILES = {  # their names, and the bytes that they unpack to
 def idx_files(
   addresses: tuple[str, ...], digests: tuple[str, str, str, str], *, of_contents: bool = False
 ) -> tuple[RemoteFile, ...]:
-  """Returns the four files of the MNIST family, which are all of the same sizes."""
+  """Returns the four files of a set of the MNIST family, whose sizes are the same in every set."""
   return tuple(
     RemoteFile(name, addresses, f"sha256:{digest}", of_contents, size)
     for (name, size), digest in zip(IDX_FILES.items(), digests, strict=True)

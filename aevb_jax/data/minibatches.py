@@ -1,9 +1,8 @@
-"""Which examples each training step sees, and reading them ahead through Grain.
+"""The examples that each training step sees, and reading them ahead through Grain.
 
-What a step sees is a pure function of (key, step), of constant cost and memory
-whatever N is. So the position in the data is the step of the training state, a
-set on the device and a set read from disk are seen in the same order, and every
-process can find its own share of a minibatch.
+The examples of a step are a pure function of (key, step), whose cost and memory do not depend on N.
+So the step of the training state is the position in the data, a set on the device and a set read
+from disk are seen in the same order, and every process can find its own share of a minibatch.
 """
 
 import mmap
@@ -22,7 +21,7 @@ SWAP_OR_NOT_ROUNDS = 40
 class Minibatch(NamedTuple):
   """M examples, or T minibatches of them with a leading axis T."""
 
-  index: Array  # type: ignore[assignment]  # (M,) int32, where in the data set they are
+  index: Array  # type: ignore[assignment]  # (M,) int32, the places of the examples in the data
   pixels: Array  # (M, D)
 
 
@@ -47,14 +46,14 @@ class PixelSource(Source, Protocol):
 
 
 def shuffled(key: Key, position: Array, num_data: int) -> Array:
-  """The index that a random permutation of 0, ..., N - 1 has at a position.
+  """Returns the index that a random permutation of 0, ..., N - 1 has at a position.
 
-  The swap-or-not shuffle of Hoang, Morris & Rogaway (2012): every round pairs
-  the indices as {i, (K - i) mod N} for a random K and swaps each pair or not by
-  a random bit. It needs neither memory nor time that grow with N.
+  This is the swap-or-not shuffle of Hoang, Morris & Rogaway (2012): every round pairs
+  the indices as {i, (K - i) mod N} for a random K, and swaps each pair or not by
+  a random bit. Neither its memory nor its time grows with N.
 
   Args:
-    key: of the permutation.
+    key: the key of the permutation.
     position: uint32 in 0, ..., N - 1, any shape.
     num_data: N, up to 2³¹.
 
@@ -77,7 +76,7 @@ def shuffled(key: Key, position: Array, num_data: int) -> Array:
 
 
 def _mix(bits: Array) -> Array:
-  """The finalizer of MurmurHash3: every bit of the result depends on all of uint32 `bits`."""
+  """Applies the finalizer of MurmurHash3: every bit of the result depends on all of `bits`."""
   bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
   bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)
   return bits ^ (bits >> 16)
@@ -86,14 +85,21 @@ def _mix(bits: Array) -> Array:
 def minibatch_indices(
   key: Key, step: Array, num_steps: int, *, num_data: int, batch_size: int
 ) -> Array:
-  """Which M examples each of the steps step, ..., step + num_steps - 1 sees.
+  """Returns the indices of the M examples that each of some consecutive training steps sees.
 
-  Every epoch is a fresh permutation, cut into N // M minibatches; the N mod M
-  examples left over, others in each epoch, are not seen in that epoch. Which
-  examples a step sees depends on (key, step) alone.
+  Every epoch is a fresh permutation, cut into N // M minibatches. The N mod M
+  examples left over, which differ between epochs, are not seen in that epoch. The
+  examples of a step depend only on (key, step).
+
+  Args:
+    key: the key of the order, `order_key` of the data key of `fit`.
+    step: the first step, an integer scalar.
+    num_steps: the number of steps.
+    num_data: N.
+    batch_size: M.
 
   Returns:
-    int32 indices, shape (num_steps, M).
+    int32 indices, shape (num_steps, M), of the steps step, ..., step + num_steps - 1.
   """
   per_epoch = num_data // batch_size
 
@@ -107,7 +113,14 @@ def minibatch_indices(
 
 
 def order_key(key: Key) -> Key:
-  """The part of the data key of `fit` that the order of the data comes from."""
+  """Returns the key that the order of the data comes from.
+
+  Args:
+    key: the data key of `fit`.
+
+  Returns:
+    The key to pass to `minibatch_indices`.
+  """
   return jax.random.fold_in(key, 0)
 
 
@@ -123,17 +136,17 @@ def stream(
   num_threads: int = 2,
   prefetch: int = 2,
 ) -> Iterator[Minibatch]:
-  """The minibatches that `fit` would gather on the device for the same key, read ahead by Grain.
+  """Returns the minibatches of `fit` for the same key, read ahead from the host by Grain.
 
   Args:
     source: the data set, such as a memory-mapped array (N, D) or any Grain data
       source of rows (D,).
     key: the data key of `fit`.
-    lengths: how many steps T each item is for.
+    lengths: the number of steps T of each item.
     batch_size: M.
-    start: the step of the first minibatch; of a run that is resumed, `state.step`.
+    start: the step of the first minibatch; `state.step` for a run that is resumed.
     process_index: this process's place among `process_count`; of each minibatch
-      it reads the rows from process_index · M / process_count on.
+      it reads the M / process_count rows that begin at process_index · M / process_count.
     process_count: must divide M.
     num_threads: threads that read.
     prefetch: items that are read ahead.
@@ -158,7 +171,7 @@ def stream(
 
 
 class _Minibatches:
-  """A Grain data source: each record is the minibatches of some consecutive steps."""
+  """A Grain data source; each record is the minibatches of some consecutive steps."""
 
   def __init__(
     self,
@@ -191,7 +204,7 @@ class _Minibatches:
 
 
 def _host_device() -> jax.Device:
-  """Where the order is found: away from an accelerator that is busy training."""
+  """Returns the device that computes the order, so that a busy accelerator need not."""
   try:
     return jax.local_devices(backend="cpu")[0]
   except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
@@ -204,12 +217,21 @@ _minibatch_indices = jax.jit(
 
 
 def check_batch_size(batch_size: int, num_data: int) -> None:
+  """Raises ValueError if the batch size is larger than the data set."""
   if batch_size > num_data:
     raise ValueError(f"batch_size is {batch_size}, but the data set has {num_data} examples")
 
 
 def read_rows(source: Source, index: Sequence[int] | np.ndarray) -> np.ndarray:
-  """The rows at some indices, (M, D), read at once where the source can."""
+  """Reads the rows at some indices, all at once if the source can.
+
+  Args:
+    source: the data set, N rows of shape (D,).
+    index: M integers in 0, ..., N - 1.
+
+  Returns:
+    The rows, shape (M, D).
+  """
   if isinstance(source, np.ndarray):
     return source[index]
   if hasattr(source, "__getitems__"):
@@ -218,7 +240,7 @@ def read_rows(source: Source, index: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def blocks(source: Source, size: int) -> Iterator[np.ndarray]:
-  """All rows in their order, at most `size` at a time: (size, D), the last one shorter."""
+  """Yields all rows in their order, in blocks of shape (size, D); the last may be shorter."""
   for start in range(0, len(source), size):
     yield read_rows(source, np.arange(start, min(start + size, len(source))))
     release_pages(source)
@@ -227,12 +249,12 @@ def blocks(source: Source, size: int) -> Iterator[np.ndarray]:
 def release_pages(source: Source) -> None:
   """Gives the pages of a memory-mapped file back to the system, which still caches them.
 
-  Otherwise a process that reads such a file comes to hold all of it. Reading on
+  Otherwise a process that reads such a file would come to hold all of it in memory. A later read
   maps the pages again.
   """
   base, read_only = source, False
   while isinstance(base, np.ndarray):
-    read_only = getattr(base, "mode", None) == "r"  # of a memmap; others may hold changes
+    read_only = getattr(base, "mode", None) == "r"  # pages of other maps may hold changes
     base = base.base
   if isinstance(base, mmap.mmap) and read_only:
     base.madvise(mmap.MADV_DONTNEED)

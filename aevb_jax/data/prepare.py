@@ -1,4 +1,4 @@
-"""Preparing a TensorFlow Datasets set: whole or not at all, by one process at a time."""
+"""Preparation of a TensorFlow Datasets set: whole or not at all, by one process at a time."""
 
 import contextlib
 import errno
@@ -27,19 +27,18 @@ def prepare(
 ) -> None:
   """Downloads and prepares a data set as array_record, whole or not at all.
 
-  Does nothing where it is prepared. Where another process is preparing it,
-  waits for that one.
+  Does nothing if the set is prepared already. Waits if another process is preparing it.
 
   Args:
-    builder: of this module, or any TFDS builder.
-    manual_dir: directory with files that need not be downloaded. Default: TFDS's.
+    builder: a builder of `data.builders`, or any TFDS builder.
+    manual_dir: directory with files that need not be downloaded; None for TFDS's.
     wait: seconds to wait for another process.
 
   Raises:
-    DataError: if it cannot be had, be written or needs TensorFlow; the message
+    DataError: if the set cannot be obtained or written, or needs TensorFlow; the message
       names the file and what to do.
   """
-  root = pathlib.Path(builder.data_dir).parent  # of all versions of the set
+  root = pathlib.Path(builder.data_dir).parent  # holds all versions of the set
   try:
     if not builder.is_prepared():
       root.mkdir(parents=True, exist_ok=True)
@@ -50,7 +49,7 @@ def prepare(
       builder.info.read_from_directory(builder.data_path)
   except DataError:
     raise
-  except Exception as error:  # of the file system, array_record, or TFDS
+  except Exception as error:  # raised by the file system, array_record or TFDS
     what = " ".join(str(error).split())
     raise DataError(
       f"{builder.name} cannot be prepared in {root} ({what}){_remedy(error)}"
@@ -58,6 +57,7 @@ def prepare(
 
 
 def _remedy(error: Exception) -> str:
+  """Returns what to do about an error, as the end of its message."""
   what = str(error)
   if any(os.strerror(code) in what for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
     return "; make room there"
@@ -69,7 +69,7 @@ def _remedy(error: Exception) -> str:
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, root: pathlib.Path, manual_dir: str | None) -> None:
-  for leftover in root.glob("incomplete.*"):  # of a process that was killed, not of one at work
+  for leftover in root.glob("incomplete.*"):  # left by a killed process, not by a running one
     if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
       shutil.rmtree(leftover, ignore_errors=True)
   if not sys.stderr.isatty():
@@ -79,7 +79,7 @@ def _prepare(builder: tfds.core.DatasetBuilder, root: pathlib.Path, manual_dir: 
     _check_network(builder)
   config = tfds.download.DownloadConfig(try_download_gcs=False, manual_dir=manual_dir)
   try:
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints where we log
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints; this package logs
       builder.download_and_prepare(download_config=config, file_format="array_record")
   except ImportError as error:
     if "tensorflow" not in str(error).lower():
@@ -94,7 +94,7 @@ def _prepare(builder: tfds.core.DatasetBuilder, root: pathlib.Path, manual_dir: 
 
 
 def _check_network(builder: tfds.core.DatasetBuilder) -> None:
-  """Fails at once where TFDS's own builders would try for ten minutes."""
+  """Raises DataError at once if there is no network; TFDS would retry for ten minutes."""
   import requests
 
   downloads = pathlib.Path(builder.data_dir_root, "downloads")

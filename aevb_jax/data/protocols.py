@@ -1,4 +1,4 @@
-"""Which images of a prepared data set train, validate and test: the names that `load` knows."""
+"""The names that `load` knows, and which images of each set train, validate and test."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,13 @@ import numpy as np
 WHOLE = slice(None)
 
 
-Part = tuple[str, slice | np.ndarray]  # of a source: which split, which of its examples
+Part = tuple[str, slice | np.ndarray]  # a split of the source, and which examples of it
 
 
 class Protocol(NamedTuple):
-  """Which examples of a prepared data set train, validate and test."""
+  """The split of a prepared data set into images to train, to validate and to test on."""
 
-  source: str  # as TFDS names it
+  source: str  # its name in TFDS
   version: str
   words: str
   train: Part = ("train", WHOLE)
@@ -36,8 +36,8 @@ def _mnist_family(source: str) -> dict[str, Protocol]:
 
 
 def _frey_face(words: str, order: np.ndarray) -> Protocol:
-  # 1565, 200 and 200 are customary since the flow posteriors' papers. Pixels are
-  # divided by 256, as by the first author's code.
+  # 1565, 200 and 200 are customary since the papers on flow posteriors. Pixels are
+  # divided by 256, as in the first author's code.
   train, validation, test = (("train", part) for part in np.split(order, [1565, 1765]))
   return Protocol("frey_face", "1.0.0", words, train, validation, test, levels=256)
 

@@ -1,4 +1,4 @@
-"""The images of a prepared TensorFlow Datasets set, read without TensorFlow."""
+"""Images of a prepared TensorFlow Datasets set, read without TensorFlow."""
 
 import contextlib
 import copy
@@ -21,7 +21,7 @@ BLOCK = 1000  # records read at once
 
 @contextlib.contextmanager
 def reading(directory: os.PathLike) -> Iterator[None]:
-  """Whatever TFDS, array_record or PIL raise at a damaged set is a DataError."""
+  """Turns whatever TFDS, array_record or PIL raise for a damaged set into DataError."""
   try:
     yield
   except DataError:
@@ -34,16 +34,16 @@ def reading(directory: os.PathLike) -> Iterator[None]:
 
 
 class TfdsImages:
-  """One split as a Grain data source of rows of pixels, decoded when they are asked for.
+  """A split as a Grain data source of rows of pixels, which are decoded when they are asked for.
 
   Args:
-    builder: of a set that is prepared.
-    split: of the set, such as "train".
+    builder: the builder of a set that is prepared.
+    split: a split of the set, such as "train".
 
   Raises:
     DataError: if the set has no such split, is in a format that needs
-      TensorFlow to be read, or does not hold images of one size; from every
-      method, if its files are damaged.
+      TensorFlow to be read, or does not hold images of one size; every
+      method raises it too if its files are damaged.
   """
 
   def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
@@ -59,7 +59,7 @@ class TfdsImages:
       features["label"], tfds.features.ClassLabel
     )
     # Parsing the record and decoding the PNG or JPEG here is several times as
-    # fast as letting TFDS do it.
+    # fast as in TFDS.
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     method = raw if self._mode else tfds.decode.DeserializeMethod.DESERIALIZE_AND_DECODE
     try:
@@ -73,7 +73,7 @@ class TfdsImages:
       self._places: range | np.ndarray = range(len(self._records))
     if len(self) == 0:
       raise DataError(f"{self.name!r} has no images in its split {split!r}")
-    if None in self.image_shape:  # TFDS does not know; the first image says
+    if None in self.image_shape:  # TFDS does not know the shape; the first image has it
       with reading(self._directory):
         self.image_shape = self._image(self._records[0]).shape
 
@@ -82,10 +82,11 @@ class TfdsImages:
 
   @property
   def shape(self) -> tuple[int, int]:
+    """Returns (N, D), the number of images and of pixels in each."""
     return len(self), math.prod(self.image_shape)
 
   def __getitem__(self, index: int | slice | np.ndarray) -> "np.ndarray | TfdsImages":
-    """The row of one image, (D,), or a source of some of the images."""
+    """Returns the row of one image, (D,), or a source of some of the images."""
     if isinstance(index, slice | np.ndarray):
       part = copy.copy(self)
       places = self._places if isinstance(index, slice) else np.asarray(self._places)
@@ -94,11 +95,11 @@ class TfdsImages:
     return self.__getitems__([operator.index(index)])[0]
 
   def __getitems__(self, indices: Sequence[int]) -> list[np.ndarray]:
-    """The rows of some images, (D,) each."""
+    """Returns the rows of some images, (D,) each."""
     return [image.reshape(-1) for image, _ in self._examples(indices)]
 
   def labels(self) -> np.ndarray | None:
-    """All labels (N,), without decoding an image; None where the set has none."""
+    """Returns all labels (N,) without decoding an image; None if the set has none."""
     if not self.has_labels:
       return None
     labels = np.empty(len(self), np.int32)
@@ -149,7 +150,7 @@ def _features(record: bytes):
 
 
 def _image_feature(features, name: str) -> tuple[str, str | None]:
-  """The key of the images, and the mode that PIL decodes them to; None for plain tensors."""
+  """Returns the key of the images and the mode that PIL decodes to, None for plain tensors."""
   encoded = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
   key = encoded[0] if encoded else "image"
   if key not in features:

@@ -13,18 +13,31 @@ Bound = Callable[[Array], Array]
 
 
 def log_mean_exp(log_w: Array) -> Array:
-  """log (1/K) Σ_k w_k from log-weights (K,), without overflow or underflow; shape ()."""
+  """Computes log (1/K) Σ_k w_k from K log-weights, without overflow or underflow.
+
+  Args:
+    log_w: log-weights in nats, shape (K,).
+
+  Returns:
+    The importance-weighted bound in nats, shape ().
+  """
   return jax.nn.logsumexp(log_w) - math.log(len(log_w))
 
 
 def power_mean(alpha: float) -> Bound:
-  """The Rényi bound 1/(1−α) log (1/K) Σ_k w_k^(1−α) and its limits.
+  """Makes the Rényi bound 1/(1−α) log (1/K) Σ_k w_k^(1−α), or one of its limits.
 
-  α = 1 is the mean of the log-weights, α = 0 `log_mean_exp`, α = −∞ the largest and
-  α = ∞ the smallest of them. Accurate however close α is to 1.
+  α = 1 is the mean of the log-weights, α = 0 `log_mean_exp`, α = −∞ the largest log-weight and α =
+  ∞ the smallest. The bound is accurate however close α is to 1.
+
+  Args:
+    alpha: α, any number, inf or -inf.
+
+  Returns:
+    A function of log-weights (K,) in nats, with values of shape ().
 
   Raises:
-    ValueError: if alpha is not a number.
+    ValueError: if alpha is NaN.
   """
   if math.isnan(alpha):
     raise ValueError("alpha is not a number; it takes any real number, inf or -inf")
@@ -44,10 +57,17 @@ def power_mean(alpha: float) -> Bound:
 
 
 def mean_over_groups(bound: Bound, num_groups: int) -> Bound:
-  """The mean of `bound` over groups of K / num_groups log-weights.
+  """Makes the mean of `bound` over groups of K / num_groups log-weights.
+
+  Args:
+    bound: a function of the log-weights of one group.
+    num_groups: the number of groups.
+
+  Returns:
+    A function of log-weights (K,) in nats, with values of shape ().
 
   Raises:
-    ValueError: when called, if num_groups does not divide K.
+    ValueError: when the result is called, if num_groups is below 1 or does not divide K.
   """
 
   def of_groups(log_w: Array) -> Array:
@@ -61,7 +81,14 @@ def mean_over_groups(bound: Bound, num_groups: int) -> Bound:
 
 
 def interpolate(beta: float, first: Bound, second: Bound) -> Bound:
-  """β first + (1 − β) second.
+  """Makes the bound β first + (1 − β) second.
+
+  Args:
+    beta: β, any finite number.
+    first, second: functions of log-weights (K,).
+
+  Returns:
+    A function of log-weights (K,) in nats, with values of shape ().
 
   Raises:
     ValueError: if beta is not a finite number.

@@ -1,13 +1,11 @@
-"""Tighter bounds: the routes that gradients take to functions of K log-weights.
+"""Tighter bounds: functions of K log-weights, and the routes that gradients take to them.
 
-Every estimator here is a `Bound` of `bounds`, a function of the K log-weights
-log w_k = log p(x, z_k) − log q(z_k|x), z_k ~ q(z|x), and one of two ways to
-differentiate it. *Pathwise* is automatic differentiation of the value, through
-z_k = g(ε_k, x). *Doubly reparameterized* is the same without the score of q.
-A third way, without reparameterization, is `score_functions.vimco`.
-
-The value is an unbiased estimate of E[bound(log w_1 … log w_K)], and the gradient
-an unbiased one of its gradient: not of log p(x), and not of its gradient.
+Every estimator here is a `Bound` of log w_k = log p(x, z_k) − log q(z_k|x), z_k ~ q(z|x), with one
+of two ways to differentiate it. *Pathwise* is automatic differentiation of the value through
+z_k = g(ε_k, x). *Doubly reparameterized* is the same without the score of q. A third way needs no
+reparameterization: `score_functions.vimco`. The value is an unbiased estimate of
+E[bound(log w_1 … log w_K)], and the gradient is unbiased for the gradient of that expectation.
+Neither is unbiased for log p(x) or its gradient.
 """
 
 import functools
@@ -39,7 +37,7 @@ def pathwise(
   bound: Bound,
   phi_bound: Bound | None = None,
 ) -> Array:
-  """bound(log w_1 … log w_K), differentiated through z_k = g(ε_k, x).
+  """Computes bound(log w_1 … log w_K), differentiated through z_k = g(ε_k, x).
 
   Args:
     key: consumed.
@@ -47,14 +45,14 @@ def pathwise(
     params: θ and φ.
     x: one data point, shape (D,).
     num_samples: K.
-    bound: of the log-weights.
+    bound: a function of the log-weights.
     phi_bound: another one whose gradient φ follows, while θ follows that of `bound`.
 
   Returns:
-    The value of `bound` in nats, shape (). Its gradient is unbiased for that of
-    E[bound] with respect to θ, and of E[phi_bound], if given, with respect to φ.
-    Costs one pass through the encoder and K through the decoder; with a `phi_bound`,
-    a second backward pass through the decoder down to z.
+    The value of `bound` in nats, shape (). Its gradient is unbiased for that of E[bound] with
+    respect to θ, and of E[phi_bound], if given, with respect to φ. Costs one pass through the
+    encoder and K through the decoder; `phi_bound` adds a second backward pass through the decoder
+    down to z.
 
   Raises:
     UnsupportedError: if q(z|x) is not reparameterized.
@@ -72,15 +70,27 @@ def pathwise(
 
 
 def iwae(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
-  """The importance weighted bound log (1/K) Σ_k w_k.
+  """Estimates the importance-weighted bound log (1/K) Σ_k w_k; K = 1 is `elbo_a`.
 
-  At least as tight as equation 3, and tighter with every sample. As K grows the
-  signal-to-noise ratio of its gradient grows like √K for θ and falls like 1/√K for φ
-  (Rainforth et al. 2018); `dreg` mends the latter.
+  It is at least as tight as equation 3, and tighter with every sample. As K grows the
+  signal-to-noise ratio of its gradient grows like √K for θ and falls like 1/√K for φ (Rainforth et
+  al. 2018); `dreg` mends the latter. Source: Burda, Grosse & Salakhutdinov (2015), equations 8 and
+  13.
 
-  Source: Burda, Grosse & Salakhutdinov (2015), equations 8 and 13.
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
 
-  Args, returns, cost and raises: `pathwise` with `log_mean_exp`. K = 1 is `elbo_a`.
+  Returns:
+    an unbiased estimate of E[bound] in nats, shape (), whose gradient is unbiased too. Costs one
+    pass through the encoder and K through the decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is below 1.
   """
   return log_mean_exp(log_weights(key, model, params, x, num_samples=num_samples))
 
@@ -88,17 +98,30 @@ def iwae(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) 
 def renyi(
   key: Key, model: Model, params: Params, x: Array, *, num_samples: int, alpha: float
 ) -> Array:
-  """The variational Rényi bound 1/(1−α) log (1/K) Σ_k w_k^(1−α), for any α.
+  """Estimates the variational Rényi bound 1/(1−α) log (1/K) Σ_k w_k^(1−α), for any α.
 
-  α = 1 is `elbo_a`, α = 0 `iwae`, α = −∞ VR-max: the largest log-weight, a bound of
-  nothing for K > 1, which trains on the best sample alone. For α < 0 the bound of
-  infinitely many samples lies above log p(x); its estimate from K does not
-  exceed log p(x) in expectation by more than log K, at α = −∞.
+  α = 1 is `elbo_a`, α = 0 `iwae`. α = −∞ is VR-max, the largest log-weight, which trains on the
+  best sample only and is not a bound on log p(x) for K > 1. For α < 0 the bound of infinitely many
+  samples lies above log p(x). Its estimate from K does not exceed log p(x) in expectation by more
+  than log K, at α = −∞. Source: Li & Turner (2016), section 3 for the bound and 4 for its estimates
+  and VR-max.
 
-  Source: Li & Turner (2016), section 3 for the bound and 4 for its estimates and VR-max.
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
+    alpha: α.
 
-  Args, returns, cost and raises: `pathwise` with `power_mean(alpha)`. The value is
-  biased for the bound of infinitely many samples.
+  Returns:
+    the value in nats, shape (), biased for the bound of infinitely many samples; its gradient is
+    unbiased for that of its own expectation. Costs one pass through the encoder and K through the
+    decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is below 1 or α is NaN.
   """
   log_w = log_weights(key, model, params, x, num_samples=num_samples)
   return power_mean(alpha)(log_w)
@@ -107,15 +130,26 @@ def renyi(
 def miwae(
   key: Key, model: Model, params: Params, x: Array, *, num_samples: int, num_groups: int
 ) -> Array:
-  """The mean of num_groups importance weighted bounds of K / num_groups samples each.
+  """Estimates the mean of num_groups importance-weighted bounds of K / num_groups samples each.
 
-  Between `elbo_a` (num_groups = K) and `iwae` (num_groups = 1): a looser bound, with
-  more signal for φ.
+  It lies between `elbo_a` (num_groups = K) and `iwae` (num_groups = 1): a looser bound, with more
+  signal for φ. Source: Rainforth et al. (2018), section 5.
 
-  Source: Rainforth et al. (2018), section 5.
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
+    num_groups: a divisor of K.
 
-  Args, returns, cost and raises: `pathwise` with `mean_over_groups(log_mean_exp,
-  num_groups)`, which refuses a num_groups that does not divide K.
+  Returns:
+    an unbiased estimate of E[bound] in nats, shape (), whose gradient is unbiased too. Costs one
+    pass through the encoder and K through the decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is below 1 or not a multiple of num_groups.
   """
   bound = mean_over_groups(log_mean_exp, num_groups)
   return pathwise(key, model, params, x, num_samples=num_samples, bound=bound)
@@ -124,11 +158,25 @@ def miwae(
 def ciwae(
   key: Key, model: Model, params: Params, x: Array, *, num_samples: int, beta: float
 ) -> Array:
-  """β times the bound of equation 3 and 1 − β times that of `iwae`, on the same samples.
+  """Estimates β times the bound of equation 3 plus 1 − β times that of `iwae`, on the same samples.
 
   Source: Rainforth et al. (2018), section 5.
 
-  Args, returns, cost and raises: `pathwise` with `interpolate` of the two.
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
+    beta: β.
+
+  Returns:
+    an unbiased estimate of E[bound] in nats, shape (), whose gradient is unbiased too. Costs one
+    pass through the encoder and K through the decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is below 1 or β is not finite.
   """
   bound = interpolate(beta, jnp.mean, log_mean_exp)
   return pathwise(key, model, params, x, num_samples=num_samples, bound=bound)
@@ -137,12 +185,27 @@ def ciwae(
 def piwae(
   key: Key, model: Model, params: Params, x: Array, *, num_samples: int, num_groups: int
 ) -> Array:
-  """`iwae` for θ and `miwae` for φ: each has the bound that its gradient can be seen in.
+  """Estimates `iwae` for θ and `miwae` for φ.
 
-  Source: Rainforth et al. (2018), section 5.
+  Each follows the bound whose gradient has the better signal-to-noise ratio for it. Source:
+  Rainforth et al. (2018), section 5.
 
-  Args, returns, cost and raises: `pathwise` with `log_mean_exp`, and for φ
-  `mean_over_groups(log_mean_exp, num_groups)`.
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
+    num_groups: a divisor of K.
+
+  Returns:
+    the value of `iwae` in nats, shape (). The gradient is unbiased for that of E[iwae] in θ, of
+    E[miwae] in φ. Costs one pass through the encoder and K through the decoder, and a second
+    backward pass through the decoder down to z.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is below 1 or not a multiple of num_groups.
   """
   return pathwise(
     key,
@@ -156,7 +219,7 @@ def piwae(
 
 
 def own_derivatives(bound: Bound, log_w: Array) -> tuple[Array, Array]:
-  """b_k = ∂bound/∂log w_k and ∂b_k/∂log w_k, both of shape (K,).
+  """Computes b_k = ∂bound/∂log w_k and ∂b_k/∂log w_k, both of shape (K,).
 
   For `log_mean_exp` they are the normalized weights w̃_k and w̃_k (1 − w̃_k).
   """
@@ -173,34 +236,37 @@ def doubly_reparameterized(
   num_samples: int,
   bound: Bound = log_mean_exp,
 ) -> Array:
-  """Any bound of log-weights, differentiated without the score of q.
+  """Estimates any bound of log-weights, differentiated without the score of q.
 
-  With b_k = ∂bound/∂log w_k, the pathwise gradient with respect to φ is
-  Σ_k b_k (∂log w_k/∂z_k · ∂z_k/∂φ − ∇φ log q(z_k|x)). The score in it has no mean
-  of zero, since b_k depends on z_k, but reparameterized a second time its mean is
-  that of −Σ_k ∂b_k/∂log w_k (∂log w_k/∂z_k · ∂z_k/∂φ). What is left is
+  With b_k = ∂bound/∂log w_k, the pathwise gradient with respect to φ is Σ_k b_k (∂log w_k/∂z_k ·
+  ∂z_k/∂φ − ∇φ log q(z_k|x)). The mean of the score in it is not zero, since b_k depends on z_k.
+  Reparameterized a second time, its mean is that of −Σ_k ∂b_k/∂log w_k (∂log w_k/∂z_k · ∂z_k/∂φ).
+  What is left is
 
     Σ_k (b_k − ∂b_k/∂log w_k) ∂log w_k/∂z_k · ∂z_k/∂φ.
 
-  For `log_mean_exp` the factor is w̃_k², which is `dreg`; for the mean it is 1/K,
-  which is `sticking_the_landing`; for `power_mean(alpha)` α w̃_k + (1 − α) w̃_k² with
-  the weights to the power 1 − α. The gradient with respect to θ is the pathwise one.
+  For `log_mean_exp` the factor is w̃_k², which is `dreg`; for the mean it is 1/K, which is
+  `sticking_the_landing`; for `power_mean(alpha)` it is α w̃_k + (1 − α) w̃_k² with the weights to
+  the power 1 − α. The gradient with respect to θ is the pathwise one.
 
-  Source: Tucker, Lawson, Gu & Maddison (2019), equation 8, of which this is the same
-  step for any bound.
+  Source: Tucker, Lawson, Gu & Maddison (2019), equation 8; this is the same step for any bound.
 
-  Args: those of `pathwise`. The first derivatives of `bound` must be continuous: the
-    largest and the smallest weight, `power_mean(±∞)`, are out.
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
+    bound: whose first derivatives must be continuous, which those of `power_mean(±∞)` are not.
 
   Returns:
-    The value of `pathwise` on the same key in nats, shape (), with an unbiased
-    gradient of E[bound]. Costs what `pathwise` costs, since one backward pass serves θ
-    and φ, scaled where it leaves the decoder; and O(K²) numbers for the second
-    derivatives.
+    the value of `pathwise` on the same key in nats, shape (), with an unbiased gradient of
+    E[bound]. Costs what `pathwise` costs, since one backward pass serves θ and φ, scaled where it
+    leaves the decoder; and O(K²) numbers for the second derivatives.
 
   Raises:
     UnsupportedError: if q(z|x) is not reparameterized.
-    ValueError: if num_samples is not positive.
+    ValueError: if num_samples is below 1.
   """
 
   def coefficients(log_w: Array) -> tuple[Array, Array]:
@@ -223,7 +289,7 @@ def _doubly_reparameterized(
   bound: Bound,
   coefficients: Callable[[Array], tuple[Array, Array]],
 ) -> Array:
-  """The value of `bound`, with gradients from log_w -> (b, factor), both of shape (K,).
+  """Computes `bound`, with gradients from log_w -> (b, factor), both of shape (K,).
 
   θ follows Σ_k b_k ∇θ log w_k, φ Σ_k b_k factor_k ∂log w_k/∂z_k · ∂z_k/∂φ.
   """
@@ -232,22 +298,33 @@ def _doubly_reparameterized(
   log_w_of = functools.partial(map_samples, lambda z: log_weight(model, params, freeze(q), x, z))
   log_w = log_w_of(z)
   b, factor = coefficients(jax.lax.stop_gradient(log_w))
-  # The same forward pass again, which the compiler merges with the first, or where `map_samples`
-  # loops leaves out, as its value is not used.
+  # The same forward pass again: the compiler merges it with the first, or leaves it out where
+  # `map_samples` loops, because its value is not used.
   surrogate = jnp.vdot(b, log_w_of(jax.vmap(scale_gradient)(z, factor)))
   return replace_gradient(bound(log_w), surrogate)
 
 
 def dreg(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
-  """`iwae` with the doubly reparameterized gradient Σ_k w̃_k² ∂log w_k/∂z_k · ∂z_k/∂φ.
+  """Estimates `iwae` with the gradient Σ_k w̃_k² ∂log w_k/∂z_k · ∂z_k/∂φ, doubly reparameterized.
 
-  Unbiased for the gradient of the same bound; its signal-to-noise ratio for φ does
-  not fall with K, and at the exact posterior it is zero for every ε.
+  The gradient is unbiased for the same bound. Its signal-to-noise ratio for φ does not fall with K,
+  and at the exact posterior it is zero for every ε. Source: Tucker, Lawson, Gu & Maddison (2019),
+  equation 8.
 
-  Source: Tucker, Lawson, Gu & Maddison (2019), equation 8.
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
 
-  Args, returns and raises: `doubly_reparameterized` with `log_mean_exp`; the cost is that
-  of `iwae`.
+  Returns:
+    the value of `iwae` on the same key in nats, shape (). Costs one pass through the encoder and K
+    through the decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is below 1.
   """
 
   def coefficients(log_w: Array) -> tuple[Array, Array]:
@@ -260,19 +337,27 @@ def dreg(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) 
 
 
 def dreg_wake(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
-  """Reweighted wake-sleep (wake-φ) with doubly reparameterized gradients.
+  """Estimates `iwae`, with φ trained by doubly reparameterized reweighted wake-sleep (wake-φ).
 
-  θ follows Σ_k w̃_k ∇θ log p(x, z_k), as in `iwae`; φ follows
-  Σ_k (w̃_k − w̃_k²) ∂log w_k/∂z_k · ∂z_k/∂φ, which has the mean of
-  Σ_k w̃_k ∇φ log q(z_k|x), the wake-φ update of `reweighted_wake_sleep`.
+  θ follows Σ_k w̃_k ∇θ log p(x, z_k), as in `iwae`. φ follows Σ_k (w̃_k − w̃_k²) ∂log w_k/∂z_k ·
+  ∂z_k/∂φ, which has the mean of Σ_k w̃_k ∇φ log q(z_k|x), the wake-φ update of
+  `reweighted_wake_sleep`. Source: Tucker, Lawson, Gu & Maddison (2019), section 5 (RWS-DReG).
 
-  Source: Tucker, Lawson, Gu & Maddison (2019), section 5 (RWS-DReG).
-
-  Args, cost and raises: those of `dreg`.
+  Args:
+    key: consumed.
+    model: with a reparameterized q(z|x).
+    params: θ and φ.
+    x: one data point (D,).
+    num_samples: K.
 
   Returns:
-    The value of `iwae` on the same key; its gradient with respect to φ is no gradient
-    of that value's expectation. K = 1 leaves φ where it is.
+    the value of `iwae` on the same key in nats, shape (). Its gradient in φ is not the gradient of
+    that value's expectation; K = 1 leaves φ unchanged. Costs one pass through the encoder and K
+    through the decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is below 1.
   """
 
   def coefficients(log_w: Array) -> tuple[Array, Array]:

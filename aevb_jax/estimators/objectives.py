@@ -1,8 +1,8 @@
-"""Other objectives than the bound, as wrappers over any estimator of it.
+"""Objectives other than the bound, as wrappers over any estimator of it.
 
-Each adds a closed-form term of KL(q(z|x) ‖ p(z)) to what it wraps. An estimate of the
-bound that is unbiased stays unbiased, now for the new objective. The value is the new
-objective's and no longer a bound: evaluate with the estimator itself.
+Each adds a closed-form term of KL(q(z|x) ‖ p(z)) to the estimate that it wraps. An unbiased
+estimate of the bound becomes an unbiased estimate of the new objective. The new objective is no
+longer a bound, so evaluate with the wrapped estimator itself.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,10 @@ KL = Callable[[Distribution, Distribution], Array]
 def beta_weighted(
   estimator: Estimator, beta: float | Array, *, kl: KL = kl_divergence
 ) -> Estimator:
-  """E_q[log p(x|z)] − β KL(q ‖ p), for an estimator of equation 3, as its value plus (1 − β) KL.
+  """Makes an estimator of E_q[log p(x|z)] − β KL(q ‖ p) from one of equation 3.
 
-  Over an estimator of another bound it adds the same term.
+  Its value is the estimator's plus (1 − β) KL. The same term is added to an estimator of another
+  bound.
 
   Source: Higgins et al. (2017), equation 4.
 
@@ -30,8 +31,8 @@ def beta_weighted(
     kl: (q, p) -> KL(q ‖ p) in nats, exact.
 
   Returns:
-    An estimator; it raises UnsupportedError where `kl` knows no closed form. Costs
-    nothing beyond the estimator: the encoder runs once for both.
+    An estimator in nats, shape (). It raises UnsupportedError if `kl` has no closed form for q and
+    p. It costs nothing beyond the wrapped estimator, because the encoder runs once for both.
   """
 
   def weighted(key: Key, model: Model, params: Params, x: Array, **kwargs) -> Array:
@@ -45,10 +46,19 @@ def beta_weighted(
 def kl_warmup(
   estimator: Estimator, num_steps: int, *, beta: float = 1.0, kl: KL = kl_divergence
 ) -> Scheduled:
-  """`beta_weighted` with a weight that grows linearly from 0 to β in the first `num_steps` updates.
+  """Makes `beta_weighted` with a weight that grows linearly from 0 to β in `num_steps` updates.
 
-  Source: Sønderby et al. (2016), section 2.3; Bowman et al. (2016) had a sigmoid of the
-  step in place of the line.
+  Source: Sønderby et al. (2016), section 2.3; Bowman et al. (2016) used a sigmoid of the step
+  instead of the line.
+
+  Args:
+    estimator: any.
+    num_steps: updates until the weight is β.
+    beta: β, the final weight.
+    kl: (q, p) -> KL(q ‖ p) in nats, exact.
+
+  Returns:
+    A `Scheduled`, for `aevb`: its `at(step)` is the estimator of the update after `step` updates.
 
   Raises:
     ValueError: if num_steps is not positive.
@@ -63,15 +73,14 @@ def kl_warmup(
 
 
 def free_bits(estimator: Estimator, nats: float, *, kl: KL = kl_per_latent) -> Estimator:
-  """KL_j below λ costs λ: Σ_j max(λ, KL_j) in place of Σ_j KL_j, for each data point.
+  """Makes an estimator with the KL of each latent floored at λ: Σ_j max(λ, KL_j) for Σ_j KL_j.
 
-  A latent then has no reason to give up its last λ nats. The source takes the
-  maximum after averaging over the minibatch; here, as everywhere, it is taken of one
-  data point.
+  A latent then has no reason to give up its last λ nats. The source takes the maximum after
+  averaging over the minibatch; here, as everywhere, it is taken for one data point.
 
   Source: Kingma et al. (2016), section 3 and appendix C.8.
 
-  To weigh the result by β, give `beta_weighted` or `kl_warmup` the same term:
+  To weight the result by β, give `beta_weighted` or `kl_warmup` the same term:
   `beta_weighted(free_bits(estimator, λ), β, kl=floored_kl(λ))`.
 
   Args:
@@ -80,8 +89,8 @@ def free_bits(estimator: Estimator, nats: float, *, kl: KL = kl_per_latent) -> E
     kl: (q, p) -> (J,) terms of KL(q ‖ p) in nats, exact.
 
   Returns:
-    An estimator; it raises UnsupportedError where `kl` knows no closed form. Costs
-    nothing beyond the estimator.
+    An estimator in nats, shape (). It raises UnsupportedError if `kl` has no closed form for q and
+    p. It costs nothing beyond the wrapped estimator.
 
   Raises:
     ValueError: if λ is negative.
@@ -98,10 +107,17 @@ def free_bits(estimator: Estimator, nats: float, *, kl: KL = kl_per_latent) -> E
 
 
 def floored_kl(nats: float, *, kl: KL = kl_per_latent) -> KL:
-  """(q, p) -> Σ_j max(λ, KL_j) in nats, shape ().
+  """Makes the function (q, p) -> Σ_j max(λ, KL_j).
+
+  Args:
+    nats: λ, for each latent.
+    kl: (q, p) -> (J,) terms of KL(q ‖ p) in nats, exact.
+
+  Returns:
+    A function of q and p with values in nats, shape ().
 
   Raises:
-    ValueError: if λ is negative.
+    ValueError: if λ is negative or NaN.
   """
   if not nats >= 0:
     raise ValueError(f"nats is {nats}, expected at least 0")
@@ -109,12 +125,12 @@ def floored_kl(nats: float, *, kl: KL = kl_per_latent) -> KL:
 
 
 def _share_posterior(model: Model, params: Params, x: Array) -> tuple[Distribution, Model]:
-  """q(z|x), and a model whose encoder gives that very q to an estimator that asks for it again.
+  """Returns q(z|x), and a model whose encoder returns that q again for the same φ and x.
 
-  Compilers merge two identical forward passes but not their backward passes. The one question
-  that has the same answer is told by `is`: an estimator that asks at the φ and the x that it was
-  given hands on the same objects, and two names of one object have one value. Whatever else it
-  asks at, such as dreams, or a φ without gradients, is another object, and runs the encoder.
+  Compilers merge two identical forward passes but not their backward passes. `is` recognizes the
+  same question: an estimator that asks at the φ and the x that it was given passes on the same
+  objects, and two names of one object have one value. Everything else it asks at, such as dreams,
+  or a φ without gradients, is another object, and runs the encoder.
   """
   q = model.encoder.given(params.phi, x)
 

@@ -1,10 +1,9 @@
-"""Estimators that need no reparameterization: the score function and what tames it.
+"""Estimators that need no reparameterization: the score function, and control variates for it.
 
-Section 2.2 of the paper: ∇φ E_q[f(z)] ≈ (1/L) Σ_l f(z_l) ∇φ log q(z_l|x). It asks of
-q only samples and a density, so that z may be discrete, and has a very high
-variance, against which control variates help: anything of known mean that is
-subtracted from f(z_l) ∇φ log q(z_l|x). A baseline is one: b ∇φ log q(z_l|x) has mean
-zero as long as b does not depend on z_l.
+Section 2.2 of the paper: ∇φ E_q[f(z)] ≈ (1/L) Σ_l f(z_l) ∇φ log q(z_l|x). It needs only samples and
+a density of q, so z may be discrete. Its variance is very high. Control variates lower it: anything
+of known mean that is subtracted from f(z_l) ∇φ log q(z_l|x). A baseline b is one: b ∇φ log q(z_l|x)
+has mean zero as long as b does not depend on z_l.
 """
 
 from collections.abc import Callable
@@ -25,7 +24,7 @@ NEEDS_OTHERS = "num_samples is 1, expected at least 2: each sample is held again
 
 
 class Baseline(NamedTuple):
-  """What is subtracted from the L learning signals f_l of one data point."""
+  """A baseline b_l, to be subtracted from each of the L learning signals f_l of one data point."""
 
   init: Callable[[Key], PyTree]  # key -> psi
   # (psi, x, f) -> b, of shape (L,) or (); b_l must not depend on f_l
@@ -38,7 +37,7 @@ def _leave_one_out(psi: PyTree, x: Array, f: Array) -> Array:
 
 
 def others(f: Array) -> Array:
-  """Row l has the entries of f (L,) without the l-th; shape (L, L − 1).
+  """Returns the other entries of f (L,) for each of them: row l lacks the l-th; shape (L, L − 1).
 
   Raises:
     ValueError: if L is 1.
@@ -54,19 +53,26 @@ no_baseline = Baseline(init=lambda key: (), predict=lambda psi, x, f: jnp.zeros(
 # The mean of the other samples' signals (Mnih & Rezende 2016; Kool, van Hoof & Welling 2019).
 leave_one_out = Baseline(init=lambda key: (), predict=_leave_one_out)
 
-# One number for all data points, ψ, which follows the signal as the optimizer lets it: with
-# `optimizers.moving_average`, it is the moving average of past minibatches' signals.
+# One number ψ for all data points, which the optimizer moves towards the signal. With
+# `optimizers.moving_average` it is the moving average of past minibatches' signals.
 constant_baseline = Baseline(init=lambda key: jnp.zeros(()), predict=lambda psi, x, f: psi)
 
 
 def learned_baseline(data_dim: int, hidden_dim: int = 100) -> Baseline:
-  """A network's prediction of the signal from x, learned beside the model.
+  """Makes a baseline that is a network's prediction of the signal from x.
 
-  Its output is counted in units of D nats, in which f is a number of order one for
-  images, so that Adam or Adagrad find it in some hundred steps. It is not for plain SGD:
-  give ψ an optimizer of its own by `optimizers.with_psi`.
+  The network's output is in units of D nats, in which f is of order one for images, so Adam or
+  Adagrad find it in some hundred steps. Plain SGD does not: give ψ its own optimizer by
+  `optimizers.with_psi`.
 
   Source: Mnih & Gregor (2014), section 2.3.
+
+  Args:
+    data_dim: D.
+    hidden_dim: units of the network's hidden layer.
+
+  Returns:
+    A baseline whose ψ are the parameters of the network.
   """
   network = MLP((hidden_dim,), (1,))
 
@@ -80,7 +86,14 @@ def learned_baseline(data_dim: int, hidden_dim: int = 100) -> Baseline:
 
 
 def with_baseline(baseline: Baseline) -> Callable[[Key, Model], Params]:
-  """(key, model) -> fresh θ, φ and the baseline's ψ: for `aevb(..., init=...)`."""
+  """Makes an initializer of θ, φ and the baseline's ψ, for `aevb(..., init=...)`.
+
+  Args:
+    baseline: any.
+
+  Returns:
+    (key, model) -> Params with initial θ, φ and ψ.
+  """
 
   def init(key: Key, model: Model) -> Params:
     model_key, baseline_key = jax.random.split(key)
@@ -98,15 +111,13 @@ def score_function(
   num_samples: int = 1,
   baseline: Baseline = no_baseline,
 ) -> Array:
-  """The score-function estimator of section 2.2, with a baseline.
+  """Estimates the bound of equation 3, with the score-function gradient of section 2.2.
 
-  With f_l = log p(x, z_l) − log q(z_l|x), z_l ~ q(z|x), the gradient with respect to
-  φ is (1/L) Σ_l (f_l − b_l) ∇φ log q(z_l|x), with respect to θ (1/L) Σ_l ∇θ log p(x, z_l),
-  and with respect to ψ that of −(1/2L) Σ_l (f_l − b_l)², which makes a learned
-  baseline follow the signal.
+  Let f_l = log p(x, z_l) − log q(z_l|x), z_l ~ q(z|x). The gradient with respect to φ is (1/L) Σ_l
+  (f_l − b_l) ∇φ log q(z_l|x), and with respect to θ it is (1/L) Σ_l ∇θ log p(x, z_l). With respect
+  to ψ it is that of −(1/2L) Σ_l (f_l − b_l)², which makes a learned baseline follow the signal.
 
-  Source: section 2.2; Paisley, Blei & Jordan (2012); for learned baselines Mnih &
-  Gregor (2014).
+  Source: section 2.2; Paisley, Blei & Jordan (2012); for learned baselines Mnih & Gregor (2014).
 
   Args:
     key: consumed.
@@ -114,13 +125,13 @@ def score_function(
     params: θ, φ, and the baseline's ψ.
     x: one data point, shape (D,).
     num_samples: L.
-    baseline: `no_baseline`, `leave_one_out`, `constant_baseline`, `learned_baseline(D)`
-      or your own. Give `aevb` its ψ to start from: `init=with_baseline(baseline)`.
+    baseline: `no_baseline`, `leave_one_out`, `constant_baseline`, `learned_baseline(D)` or your
+      own. `aevb(..., init=with_baseline(baseline))` starts its ψ.
 
   Returns:
-    The value of `elbo_a` on the same key in nats, shape (), with an unbiased gradient
-    of the bound of equation 3. Costs one pass through the encoder and L through the
-    decoder, whose backward pass ends at its weights.
+    The value of `elbo_a` on the same key in nats, shape (), with an unbiased gradient of the bound
+    of equation 3. Costs one pass through the encoder and L through the decoder, whose backward pass
+    ends at its weights.
 
   Raises:
     ValueError: if num_samples is not positive, or 1 with `leave_one_out`.
@@ -136,18 +147,28 @@ def score_function(
 def score_function_optimal_scale(
   key: Key, model: Model, params: Params, x: Array, *, num_samples: int
 ) -> Array:
-  """`score_function` with the score itself as control variate, optimally scaled.
+  """Estimates the bound by `score_function`, with the score as an optimally scaled control variate.
 
-  For each coordinate d of the parameters η of q(z|x), with the score
-  h_ld = ∂ log q(z_l; η)/∂η_d, the gradient is (1/L) Σ_l (f_l − a_ld) h_ld. The a_d of
-  least variance is Cov(f h_d, h_d)/Var(h_d), which is E[f h_d²]/E[h_d²] since h_d has
-  mean zero. Here a_ld is the ratio of the means over the other L − 1 samples, which
-  keeps the gradient unbiased; estimated from all L, as in the sources, it would not
-  be. The encoder's chain rule then carries it from η to φ.
+  For each coordinate d of the parameters η of q(z|x), with the score h_ld = ∂ log q(z_l; η)/∂η_d,
+  the gradient is (1/L) Σ_l (f_l − a_ld) h_ld. The a_d of least variance is Cov(f h_d,
+  h_d)/Var(h_d). It is E[f h_d²]/E[h_d²], since h_d has mean zero. Here a_ld is the ratio of the
+  means over the other L − 1 samples, which keeps the gradient unbiased. Estimated from all L
+  samples, as in the sources, it would be biased. The encoder's chain rule then carries the gradient
+  from η to φ.
 
   Source: Paisley, Blei & Jordan (2012); Ranganath, Gerrish & Blei (2014), section 3.2.
 
-  Args, returns and cost: those of `score_function`.
+  Args:
+    key: consumed.
+    model: p(z), p(x|z) and q(z|x), of any family.
+    params: θ and φ.
+    x: one data point, shape (D,).
+    num_samples: L, at least 2.
+
+  Returns:
+    The value of `elbo_a` on the same key in nats, shape (), with an unbiased gradient of the bound
+    of equation 3. Costs one pass through the encoder and L through the decoder, whose backward pass
+    ends at its weights.
 
   Raises:
     ValueError: if num_samples is less than 2.
@@ -180,25 +201,27 @@ def vimco(
   num_samples: int,
   bound: Bound = log_mean_exp,
 ) -> Array:
-  """The gradient of any bound of log-weights by the score function, each sample's held
-  against the others.
+  """Estimates any bound of log-weights by a score function that compares samples with each other.
 
-  With B = bound(log w_1 … log w_K), b_k = ∂B/∂log w_k, and B_−k the bound with log w_k
-  replaced by the mean of the others, the gradient with respect to φ is
-  Σ_k (B − B_−k − b_k) ∇φ log q(z_k|x), and with respect to θ Σ_k b_k ∇θ log p(x, z_k).
-  For `log_mean_exp` it is VIMCO; for the mean it is `score_function` with
-  `leave_one_out`, and the score on top.
+  Let B = bound(log w_1 … log w_K), b_k = ∂B/∂log w_k, and B_−k the bound with log w_k replaced by
+  the mean of the others. The gradient with respect to φ is Σ_k (B − B_−k − b_k) ∇φ log q(z_k|x),
+  and with respect to θ it is Σ_k b_k ∇θ log p(x, z_k). For `log_mean_exp` this is VIMCO. For the
+  mean it is `score_function` with `leave_one_out`, plus the score.
 
   Source: Mnih & Rezende (2016), equations 9 and 10, with the geometric mean.
 
   Args:
+    key: consumed.
+    model: p(z), p(x|z) and q(z|x), of any family.
+    params: θ and φ.
+    x: one data point, shape (D,).
+    num_samples: K, at least 2.
     bound: `log_mean_exp`, or another function of K log-weights.
 
-  The other arguments, and the cost, are those of `score_function`; and O(K²) numbers
-  for the bounds that leave one out.
-
   Returns:
-    The bound in nats, shape (), with an unbiased gradient of its expectation.
+    The bound in nats, shape (), with an unbiased gradient of its expectation. Costs one pass
+    through the encoder and K through the decoder, whose backward pass ends at its weights; and
+    O(K²) numbers for the bounds that leave one out.
 
   Raises:
     ValueError: if num_samples is less than 2.
@@ -210,7 +233,7 @@ def vimco(
 
 
 def without_each(bound: Bound, log_w: Array) -> Array:
-  """The K bounds that have one log-weight replaced by the mean of the others; shape (K,)."""
+  """Computes the K bounds with one log-weight replaced by the mean of the others; shape (K,)."""
   means = jnp.mean(others(log_w), axis=1)
   return jax.vmap(lambda k, mean: bound(log_w.at[k].set(mean)))(jnp.arange(len(log_w)), means)
 

@@ -1,10 +1,9 @@
 """Estimators of the variational bound of equation 3: one data point, one scalar.
 
-Each has the signature (key, model, params, x, *, num_samples) -> (). Its value
-is an unbiased estimate of the bound in nats, and its gradient with respect to
-`params` is an unbiased estimate of the bound's gradient. These three take the
-gradient through z = g(ε, x); `score_function` does not, and `importance` has
-those of tighter bounds.
+Each has the signature (key, model, params, x, *, num_samples) -> (). Its value is an unbiased
+estimate of the bound in nats, and its gradient with respect to `params` is an unbiased estimate of
+the bound's gradient. These three take the gradient through z = g(ε, x); `score_function` does not.
+`importance` has those of tighter bounds.
 """
 
 import functools
@@ -19,11 +18,19 @@ from aevb_jax.families.kl import kl_divergence
 from aevb_jax.models.joint import log_joint, log_weight
 from aevb_jax.types import Array, Distribution, Key, Model, Params, PyTree
 
-SAMPLES_AT_ONCE = 50  # of z, whose pass through the decoder is held in memory
+SAMPLES_AT_ONCE = 50  # samples of z whose passes through the decoder are in memory together
 
 
 def posterior_samples(key: Key, q: Distribution, num_samples: int) -> Array:
-  """L draws z_l = g(ε_l, x) of q = q(z|x), through which gradients flow; shape (L, J).
+  """Draws L samples z_l = g(ε_l, x) of q = q(z|x), through which gradients flow.
+
+  Args:
+    key: consumed.
+    q: a reparameterized distribution over z (J,).
+    num_samples: L.
+
+  Returns:
+    z, shape (L, J).
 
   Raises:
     UnsupportedError: if q is not reparameterized.
@@ -36,11 +43,16 @@ def posterior_samples(key: Key, q: Distribution, num_samples: int) -> Array:
 def posterior_samples_with_log_prob(
   key: Key, q: Distribution, num_samples: int
 ) -> tuple[Array, Array]:
-  """`posterior_samples` and log q(z_l|x) of each, shapes (L, J) and (L,), in nats.
+  """Draws L samples of q(z|x) as `posterior_samples` does, and computes log q(z_l|x) of each.
 
-  Of an autoregressive flow one pass gives both, where log q of a z from elsewhere takes J.
+  For an autoregressive flow one pass gives both; `q.log_prob` of another z would take J passes.
 
-  Raises: as `posterior_samples`.
+  Returns:
+    (z, log q), shapes (L, J) and (L,), the latter in nats.
+
+  Raises:
+    UnsupportedError: if q is not reparameterized.
+    ValueError: if num_samples is not positive.
   """
   _check_reparameterized(q)
   return jax.vmap(q.sample_with_log_prob)(sample_keys(key, num_samples))
@@ -56,7 +68,15 @@ def _check_reparameterized(q: Distribution) -> None:
 
 
 def draw(key: Key, q: Distribution, num_samples: int) -> Array:
-  """L draws of any q, shape (L, J); no promise about gradients.
+  """Draws L samples of any q, with no promise about gradients.
+
+  Args:
+    key: consumed.
+    q: any distribution over z (J,).
+    num_samples: L.
+
+  Returns:
+    z, shape (L, J).
 
   Raises:
     ValueError: if num_samples is not positive.
@@ -65,7 +85,7 @@ def draw(key: Key, q: Distribution, num_samples: int) -> Array:
 
 
 def sample_keys(key: Key, num_samples: int) -> Key:
-  """The keys (L,) that samples are drawn from.
+  """Splits a key into the keys (L,) that samples are drawn from.
 
   Raises:
     ValueError: if num_samples is not positive.
@@ -81,32 +101,45 @@ def check_num_samples(num_samples: int) -> None:
 
 
 def map_samples(function: Callable[[Array], PyTree], samples: Array | Key) -> PyTree:
-  """`function` of each of L samples z, shape (L, J), or of L keys: `jax.vmap`, in bounded memory.
+  """Maps `function` over L samples, as `jax.vmap` does, in bounded memory.
 
-  Many are taken SAMPLES_AT_ONCE at a time, and computed again in the backward pass instead
-  of being kept: the memory of a gradient does not grow with L, at a tenth more time on CPU.
-  Every estimator takes its L passes through a network by this function.
+  More than SAMPLES_AT_ONCE samples are taken in parts of that size, and computed again in the
+  backward pass instead of being kept. The memory of a gradient does not grow with L, at a tenth
+  more time on CPU. Every estimator takes its L passes through a network by this function.
+
+  Args:
+    function: a function of one sample.
+    samples: L samples z, shape (L, J), or L keys.
 
   Returns:
-    What `function` returns, with a leading axis L.
+    The values of `function`, with a leading axis L.
   """
   if len(samples) <= SAMPLES_AT_ONCE:
     return jax.vmap(function)(samples)
   if not jnp.issubdtype(samples.dtype, jax.dtypes.prng_key):
     return jax.lax.map(jax.checkpoint(function), samples, batch_size=SAMPLES_AT_ONCE)
-  # As words, since JAX takes a loop over keys, and the second pass, for a second use of them.
+  # The keys pass as words: JAX counts a loop over keys, and the second pass, as a second use.
   wrap = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(samples))
   return map_samples(lambda words: function(wrap(words)), jax.random.key_data(samples))
 
 
 def log_weights(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
-  """log w_l = log p(x, z_l) − log q(z_l|x) with z_l ~ q(z|x), l = 1…L; shape (L,), in nats.
+  """Computes log w_l = log p(x, z_l) − log q(z_l|x) of L samples z_l ~ q(z|x).
 
-  Any continuous function of them, averaged over draws, is differentiated correctly
-  with respect to θ and φ, so that most estimators are one line on top of this one:
-  `elbo_a` is their mean, `iwae` the log of the mean of the weights.
+  Any continuous function of them, averaged over draws, is differentiated correctly with respect to
+  θ and φ. Most estimators are therefore one line on top of this one: `elbo_a` is their mean, `iwae`
+  the log of the mean of the weights.
 
-  Costs one pass through the encoder and L through the decoder.
+  Args:
+    key: consumed.
+    model: p(z), p(x|z) and q(z|x), the latter reparameterized.
+    params: θ and φ.
+    x: one data point, shape (D,).
+    num_samples: L.
+
+  Returns:
+    The log-weights in nats, shape (L,). Costs one pass through the encoder and L through the
+    decoder.
 
   Raises:
     UnsupportedError: if q(z|x) is not reparameterized.
@@ -118,7 +151,9 @@ def log_weights(key: Key, model: Model, params: Params, x: Array, *, num_samples
 
 
 def elbo_a(key: Key, model: Model, params: Params, x: Array, *, num_samples: int = 1) -> Array:
-  """SGVB estimator A, equation 6: (1/L) Σ_l log p(x, z_l) − log q(z_l|x).
+  """Computes SGVB estimator A, equation 6: (1/L) Σ_l log p(x, z_l) − log q(z_l|x).
+
+  Source: section 2.3, equation 6.
 
   Args:
     key: consumed.
@@ -128,8 +163,8 @@ def elbo_a(key: Key, model: Model, params: Params, x: Array, *, num_samples: int
     num_samples: L.
 
   Returns:
-    An unbiased estimate of the bound of equation 3 in nats, shape (), with an
-    unbiased gradient. Costs one pass through the encoder and L through the decoder.
+    An unbiased estimate of the bound of equation 3 in nats, shape (), with an unbiased gradient.
+    Costs one pass through the encoder and L through the decoder.
 
   Raises:
     UnsupportedError: if q(z|x) is not reparameterized.
@@ -147,7 +182,9 @@ def elbo_b(
   num_samples: int = 1,
   kl: Callable[[Distribution, Distribution], Array] = kl_divergence,
 ) -> Array:
-  """SGVB estimator B, equation 7: −KL(q(z|x) ‖ p(z)) + (1/L) Σ_l log p(x|z_l).
+  """Computes SGVB estimator B, equation 7: −KL(q(z|x) ‖ p(z)) + (1/L) Σ_l log p(x|z_l).
+
+  Source: section 2.3, equation 7.
 
   Args:
     key: consumed.
@@ -158,13 +195,13 @@ def elbo_b(
     kl: (q, p) -> KL(q ‖ p) in nats, exact.
 
   Returns:
-    An unbiased estimate of the bound of equation 3 in nats, shape (), with an
-    unbiased gradient. Usually of lower variance than `elbo_a`, at the same cost;
-    near the optimum, where log p(x, z) − log q(z|x) hardly varies, of higher.
+    An unbiased estimate of the bound of equation 3 in nats, shape (), with an unbiased gradient.
+    Its variance is usually lower than that of `elbo_a`, at the same cost. It is higher near the
+    optimum, where log p(x, z) − log q(z|x) hardly varies.
 
   Raises:
-    UnsupportedError: if q(z|x) is not reparameterized, or `kl` knows no closed form
-      for the pair of q(z|x) and p(z).
+    UnsupportedError: if q(z|x) is not reparameterized, or `kl` has no closed form for the pair of
+      q(z|x) and p(z).
     ValueError: if num_samples is not positive.
   """
   q = model.encoder.given(params.phi, x)
@@ -176,20 +213,28 @@ def elbo_b(
 def sticking_the_landing(
   key: Key, model: Model, params: Params, x: Array, *, num_samples: int = 1
 ) -> Array:
-  """`elbo_a` without the score ∇φ log q(z|x), whose mean is zero.
+  """Computes `elbo_a` with a gradient that lacks the score ∇φ log q(z|x), whose mean is zero.
 
-  (1/L) Σ_l log p(x, z_l) − log q(z_l|x; φ held fixed), z_l = g(ε_l, x; φ): at
-  the exact posterior the gradient with respect to φ is zero for every ε, where
-  that of `elbo_a` still has the noise of the score. Away from it the score may
-  also lower the variance.
+  The estimate is (1/L) Σ_l log p(x, z_l) − log q(z_l|x; φ held fixed), z_l = g(ε_l, x; φ). At the
+  exact posterior its gradient with respect to φ is zero for every ε, while that of `elbo_a` still
+  has the noise of the score. Away from the posterior it may also have the lower variance.
 
   Source: Roeder, Wu & Duvenaud (2017), section 3.
 
-  Args and raises: those of `elbo_a`.
+  Args:
+    key: consumed.
+    model: p(z), p(x|z) and q(z|x), the latter reparameterized.
+    params: θ and φ.
+    x: one data point, shape (D,).
+    num_samples: L.
 
   Returns:
-    The value of `elbo_a` on the same key, with an unbiased gradient of the bound
-    of equation 3. The cost is that of `elbo_a`.
+    The value of `elbo_a` on the same key in nats, shape (), with an unbiased gradient of the bound
+    of equation 3. Costs one pass through the encoder and L through the decoder.
+
+  Raises:
+    UnsupportedError: if q(z|x) is not reparameterized.
+    ValueError: if num_samples is not positive.
   """
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)

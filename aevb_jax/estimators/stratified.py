@@ -17,26 +17,26 @@ from aevb_jax.types import Array, Key, Model, Params
 def stratified_elbo(
   key: Key, model: Model, params: Params, x: Array, *, num_samples: int = 1
 ) -> Array:
-  """SGVB estimator A with L samples of every component: Σ_k π_k (1/L) Σ_l log p(x, z_kl) − log q.
+  """Computes SGVB estimator A with L samples of every component of a mixture q(z|x).
 
-  The bound of equation 3 for a q(z|x) that is a `gaussian_mixture`. Each component is
-  reparameterized by itself and π is differentiated as a weight, so that nothing is drawn of
-  which component: that part of the noise is gone, at K times the cost of `elbo_a`.
+  The estimate is Σ_k π_k (1/L) Σ_l log p(x, z_kl) − log q(z_kl|x), for the bound of equation 3.
+  Each component is reparameterized by itself, and π is differentiated as a weight. No component is
+  drawn, so that part of the noise is gone, at K times the cost of `elbo_a`.
 
-  Source: Morningstar et al. (2021), who stratify the importance weighted bound so.
+  Source: Morningstar et al. (2021), who stratify the importance-weighted bound so.
 
   Args:
     key: consumed.
-    model: whose q(z|x) is a `gaussian_mixture`.
+    model: its q(z|x) is a `gaussian_mixture`.
     params: θ and φ.
     x: one data point, shape (D,).
-    num_samples: L, of each component.
+    num_samples: L, for each component.
 
   Returns:
     An unbiased estimate of the bound in nats, shape (), with an unbiased gradient.
 
   Raises:
-    UnsupportedError: if q(z|x) is another family.
+    UnsupportedError: if q(z|x) is of another family.
     ValueError: if num_samples is not positive.
   """
   log_pi, log_w = _stratified_log_weights(key, model, params, x, num_samples)
@@ -46,11 +46,26 @@ def stratified_elbo(
 def stratified_iwae(
   key: Key, model: Model, params: Params, x: Array, *, num_samples: int = 1
 ) -> Array:
-  """log (1/L) Σ_l Σ_k π_k w_kl: at least as tight as `iwae` of L samples of the mixture.
+  """Computes log (1/L) Σ_l Σ_k π_k w_kl with L samples of every component of a mixture q(z|x).
+
+  The bound is at least as tight as `iwae` of L samples of the mixture. Here K is the number of
+  components.
 
   Source: Morningstar et al. (2021).
 
-  Args, returns and raises: those of `stratified_elbo`, of this bound.
+  Args:
+    key: consumed.
+    model: its q(z|x) is a `gaussian_mixture`.
+    params: θ and φ.
+    x: one data point, shape (D,).
+    num_samples: L, for each component.
+
+  Returns:
+    An unbiased estimate of this bound in nats, shape (), with an unbiased gradient.
+
+  Raises:
+    UnsupportedError: if q(z|x) is of another family.
+    ValueError: if num_samples is not positive.
   """
   log_pi, log_w = _stratified_log_weights(key, model, params, x, num_samples)
   return jax.nn.logsumexp(log_pi[:, None] + log_w) - math.log(num_samples)
@@ -59,7 +74,7 @@ def stratified_iwae(
 def _stratified_log_weights(
   key: Key, model: Model, params: Params, x: Array, num_samples: int
 ) -> tuple[Array, Array]:
-  """log π, (K,), and log w of L samples of each component, (K, L)."""
+  """Computes log π, (K,), and log w of L samples of each component, (K, L)."""
   q = model.encoder.given(params.phi, x)
   if not isinstance(q.eta, GaussianMixture):
     raise UnsupportedError(

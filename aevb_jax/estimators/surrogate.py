@@ -1,9 +1,8 @@
-"""Where a gradient is to be another than that of the value.
+"""Functions that replace, scale or stop a gradient and leave the value unchanged.
 
-An estimator is a scalar whose value estimates a bound and whose gradient
-estimates the bound's gradient. Automatic differentiation of an unbiased value
-does not always give that, nor the estimator of least variance: these three
-functions change the gradient and leave the value alone.
+An estimator is a scalar whose value estimates a bound and whose gradient estimates the bound's
+gradient. Automatic differentiation of an unbiased value does not always give that gradient, nor
+the one of least variance.
 """
 
 import jax
@@ -13,7 +12,14 @@ from aevb_jax.types import Array, Distribution
 
 @jax.custom_jvp
 def replace_gradient(value: Array, surrogate: Array) -> Array:
-  """`value` itself, with the gradient of `surrogate` in place of its own; both of shape ().
+  """Returns `value`, with the gradient of `surrogate` instead of its own.
+
+  Args:
+    value: shape ().
+    surrogate: shape (); only its gradient counts.
+
+  Returns:
+    `value`, shape ().
 
   >>> def score_function(key, model, params, x, *, num_samples):  # section 2.2
   ...   ...
@@ -30,11 +36,14 @@ def _replace_gradient_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array
 
 @jax.custom_jvp
 def scale_gradient(z: Array, scale: Array) -> Array:
-  """`z` itself, through which gradients pass `scale` times as large.
+  """Returns `z`, through which gradients pass `scale` times as large.
 
   Args:
     z: of any shape.
     scale: shape (); no gradient flows into it.
+
+  Returns:
+    `z`.
   """
   del scale
   return z
@@ -47,10 +56,15 @@ def _scale_gradient_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 
 def freeze(q: Distribution) -> Distribution:
-  """`q` with its parameters taken as constants.
+  """Returns `q` with its parameters taken as constants.
 
-  In log q(z|x) of a z drawn by reparameterization it leaves the gradient through
-  z and stops the one through the parameters, the score, whose mean is zero (Roeder,
-  Wu & Duvenaud 2017).
+  In log q(z|x) of a z drawn by reparameterization it keeps the gradient through z. It stops the one
+  through the parameters, the score, whose mean is zero (Roeder, Wu & Duvenaud 2017).
+
+  Args:
+    q: any distribution.
+
+  Returns:
+    The same distribution, through whose parameters no gradient flows.
   """
   return q.at(jax.lax.stop_gradient(q.eta))

@@ -1,4 +1,4 @@
-"""Estimators by name, with arguments after colons, or of a user's own module."""
+"""Estimators by name, with arguments after colons, or from a user's own module."""
 
 import functools
 import importlib
@@ -54,7 +54,7 @@ BASELINES = {
 
 
 def parse_estimator(text: str, data_dim: int, num_samples: int) -> tuple[Estimator, Baseline]:
-  """The estimator that `text` names, with L and its arguments bound, and its baseline.
+  """Returns the estimator that `text` names, with L and its arguments bound, and its baseline.
 
   Raises:
     ValueError: if there is no such estimator, or it does not take such arguments.
@@ -96,7 +96,7 @@ def _parse_value(key: str, text: str, data_dim: int) -> int | float | Baseline:
 
 
 def try_on_shapes(estimator: Estimator, baseline: Baseline, model: Model, data_dim: int) -> None:
-  """Raises ValueError if it fails on a data point, returns no scalar, or has no gradient."""
+  """Raises ValueError if the estimator fails on a data point, or has no scalar or no gradient."""
 
   def once(params: Params, key: Key, x: Array) -> Array:
     return estimator(key, model, params, x)
@@ -136,7 +136,7 @@ def _import(module_name: str, name: str | None) -> Callable[..., Array]:
 
 
 def _one_line(error: BaseException) -> str:
-  """What was raised and, for an error in a user's own code, where."""
+  """Describes an exception in one line and, for an error in a user's own code, its place."""
   what = f"{type(error).__name__}: {' '.join(str(error).split())}"
   installed = ("<", os.path.dirname(os.__file__), PACKAGE, __file__)
   frames = [

@@ -1,9 +1,8 @@
 """Wake-sleep and its reweighted form, as estimators.
 
-Their φ does not climb a bound. The wake phase improves the model on z from the
-recognition model, the sleep phase teaches the recognition model to invert the model's
-dreams; they need no reparameterization, and at the paper's cost per data point
-(section 4).
+Their φ does not climb a bound. The wake phase improves the model on z from the recognition model.
+The sleep phase teaches the recognition model to invert the model's dreams. They need no
+reparameterization, and have the paper's cost per data point (section 4).
 """
 
 import jax
@@ -17,11 +16,11 @@ from aevb_jax.types import Array, Key, Model, Params
 
 
 def wake_sleep(key: Key, model: Model, params: Params, x: Array, *, num_samples: int = 1) -> Array:
-  """Wake-sleep: ∇θ log p(x, z), z ~ q(z|x), and ∇φ log q(z'|x') of dreams x', z' ~ p.
+  """Estimates equation 3, with the wake-sleep gradients for θ and φ.
 
-  The wake-θ gradient is that of equation 3; the sleep-φ gradient is that of
-  −E_p(x)[KL(p(z|x) ‖ q(z|x))], under the model's own x. Dreams are sampled, so that
-  those of a Bernoulli decoder are binary.
+  θ follows ∇θ log p(x, z), z ~ q(z|x), which is the gradient of equation 3. φ follows ∇φ log
+  q(z'|x') of dreams x', z' ~ p, which is the gradient of −E_p(x)[KL(p(z|x) ‖ q(z|x))], under the
+  model's own x. Dreams are sampled, so those of a Bernoulli decoder are binary.
 
   Source: Hinton, Dayan, Frey & Neal (1995).
 
@@ -33,9 +32,9 @@ def wake_sleep(key: Key, model: Model, params: Params, x: Array, *, num_samples:
     num_samples: L, samples of z and as many dreams.
 
   Returns:
-    The value of `elbo_a` on the same key in nats, shape (), unbiased for equation 3; the gradients
-    are unbiased for what is said above. Costs L + 1 passes through the encoder and 2 L
-    through the decoder, L of them forward alone.
+    The value of `elbo_a` on the same key in nats, shape (), unbiased for equation 3. The gradients
+    are unbiased for those named above. Costs L + 1 passes through the encoder and 2 L through the
+    decoder, L of them forward only.
 
   Raises:
     ValueError: if num_samples is not positive.
@@ -59,11 +58,11 @@ def reweighted_wake_sleep(
   wake: float = 1.0,
   sleep: float = 0.0,
 ) -> Array:
-  """Reweighted wake-sleep: wake-θ, and wake-φ and sleep-φ in any proportion.
+  """Estimates the bound of `iwae`, with wake-θ, and wake-φ and sleep-φ in any proportion.
 
-  With the normalized weights w̃_k of K samples z_k ~ q(z|x): θ follows
-  Σ_k w̃_k ∇θ log p(x, z_k), and φ follows `wake` times Σ_k w̃_k ∇φ log q(z_k|x) and
-  `sleep` times the sleep-φ gradient of `wake_sleep`.
+  Let w̃_k be the normalized weights of K samples z_k ~ q(z|x). θ follows Σ_k w̃_k ∇θ log p(x, z_k).
+  φ follows `wake` times Σ_k w̃_k ∇φ log q(z_k|x) plus `sleep` times the sleep-φ gradient of
+  `wake_sleep`.
 
   Source: Bornschein & Bengio (2015), section 2.
 
@@ -77,11 +76,11 @@ def reweighted_wake_sleep(
     sleep: weight of sleep-φ; both at 1/2 is the sources' combination.
 
   Returns:
-    The value of `iwae` on the same key in nats, shape (). The θ-gradient is unbiased for
-    that of its expectation; the wake-φ gradient tends to that of −KL(p(z|x) ‖ q(z|x)) as
-    K grows, and is biased for it at any K. Costs one pass through the encoder and K
-    through the decoder; with `sleep`, K more through each. Where z can be
-    reparameterized, `dreg_wake` has the expectation of wake-φ and usually less variance.
+    The value of `iwae` on the same key in nats, shape (). The θ-gradient is unbiased for that of
+    its expectation. The wake-φ gradient tends to that of −KL(p(z|x) ‖ q(z|x)) as K grows, and is
+    biased for it at any K. Costs one pass through the encoder and K through the decoder; with
+    `sleep`, K more through each. If z can be reparameterized, `dreg_wake` has the expectation of
+    wake-φ and usually less variance.
 
   Raises:
     ValueError: if num_samples is not positive.
@@ -100,7 +99,7 @@ def reweighted_wake_sleep(
 
 
 def log_q_of_dreams(key: Key, model: Model, params: Params, num_samples: int) -> Array:
-  """The mean of log q(z|x; φ) over L dreams z ~ p(z), x ~ p(x|z), shape (), in nats.
+  """Computes the mean of log q(z|x; φ) over L dreams z ~ p(z), x ~ p(x|z), in nats, shape ().
 
   No gradient flows through the dreams, neither to φ nor to θ.
   """
@@ -114,7 +113,7 @@ def log_q_of_dreams(key: Key, model: Model, params: Params, num_samples: int) ->
 
 
 def _keys_of_both_phases(key: Key, num_samples: int) -> tuple[Key, Key]:
-  """Keys (L,) of the wake phase's samples, which are those of `elbo_a`, and one for the dreams.
+  """Splits a key into keys (L,) of the wake phase, those of `elbo_a`, and one of the dreams.
 
   One split of L + 1 gives them all, and its first L are those of a split of L.
   """

@@ -1,10 +1,10 @@
 """Families of distributions over z or x, each in reparameterized form (section 2.4), and their KL.
 
-`base` has the trick; `inverse_cdf`, `location_scale` and `composition` the paper's three
-constructions; `gaussians` and `binary` those of appendix C; `mixtures`, `flows` and `bijections`
-what is richer; `pixels` likelihoods of levels; `kl` closed forms (appendix B); `support` where
-densities are positive; `table` the names that a command line takes. A family of your own is made
-by `independent`, of functions of one number.
+`base` has the reparameterization trick. `inverse_cdf`, `location_scale` and `composition` have the
+paper's three constructions, `gaussians` and `binary` the families of appendix C. `mixtures`,
+`flows` and `bijections` have richer posteriors, `pixels` the likelihoods of pixel levels. `kl` has
+closed forms (appendix B), `support` the sets where densities are positive, `table` the names that a
+command line takes. `independent` makes a family of your own from functions of one number.
 """
 
 from aevb_jax.families.base import distribution, reparameterize

@@ -1,7 +1,8 @@
-"""The reparameterization trick (section 2.4): what every family here is used through.
+"""The reparameterization trick (section 2.4), through which every family here is used.
 
 The families of section 2.4 are in `inverse_cdf`, `location_scale` and `composition`, after the
-paper's three constructions, and in `gaussians`; those of appendix C in `binary` and `gaussians`.
+paper's three constructions, and in `gaussians`; those of appendix C are in `binary` and
+`gaussians`.
 """
 
 import functools
@@ -15,17 +16,35 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 def reparameterize(key: Key, family: Family, eta: Eta) -> Array:
-  """Draws z = g(eta, noise), noise ~ p(noise): section 2.4, the trick itself.
+  """Draws z = g(eta, noise), noise ~ p(noise), by the reparameterization trick.
 
-  All randomness comes from `key` and all dependence on the parameters goes
-  through the deterministic `family.transform`, so that `jax.grad` of a function
-  of z with respect to eta is the pathwise derivative.
+  All randomness comes from `key`. All dependence on the parameters goes through the deterministic
+  `family.transform`. For a reparameterized family, `jax.grad` of a function of z with respect to
+  eta is therefore the pathwise derivative.
+
+  Source: section 2.4.
+
+  Args:
+    key: consumed.
+    family: the family to draw from.
+    eta: parameters of one member, as `family.from_heads` returns them.
+
+  Returns:
+    One draw z, shape (J,) for a family of J dimensions.
   """
   return family.transform(eta, family.noise(key))
 
 
 def distribution(family: Family, eta: Eta) -> Distribution:
-  """The member of `family` that has parameters `eta`."""
+  """Makes the member of `family` that has the parameters `eta`.
+
+  Args:
+    family: any.
+    eta: parameters of one member, as `family.from_heads` returns them.
+
+  Returns:
+    A `Distribution`, closed over `eta`, so it must stay inside the trace that made `eta`.
+  """
 
   def sample_with_log_prob(key: Key) -> tuple[Array, Array]:
     if family.transform_with_log_prob:
@@ -47,8 +66,8 @@ def distribution(family: Family, eta: Eta) -> Distribution:
 
 def check_shape(what: str, array: Array, size: int) -> None:
   """Raises ValueError unless `array` is one event or head, of shape (size,)."""
-  # Without this check a batch would broadcast against one event, and the sum
-  # over dimensions would silently run over the batch as well.
+  # Without this check a batch would broadcast against one event, and the sum over dimensions
+  # would silently run over the batch as well.
   if jnp.shape(array) != (size,):
     raise ValueError(
       f"{what} has shape {jnp.shape(array)}, expected ({size},): "

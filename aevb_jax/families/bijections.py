@@ -1,4 +1,4 @@
-"""Maps that flows are made of: autoregressive ones and couplings, with networks of their own."""
+"""Bijections for flows: autoregressive maps and couplings, with their own networks."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,11 +15,11 @@ from aevb_jax.types import Array, Key, PyTree
 
 
 class MADE(nn.Module):
-  """An autoregressive network: of every output, entry i depends on x_1 … x_{i−1} and the context.
+  """An autoregressive network: entry i of every output depends on x_1 … x_{i−1} and the context.
 
   Maps x (J,) and a context to `num_outputs` arrays of shape (J,), which start near zero.
 
-  Source: Germain et al. (2015), with the degrees of hidden units in turn.
+  Source: Germain et al. (2015); here the degrees are given to the hidden units in turn.
   """
 
   size: int
@@ -30,7 +30,7 @@ class MADE(nn.Module):
   def __call__(self, x: Array, context: Array) -> tuple[Array, ...]:
     degrees, h = np.arange(1, self.size + 1), x
     for i, width in enumerate(self.hidden):
-      # With a context, some units depend on it alone, for the first entry of the outputs.
+      # With a context, some units depend on it only, for the first entry of the outputs.
       least = 0 if context.size else 1
       of_hidden = least + np.arange(width) % max(self.size - least, 1)
       h = _masked(self, f"hidden_{i}", h, of_hidden[None] >= degrees[:, None])
@@ -51,7 +51,7 @@ def _masked(
   bias: bool = True,
   small: bool = False,
 ) -> Array:
-  """A linear layer of which some weights are zero for good."""
+  """Applies a linear layer some of whose weights are held at zero by a mask."""
   dtype = jnp.result_type(float)
   init = _SMALL if small else nn.initializers.lecun_normal()
   kernel = module.param(f"{name}_kernel", init, mask.shape, dtype)
@@ -65,12 +65,20 @@ _SMALL = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
 
 
 def inverse_autoregressive(size: int, hidden: Sequence[int], *, context_size: int = 0) -> Bijection:
-  """y = σ x + (1 − σ) m with m and s of a MADE in x and the context, σ = sigmoid(s + 2).
+  """Makes the map y = σ x + (1 − σ) m, σ = sigmoid(s + 2), of an inverse autoregressive flow.
 
-  Forwards one pass; backwards J of them, as each number needs those before it. It starts near
-  y = 0.88 x.
+  A MADE computes m and s from x and the context. `forward` takes one pass through it; `inverse`
+  takes J passes, because each number needs those before it. The map starts near y = 0.88 x.
 
   Source: Kingma et al. (2016), algorithm 1, whose s starts from 1 or 2.
+
+  Args:
+    size: J.
+    hidden: units of each hidden layer of the MADE.
+    context_size: length of the context; 0 for none.
+
+  Returns:
+    A bijection of J numbers.
   """
   module = MADE(size, tuple(hidden), 2)
 
@@ -98,7 +106,7 @@ def inverse_autoregressive(size: int, hidden: Sequence[int], *, context_size: in
 
 
 class _Conditioner(nn.Module):
-  """An MLP of what passes through a coupling and of the context; outputs start near zero."""
+  """An MLP of the first part of a coupling and of the context; its outputs start near zero."""
 
   hidden: Sequence[int]
   size: int
@@ -120,8 +128,11 @@ def _coupling(
   forward: Callable[[Array, Array], tuple[Array, Array]],
   inverse: Callable[[Array, Array], tuple[Array, Array]],
 ) -> Bijection:
-  """The first half passes; the second goes through a map of single numbers whose parameters the
-  first half sets: (numbers (n,), parameters (n, P)) -> (numbers, log-derivatives)."""
+  """Makes a bijection that keeps the first half and maps the numbers of the second one by one.
+
+  An MLP of the first half and the context sets the parameters of these maps, P for each number.
+  forward and inverse: (numbers (n,), parameters (n, P)) -> (numbers, log-derivatives).
+  """
   if size < 2:
     raise ValueError(f"size is {size}, expected at least 2: a coupling needs two parts")
   kept = size // 2
@@ -143,9 +154,19 @@ def _coupling(
 
 
 def affine_coupling(size: int, hidden: Sequence[int], *, context_size: int = 0) -> Bijection:
-  """y₂ = exp(s) x₂ + t, with s and t of an MLP in x₁ and the context, |s| < 2.
+  """Makes the coupling y₂ = exp(s) x₂ + t, where an MLP in x₁ and the context gives s and t.
+
+  x₁ is the first half of x and does not change. |s| < 2.
 
   Source: Dinh, Sohl-Dickstein & Bengio (2017), section 3.2.
+
+  Args:
+    size: J.
+    hidden: units of each hidden layer of the MLP.
+    context_size: length of the context; 0 for none.
+
+  Returns:
+    A bijection of J numbers.
 
   Raises:
     ValueError: if size is below 2.
@@ -165,7 +186,7 @@ def affine_coupling(size: int, hidden: Sequence[int], *, context_size: int = 0) 
   return _coupling(size, hidden, context_size, 2, forward=forward, inverse=inverse)
 
 
-MIN_BIN, MIN_SLOPE = 1e-3, 1e-3  # of a spline's bins, relative to their mean, and of its knots
+MIN_BIN, MIN_SLOPE = 1e-3, 1e-3  # of a bin, relative to the mean bin, and at a knot
 
 
 def spline_coupling(
@@ -176,19 +197,23 @@ def spline_coupling(
   num_bins: int = 8,
   bound: float = 5.0,
 ) -> Bijection:
-  """y₂ a monotonic rational-quadratic spline of x₂ on [−bound, bound], and x₂ itself outside.
+  """Makes a coupling whose y₂ is a monotonic rational-quadratic spline of x₂ on [−bound, bound].
 
-  An MLP in x₁ and the context gives each number K widths and heights of bins and the slopes at
-  the K − 1 knots between them. It starts near the identity.
+  Outside that interval y₂ = x₂. x₁, the first half of x, does not change. An MLP in x₁ and the
+  context gives each number K widths and heights of bins and the slopes at the K − 1 knots between
+  them. The map starts near the identity.
 
   Source: Durkan et al. (2019), section 3.1.
 
   Args:
     size: J.
-    hidden: units of each hidden layer.
-    context_size: of the context.
+    hidden: units of each hidden layer of the MLP.
+    context_size: length of the context; 0 for none.
     num_bins: K.
     bound: in units of x; outside, the map is the identity.
+
+  Returns:
+    A bijection of J numbers.
 
   Raises:
     ValueError: if size or num_bins is below 2, or bound is not positive.
@@ -208,7 +233,7 @@ def spline_coupling(
 
 
 def _knots(raw: Array, num_bins: int, bound: float) -> tuple[Array, Array, Array]:
-  """x, y and slope at each of K + 1 knots, of 3K − 1 unconstrained numbers."""
+  """Computes x, y and slope at each of K + 1 knots from 3K − 1 unconstrained numbers."""
 
   def ends(logits: Array) -> Array:
     shares = MIN_BIN / num_bins + (1 - MIN_BIN) * jax.nn.softmax(logits)
@@ -216,7 +241,7 @@ def _knots(raw: Array, num_bins: int, bound: float) -> tuple[Array, Array, Array
     fixed = jnp.ones(1, raw.dtype)
     return bound * (2 * jnp.concatenate([0 * fixed, inner, fixed]) - 1)
 
-  # Zero gives a slope of one.
+  # A raw number of zero gives a slope of one.
   inner = MIN_SLOPE + (1 - MIN_SLOPE) * jax.nn.softplus(raw[2 * num_bins :] + math.log(math.e - 1))
   one = jnp.ones(1, raw.dtype)
   slopes = jnp.concatenate([one, inner, one])
@@ -224,14 +249,14 @@ def _knots(raw: Array, num_bins: int, bound: float) -> tuple[Array, Array, Array
 
 
 def _bin(at: Array, ends: Array, knots: tuple[Array, ...]) -> tuple[Array, ...]:
-  """Left end, width, lower end, height and the two slopes of the bin that `at` is in."""
+  """Finds the bin of `at`: its left end, width, lower end, height and two slopes."""
   x, y, slopes = knots
   i = jnp.clip(jnp.searchsorted(ends, at, side="right") - 1, 0, len(x) - 2)
   return x[i], x[i + 1] - x[i], y[i], y[i + 1] - y[i], slopes[i], slopes[i + 1]
 
 
 def _log_slope(t: Array, slope: Array, left: Array, right: Array) -> Array:
-  """log dy/dx at the fraction t of a bin of mean slope `slope`."""
+  """Computes log dy/dx at the fraction t of a bin of mean slope `slope`."""
   u = t * (1 - t)
   above = right * t**2 + 2 * slope * u + left * (1 - t) ** 2
   below = slope + (right + left - 2 * slope) * u
@@ -239,7 +264,7 @@ def _log_slope(t: Array, slope: Array, left: Array, right: Array) -> Array:
 
 
 def _spline(x: Array, knots: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-  """The spline at one number."""
+  """Computes the spline and its log-derivative at one number."""
   inside = jnp.abs(x) < -knots[0][0]
   at = jnp.where(inside, x, 0)
   x_0, width, y_0, height, left, right = _bin(at, knots[0], knots)
@@ -250,7 +275,7 @@ def _spline(x: Array, knots: tuple[Array, Array, Array]) -> tuple[Array, Array]:
 
 
 def _inverse_spline(y: Array, knots: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-  """Its inverse: t is the root in [0, 1] of a t² + b t + c."""
+  """Computes the inverse and log dy/dx there; t is the root in [0, 1] of a t² + b t + c."""
   inside = jnp.abs(y) < -knots[0][0]
   at = jnp.where(inside, y, 0)
   x_0, width, y_0, height, left, right = _bin(at, knots[1], knots)

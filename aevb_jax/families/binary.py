@@ -1,4 +1,4 @@
-"""Binary variables: the Bernoulli of appendix C.1."""
+"""Binary variables: the Bernoulli family of appendix C.1."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ from aevb_jax.types import Array, Family, Support
 
 
 class Bernoulli(NamedTuple):
-  """Parameters of independent Bernoullis with P(x = 1) = sigmoid(logits), (D,)."""
+  """Parameters of independent Bernoullis with P(x = 1) = sigmoid(logits); shape (D,)."""
 
   logits: Array
 
 
 @jax.custom_jvp
 def _softplus(logits: Array) -> Array:
-  # Its derivative needs the logits alone, and that of jax.nn.softplus its value too.
+  # Its derivative needs only the logits; that of jax.nn.softplus also needs its value.
   return jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
 
 
@@ -26,20 +26,29 @@ _softplus.defjvps(lambda tangent, value, logits: jax.nn.sigmoid(logits) * tangen
 
 @jax.checkpoint
 def _bernoulli_log_prob(logits: Array, x: Array) -> Array:
-  # x log y + (1 - x) log(1 - y) with y = sigmoid(logits), finite at any logit. The
-  # checkpoint keeps the logits alone for the backward pass: of K samples and M
-  # examples, K x M x D numbers.
+  # x log y + (1 - x) log(1 - y) with y = sigmoid(logits), finite at any logit. The checkpoint keeps
+  # only the logits for the backward pass: K x M x D numbers for K samples and M examples.
   return jnp.sum(x * logits - _softplus(logits))
 
 
 def bernoulli(size: int) -> Family:
-  """Independent Bernoullis: appendix C.1, equation 11, computed from logits.
+  """Makes the family of independent Bernoullis, whose log_prob is computed from logits.
 
-  log_prob takes x in [0, 1]. For x strictly between, as the paper's real-valued
-  pixels are, it is the cross-entropy and not the log-density of anything. For x outside,
-  such as pixels that were not scaled, it means nothing, and training climbs without end.
-  `transform` compares the logits with logistic noise: right as a sampler, but
-  with derivative zero everywhere, so the family is not reparameterized.
+  log_prob takes x in [0, 1]. For x strictly between 0 and 1, as the paper's real-valued pixels are,
+  log_prob is the cross-entropy and not a log-density. For x outside [0, 1], such as pixels that
+  were not scaled, log_prob means nothing, and training climbs without end.
+
+  `transform` compares the logits with logistic noise. That samples correctly, but its derivative is
+  zero everywhere, so the family is not reparameterized.
+
+  Source: appendix C.1, equation 11.
+
+  Args:
+    size: D, the number of dimensions (or J, for binary latents).
+
+  Returns:
+    A family with one head of D numbers, the logits. Its `from_heads` and `log_prob` raise
+    ValueError if the head or x is not of shape (D,).
   """
 
   def from_heads(logits: Array) -> Bernoulli:

@@ -1,14 +1,12 @@
 """Section 2.4, third construction: z as a function of auxiliary variables that can be drawn.
 
-A Gamma variable of real shape has no elementary transform of a noise free of parameters. z is
-drawn by rejection, and its derivative is the implicit one, dz/dη = −(∂F/∂η) / p(z) (Figurnov,
-Mohamed & Mnih 2018), which is JAX's own of `jax.random.gamma`. The noise of it and of what is
-made of it are random bits, which determine all that the sampler draws.
+A Gamma variable of real shape has no elementary transform of noise without parameters. It is drawn
+by rejection, with the implicit derivative dz/dη = −(∂F/∂η) / p(z) (Figurnov, Mohamed & Mnih 2018),
+which `jax.random.gamma` has. The noise is random bits, which determine all that the sampler draws.
 
-Densities outside the support are −inf. In float32 log_prob is within 1e-5 of its value, relative
-to the largest of its terms, for parameters from 1e-2 to 1e3. Draws of Gammas are raised to the
-smallest normal number (1e-38 in float32), which one in 1e11 of shape 0.3 is below, and one in a
-hundred of shape 0.05.
+Densities outside the support are −inf. In float32 log_prob is within 1e-5 of its value, relative to
+the largest of its terms, for parameters from 1e-2 to 1e3. Gamma draws are raised to the
+smallest normal number, 1e-38 in float32: 1 in 1e11 of shape 0.3 and 1 in 100 of shape 0.05 are.
 """
 
 import math
@@ -54,10 +52,17 @@ class Dirichlet(NamedTuple):
 
 
 def log_normal(size: int) -> Family:
-  """z = exp(y) of a Gaussian y."""
+  """Makes the Log-Normal family (section 2.4): z = exp(y) for a Gaussian y.
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, location and scale of y = log z.
+  """
 
   def log_prob(eta: LogNormal, z: Array) -> Array:
-    y = jnp.log(jnp.maximum(z, jnp.finfo(z.dtype).tiny))  # at 0 next to nothing, not NaN
+    y = jnp.log(jnp.maximum(z, jnp.finfo(z.dtype).tiny))  # at 0 the density is almost 0, not NaN
     t = (y - eta.location) / eta.scale
     return -0.5 * (LOG_2PI + t**2) - jnp.log(eta.scale) - y
 
@@ -79,13 +84,13 @@ def log_normal(size: int) -> Family:
 
 
 def random_bits(key: Key, shape: tuple[int, ...] = ()) -> Array:
-  """The noise of what is drawn by rejection: two words, whatever it is that is drawn."""
+  """Draws the noise of a rejection sampler: two words, whatever the sampler draws from them."""
   del shape
   return jax.random.bits(key, (2,), jnp.uint32)
 
 
 def _log_gamma_variables(noise: Array, *shapes: Array) -> list[Array]:
-  """log y of independent y ~ Gamma(shape, 1), one array for each of `shapes`, differentiable."""
+  """Draws log y for independent y ~ Gamma(shape, 1), one differentiable array for each shape."""
   key = jax.random.wrap_key_data(noise, impl="threefry2x32")
   keys = jax.random.split(key, len(shapes))
   return [jax.random.loggamma(key, shape) for key, shape in zip(keys, shapes, strict=True)]
@@ -96,7 +101,14 @@ def _positive_exp(log_z: Array) -> Array:
 
 
 def gamma(size: int) -> Family:
-  """p(z) = rᵃ zᵃ⁻¹ exp(−r z) / Γ(a), z ≥ 0."""
+  """Makes the Gamma family (section 2.4), p(z) = rᵃ zᵃ⁻¹ exp(−r z) / Γ(a), z ≥ 0.
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, shape a and rate r in inverse units of z.
+  """
   return independent(
     size,
     Gamma,
@@ -124,13 +136,20 @@ def _gamma_entropy(eta: Gamma) -> Array:
 
 
 def chi_squared_as_gamma(eta: ChiSquared) -> Gamma:
-  """The same distribution, Gamma(ν/2, 1/2)."""
+  """Returns the same distribution as a Gamma, Gamma(ν/2, 1/2)."""
   half = 0.5 * eta.degrees_of_freedom
   return Gamma(half, jnp.full_like(half, 0.5))
 
 
 def chi_squared(size: int) -> Family:
-  """Of ν degrees of freedom, ν > 0 and not necessarily whole: Gamma(ν/2, 1/2)."""
+  """Makes the Chi-Squared family (section 2.4), Gamma(ν/2, 1/2), for real ν > 0.
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with one head of J numbers, the degrees of freedom ν.
+  """
 
   def transform(eta: ChiSquared, noise: Array) -> Array:
     log_y = _log_gamma_variables(noise, 0.5 * eta.degrees_of_freedom)[0]
@@ -151,9 +170,15 @@ def chi_squared(size: int) -> Family:
 
 
 def f(size: int) -> Family:
-  """The ratio (x₁/d₁) / (x₂/d₂) of chi-squared x₁ and x₂ with d₁ and d₂ degrees of freedom.
+  """Makes the F family (section 2.4): (x₁/d₁) / (x₂/d₂) with chi-squared x₁ and x₂.
 
-  The mean is infinite for d₂ ≤ 2, the variance for d₂ ≤ 4.
+  The mean is infinite for d₂ ≤ 2, and the variance for d₂ ≤ 4.
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, the degrees of freedom d₁ and d₂.
   """
 
   def transform(eta: F, noise: Array) -> Array:
@@ -179,7 +204,7 @@ def f(size: int) -> Family:
 
   def entropy(eta: F) -> Array:
     a, b = 0.5 * eta.numerator, 0.5 * eta.denominator
-    # That of the Beta variable's odds, and of a change of scale.
+    # The entropy of a Beta variable's odds, plus that of a change of scale.
     value = betaln(a, b) + (1 - a) * digamma(a) - (1 + b) * digamma(b) + (a + b) * digamma(a + b)
     return value + jnp.log(eta.denominator / eta.numerator)
 
@@ -198,9 +223,15 @@ def f(size: int) -> Family:
 
 
 def beta(size: int) -> Family:
-  """p(z) = zᵃ⁻¹ (1 − z)ᵇ⁻¹ / B(a, b), 0 ≤ z ≤ 1: y₁ / (y₁ + y₂) of Gamma variables.
+  """Makes the Beta family (section 2.4), p(z) = zᵃ⁻¹ (1 − z)ᵇ⁻¹ / B(a, b), 0 ≤ z ≤ 1.
 
-  Draws are kept from 0 and from 1 by the smallest normal number and by half a rounding.
+  z = y₁ / (y₁ + y₂) for Gammas y, off 0 by the smallest normal number and off 1 by half a rounding.
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, a and b.
   """
 
   def transform(eta: Beta, noise: Array) -> Array:
@@ -229,9 +260,16 @@ def beta(size: int) -> Family:
 
 
 def dirichlet(size: int) -> Family:
-  """p(z) ∝ Π zⱼ^(αⱼ − 1) on the simplex, Σ zⱼ = 1: Gamma variables, divided by their sum.
+  """Makes the Dirichlet family (section 2.4), p(z) ∝ Π zⱼ^(αⱼ − 1) where Σ zⱼ = 1.
 
-  The density is that of the first J − 1 numbers; off the simplex, by more than rounding, −inf.
+  z is Gamma variables over their sum. The density is that of the first J − 1 numbers, and −inf if z
+  is off the simplex by more than rounding.
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with one head of J numbers, the concentration α.
 
   Raises:
     ValueError: if size is below 2.

@@ -1,8 +1,8 @@
-"""Posteriors made by a chain of invertible maps from a simpler one, as rich as one likes.
+"""Posteriors made by a chain of invertible maps from a simpler one, of any richness.
 
-z = T(z₀; context, shared), z₀ ~ a base family whose parameters, with the context, come from the
-encoder; `shared` are the parameters of T's own networks, the same for every x, which
-`networks.conditional` keeps in φ. log q(z) = log q₀(z₀) − log |det ∂T/∂z₀|.
+z = T(z₀; context, shared), where z₀ follows a base family. The encoder gives the context and the
+parameters of the base. `shared` are the parameters of T's own networks, the same for every x;
+`networks.conditional` keeps them in φ. log q(z) = log q₀(z₀) − log |det ∂T/∂z₀|.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ class Bijection(NamedTuple):
   init: Callable[[Key], PyTree]  # key -> params
   # (params, context, x) -> (y, log |det ∂y/∂x|); shapes (J,) and ()
   forward: Callable[[PyTree, Array, Array], tuple[Array, Array]]
-  # (params, context, y) -> (x, log |det ∂y/∂x|): of the map forwards, at x
+  # (params, context, y) -> (x, log |det ∂y/∂x|): the determinant is that of `forward`, at x
   inverse: Callable[[PyTree, Array, Array], tuple[Array, Array]]
 
 
 class Flow(NamedTuple):
-  """Parameters of a flow: of its base, what the encoder tells T of x, and T's own."""
+  """Parameters of a flow: those of its base, the encoder's context for T, and T's own."""
 
   base: Eta
   context: Array
@@ -34,15 +34,19 @@ class Flow(NamedTuple):
 
 
 def flow(base: Family, bijection: Bijection, *, context_size: int = 0) -> Family:
-  """The family of z = T(z₀), z₀ ~ `base`, T = `bijection`.
+  """Makes the family of z = T(z₀) with z₀ ~ `base` and T = `bijection`.
+
+  One pass through T gives a draw and its log-density together. The log-density of any other z takes
+  T's inverse. The family's mean is T(E[z₀]), which is not E[z].
 
   Args:
-    base: reparameterized, of J dimensions; all numbers are its support.
-    bijection: of J numbers, and a context of `context_size`.
-    context_size: width of one head more than `base` has; 0 for none.
+    base: reparameterized, of J dimensions, with all numbers as its support.
+    bijection: a map of J numbers and a context of `context_size` numbers.
+    context_size: width of the one head that is added to those of `base`; 0 for none.
 
-  One pass through T gives a draw and its log-density together; the log-density of a z from
-  elsewhere takes T's inverse. Where the mean is asked for, it is T(E[z₀]), which is not E[z].
+  Returns:
+    A family with the heads of `base`, then that of the context. `from_heads` takes the parameters
+    of the bijection as its last argument; `init_shared` makes them.
   """
 
   def from_heads(*heads_and_shared: PyTree) -> Flow:
@@ -74,7 +78,14 @@ def flow(base: Family, bijection: Bijection, *, context_size: int = 0) -> Family
 
 
 def chain(*bijections: Bijection) -> Bijection:
-  """One after the other, the first one first."""
+  """Composes bijections; the first one is applied first.
+
+  Args:
+    *bijections: maps of the same J numbers and the same context.
+
+  Returns:
+    A bijection whose parameters are a dict with an entry "step_i" for bijection i.
+  """
 
   def init(key: Key) -> PyTree:
     keys = jax.random.split(key, len(bijections))
@@ -98,12 +109,26 @@ def chain(*bijections: Bijection) -> Bijection:
 
 
 def reverse() -> Bijection:
-  """The numbers in the opposite order: between two maps that treat the first ones otherwise."""
+  """Makes the bijection that reverses the order of the numbers.
+
+  It goes between two maps that treat the first numbers differently from the last ones.
+
+  Returns:
+    A bijection without parameters, whose log-determinant is 0.
+  """
   turn = lambda params, context, x: (x[::-1], jnp.zeros((), x.dtype))
   return Bijection(lambda key: {}, turn, turn)
 
 
 def stack(bijection: Bijection, num_steps: int) -> Bijection:
-  """`num_steps` of them with parameters of their own, the order reversed between two."""
+  """Chains `num_steps` copies of a bijection, with the order reversed between two of them.
+
+  Args:
+    bijection: the map of one step.
+    num_steps: the number of steps, each with its own parameters.
+
+  Returns:
+    The bijection of all steps, as `chain` makes it.
+  """
   steps = [bijection] + [step for _ in range(num_steps - 1) for step in (reverse(), bijection)]
   return chain(*steps)

@@ -1,4 +1,4 @@
-"""Gaussians: of a diagonal covariance (appendix C.2), a full one, a low rank beside a diagonal."""
+"""Gaussians of diagonal (appendix C.2), full, and low-rank plus diagonal covariance."""
 
 import math
 from collections.abc import Callable
@@ -41,19 +41,24 @@ def gaussian(
   mean_link: Callable[[Array], Array] = lambda head: head,
   min_std: float = 0.0,
 ) -> Family:
-  """The Gaussian with diagonal covariance: appendix C.2, equations 9 and 12.
+  """Makes the family of Gaussians with diagonal covariance.
+
+  In float32 both z and log_prob are finite for |log_var| up to 160. log_prob of a z drawn from the
+  same member is accurate as long as the standard deviation is above about 1e-6 of the mean.
+
+  Source: appendix C.2, equations 9 and 12.
 
   Args:
     size: number of dimensions J (or D, as a likelihood).
-    mean_link: maps the first head to the mean; `jax.nn.sigmoid` for pixels, as
-      the paper does for Frey Face.
+    mean_link: maps the first head to the mean; `jax.nn.sigmoid` for pixels, as the paper does for
+      Frey Face.
     min_std: floor on the standard deviation, in units of z: the variance is
-      exp(second head) + min_std². Zero, the paper's choice, leaves the density
-      of discrete data unbounded.
+      exp(second head) + min_std². Zero, the paper's choice, leaves the density of discrete data
+      unbounded.
 
-  Two heads: the mean, and the log-*variance*. In float32 both z and log_prob are
-  finite for |log_var| up to 160, while log_prob of a z drawn from it is accurate
-  as long as the standard deviation is not lost against the mean (1e-6 of it).
+  Returns:
+    A family with two heads of J numbers: the mean, and the log-*variance*. Its `from_heads` and
+    `log_prob` raise ValueError if a head or z is not of shape (J,).
   """
 
   def from_heads(mean: Array, log_var: Array) -> DiagonalGaussian:
@@ -82,16 +87,19 @@ def gaussian(
 
 
 def tril_sizes(size: int) -> tuple[int, ...]:
-  """The sizes of the heads that `scale_tril` takes: J, and J(J − 1)/2 unless that is none."""
+  """Returns the sizes of the heads that `scale_tril` takes: J, and J(J − 1)/2 if that is not 0."""
   num_below = size * (size - 1) // 2
   return (size, num_below) if num_below else (size,)
 
 
 def scale_tril(size: int, log_square: Array, below: Array | None = None) -> Array:
-  """L of heads for the log-squares of its diagonal, (J,), and for what is below it, row by row.
+  """Makes L from two heads: the log-squares of its diagonal (J,), and what is below it, row by row.
 
-  With `below` at zero, L Lᵀ is the diagonal covariance of a `gaussian` whose
-  log_var is `log_square`. For J = 1 there is nothing below, and no head for it.
+  With `below` at zero, L Lᵀ is the diagonal covariance of a `gaussian` whose log_var is
+  `log_square`. For J = 1 there is nothing below, and no head for it.
+
+  Raises:
+    ValueError: if a head has another size.
   """
   check_shape("the head for the log-squares of the diagonal", log_square, size)
   diagonal = jnp.diag(jnp.exp(0.5 * log_square))
@@ -103,14 +111,21 @@ def scale_tril(size: int, log_square: Array, below: Array | None = None) -> Arra
 
 
 def log_det(scale_tril: Array) -> Array:
+  """Computes log |det L| of a lower triangular L (J, J) with a positive diagonal; shape ()."""
   return jnp.sum(jnp.log(jnp.diagonal(scale_tril)))
 
 
 def full_gaussian(size: int) -> Family:
-  """The Gaussian of any covariance L Lᵀ: z = mean + L ε, ε ~ N(0, I).
+  """Makes the family of Gaussians with any covariance L Lᵀ: z = mean + L ε, ε ~ N(0, I).
 
-  Three heads: the mean (J,), log L_jj² (J,), and L below its diagonal, J(J − 1)/2 numbers in
-  units of z; two heads for J = 1. A draw costs J² products, and so does its log-density.
+  A draw costs J² products, and so does its log-density.
+
+  Args:
+    size: J.
+
+  Returns:
+    A family with three heads: the mean (J,), log L_jj² (J,), and L below its diagonal, J(J − 1)/2
+    numbers in units of z. For J = 1 it has the first two heads only.
   """
 
   def from_heads(mean: Array, *of_tril: Array) -> Gaussian:
@@ -142,10 +157,18 @@ def full_gaussian(size: int) -> Family:
 
 
 def low_rank_gaussian(size: int, rank: int) -> Family:
-  """N(mean, diag(exp(log_var)) + F Fᵀ), F of R columns: z = mean + exp(log_var / 2) ε₁ + F ε₂.
+  """Makes the family N(mean, diag(exp(log_var)) + F Fᵀ), where F has R columns.
 
-  Three heads: mean (J,), log_var (J,) as of a diagonal Gaussian, and F, J·R numbers in units
-  of z. A log-density costs J R² and no J × J matrix (Woodbury).
+  z = mean + exp(log_var / 2) ε₁ + F ε₂. A log-density costs J R² operations and needs no J × J
+  matrix (Woodbury).
+
+  Args:
+    size: J.
+    rank: R.
+
+  Returns:
+    A family with three heads: mean (J,), log_var (J,) as for a diagonal Gaussian, and F, J·R
+    numbers in units of z.
 
   Raises:
     ValueError: unless 1 ≤ rank ≤ size.
@@ -160,7 +183,7 @@ def low_rank_gaussian(size: int, rank: int) -> Family:
     return LowRankGaussian(mean, log_var, factor.reshape(size, rank))
 
   def capacitance(eta: LowRankGaussian) -> tuple[Array, Array]:
-    """Cholesky factor of I + F'ᵀF', and F' = F in units of the diagonal's deviations."""
+    """Computes the Cholesky factor of I + F'ᵀF', and F' = F in units of diagonal deviations."""
     scaled = eta.factor * jnp.exp(-0.5 * eta.log_var)[:, None]
     return jnp.linalg.cholesky(jnp.eye(rank, dtype=scaled.dtype) + scaled.T @ scaled), scaled
 
@@ -192,7 +215,14 @@ def low_rank_gaussian(size: int, rank: int) -> Family:
 
 
 def covariance(eta: Gaussian | LowRankGaussian) -> Array:
-  """The covariance matrix, shape (J, J), in squared units of z."""
+  """Computes the covariance matrix of a Gaussian.
+
+  Args:
+    eta: parameters of a full or a low-rank Gaussian of J dimensions.
+
+  Returns:
+    The covariance, shape (J, J), in squared units of z.
+  """
   if isinstance(eta, Gaussian):
     return eta.scale_tril @ eta.scale_tril.T
   return jnp.diag(jnp.exp(eta.log_var)) + eta.factor @ eta.factor.T

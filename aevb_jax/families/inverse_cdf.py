@@ -1,9 +1,9 @@
 """Section 2.4, first construction: z = F⁻¹(ε; η) with ε ~ U(0, 1), a tractable inverse CDF.
 
-Each family is `size` independent dimensions. Densities outside the support are −inf.
+Each family has `size` independent dimensions. Densities outside the support are −inf.
 
-In float32, ε reaches from 6e-8 to 1 − 6e-8, and log_prob is within 1e-5 of its value, relative
-to the largest of its terms, for parameters from 1e-3 to 1e3 unless a docstring says otherwise.
+In float32, ε reaches from 6e-8 to 1 − 6e-8. log_prob is then within 1e-5 of its value, relative to
+the largest of its terms, for parameters from 1e-3 to 1e3, unless a docstring says otherwise.
 """
 
 import math
@@ -70,7 +70,7 @@ class Gumbel(NamedTuple):
 
 
 class Erlang(NamedTuple):
-  rate: Array  # 1 / units of z; k is the family's
+  rate: Array  # 1 / units of z; k belongs to the family
 
 
 def _exponential_noise(u: Array) -> Array:
@@ -78,7 +78,14 @@ def _exponential_noise(u: Array) -> Array:
 
 
 def exponential(size: int) -> Family:
-  """p(z) = λ exp(−λ z), z ≥ 0: z = −log(1 − ε) / λ."""
+  """Makes the Exponential family p(z) = λ exp(−λ z), z ≥ 0, with z = −log(1 − ε) / λ.
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with one head of J numbers, the rate λ > 0 in inverse units of z.
+  """
   return independent(
     size,
     Exponential,
@@ -94,14 +101,20 @@ def exponential(size: int) -> Family:
 
 
 def cauchy(size: int) -> Family:
-  """p(z) = 1 / (π s (1 + t²)), t = (z − m) / s: z = m + s tan π(ε − ½).
+  """Makes the Cauchy family p(z) = 1 / (π s (1 + t²)), t = (z − m) / s.
 
-  It has neither mean nor variance: NaN.
+  z = m + s tan π(ε − ½). The family has no mean and no variance: both are NaN.
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, the location m and the scale s > 0 in units of z.
   """
 
   def log_prob(eta: Cauchy, z: Array) -> Array:
     t = (z - eta.location) / eta.scale
-    # t² alone would overflow.
+    # t² by itself would overflow.
     return -math.log(math.pi) - jnp.log(eta.scale) - 2 * jnp.log(jnp.hypot(1.0, t))
 
   def standard(u: Array) -> Array:
@@ -122,9 +135,16 @@ def cauchy(size: int) -> Family:
 
 
 def logistic(size: int) -> Family:
-  """F(z) = sigmoid(t), t = (z − m) / s: z = m + s (log ε − log(1 − ε)).
+  """Makes the Logistic family F(z) = sigmoid(t), t = (z − m) / s.
 
-  The paper has it under location and scale, too: it is the same transform.
+  z = m + s (log ε − log(1 − ε)). The paper also lists this family under location and scale, where
+  the transform is the same.
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, the location m and the scale s > 0 in units of z.
   """
 
   def log_prob(eta: Logistic, z: Array) -> Array:
@@ -145,7 +165,16 @@ def logistic(size: int) -> Family:
 
 
 def rayleigh(size: int) -> Family:
-  """p(z) = z / s² exp(−z² / 2s²), z ≥ 0: z = s √(−2 log(1 − ε))."""
+  """Makes the Rayleigh family p(z) = z / s² exp(−z² / 2s²), z ≥ 0.
+
+  z = s √(−2 log(1 − ε)).
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with one head of J numbers, the scale s > 0 in units of z.
+  """
 
   def log_prob(eta: Rayleigh, z: Array) -> Array:
     t = z / eta.scale
@@ -166,9 +195,15 @@ def rayleigh(size: int) -> Family:
 
 
 def pareto(size: int) -> Family:
-  """p(z) = α sᵅ / zᵅ⁺¹, z ≥ s: z = s (1 − ε)^(−1/α).
+  """Makes the Pareto family p(z) = α sᵅ / zᵅ⁺¹, z ≥ s, with z = s (1 − ε)^(−1/α).
 
-  The mean is infinite for α ≤ 1, the variance for α ≤ 2. In float32 z overflows for α < 0.19.
+  The mean is infinite for α ≤ 1, and the variance for α ≤ 2. In float32 z overflows for α < 0.19.
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, the scale s > 0 in units of z and the shape α > 0.
   """
 
   def mean(eta: Pareto) -> Array:
@@ -198,9 +233,15 @@ def pareto(size: int) -> Family:
 
 
 def weibull(size: int) -> Family:
-  """F(z) = 1 − exp(−(z/s)ᵏ), z ≥ 0: z = s (−log(1 − ε))^(1/k).
+  """Makes the Weibull family F(z) = 1 − exp(−(z/s)ᵏ), z ≥ 0, with z = s (−log(1 − ε))^(1/k).
 
-  In float32 z over- or underflows for k < 0.2.
+  In float32 z overflows or underflows for k < 0.2.
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, the scale s > 0 in units of z and the shape k > 0.
   """
 
   def log_prob(eta: Weibull, z: Array) -> Array:
@@ -227,9 +268,16 @@ def weibull(size: int) -> Family:
 
 
 def reciprocal(size: int) -> Family:
-  """p(z) = 1 / (z log(b/a)), a ≤ z ≤ b, so that log z is uniform: z = a (b/a)^ε.
+  """Makes the Reciprocal family p(z) = 1 / (z log(b/a)), a ≤ z ≤ b, with z = a (b/a)^ε.
 
-  Two heads, whose links keep the ends in order: a = softplus + 1e-6, b = a + softplus + 1e-6.
+  log z is uniform. The links keep the ends in order: a = softplus(first head) + 1e-6 and
+  b = a + softplus(second head) + 1e-6.
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, the ends a and b in units of z.
   """
 
   def log_ratio(eta: Reciprocal) -> Array:
@@ -256,7 +304,16 @@ def reciprocal(size: int) -> Family:
 
 
 def gompertz(size: int) -> Family:
-  """F(z) = 1 − exp(−η (exp(bz) − 1)), z ≥ 0: z = log(1 − log(1 − ε) / η) / b."""
+  """Makes the Gompertz family F(z) = 1 − exp(−η (exp(bz) − 1)), z ≥ 0.
+
+  z = log(1 − log(1 − ε) / η) / b.
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, shape η > 0 and rate b > 0 in inverse units of z.
+  """
 
   def mean(eta: Gompertz) -> Array:
     return jnp.exp(eta.shape) * jax.scipy.special.exp1(eta.shape) / eta.rate
@@ -277,7 +334,14 @@ def gompertz(size: int) -> Family:
 
 
 def gumbel(size: int) -> Family:
-  """F(z) = exp(−exp(−t)), t = (z − m) / s: z = m − s log(−log ε)."""
+  """Makes the Gumbel family F(z) = exp(−exp(−t)), t = (z − m) / s, with z = m − s log(−log ε).
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, the location m and the scale s > 0 in units of z.
+  """
 
   def log_prob(eta: Gumbel, z: Array) -> Array:
     t = (z - eta.location) / eta.scale
@@ -297,9 +361,16 @@ def gumbel(size: int) -> Family:
 
 
 def erlang(size: int, count: int) -> Family:
-  """The sum of k = `count` exponentials of one rate λ: z = −Σᵢ log(1 − εᵢ) / λ.
+  """Makes the Erlang family, sums of k exponentials of one rate λ: z = −Σᵢ log(1 − εᵢ) / λ.
 
-  Its inverse CDF is not elementary; that of each term is. noise has shape (size, k).
+  Its inverse CDF is not elementary, but that of each term is. The noise has shape (J, k).
+
+  Args:
+    size: the number of dimensions J.
+    count: k.
+
+  Returns:
+    a family with one head of J numbers, the rate λ > 0 in inverse units of z.
 
   Raises:
     ValueError: if count is not positive.

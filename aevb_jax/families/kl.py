@@ -33,16 +33,25 @@ from aevb_jax.types import Array, Distribution, Eta
 
 
 def kl_divergence(q: Distribution, p: Distribution) -> Array:
-  """KL(q ‖ p) in nats, in closed form; shape ().
+  """Computes KL(q ‖ p) in closed form.
 
-  The pair is found by the types of the two etas. Implemented, one dimension at a time:
-  diagonal Gaussians, of which appendix B is the case p = N(0, I); Bernoullis; Laplace; Gamma,
-  Exponential and Chi-Squared among each other; Beta; Log-Normal; Weibull against Weibull, Gamma,
-  Exponential or Chi-Squared; Uniform inside Uniform (otherwise infinite). Over all dimensions
+  The types of the two etas choose the formula. These pairs have one for each dimension: diagonal
+  Gaussians, of which appendix B is the case p = N(0, I); Bernoullis; Laplace; Gamma, Exponential
+  and Chi-Squared with each other; Beta; Log-Normal; Weibull with Weibull, Gamma, Exponential or
+  Chi-Squared; Uniform inside Uniform (otherwise infinite). These have one over all dimensions
   together: Gaussians of any two covariances, diagonal, low-rank or full; Dirichlet.
+
+  Args:
+    q: a distribution over J dimensions.
+    p: another one over the same dimensions.
+
+  Returns:
+    KL(q ‖ p) in nats, shape ().
 
   Raises:
     UnsupportedError: for a pair that has no closed form here.
+
+  Source: appendix B; for Weibull and Gamma, Zhang et al. (2018).
   """
   pair = type(q.eta), type(p.eta)
   if pair in _JOINT and pair not in _PER_LATENT:
@@ -51,7 +60,14 @@ def kl_divergence(q: Distribution, p: Distribution) -> Array:
 
 
 def kl_per_latent(q: Distribution, p: Distribution) -> Array:
-  """The terms of `kl_divergence`, one for each of J independent latents; shape (J,).
+  """Computes the terms of `kl_divergence`, one for each of J independent latents.
+
+  Args:
+    q: a distribution over J independent dimensions.
+    p: another one over the same dimensions.
+
+  Returns:
+    The terms in nats, shape (J,); their sum is KL(q ‖ p).
 
   Raises:
     UnsupportedError: for a pair that has no closed form here, or whose latents are not
@@ -107,7 +123,7 @@ def _betas(q: Beta, p: Beta) -> Array:
 
 
 def _log_normals(q: LogNormal, p: LogNormal) -> Array:
-  # A change of variables leaves a KL as it is.
+  # A change of variables does not change a KL divergence.
   as_gaussian = lambda eta: DiagonalGaussian(eta.location, 2 * jnp.log(eta.scale))
   return _diagonal_gaussians(as_gaussian(q), as_gaussian(p))
 
@@ -169,7 +185,7 @@ def _as_gaussian(eta: Gaussian | LowRankGaussian | DiagonalGaussian) -> Gaussian
 
 
 def _gaussians(q: Eta, p: Eta) -> Array:
-  """Of any two covariances: (tr(Σp⁻¹ Σq) + |Lp⁻¹(μq − μp)|² − J + log |Σp| − log |Σq|) / 2."""
+  """Computes (tr(Σp⁻¹ Σq) + |Lp⁻¹(μq − μp)|² − J + log |Σp| − log |Σq|) / 2 for any Σq, Σp."""
   q, p = _as_gaussian(q), _as_gaussian(p)
   of_p = functools.partial(solve_triangular, p.scale_tril, lower=True)
   squares = jnp.sum(of_p(q.scale_tril) ** 2) + jnp.sum(of_p(q.mean - p.mean) ** 2)

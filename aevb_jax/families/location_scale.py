@@ -1,8 +1,8 @@
 """Section 2.4, second construction: z = location + scale · ε, ε of the standard distribution.
 
-The Gaussian is `gaussians.gaussian`, and of any covariance `gaussians.full_gaussian`; the
-Logistic is `inverse_cdf.logistic`, which is of both constructions. Each of the others but the
-Elliptical is `size` independent dimensions. Densities outside the support are −inf.
+The Gaussian is `gaussians.gaussian`, or `gaussians.full_gaussian` for any covariance. The Logistic
+is `inverse_cdf.logistic`, which belongs to both constructions. Each of the others except the
+Elliptical has `size` independent dimensions. Densities outside the support are −inf.
 
 In float32 log_prob is within 1e-5 of its value, relative to the largest of its terms, for scales
 and degrees of freedom from 1e-3 to 1e3, where |location| is below 10 scales.
@@ -38,7 +38,7 @@ class Laplace(NamedTuple):
 
 class StudentT(NamedTuple):
   location: Array
-  scale: Array  # the degrees of freedom are the family's
+  scale: Array  # the degrees of freedom belong to the family
 
 
 class Uniform(NamedTuple):
@@ -48,7 +48,7 @@ class Uniform(NamedTuple):
 
 class Triangular(NamedTuple):
   low: Array
-  width: Array  # where the mode is between its ends is the family's
+  width: Array  # the position of the mode between the ends belongs to the family
 
 
 class Elliptical(NamedTuple):
@@ -59,15 +59,22 @@ class Elliptical(NamedTuple):
 
 
 class Radius(NamedTuple):
-  """How far the standard member of an elliptical family is from its centre."""
+  """The distribution of the distance of an elliptical family's standard member from its centre."""
 
   sample: Callable[[Key], Array]  # key -> r ≥ 0, shape ()
   log_density: Callable[[Array], Array]  # r² -> log p(ε) in nats, of any ε with |ε|² = r²
-  variance: float  # of each dimension of ε, E[r²] / J; inf where there is none
+  variance: float  # of each dimension of ε, E[r²] / J; inf if it does not exist
 
 
 def laplace(size: int) -> Family:
-  """p(z) = exp(−|t|) / 2s, t = (z − m) / s."""
+  """Makes the Laplace family (section 2.4), p(z) = exp(−|t|) / 2s, t = (z − m) / s.
+
+  Args:
+    size: the number of dimensions J.
+
+  Returns:
+    a family with two heads of J numbers, location m and scale s, in units of z.
+  """
   return independent(
     size,
     Laplace,
@@ -82,12 +89,20 @@ def laplace(size: int) -> Family:
 
 
 def student_t(size: int, degrees_of_freedom: float = 5.0) -> Family:
-  """Student's t with ν degrees of freedom, which are fixed, as ε must be free of parameters.
+  """Makes the family of Student's t (section 2.4) with ν degrees of freedom.
 
-  The mean is NaN for ν ≤ 1, the variance infinite for ν ≤ 2.
+  ν is fixed, because the noise ε must be free of parameters. The mean is NaN for ν ≤ 1, and the
+  variance is infinite for ν ≤ 2.
+
+  Args:
+    size: the number of dimensions J.
+    degrees_of_freedom: ν.
+
+  Returns:
+    a family with two heads of J numbers, location m and scale s, in units of z.
 
   Raises:
-    ValueError: unless ν is positive.
+    ValueError: unless ν is positive and finite.
   """
   nu = degrees_of_freedom
   if not 0 < nu < math.inf:
@@ -118,17 +133,25 @@ def student_t(size: int, degrees_of_freedom: float = 5.0) -> Family:
 
 
 def uniform(size: int, within: tuple[float, float] | None = None) -> Family:
-  """p(z) = 1 / (b − a), a ≤ z ≤ b: z = a + (b − a) ε.
+  """Makes the Uniform family (section 2.4), p(z) = 1 / (b − a), a ≤ z ≤ b: z = a + (b − a) ε.
 
-  Two heads: a as it is and b = a + softplus + 1e-6. With `within`, (a − low, b − a, high − b)
-  divide that interval as softmax(head, other head, 0) does, so that a < b are inside it.
+  The first head is a, and the second makes b = a + softplus(head) + 1e-6. With `within`, both are
+  logits: (a − low, b − a, high − b) divide that interval as softmax(head, other head, 0), so that
+  low ≤ a < b ≤ high.
 
-  The derivatives of the log-density with respect to a and b know nothing of the ends, where it
-  jumps: what differentiates E[f(z)] through z is right, what uses ∇ log q(z), such as
-  `score_function`, is not.
+  The log-density jumps at a and b, and its derivatives with respect to them do not show that. An
+  estimator that differentiates E[f(z)] through z is right. One that uses ∇ log q(z), such as
+  `score_function`, is wrong.
+
+  Args:
+    size: the number of dimensions J.
+    within: (low, high) in units of z, or None.
+
+  Returns:
+    a family with two heads of J numbers, for a and b in units of z.
 
   Raises:
-    ValueError: if `within` is no interval.
+    ValueError: if `within` is not an interval of two finite numbers.
   """
   family = independent(
     size,
@@ -153,7 +176,7 @@ def uniform(size: int, within: tuple[float, float] | None = None) -> Family:
       check_shape(f"the head for the {name}", head, size)
     below, width, _ = jax.nn.softmax(jnp.stack([*heads, jnp.zeros_like(heads[0])]), axis=0)
     start, length = within[0], within[1] - within[0]
-    # No narrower than rounding can tell.
+    # Any narrower, rounding could make the ends equal.
     width = jnp.maximum(width, SMALLEST)
     below = jnp.minimum(below, 1 - width)
     return Uniform(start + length * below, start + length * (below + width))
@@ -162,7 +185,16 @@ def uniform(size: int, within: tuple[float, float] | None = None) -> Family:
 
 
 def triangular(size: int, mode: float = 0.5) -> Family:
-  """The triangle on [a, a + w] with its tip at a + c w, where c = `mode` is fixed: z = a + w ε.
+  """Makes the Triangular family (section 2.4) on [a, a + w], with its mode at a + c w.
+
+  z = a + w ε.
+
+  Args:
+    size: the number of dimensions J.
+    mode: c, which is fixed.
+
+  Returns:
+    a family with two heads of J numbers, a and w > 0, in units of z.
 
   Raises:
     ValueError: unless 0 ≤ mode ≤ 1.
@@ -196,7 +228,7 @@ def triangular(size: int, mode: float = 0.5) -> Family:
 
 
 def gaussian_radius(size: int) -> Radius:
-  """Of N(0, I): r² is chi-squared with J degrees of freedom."""
+  """Makes the radius of N(0, I): r² is chi-squared with J degrees of freedom."""
   return Radius(
     sample=lambda key: jnp.sqrt(2 * jax.random.gamma(key, 0.5 * size)),
     log_density=lambda r2: -0.5 * (size * LOG_2PI + r2),
@@ -205,7 +237,7 @@ def gaussian_radius(size: int) -> Radius:
 
 
 def student_radius(size: int, degrees_of_freedom: float) -> Radius:
-  """Of the multivariate t distribution: r² / J is F with J and ν degrees of freedom."""
+  """Makes the radius of the multivariate t: r² / J is F with J and ν degrees of freedom."""
   nu = degrees_of_freedom
   log_constant = math.lgamma((nu + size) / 2) - math.lgamma(nu / 2)
   log_constant -= 0.5 * size * math.log(nu * math.pi)
@@ -223,16 +255,19 @@ def student_radius(size: int, degrees_of_freedom: float) -> Radius:
 
 
 def elliptical(size: int, radius: Callable[[int], Radius] | None = None) -> Family:
-  """Densities that are constant on ellipsoids: z = m + L r u, u uniform on the unit sphere.
+  """Makes the Elliptical family (section 2.4): z = m + L r u, u uniform on the unit sphere.
 
-  p(z) = p(ε) / |L| depends on |ε|² alone, ε = L⁻¹(z − m); `radius` says how.
+  Its densities are constant on ellipsoids. p(z) = p(ε) / |L| with ε = L⁻¹(z − m) depends only on
+  |ε|², in the way that `radius` gives.
 
   Args:
     size: J.
-    radius: J -> how far ε is from 0, such as `gaussian_radius`; by default that of the
-      multivariate t with 5 degrees of freedom.
+    radius: J -> the distribution of |ε|, such as `gaussian_radius`; by default the multivariate t
+      with 5 degrees of freedom.
 
-  Three heads: m (J,), log L_jj² (J,), and L below its diagonal, as of `full_gaussian`.
+  Returns:
+    A family with three heads: m (J,), log L_jj² (J,), and L below its diagonal, J(J − 1)/2
+    numbers in units of z. For J = 1 it has the first two heads only.
   """
   standard = radius(size) if radius else student_radius(size, 5.0)
 

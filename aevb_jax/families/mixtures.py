@@ -1,4 +1,4 @@
-"""The mixture of Gaussians, as a posterior that stays reparameterized and as a prior."""
+"""The mixture of Gaussians, which serves as a reparameterized posterior and as a prior."""
 
 import functools
 from typing import NamedTuple
@@ -26,14 +26,22 @@ class MixtureNoise(NamedTuple):
 
 
 def gaussian_mixture(size: int, num_components: int) -> Family:
-  """Σ_k π_k N(mean_k, diag(exp(log_var_k))): three heads, of K, K·J and K·J numbers.
+  """Makes the family of mixtures Σ_k π_k N(mean_k, diag(exp(log_var_k))) of K Gaussians.
 
-  Which component z is drawn from jumps with π, but z's distribution does not. `transform` has
-  the implicit derivative, by which dz/dη = −(∂F/∂z)⁻¹ ∂F/∂η of F, the CDF of each z_j given
-  those before it, J of them: any estimator may differentiate through z. It costs J² K beside
-  a draw. `estimators.stratified` needs it not, and takes every component into account.
+  The index of the component that z is drawn from jumps with π, but the distribution of z does not.
+  `transform` therefore has the implicit derivative dz/dη = −(∂F/∂z)⁻¹ ∂F/∂η, where F has J
+  entries, the CDF of each z_j given those before it. Any estimator may differentiate through z. The
+  derivative costs J² K beside a draw. `estimators.stratified` does without it: it takes samples of
+  every component.
 
   Source: Graves (2016); Figurnov, Mohamed & Mnih (2018).
+
+  Args:
+    size: J.
+    num_components: K.
+
+  Returns:
+    A family with three heads: K logits of π, K·J means and K·J log-variances.
 
   Raises:
     ValueError: if num_components is not positive.
@@ -64,7 +72,7 @@ def gaussian_mixture(size: int, num_components: int) -> Family:
     z = fixed.mean[k] + jnp.exp(0.5 * fixed.log_var[k]) * noise.normal
     slopes = jax.jacfwd(functools.partial(_conditional_cdfs, fixed))(z)
     moved = _conditional_cdfs(eta, z)
-    # Zero in value.
+    # Zero in value; only its derivative counts.
     change = moved - jax.lax.stop_gradient(moved)
     return z - solve_triangular(slopes, change, lower=True)
 
@@ -87,13 +95,13 @@ def gaussian_mixture(size: int, num_components: int) -> Family:
 
 
 def _log_probs(eta: GaussianMixture, z: Array) -> Array:
-  """log N(z_j; mean_kj, var_kj), shape (K, J)."""
+  """Computes log N(z_j; mean_kj, var_kj), shape (K, J)."""
   t = (z[None] - eta.mean) * jnp.exp(-0.5 * eta.log_var)
   return -0.5 * (LOG_2PI + eta.log_var + t**2)
 
 
 def _conditional_cdfs(eta: GaussianMixture, z: Array) -> Array:
-  """F(z_j | z_1 … z_{j−1}) of each j; shape (J,)."""
+  """Computes F(z_j | z_1 … z_{j−1}) for each j; shape (J,)."""
   log_probs = _log_probs(eta, z)
   before = jnp.cumsum(log_probs, axis=1) - log_probs
   weights = jax.nn.softmax(eta.log_weights[:, None] + before, axis=0)

@@ -1,7 +1,8 @@
-"""Likelihoods of pixels, beside the two of appendix C: for 8-bit levels, and for [0, 1].
+"""Likelihoods of pixels beside the two of appendix C: for 8-bit levels, and for [0, 1].
 
-Those of levels are probabilities, not densities: log p(x) is below zero, and −log₂ p(x) / D are
-bits per dimension. x is a level times `step`, as data sets scale them: k/255 or k/256.
+The likelihoods of levels are probabilities and not densities: log p(x) is below zero, and
+−log₂ p(x) / D are bits per dimension. x is a level times `step`, as data sets scale it: k/255 or
+k/256.
 """
 
 import math
@@ -46,12 +47,18 @@ class Categorical(NamedTuple):
 
 
 def continuous_bernoulli(size: int) -> Family:
-  """The Bernoulli's formula as a density of x in [0, 1], with its normalizer C = l / tanh(l/2).
+  """Makes the Bernoulli's formula a density on [0, 1], by its normalizer C = l / tanh(l/2).
 
-  l are the logits. The Bernoulli of real-valued pixels lacks C, and is no density. Its inverse
-  CDF is elementary, log(1 + ε (eˡ − 1)) / l, so that it is reparameterized.
+  l are the logits. The Bernoulli of real-valued pixels lacks C, and is not a density. The inverse
+  CDF is elementary, log(1 + ε (eˡ − 1)) / l, so this family is reparameterized.
 
   Source: Loaiza-Ganem & Cunningham (2019).
+
+  Args:
+    size: the number of pixels D.
+
+  Returns:
+    a family with one head of D numbers, the logits.
   """
 
   def log_prob(eta: ContinuousBernoulli, x: Array) -> Array:
@@ -65,7 +72,7 @@ def continuous_bernoulli(size: int) -> Family:
     return jnp.where(small, 0.5 + l / 12 - l**3 / 720, -1 / jnp.expm1(-safe) - 1 / safe)
 
   def transform(eta: ContinuousBernoulli, u: Array) -> Array:
-    # By symmetry of a negative logit alone, whose exponential does not overflow.
+    # By symmetry only negative logits are used, whose exponential does not overflow.
     l = -jnp.abs(eta.logits)
     v = jnp.where(eta.logits < 0, u, 1 - u)
     small = l > -1e-3
@@ -86,7 +93,7 @@ def continuous_bernoulli(size: int) -> Family:
 
 
 def _log_normalizer(logits: Array) -> Array:
-  """log(l / tanh(l/2)), by its series near 0."""
+  """Computes log(l / tanh(l/2)), by its series near 0."""
   small = jnp.abs(logits) < 0.1
   l = jnp.where(small, 1.0, jnp.abs(logits))
   square = jnp.where(small, logits**2, 0.0)
@@ -101,18 +108,30 @@ def discretized_logistic(
   step: float = STEP,
   mean_link: Callable[[Array], Array] = lambda head: head,
 ) -> Family:
-  """P(x) = F(x + step/2) − F(x − step/2) of a logistic F, open at the first and the last level.
+  """Makes the family P(x) = F(x + step/2) − F(x − step/2) with a logistic F.
 
-  Two heads: the mean, and the logarithm of the scale, in units of x.
+  The bins of the first and the last level are open. The family is not reparameterized.
 
   Source: Salimans, Karpathy, Chen & Kingma (2017), section 2.1; Kingma et al. (2016).
+
+  Args:
+    size: D.
+    levels: their number.
+    step: the distance between levels in units of x.
+    mean_link: a function from the first head to the mean.
+
+  Returns:
+    a family with two heads of D numbers, the mean and the log-scale, in units of x.
+
+  Raises:
+    ValueError: if levels is below 2, or step is not positive and finite.
   """
 
   def standardize(eta: DiscretizedLogistic, x: Array) -> Array:
     return (x - eta.mean) * jnp.exp(-eta.log_scale)
 
   def log_mass(a: Array, b: Array) -> Array:
-    # σ(b) − σ(a) = σ(b) σ(−a) (1 − exp(a − b)), of which nothing cancels.
+    # σ(b) − σ(a) = σ(b) σ(−a) (1 − exp(a − b)), in which no digits cancel.
     return jax.nn.log_sigmoid(b) + jax.nn.log_sigmoid(-a) + _log1mexp(b - a)
 
   return _discretized(
@@ -136,18 +155,30 @@ def discretized_gaussian(
   step: float = STEP,
   mean_link: Callable[[Array], Array] = lambda head: head,
 ) -> Family:
-  """`discretized_logistic` with a Gaussian in the place of the logistic density.
+  """Makes the family P(x) = F(x + step/2) − F(x − step/2) with a Gaussian F.
 
-  Two heads: the mean, and the log-variance, in units of x.
+  The bins of the first and the last level are open. The family is not reparameterized.
 
   Source: Ho, Jain & Abbeel (2020), equation 13.
+
+  Args:
+    size: D.
+    levels: their number.
+    step: the distance between levels in units of x.
+    mean_link: a function from the first head to the mean.
+
+  Returns:
+    a family with two heads of D numbers, the mean and the log-variance, in units of x.
+
+  Raises:
+    ValueError: if levels is below 2, or step is not positive and finite.
   """
 
   def standardize(eta: DiscretizedGaussian, x: Array) -> Array:
     return (x - eta.mean) * jnp.exp(-0.5 * eta.log_var)
 
   def log_mass(a: Array, b: Array) -> Array:
-    # In the upper tail by symmetry, where Φ is next to 1.
+    # The upper tail, where Φ is close to 1, is mapped to the lower one by symmetry.
     flip = a + b > 0
     a, b = jnp.where(flip, -b, a), jnp.where(flip, -a, b)
     upper, lower = log_ndtr(b), log_ndtr(a)
@@ -168,7 +199,7 @@ def discretized_gaussian(
 
 
 def _log1mexp(x: Array) -> Array:
-  """log(1 − exp(−x)) of x > 0; of x = ∞ it is 0."""
+  """Computes log(1 − exp(−x)) for x > 0; it is 0 at x = ∞."""
   tiny = jnp.finfo(x.dtype).tiny
   return jnp.log(jnp.maximum(-jnp.expm1(-jnp.maximum(x, tiny)), tiny))
 
@@ -186,7 +217,7 @@ def _discretized(
   noise: Callable[[Key, tuple[int, ...]], Array],
   transform: Callable[..., Array],
 ) -> Family:
-  """A density cut into bins, as the functions of it say: eta is of a mean and a spread."""
+  """Cuts a density into bins; the parameters eta are a mean and a spread."""
   _check_levels(levels, step)
   top = (levels - 1) * step
   support = Support(0.0, top, "levels")
@@ -231,7 +262,19 @@ def _discretized(
 
 
 def categorical(size: int, *, levels: int = 256, step: float = STEP) -> Family:
-  """Any probabilities of the levels of each pixel: one head of D · `levels` logits."""
+  """Makes the family of any probabilities of the levels of each pixel.
+
+  Args:
+    size: D.
+    levels: their number.
+    step: the distance between levels in units of x.
+
+  Returns:
+    a family with one head of D · `levels` logits; it is not reparameterized.
+
+  Raises:
+    ValueError: if levels is below 2, or step is not positive and finite.
+  """
   _check_levels(levels, step)
 
   def from_heads(logits: Array) -> Categorical:

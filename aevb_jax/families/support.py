@@ -1,4 +1,4 @@
-"""Where densities are positive, in words, and whether q(z|x) stays where p(z) is."""
+"""The sets where densities are positive, and a check that q(z|x) stays inside that of p(z)."""
 
 import jax
 import numpy as np
@@ -8,10 +8,17 @@ from aevb_jax.types import Distribution, Family, Support
 
 
 def check_support(q: Family, p: Distribution) -> None:
-  """Raises UnsupportedError where a member of `q` may be where p(z) has no density.
+  """Raises UnsupportedError if a member of `q` may draw z where p(z) has no density.
 
-  KL(q ‖ p) is infinite then, and so is any bound. The converse, a q(z|x) that keeps to a part
-  of where p(z) is, such as a Beta under a Gaussian, is a bound like any other.
+  KL(q ‖ p) is then infinite, and so is any bound. The converse is allowed: a q(z|x) that covers
+  only a part of the support of p(z), such as a Beta under a Gaussian, gives a valid bound.
+
+  Args:
+    q: the family of q(z|x); its `widest` support counts.
+    p: p(z).
+
+  Raises:
+    UnsupportedError: if the support of p does not contain `q.widest`, or is of another kind.
   """
   if not contains(p.support, q.widest):
     raise UnsupportedError(
@@ -21,14 +28,17 @@ def check_support(q: Family, p: Distribution) -> None:
 
 
 def contains(whole: Support, part: Support) -> bool:
-  """Whether `part` lies in `whole`, and is of its kind, so that one has a density by the other."""
+  """Tests that `part` lies in `whole` and is of its kind.
+
+  Only then has a distribution on `part` a density with respect to one on `whole`.
+  """
   if whole.kind != part.kind:
     return False
   return bool(np.all(whole.low <= part.low) and np.all(part.high <= whole.high))
 
 
 def in_words(support: Support) -> str:
-  """A support in words, such as "the positive numbers"."""
+  """Describes a support in words, such as "the positive numbers"."""
   try:
     low, high = float(np.min(support.low)), float(np.max(support.high))
   except jax.errors.TracerArrayConversionError:
@@ -47,6 +57,6 @@ def in_words(support: Support) -> str:
 
 
 def mismatch_in_words(q: Support, p: Support) -> str | None:
-  """How the supports of q and p differ, or None."""
+  """Describes in words how the supports of q and p differ; None if they do not."""
   q_words, p_words = in_words(q), in_words(p)
   return None if q_words == p_words else f"q is on {q_words}, p on {p_words}"

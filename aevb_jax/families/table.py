@@ -1,4 +1,4 @@
-"""The names that --posterior, --prior and --likelihood take, and what they stand for."""
+"""The names that --posterior, --prior and --likelihood take, and the families behind them."""
 
 import functools
 import inspect
@@ -28,9 +28,9 @@ class Entry(NamedTuple):
 
   Attributes:
     make: (size, **arguments) -> the family.
-    standard: the parameters of the member that is a prior unless others are given; None for
-      the one of heads that are all zero.
-    prior: the name of the prior that a posterior of this family has unless another is given.
+    standard: the parameters of the member that is the prior if no others are given; None for the
+      member that heads of all zeros give.
+    prior: the name of the prior for a posterior of this family, if no other is given.
   """
 
   make: Callable[..., Family]
@@ -45,9 +45,10 @@ def _uniform(size: int, low: float = 0.0, high: float = 1.0) -> Family:
 def _flow(
   bijection: Callable, size: int, steps: int, hidden: int, context: int, **spline: int
 ) -> Family:
-  """`steps` of the bijection, whose networks have one layer; of x they are told `context` numbers.
+  """Makes a flow of `steps` bijections, whose networks have one hidden layer.
 
-  With none, the map is the same for every x, and so one from other coordinates of z.
+  The networks receive `context` numbers that depend on x. With 0 of them, the map is the same for
+  every x, and so only changes the coordinates of z.
   """
   if steps < 1 or hidden < 1 or context < 0:
     raise ValueError(
@@ -128,7 +129,7 @@ POSTERIORS = (
 FIXED_PRIORS = REPARAMETERIZABLE | OTHERS
 LEARNED_PRIORS = ("mixture", "vamp")
 PRIORS = [*FIXED_PRIORS, *LEARNED_PRIORS]
-# Of levels or of [0, 1]; how they are made depends on other flags.
+# Likelihoods of levels or of [0, 1]; other flags set their arguments.
 PIXELS = {
   "continuous_bernoulli": pixels.continuous_bernoulli,
   "discretized_logistic": pixels.discretized_logistic,
@@ -140,10 +141,10 @@ LIKELIHOODS = ["bernoulli", "gaussian", *PIXELS, *(n for n in REPARAMETERIZABLE 
 
 
 def parse(text: str, names: Collection[str]) -> tuple[str, dict[str, float]]:
-  """A name and the arguments after colons, such as gamma:shape=2:rate=0.5.
+  """Splits a name from the arguments after colons, such as gamma:shape=2:rate=0.5.
 
   Raises:
-    ValueError: if there is no such name, or an argument is no number.
+    ValueError: if there is no such name, or an argument is not a number.
   """
   name, *rest = text.split(":")
   if name not in names:
@@ -162,20 +163,22 @@ def parse(text: str, names: Collection[str]) -> tuple[str, dict[str, float]]:
 
 
 def make_family(text: str, entries: dict[str, Entry], size: int) -> Family:
-  """The family that `text` names, in `size` dimensions.
+  """Makes the family that `text` names, in `size` dimensions.
 
   Raises:
-    ValueError: if there is none such.
+    ValueError: if there is no such family.
   """
   name, arguments = parse(text, entries)
   return _make(name, entries[name], size, arguments)
 
 
 def make_prior(text: str, size: int) -> Distribution:
-  """The fixed p(z) that `text` names: arguments are the family's, or parameters of a member.
+  """Makes the fixed p(z) that `text` names, in `size` dimensions.
+
+  Its arguments are those of the family, or parameters of the member.
 
   Raises:
-    ValueError: if there is none such.
+    ValueError: if there is no such prior.
   """
   name, arguments = parse(text, PRIORS)
   entry = FIXED_PRIORS[name]
@@ -191,10 +194,10 @@ def make_prior(text: str, size: int) -> Distribution:
 
 
 def try_prior(text: str, size: int) -> Distribution:
-  """`make_prior`, tried.
+  """Makes a prior as `make_prior` does, and checks that one draw has a finite log-density.
 
   Raises:
-    ValueError: if there is none such, or it has no density.
+    ValueError: if there is no such prior, or it has no density.
   """
   p = make_prior(text, size)
   if not jnp.isfinite(p.log_prob(p.sample(jax.random.key(0)))):
@@ -203,7 +206,7 @@ def try_prior(text: str, size: int) -> Distribution:
 
 
 def learned_prior(text: str) -> tuple[str, int] | None:
-  """The name and the components of a learned prior; None if `text` names another.
+  """Returns the name and the number of components of a learned prior; None for any other prior.
 
   Raises:
     ValueError: if its arguments are not those of a learned prior.
@@ -232,6 +235,6 @@ def _make(
 
 @functools.cache
 def _takes(make: Callable[..., Family]) -> dict[str, int | float]:
-  """The numbers that a family takes beside its size, and their defaults."""
+  """Returns the numbers that a family takes beside its size, with their defaults."""
   parameters = list(inspect.signature(make).parameters.values())[1:]
   return {p.name: p.default for p in parameters if isinstance(p.default, int | float)}

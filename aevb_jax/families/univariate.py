@@ -1,7 +1,7 @@
-"""Families of independent dimensions, made of functions of one number.
+"""Families of independent dimensions, made from functions of one number.
 
-Links take a network's unconstrained heads to parameters; each has the units of the parameter
-that it makes. They are written for arrays of any shape, as all functions here are.
+Links map a network's unconstrained heads to parameters; each link has the units of the parameter
+that it makes. Like all functions here, links take arrays of any shape.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,25 +13,49 @@ import jax.numpy as jnp
 from aevb_jax.families.base import check_shape
 from aevb_jax.types import Array, Eta, Family, Key, Support
 
-SMALLEST = 1e-6  # of what `positive` gives
+SMALLEST = 1e-6  # the smallest number that `positive` returns
 
 REAL, POSITIVE, UNIT = Support(), Support(low=0.0), Support(0.0, 1.0)
 
 
 def real(head: Array) -> Array:
-  """The head itself: a location, in units of z."""
+  """Returns the head itself, for a location in units of z.
+
+  Args:
+    head: any real numbers, of any shape.
+
+  Returns:
+    The same array.
+  """
   return head
 
 
 def positive(head: Array) -> Array:
-  """softplus(head) + 1e-6: a scale, in units of z; a rate, in their inverse; or a shape."""
+  """Maps a head to a positive parameter, softplus(head) + 1e-6.
+
+  The parameter is a scale in units of z, a rate in inverse units of z, or a shape.
+
+  Args:
+    head: any real numbers, of any shape.
+
+  Returns:
+    Numbers of at least 1e-6, in the shape of `head`.
+  """
   return jax.nn.softplus(head) + SMALLEST
 
 
 def uniform_noise(key: Key, shape: Sequence[int]) -> Array:
-  """ε ~ U(0, 1), strictly between: odd multiples of half a step of the generator.
+  """Draws ε ~ U(0, 1), never 0 and never 1: odd multiples of half a step of the generator.
 
-  In float32 from 6e-8 to 1 − 6e-8, which is as far as tails reach in a draw of an inverse CDF.
+  In float32, ε reaches from 6e-8 to 1 − 6e-8. Draws of an inverse CDF reach into the tails no
+  further than that.
+
+  Args:
+    key: consumed.
+    shape: the shape of the noise.
+
+  Returns:
+    ε, an array of that shape.
   """
   noise = jax.random.uniform(key, shape)
   return noise + jnp.finfo(noise.dtype).eps / 2
@@ -51,20 +75,26 @@ def independent(
   variance: Callable[[Eta], Array] | None = None,
   entropy: Callable[[Eta], Array] | None = None,
 ) -> Family:
-  """The family of `size` independent dimensions, each with parameters of its own.
+  """Makes a family of `size` independent dimensions, each with its own parameters.
 
   Args:
-    size: number of dimensions.
-    eta: NamedTuple of parameters.
-    links: one for each parameter, from its head.
+    size: J, the number of dimensions.
+    eta: NamedTuple of parameters, each of shape (J,).
+    links: one for each parameter; a link maps a head (J,) to the parameter (J,).
     noise: (key, shape) -> ε of that shape.
     transform: (eta, ε) -> z, number by number.
-    log_prob: (eta, z) -> log-densities number by number, where the density is positive;
-      elsewhere they are −inf whatever it says.
-    mean: eta -> means.
-    support: eta -> where the density is positive, or that itself if it is the same for all eta.
-    widest: in which all supports lie; needed if `support` is a function.
-    variance, entropy: eta -> those of each dimension; None without closed form.
+    log_prob: (eta, z) -> log-densities in nats, number by number. Only its values inside the
+      support count: outside, the family's log-density is −inf.
+    mean: eta -> the mean of each dimension.
+    support: eta -> the set where the density is positive, or that set itself if it is the same
+      for all eta.
+    widest: contains the supports of all members; needed if `support` is a function.
+    variance, entropy: eta -> the variance or the entropy in nats of each dimension; None if there
+      is no closed form.
+
+  Returns:
+    A family with one head of J numbers for each parameter. Its `from_heads` and `log_prob` raise
+    ValueError if a head or z is not of shape (J,).
   """
   if isinstance(support, Support):
     fixed, widest = support, widest or support
@@ -79,7 +109,7 @@ def independent(
     check_shape("z", z, size)
     low, high, _ = support(eta)
     inside = (z >= low) & (z <= high)
-    # A point inside in the place of those outside, so that their gradients are zero, not NaN.
+    # A point inside replaces those outside, so that their gradients are zero and not NaN.
     return jnp.sum(
       jnp.where(inside, log_prob(eta, jnp.where(inside, z, _within(low, high))), -jnp.inf)
     )
@@ -99,7 +129,7 @@ def independent(
 
 
 def with_ordered_ends(family: Family) -> Family:
-  """The same family of intervals, whose second head makes their length and not their end."""
+  """Returns the same intervals, but with a second head for the length, not the upper end."""
 
   def from_heads(low: Array, length: Array) -> Eta:
     eta = family.from_heads(low, length)

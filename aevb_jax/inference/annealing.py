@@ -13,12 +13,12 @@ from aevb_jax.inference.marginal import LogLikelihood, from_log_weights
 from aevb_jax.models.joint import log_joint
 from aevb_jax.types import Array, Distribution, Key, Model, Params
 
-TUNING_RATE = 0.2  # of the logarithm of the step size, per unit of missed acceptance
+TUNING_RATE = 0.2  # change of the log step size per unit of missed acceptance
 DECORRELATION = 20  # transitions between the exact posterior sample and a reverse chain
 
 
 class Sandwich(NamedTuple):
-  """Two estimates of log p(x): in expectation one is below it and one above."""
+  """Two estimates of log p(x): in expectation `lower` is below it and `upper` above."""
 
   lower: LogLikelihood
   upper: LogLikelihood
@@ -45,10 +45,10 @@ class Annealed(NamedTuple):
 
 
 def sigmoid_temperatures(num_temperatures: int, steepness: float = 4.0) -> np.ndarray:
-  """0 = β_0 < β_1 < ... < β_T = 1, closest at both ends; shape (T + 1,).
+  """Computes 0 = β_0 < β_1 < ... < β_T = 1, closest at both ends; shape (T + 1,).
 
-  A sigmoid over [−steepness, steepness], moved and scaled to end at 0 and 1 (Grosse,
-  Ghahramani & Adams 2015). T = 1 goes in one leap, which is importance sampling from f_0.
+  They are a sigmoid over [−steepness, steepness], moved and scaled to end at 0 and 1 (Grosse,
+  Ghahramani & Adams 2015). T = 1 takes one leap, which is importance sampling from f_0.
   """
   sigmoid = 1 / (1 + np.exp(-np.linspace(-steepness, steepness, num_temperatures + 1)))
   return (sigmoid - sigmoid[0]) / (sigmoid[-1] - sigmoid[0])
@@ -65,15 +65,16 @@ def annealed_importance_sampling(
   num_chains: int = 32,
   start: Distribution | None = None,
 ) -> LogLikelihood:
-  """Annealed importance sampling (Neal 2001) with HMC transitions.
+  """Estimates log p(x) by annealed importance sampling with HMC transitions.
 
-  Each of C chains starts at z ~ f_0 and for t = 1 … T multiplies its weight by
-  f_{β_t}(z) / f_{β_{t−1}}(z), then moves z by one HMC transition that leaves f_{β_t}
-  unchanged. The mean of the weights is unbiased for p(x), so that its logarithm is in
-  expectation a lower bound on log p(x), tightening with T and C. Step sizes, one for
-  each temperature, are tuned towards 90 % acceptance by other chains, a quarter as many,
-  which go the same way first and are thrown away; they follow a posterior that narrows by
-  no more than a sixth from one temperature to the next.
+  Each of C chains starts at z ~ f_0. For t = 1 … T it multiplies its weight by f_{β_t}(z) /
+  f_{β_{t−1}}(z), then moves z by one HMC transition that leaves f_{β_t} unchanged. The mean of the
+  weights is unbiased for p(x). Its logarithm is in expectation a lower bound on log p(x), which
+  tightens with T and C. Step sizes, one for each temperature, are tuned towards 90 % acceptance by
+  other chains, a quarter as many, which take the same path first and are thrown away. They follow a
+  posterior that narrows by no more than a sixth from one temperature to the next.
+
+  Source: Neal (2001).
 
   Args:
     key: consumed.
@@ -83,14 +84,14 @@ def annealed_importance_sampling(
     num_temperatures: T; `sigmoid_temperatures` has them.
     num_leapfrogs: leapfrog steps in a transition.
     num_chains: C.
-    start: f_0; the prior by default. From q(z|x) fewer temperatures are enough, and modes
-      of the posterior that q misses may stay missed.
+    start: f_0; the prior by default. From q(z|x) fewer temperatures are enough, and modes of the
+      posterior that q misses may stay missed.
 
   Returns:
-    The estimate, shape (), and its standard error by the delta method as
-    `from_log_weights` has it, NaN for one chain. Diagnostics: `ess` of the weights,
-    `acceptance`, `num_divergent` transitions. Costs 1.25 C T (num_leapfrogs + 1) gradients
-    of log p(x, z) and 1.25 C T of its values.
+    The estimate in nats, shape (), and its standard error by the delta method, as
+    `from_log_weights` computes it, NaN for one chain. Diagnostics: `ess` of the weights,
+    `acceptance`, `num_divergent` transitions. Costs 1.25 C T (num_leapfrogs + 1) gradients of log
+    p(x, z) and 1.25 C T of its values.
 
   Raises:
     UnsupportedError: if z is not continuous.
@@ -120,31 +121,31 @@ def bidirectional_monte_carlo(
   num_chains: int = 32,
   start: Distribution | None = None,
 ) -> Sandwich:
-  """log p(x) from both sides, for an x that was drawn from the model together with its z.
+  """Estimates log p(x) from both sides, for an x drawn from the model together with its z.
 
-  That z is an exact sample of p(z|x). Annealing from it back to f_0 gives weights whose
-  mean is unbiased for 1 / p(x), and so an estimate above log p(x) in expectation;
-  `annealed_importance_sampling` of the same x gives the one below (Grosse, Ghahramani &
-  Adams 2015). The reverse chains start from z after 20 HMC transitions of their own,
-  which leave the posterior unchanged.
+  That z is an exact sample of p(z|x). Annealing from it back to f_0 gives weights whose mean is
+  unbiased for 1 / p(x), and so an estimate above log p(x) in expectation.
+  `annealed_importance_sampling` of the same x gives the estimate below. The reverse chains start
+  from z after 20 HMC transitions of their own, which leave the posterior unchanged.
+
+  Source: Grosse, Ghahramani & Adams (2015).
 
   Args:
     key: consumed.
     model: p(z) and p(x|z), with continuous z. Its encoder is not used.
     params: θ.
     x: one data point, shape (D,), from `simulate`.
-    z: the latents it was drawn from, shape (J,).
+    z: the latents that it was drawn from, shape (J,).
     num_temperatures: T, in both directions.
     num_leapfrogs: leapfrog steps in a transition.
-    num_chains: chains in each direction.
+    num_chains: C, chains in each direction.
     start: f_0; the prior by default.
 
   Returns:
-    The lower and the upper estimate, each with the error and the diagnostics of
-    `annealed_importance_sampling`. The reverse chains of one x come from one z: where the
-    posterior has modes that HMC does not move between, the upper error is too small; the
-    spread of upper minus lower over many x tells. Costs 2.25 C T (num_leapfrogs + 1)
-    gradients of log p(x, z).
+    The lower and the upper estimate in nats, each with the error and the diagnostics of
+    `annealed_importance_sampling`. The reverse chains of one x come from one z. If the posterior
+    has modes that HMC does not move between, the upper error is too small; the spread of upper
+    minus lower over many x shows it. Costs 2.25 C T (num_leapfrogs + 1) gradients of log p(x, z).
 
   Raises:
     UnsupportedError: if z is not continuous.
@@ -174,12 +175,12 @@ def bidirectional_monte_carlo(
   # Back through β_{T−1} … β_1 with their own step sizes; at β_0 nothing is left to weigh.
   back = jnp.concatenate([step_sizes[-2::-1], step_sizes[:1]])
   reverse = anneal(reverse_key, path, chains.position, betas[::-1], num_leapfrogs, step_sizes=back)
-  inverse = _estimate(reverse)  # of 1 / p(x)
+  inverse = _estimate(reverse)  # an estimate of 1 / p(x)
   return Sandwich(_estimate(forward), inverse._replace(value=-inverse.value))
 
 
 def sandwich_in_words(lower: tuple[float, float], upper: tuple[float, float]) -> str:
-  """Such as "−97.31 ± 0.04 ≤ log p ≤ −97.18 ± 0.05", from two values and their errors."""
+  """Describes two values and their errors, such as "−97.31 ± 0.04 ≤ log p ≤ −97.18 ± 0.05"."""
   low, high = (f"{value:.2f} ± {error:.2f}".replace("-", "−") for value, error in (lower, upper))
   return f"{low} ≤ log p ≤ {high}"
 
@@ -187,7 +188,7 @@ def sandwich_in_words(lower: tuple[float, float], upper: tuple[float, float]) ->
 def make_path(
   model: Model, params: Params, x: Array, start: Distribution | None, what: str
 ) -> Path:
-  """From `start`, or the prior, to p(z|x); `what` asks for it and is named in errors.
+  """Makes the path from `start`, or the prior, to p(z|x); errors name `what` as its user.
 
   Raises:
     UnsupportedError: if z is not continuous.
@@ -207,7 +208,7 @@ def anneal(
   *,
   step_sizes: Array | None = None,
 ) -> Annealed:
-  """Chains z (C, J) that visit the temperatures in the order of `betas`, (T + 1,).
+  """Moves chains z (C, J) through the temperatures in the order of `betas`, (T + 1,).
 
   Args:
     key: consumed; the move at betas[t] draws from `fold_in(key, t)`.
@@ -215,9 +216,9 @@ def anneal(
     z: samples of the distribution at betas[0].
     betas: from 0 to 1, or from 1 to 0.
     num_leapfrogs: leapfrog steps in a transition.
-    step_sizes: at betas[1:], shape (T,). None lets them follow the chains' own acceptance,
-      and then the weights are only nearly those of annealed importance sampling: for finding
-      step sizes, and the modes of the posterior.
+    step_sizes: at betas[1:], shape (T,). None lets them follow the chains' own acceptance. The
+      weights are then only nearly those of annealed importance sampling. That serves to find step
+      sizes, and the modes of the posterior.
   """
   betas = jnp.asarray(betas, z.dtype)
 
@@ -253,7 +254,7 @@ def anneal_from_start(
   *,
   step_sizes: Array | None = None,
 ) -> Annealed:
-  """`anneal` of C chains that start at z ~ f_0."""
+  """Moves C chains that start at z ~ f_0 through the temperatures, as `anneal` does."""
   start_key, key = jax.random.split(key)
   z = jax.vmap(path.start.sample)(jax.random.split(start_key, num_chains))
   return anneal(key, path, z, betas, num_leapfrogs, step_sizes=step_sizes)
@@ -262,7 +263,7 @@ def anneal_from_start(
 def _tuned_steps(
   key: Key, path: Path, betas: np.ndarray, num_leapfrogs: int, num_chains: int
 ) -> Array:
-  """A step size for each of β_1 … β_T, as a quarter of C other chains found them; shape (T,)."""
+  """Tunes a step size for each of β_1 … β_T by a quarter of C other chains; shape (T,)."""
   return anneal_from_start(key, path, betas, num_leapfrogs, -(-num_chains // 4)).step_sizes
 
 

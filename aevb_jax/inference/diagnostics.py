@@ -1,10 +1,9 @@
-"""What to judge a model and its training by: how noisy gradients are, and which latents are used.
+"""Diagnostics of a model and its training: how noisy gradients are, and which latents are used.
 
-Gradients of one fixed minibatch are drawn again and again, in B batches of n. A batch
-leaves its mean, a vector, and its variance, a number for each block of parameters;
-everything else is computed from the inner products of those means, in which products
-of two different batches have no noise of their own to be corrected for. Each result is an
-`Interval`.
+Gradients of one fixed minibatch are drawn again and again, in B batches of n. A batch leaves its
+mean, a vector, and its variance, a number for each block of parameters. The rest is computed from
+the inner products of those means. Products of two different batches have no noise of their own to
+correct for. Each result is an `Interval`.
 """
 
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import scipy.special
 
 from aevb_jax.types import Array, Estimator, Key, Model, Params, PyTree
 
-ACTIVE = 0.01  # variance of E_q[z|x] over the data, from which a latent is used
+ACTIVE = 0.01  # a latent is used if the variance of E_q[z|x] over the data is larger
 
 
 class Interval(NamedTuple):
@@ -47,9 +46,17 @@ def gradient_batch(
   """Draws the gradient of the mean over a minibatch (M, D) `num_repeats` times.
 
   Args:
-    key: repeat i draws from `fold_in(key, i)`, so that the same key gives estimators that
-      draw alike the same noise.
+    key: repeat i draws from `fold_in(key, i)`, so the same key gives the same noise to estimators
+      that draw alike.
+    estimator: of the bound of one data point.
+    model: passed to the estimator.
+    params: passed to the estimator.
+    minibatch: M data points, shape (M, D).
     num_repeats: n, at least 2.
+
+  Returns:
+    The mean of the n gradients, by θ, φ and the value of the estimate itself, and their variance:
+    for each array, the sum over its coordinates of the unbiased variance.
   """
 
   def gradient(i: Array | int) -> PyTree:
@@ -62,7 +69,7 @@ def gradient_batch(
     value, (theta, phi) = jax.value_and_grad(mean, argnums=(0, 1))(params.theta, params.phi)
     return {"theta": theta, "phi": phi, "value": value}
 
-  first = gradient(0)  # what is summed is the difference to it, which loses no digits
+  first = gradient(0)  # differences from it are summed, which loses no digits
 
   def add(sums: tuple[PyTree, PyTree], i: Array) -> tuple[tuple[PyTree, PyTree], None]:
     difference = jax.tree.map(jnp.subtract, gradient(i), first)
@@ -79,7 +86,7 @@ def gradient_batch(
 
 
 def blocks(gradient: PyTree) -> dict[str, list[int]]:
-  """The leaves of a gradient by block: theta, phi and value, and each layer of the networks."""
+  """Groups the leaves of a gradient by block: theta, phi, value, and each layer of the networks."""
   named: dict[str, list[int]] = {}
   for i, (path, _) in enumerate(jax.tree_util.tree_flatten_with_path(gradient)[0]):
     names = [str(getattr(entry, "key", getattr(entry, "name", entry))) for entry in path]
@@ -91,7 +98,7 @@ def blocks(gradient: PyTree) -> dict[str, list[int]]:
 def inner_products(
   first: Sequence[PyTree], second: Sequence[PyTree], leaves: list[int]
 ) -> np.ndarray:
-  """⟨first_b, second_b'⟩ over some leaves, for every pair of batches; shape (B, B)."""
+  """Computes ⟨first_b, second_b'⟩ over some leaves, for every pair of batches; shape (B, B)."""
   total = np.zeros((len(first), len(second)))
   flat = [[jax.tree.leaves(tree) for tree in trees] for trees in (first, second)]
   for i in leaves:
@@ -101,38 +108,52 @@ def inner_products(
 
 
 def variance(variances: Array, confidence: float = 0.95) -> Interval:
-  """The mean of B independent variances (B,), with Student's interval."""
+  """Computes the mean of B independent variances (B,), with Student's interval."""
   variances = np.asarray(variances, np.float64)
   error = variances.std(ddof=1) / np.sqrt(len(variances))
   return _around(variances.mean(), error, len(variances), confidence)
 
 
 def signal_to_noise(products: Array, variances: Array, confidence: float = 0.95) -> Interval:
-  """‖E g‖ / √(tr Var g) of one gradient, from the batches' inner products and variances.
+  """Estimates ‖E g‖ / √(tr Var g) of one gradient, from inner products and variances of batches.
 
-  For a block of one coordinate it is the ratio of Rainforth et al. (2018), section 3.
-  ‖E g‖² is estimated without bias by the products of different batches.
+  For a block of one coordinate it is the ratio of Rainforth et al. (2018), section 3. The products
+  of different batches estimate ‖E g‖² without bias.
+
+  Args:
+    products: ⟨mean_b, mean_b'⟩ of the means of B batches, shape (B, B).
+    variances: the variance of each batch, shape (B,).
+    confidence: probability of the interval.
+
+  Returns:
+    The ratio, and a jackknife interval over batches.
+
+  Source: Rainforth et al. (2018), section 3.
   """
 
   def squared(kept: Array) -> np.floating:
     signal = off_diagonal_mean(products[np.ix_(kept, kept)])
     return signal / np.mean(variances[kept])
 
-  with np.errstate(divide="ignore", invalid="ignore"):  # no noise is infinite, nothing at all NaN
+  with np.errstate(divide="ignore", invalid="ignore"):  # inf without noise, NaN without signal too
     return _root(_jackknife(squared, len(variances), confidence))
 
 
 def relative_bias(
   differences: Array, reference_products: Array, confidence: float = 0.95
 ) -> Interval:
-  """‖E g − E r‖ / ‖E r‖ for a reference r, from inner products (B, B) of batches.
+  """Estimates ‖E g − E r‖ / ‖E r‖ for a reference r, from inner products (B, B) of batches.
 
-  Estimated as the root of a ratio of unbiased squares; where the interval starts at
-  0, no bias was seen.
+  The estimate is the root of a ratio of unbiased squares. If the interval starts at 0, no bias was
+  seen.
 
   Args:
-    differences: of the means of g − r, on common keys.
-    reference_products: of the means of r.
+    differences: inner products of the means of g − r, on common keys, shape (B, B).
+    reference_products: inner products of the means of r, shape (B, B).
+    confidence: probability of the interval.
+
+  Returns:
+    The relative bias, and a jackknife interval over batches.
   """
 
   def squared(kept: Array) -> float:
@@ -144,13 +165,13 @@ def relative_bias(
 
 
 def off_diagonal_mean(products: Array) -> float:
-  """The mean of the entries (b, b') with b ≠ b'."""
+  """Computes the mean of the entries (b, b') with b ≠ b'."""
   n = len(products)
   return (products.sum() - np.trace(products)) / (n * (n - 1))
 
 
 def active_units(posterior_means: Array, threshold: float = ACTIVE) -> Array:
-  """Which latents say anything about x: those whose E_q[z|x] varies over the data.
+  """Finds the latents that say anything about x: their E_q[z|x] varies over the data.
 
   Source: Burda, Grosse & Salakhutdinov (2015), section 5.2.
 
@@ -165,7 +186,7 @@ def active_units(posterior_means: Array, threshold: float = ACTIVE) -> Array:
 
 
 def _root(square: Interval) -> Interval:
-  """Of an interval for a square, whose unbiased estimates may be negative."""
+  """Takes the root of an interval for a square, whose unbiased estimates may be negative."""
   return Interval(*(float(np.sqrt(np.maximum(value, 0.0))) for value in square))
 
 

@@ -1,6 +1,6 @@
-"""What is known of one x: some of its pixels, all of them with errors, or sums of blocks of them.
+"""Evidence on one x: some of its pixels, all of them with errors, or sums of blocks of them.
 
-An `Evidence` says how what is known, y, comes from x; `missing` draws what is not.
+An `Evidence` defines how the known y comes from x; `missing` draws the rest of x.
 """
 
 import functools
@@ -19,7 +19,10 @@ from aevb_jax.types import Array, Distribution, Key
 
 
 class Evidence(NamedTuple):
-  """What y says of one x, given p(x|z). Closed over y; lives inside a trace only."""
+  """The information that y gives on one x, given p(x|z).
+
+  It is closed over y, and stays inside one trace.
+  """
 
   log_prob: Callable[[Distribution], Array]  # p(x|z) -> log p(y|z) in nats, ()
   sample: Callable[[Key, Distribution], Array]  # p(x|z) -> x ~ p(x|y, z), (D,)
@@ -27,10 +30,18 @@ class Evidence(NamedTuple):
 
 
 def observed(x: Array, mask: Array) -> Evidence:
-  """The pixels of x where `mask` is true, both (D,); what x holds elsewhere does not matter.
+  """Makes the evidence of the pixels of x where `mask` is true.
 
-  For decoders whose pixels are independent given z. That pixels are missing must not depend
-  on what they are.
+  The decoder's pixels must be independent given z. That pixels are missing must not depend on their
+  values.
+
+  Args:
+    x: one data point, shape (D,); its values where `mask` is false do not matter.
+    mask: booleans, shape (D,).
+
+  Returns:
+    The evidence. Its `log_prob` raises UnsupportedError for a decoder that is neither Bernoulli nor
+    diagonal Gaussian.
   """
   known = jnp.where(mask, x, 0)
 
@@ -45,13 +56,19 @@ def observed(x: Array, mask: Array) -> Evidence:
 
 
 def flipped(y: Array, probability: float) -> Evidence:
-  """Binary pixels y (D,), each of which is that of x but for this probability of an error.
+  """Makes the evidence of binary pixels y, each of which differs from x with a fixed probability.
 
   Given z, pixel d of x is 1 with logit l_d ± log((1 − ρ)/ρ), by its y_d and the decoder's l_d.
 
+  Args:
+    y: the pixels with errors, shape (D,).
+    probability: ρ, the probability of an error.
+
+  Returns:
+    The evidence. It raises UnsupportedError when it is used with a decoder that is no Bernoulli.
+
   Raises:
     ValueError: unless 0 < probability < 1.
-    UnsupportedError: when it is used with a decoder that is no Bernoulli.
   """
   if not 0 < probability < 1:
     raise ValueError(f"a probability of errors of {probability}, expected one between 0 and 1")
@@ -73,25 +90,27 @@ def flipped(y: Array, probability: float) -> Evidence:
 
 
 def block_sums(sums: Array, image_shape: tuple[int, int, int], block: int) -> Evidence:
-  """How many pixels are 1 in every block × block square of a binary image.
+  """Makes the evidence of the number of ones in every block × block square of a binary image.
 
-  Exact: of n = block² independent pixels the sum is Poisson-binomial, which a table of n by
-  n + 1 probabilities adds up, and x given its sums is drawn backwards through the table.
-  Adding λ to all logits l of a square leaves p(x|y, z) as it is, and makes P(sum = c) larger by
-  exp(λc) Π (1 + e^l) / (1 + e^(l+λ)); `_tilt` finds a λ with which it does not underflow.
+  It is exact. The sum of n = block² independent pixels is Poisson-binomial: a table of n by n + 1
+  probabilities adds it up, and x given its sums is drawn backwards through the table. Adding λ to
+  all logits l of a square does not change p(x|y, z), and makes P(sum = c) larger by exp(λc) Π (1 +
+  e^l) / (1 + e^(l+λ)); `_tilt` finds a λ with which it does not underflow.
 
   Args:
     sums: shape (B,), in the order of `sum_blocks`.
     image_shape: (H, W, C), with H·W·C = D.
     block: the side of a square; it divides H and W.
 
+  Returns:
+    The evidence. It raises UnsupportedError when it is used with a decoder that is no Bernoulli.
+
   Raises:
-    ValueError: if it does not.
-    UnsupportedError: when it is used with a decoder that is no Bernoulli.
+    ValueError: if `block` does not divide H and W.
   """
   counts = sums.astype(jnp.int32)
   split = functools.partial(_split, image_shape=image_shape, block=block)
-  split(jnp.zeros(math.prod(image_shape)))  # refuses at once what does not divide
+  split(jnp.zeros(math.prod(image_shape)))  # raises at once if block does not divide
 
   def log_prob_of(logits: Array) -> Array:
     logits = split(logits)
@@ -116,7 +135,7 @@ def block_sums(sums: Array, image_shape: tuple[int, int, int], block: int) -> Ev
     return _join(x, image_shape, block)
 
   def mean(p: Distribution) -> Array:
-    # log p(y|z) is the log of a sum over x of exp(x · logits), but for Σ softplus(logits): its
+    # log p(y|z) is the log of a sum over x of exp(x · logits), minus Σ softplus(logits). Its
     # derivative is E[x|y, z] − E[x|z].
     return p.mean + jax.grad(log_prob_of)(_logits(p, "sums of blocks"))
 
@@ -124,12 +143,12 @@ def block_sums(sums: Array, image_shape: tuple[int, int, int], block: int) -> Ev
 
 
 def sum_blocks(x: Array, image_shape: tuple[int, int, int], block: int) -> Array:
-  """The sums of x (D,) over its block × block squares, row by row, shape (H·W·C / block²,)."""
+  """Sums x (D,) over its block × block squares, row by row; shape (H·W·C / block²,)."""
   return _split(x, image_shape, block).sum(axis=0)
 
 
 def spread_blocks(values: Array, image_shape: tuple[int, int, int], block: int) -> Array:
-  """A value (B,) for every square, in each of its pixels; shape (D,)."""
+  """Copies a value (B,) for every square into each of its pixels; shape (D,)."""
   return _join(jnp.broadcast_to(values, (block**2, len(values))), image_shape, block)
 
 
@@ -140,7 +159,7 @@ def _logits(p: Distribution, what: str) -> Array:
 
 
 def _split(x: Array, image_shape: tuple[int, int, int], block: int) -> Array:
-  """The n = block² pixels of every square, shape (n, B)."""
+  """Splits x into the n = block² pixels of every square, shape (n, B)."""
   height, width, channels = image_shape
   if height % block or width % block:
     raise ValueError(f"squares of {block} pixels do not fill an image of {height} by {width}")
@@ -149,16 +168,19 @@ def _split(x: Array, image_shape: tuple[int, int, int], block: int) -> Array:
 
 
 def _join(squares: Array, image_shape: tuple[int, int, int], block: int) -> Array:
-  """The inverse of `_split`."""
+  """Inverts `_split`."""
   height, width, channels = image_shape
   squares = squares.reshape(block, block, height // block, width // block, channels)
   return squares.transpose(2, 0, 3, 1, 4).reshape(-1)
 
 
 def _tilt(logits: Array, counts: Array) -> Array:
-  """λ for every square, (1, B), from logits (n, B) and counts (B,): half way between the c-th
-  and the next logit in order. With it the c likeliest pixels are on and the others off with at
-  least probability ½ each, so that P(sum = c) is at least 2^−n. A constant to gradients."""
+  """Finds λ for every square, (1, B), from logits (n, B) and counts (B,).
+
+  −λ is half way between the c-th and the next logit in order. With λ the c likeliest pixels are on
+  and the others off with probability at least ½ each, so P(sum = c) is at least 2^−n. No gradient
+  flows through λ.
+  """
   logits = jax.lax.stop_gradient(logits)
   i = jnp.arange(len(logits))
   a, b = logits[:, None], logits[None, :]
@@ -166,14 +188,16 @@ def _tilt(logits: Array, counts: Array) -> Array:
   is_on = jnp.sum(before, axis=1) < counts[None]
   above = jnp.min(jnp.where(is_on, logits, jnp.inf), axis=0, keepdims=True)
   below = jnp.max(jnp.where(is_on, -jnp.inf, logits), axis=0, keepdims=True)
-  above = jnp.where(above == jnp.inf, below + 8, above)  # where none is on
-  below = jnp.where(below == -jnp.inf, above - 8, below)  # where all are
+  above = jnp.where(above == jnp.inf, below + 8, above)  # if none is on
+  below = jnp.where(below == -jnp.inf, above - 8, below)  # if all are on
   return -(above + below) / 2
 
 
 def _sum_table(probabilities: Array) -> tuple[Array, Array]:
-  """Of n pixels of B squares, (n, B): P(sum = c), shape (n + 1, B), and the same of the first
-  0, …, n − 1 pixels, shape (n, n + 1, B)."""
+  """Computes P(sum = c) for the n pixels of B squares, (n, B); shape (n + 1, B).
+
+  The second result is the same for the first 0, …, n − 1 pixels, shape (n, n + 1, B).
+  """
   n, num_blocks = probabilities.shape
   nothing = jnp.zeros((n + 1, num_blocks), probabilities.dtype).at[0].set(1)
 
@@ -185,8 +209,8 @@ def _sum_table(probabilities: Array) -> tuple[Array, Array]:
 
 
 def _at(table: Array, counts: Array) -> Array:
-  """The entry of every column of (n + 1, B) at a count of (B,), shape (B,); 0 at -1."""
-  # A sum and not a gather, whose derivative CPUs are slow at.
+  """Takes the entry of every column of (n + 1, B) at a count of (B,), shape (B,); 0 at -1."""
+  # A sum and not a gather, whose derivative is slow on CPUs.
   return jnp.sum(jnp.where(jnp.arange(len(table))[:, None] == counts[None], table, 0), axis=0)
 
 
@@ -194,7 +218,7 @@ _OF_ONE_DIMENSION = MappingProxyType({Bernoulli: bernoulli(1), DiagonalGaussian:
 
 
 def log_prob_per_dimension(p: Distribution, x: Array) -> Array:
-  """The terms of `p.log_prob(x)`, one for each of D independent dimensions; shape (D,).
+  """Computes the terms of `p.log_prob(x)`, one for each of D independent dimensions; shape (D,).
 
   Raises:
     UnsupportedError: for a family whose dimensions are not known to be independent.

@@ -1,7 +1,7 @@
-"""The bound and log p(x) without sampling, where z is small enough.
+"""The bound and log p(x) without sampling, for a small z.
 
-For one Gaussian latent by quadrature over the noise, for a few binary latents by
-enumeration: oracles for everything that samples.
+Quadrature over the noise serves one Gaussian latent, and enumeration a few binary latents. Both are
+oracles for everything that samples.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,20 @@ MAX_BINARY_LATENTS = 12  # 4096 passes through the decoder
 
 
 def exact_elbo(model: Model, params: Params, x: Array) -> Array:
-  """The bound of equation 3 in nats, shape (), of one x (D,); differentiable.
+  """Computes the bound of equation 3 without sampling; the result is differentiable.
+
+  Args:
+    model: its q(z|x) has one Gaussian latent or at most 12 binary ones.
+    params: θ and φ.
+    x: one data point, shape (D,).
+
+  Returns:
+    The bound in nats, shape ().
 
   Raises:
     UnsupportedError: unless z is one Gaussian latent or at most 12 binary ones.
+
+  Source: equation 3.
   """
   q = model.encoder.given(params.phi, x)
 
@@ -43,13 +53,21 @@ def exact_elbo(model: Model, params: Params, x: Array) -> Array:
 
 
 def exact_log_marginal(model: Model, params: Params, x: Array) -> Array:
-  """log p(x) in nats, shape (), of one x (D,), under one Gaussian or a few binary latents.
+  """Computes log p(x) without sampling, for one Gaussian or a few binary latents.
 
-  A likelihood that is narrower in z than some hundredths of the prior's standard
-  deviation slips between the nodes of the quadrature.
+  A likelihood that is narrower in z than some hundredths of the prior's standard deviation slips
+  between the nodes of the quadrature.
+
+  Args:
+    model: its p(z) has one Gaussian latent or at most 12 binary ones. Its encoder is not used.
+    params: θ.
+    x: one data point, shape (D,).
+
+  Returns:
+    log p(x) in nats, shape ().
 
   Raises:
-    UnsupportedError: under any other prior.
+    UnsupportedError: for any other prior.
   """
   p = model.prior(params)
   if isinstance(p.eta, DiagonalGaussian) and p.eta.mean.shape == (1,):
@@ -70,17 +88,17 @@ def exact_log_marginal(model: Model, params: Params, x: Array) -> Array:
 
 
 def binary_vectors(size: int) -> Array:
-  """All vectors of zeros and ones, shape (2^size, size)."""
+  """Returns all vectors of zeros and ones, shape (2^size, size)."""
   bits = (np.arange(2**size)[:, None] >> np.arange(size)) & 1
   return jnp.asarray(bits, jnp.result_type(float))
 
 
 def gaussian_expectation(f: Callable[[Array], Array], step: float = 0.02) -> Array:
-  """E[f(ε)] for ε ~ N(0, 1) and an analytic f of one number, by the trapezoidal rule.
+  """Computes E[f(ε)] for ε ~ N(0, 1) and an analytic f of one number, by the trapezoidal rule.
 
-  Its error falls like exp(−2π d / step) where d is the distance of f's nearest pole
-  from the real line: far below rounding for tanh units of slope up to 10, for which
-  Gauss–Hermite with 100 nodes has three digits.
+  Its error falls like exp(−2π d / step), where d is the distance of f's nearest pole from the real
+  line. For tanh units of slope up to 10 it is far below rounding, while Gauss–Hermite with 100
+  nodes has three digits.
   """
   nodes, weights = _quadrature(step)
   return weights @ jax.vmap(f)(nodes)

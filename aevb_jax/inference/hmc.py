@@ -1,7 +1,7 @@
 """Hamiltonian Monte Carlo over the latents of one data point, by blackjax.
 
-The step size is tuned first and then held: what is drawn after `warm_up` comes from one
-fixed kernel. Chains are written as a leading axis C; they share a step size.
+The step size is tuned first and then fixed: all draws after `warm_up` come from one fixed kernel.
+Chains are written as a leading axis C; they share a step size.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 LogDensity = Callable[[Array], Array]  # z (J,) -> (), in nats, up to a constant
 
 TARGET_ACCEPTANCE = 0.9  # appendix E
-JITTER = 0.2  # of the step size, relative
+JITTER = 0.2  # largest relative change of the step size
 
 
 def blackjax() -> ModuleType:
-  """BlackJAX. To import it computes something, and so takes hold of the devices.
+  """Imports BlackJAX, outside of any trace, because the import computes something.
 
-  Processes of a cluster must have met before that (`jax.distributed.initialize`). It
-  is imported outside of any trace, which the result would else be part of.
+  The import takes hold of the devices. Processes of a cluster must therefore have met before
+  (`jax.distributed.initialize`). Inside a trace the imported results would become part of it.
   """
   with jax.ensure_compile_time_eval():
     import blackjax
@@ -36,7 +36,7 @@ def blackjax() -> ModuleType:
 
 
 class Draws(NamedTuple):
-  """What C chains drew in S transitions each, and how they fared."""
+  """The draws of C chains in S transitions each, and how the transitions fared."""
 
   z: Array  # (C, S, J)
   acceptance: Array  # (), mean probability of acceptance
@@ -44,18 +44,18 @@ class Draws(NamedTuple):
 
 
 def init(log_density: LogDensity, z: Array) -> HMCState:
-  """The states of C chains at z, shape (C, J)."""
+  """Makes the states of C chains at z, shape (C, J)."""
   return jax.vmap(lambda z: blackjax().hmc.init(z, log_density))(z)
 
 
 def transition(
   key: Key, state: HMCState, log_density: LogDensity, step_size: Array, *, num_leapfrogs: int
 ) -> tuple[HMCState, HMCInfo]:
-  """One transition of one chain: a momentum from N(0, I), leapfrogs, accept or stay.
+  """Takes one transition of one chain: a momentum from N(0, I), leapfrogs, accept or stay.
 
-  A proposal whose density is no finite number is rejected and counts as divergent. Costs
-  `num_leapfrogs` gradients of `log_density`: that at the state itself is part of
-  the state, `blackjax.hmc.init(z, log_density)` at first.
+  A proposal whose density is not a finite number is rejected and counts as divergent. Costs
+  `num_leapfrogs` gradients of `log_density`: the gradient at the state itself is part of the state,
+  which `blackjax.hmc.init(z, log_density)` makes at first.
   """
 
   def proper(z: Array) -> Array:  # blackjax rejects NaN and -inf, and would go to +inf
@@ -70,10 +70,10 @@ def transition(
 def transitions(
   key: Key, states: HMCState, log_density: LogDensity, step_size: Array, *, num_leapfrogs: int
 ) -> tuple[HMCState, HMCInfo]:
-  """A `transition` of each of C chains, all of the same target.
+  """Takes a `transition` of each of C chains, all of the same target.
 
-  Each takes a step size of its own, up to a fifth smaller or larger: where leapfrogs take a
-  fixed time, those of a Gaussian target may end near where they began.
+  Each chain has its own step size, up to a fifth smaller or larger. If all leapfrogs took a fixed
+  time, those of a Gaussian target might end near where they began.
   """
   jitter_key, key = jax.random.split(key)
   num_chains = len(states.position)
@@ -95,14 +95,14 @@ def warm_up(
   step_size: Array | None = None,
   target_acceptance: float = TARGET_ACCEPTANCE,
 ) -> tuple[HMCState, Array]:
-  """Moves C chains towards their target and finds the step size that they accept at.
+  """Moves C chains towards their target and finds the step size of the wanted acceptance.
 
-  Dual averaging (Hoffman & Gelman 2014, section 3.2) of the mean acceptance over the
+  It uses dual averaging (Hoffman & Gelman 2014, section 3.2) of the mean acceptance over the
   chains.
 
   Args:
     key: consumed.
-    log_density: of the target.
+    log_density: of the target, in nats.
     z: where the chains start, shape (C, J).
     num_steps: transitions of every chain, all of them to be thrown away.
     num_leapfrogs: leapfrog steps in a transition.
@@ -130,7 +130,7 @@ def warm_up(
 
 
 def first_step_size(z: Array) -> Array:
-  """0.5 / J^¼ for chains z (C, J), shape (): too small for N(0, I), which tuning finds."""
+  """Computes 0.5 / J^¼ for chains z (C, J), shape (): too small for N(0, I), which tuning finds."""
   return jnp.asarray(0.5 * z.shape[-1] ** -0.25, z.dtype)
 
 
@@ -143,15 +143,18 @@ def sample(
   num_samples: int,
   num_leapfrogs: int,
 ) -> tuple[HMCState, Draws]:
-  """S transitions of each of C chains at a fixed step size, every one of them kept.
+  """Takes S transitions of each of C chains at a fixed step size, and keeps every one of them.
 
   Args:
     key: consumed.
-    log_density: of the target.
+    log_density: of the target, in nats.
     states: of the chains, with a leading axis C.
     step_size: as `warm_up` found it.
     num_samples: S.
     num_leapfrogs: leapfrog steps in a transition.
+
+  Returns:
+    The states of the chains after the last transition, and the draws.
   """
 
   def step(states: HMCState, t: Array):

@@ -1,7 +1,7 @@
 """Estimates of the marginal log-likelihood log p(x), each with its error: importance sampling.
 
-`reciprocal.py` has appendix D's estimator and `annealing.py` those by annealing. All are
-for one x and return a `LogLikelihood`; `evaluate` maps them over many in bounded memory.
+`reciprocal.py` has appendix D's estimator and `annealing.py` those by annealing. All take one x and
+return a `LogLikelihood`; `evaluate` maps them over many in bounded memory.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from aevb_jax.types import Array, Key, Model, Params
 
 
 class LogLikelihood(NamedTuple):
-  """An estimate of log p(x) in nats, its Monte Carlo standard error, and what to judge it by."""
+  """An estimate of log p(x) in nats, its Monte Carlo standard error, and its diagnostics."""
 
   value: Array
   standard_error: Array
@@ -33,11 +33,11 @@ def importance_sampling(
   num_samples: int,
   chunk_size: int = 50,
 ) -> LogLikelihood:
-  """log p(x) ≈ log (1/K) Σ_k w_k, with w_k = p(x, z_k) / q(z_k|x), z_k ~ q(z|x).
+  """Estimates log p(x) ≈ log (1/K) Σ_k w_k, with w_k = p(x, z_k) / q(z_k|x), z_k ~ q(z|x).
 
-  In expectation a lower bound that tightens with K (Burda, Grosse &
-  Salakhutdinov 2015, theorem 1); for large K its gap is Var(w/p(x)) / 2K (Domke
-  & Sheldon 2018).
+  In expectation it is a lower bound that tightens with K. For large K its gap is Var(w/p(x)) / 2K.
+
+  Source: Burda, Grosse & Salakhutdinov (2015), theorem 1; Domke & Sheldon (2018) for the gap.
 
   Args:
     key: consumed; chunk i draws from `fold_in(key, i)`.
@@ -45,17 +45,17 @@ def importance_sampling(
     params: θ and φ.
     x: one data point, shape (D,).
     num_samples: K.
-    chunk_size: samples that go through the decoder at once. Memory grows with K by one
-      number a sample alone; the result's distribution does not depend on it, but which
-      samples are drawn does.
+    chunk_size: samples that pass through the decoder at once. Memory grows with K by only one
+      number a sample. The distribution of the result does not depend on chunk_size, but the samples
+      drawn do.
 
   Returns:
-    The estimate, shape (), and its standard error as `from_log_weights` has it.
-    Diagnostics: `ess`, the effective sample size, and `pareto_k`, the shape k̂ of the
-    generalized Pareto distribution fitted to the largest weights, 3√K of them or a fifth
-    (Vehtari, Simpson, Gelman, Yao & Gabry 2024): from about 0.7 neither the estimate nor
-    its error can be trusted; infinite for K < 25, too few to tell. Costs one pass through
-    the encoder and K through the decoder.
+    The estimate in nats, shape (), and its standard error, as `from_log_weights` computes it.
+    Diagnostics: `ess`, the effective sample size, and `pareto_k`, the shape k̂ of the generalized
+    Pareto distribution fitted to the largest weights, 3√K of them or a fifth (Vehtari, Simpson,
+    Gelman, Yao & Gabry 2024). From about k̂ = 0.7 neither the estimate nor its error can be
+    trusted; it is infinite for K < 25, which is too few to know. Costs one pass through the encoder
+    and K through the decoder.
 
   Raises:
     ValueError: if num_samples or chunk_size is not positive.
@@ -79,11 +79,11 @@ def importance_sampling(
 
 
 def from_log_weights(log_w: Array) -> LogLikelihood:
-  """log (1/K) Σ_k w_k of independent log-weights (K,), with E[w_k] = p(x).
+  """Computes log (1/K) Σ_k w_k from independent log-weights (K,), with E[w_k] = p(x).
 
   Returns:
-    The estimate, shape (), and its standard error by the delta method,
-    sqrt(Var(w) / K) / mean(w), shape (): NaN for K = 1, an underestimate where few
+    The estimate in nats, shape (), and its standard error by the delta method,
+    sqrt(Var(w) / K) / mean(w), shape (). The error is NaN for K = 1, and an underestimate if few
     samples carry the weight. Diagnostics: `ess`, (Σw)² / Σw², between 1 and K.
   """
   largest = jnp.max(log_w)

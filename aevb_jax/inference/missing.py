@@ -1,13 +1,13 @@
-"""What is missing of x, by approximate inference under the model (section 2.1).
+"""The missing parts of x, by approximate inference under the model (section 2.1).
 
-y is what is known of one x: some of its pixels, all of them with errors, or the sums of
-blocks of them. An `Evidence` says how y comes from x; with the model it defines
+y is what is known of one x: some of its pixels, all of them with errors, or the sums of blocks of
+them. An `Evidence` defines how y comes from x. With the model it defines
 
-  p(x, z | y) ∝ p(z) p(x|z) p(y|x),
+  p(x, z | y) ∝ p(z) p(x|z) p(y|x).
 
-which the functions below draw from: by Gibbs sampling with the encoder, whose error a
-Metropolis step takes out, or by Hamiltonian Monte Carlo on z, with x summed out. The encoder
-never sees y, only an x that is whole.
+The functions below draw from it. One uses Gibbs sampling with the encoder, whose error a Metropolis
+step removes. The other uses Hamiltonian Monte Carlo on z, with x summed out. The encoder never sees
+y, only a whole x.
 """
 
 import functools
@@ -35,17 +35,27 @@ class Completions(NamedTuple):
 def gibbs_transition(
   key: Key, model: Model, params: Params, evidence: Evidence, z: Array, *, corrected: bool = True
 ) -> tuple[Array, Array]:
-  """One transition of z, shape (J,): x ~ p(x|y, z), then z' ~ q(z|x).
+  """Takes one transition of z: x ~ p(x|y, z), then z' ~ q(z|x).
 
-  Where q is not the posterior, such a chain does not end at p(z|y) (pseudo-Gibbs sampling:
-  Rezende, Mohamed & Wierstra 2014, appendix F). Corrected, z' is accepted with probability
-  min(1, w(z') / w(z)), where w(z) = p(x, z) / q(z|x), and z kept otherwise: x and z then
-  follow p(x, z|y), for any q with the prior's support (Metropolis within Gibbs: Mattei &
-  Frellsen 2018, section 3.3).
+  If q is not the posterior, such a chain does not end at p(z|y) (pseudo-Gibbs sampling). Corrected,
+  z' is accepted with probability min(1, w(z') / w(z)), where w(z) = p(x, z) / q(z|x), and otherwise
+  z is kept. x and z then follow p(x, z|y), for any q with the prior's support (Metropolis within
+  Gibbs).
+
+  Source: Rezende, Mohamed & Wierstra (2014), appendix F, for pseudo-Gibbs sampling; Mattei &
+  Frellsen (2018), section 3.3, for Metropolis within Gibbs.
+
+  Args:
+    key: consumed.
+    model: p(z), p(x|z) and q(z|x).
+    params: θ and φ.
+    evidence: of one y.
+    z: the latents before the transition, shape (J,).
+    corrected: False for pseudo-Gibbs sampling.
 
   Returns:
-    z after the transition, and the probability of acceptance. Costs two passes through the
-    decoder and one through the encoder.
+    z after the transition, shape (J,), and the probability of acceptance, shape (). Costs two
+    passes through the decoder and one through the encoder.
   """
   x_key, z_key, accept_key = jax.random.split(key, 3)
   x = evidence.sample(x_key, model.decoder.given(params.theta, z))
@@ -70,10 +80,10 @@ def complete_by_gibbs(
   num_samples: int,
   corrected: bool = True,
 ) -> Completions:
-  """Completions of one y by Gibbs sampling with the encoder, see `gibbs_transition`.
+  """Draws completions of one y by Gibbs sampling with the encoder, see `gibbs_transition`.
 
-  Chains start from the prior. The first half of the burn-in is not corrected, whatever the
-  rest is: far from p(z|y) a correct chain refuses most of what would bring it there.
+  Chains start from the prior. The first half of the burn-in is never corrected, because far from
+  p(z|y) a corrected chain refuses most of the moves that would bring it there.
 
   Args:
     key: consumed.
@@ -84,6 +94,10 @@ def complete_by_gibbs(
     num_burn_in: transitions of every chain that are thrown away.
     num_samples: S, transitions that are kept.
     corrected: False for pseudo-Gibbs sampling.
+
+  Returns:
+    `Completions`: the mean of x (D,), one x of every chain (C, D), the draws of z (C, S, J), and
+    the mean probability of acceptance ().
 
   Raises:
     ValueError: if a number is not positive.
@@ -119,19 +133,28 @@ def complete_by_hmc(
   num_samples: int,
   num_leapfrogs: int,
 ) -> Completions:
-  """Completions of one y by Hamiltonian Monte Carlo on p(z) p(y|z), with x summed out.
+  """Draws completions of one y by Hamiltonian Monte Carlo on p(z) p(y|z), with x summed out.
 
-  Chains start from the prior; the step size is tuned in the burn-in and then held. No encoder
-  is used, and no chain leaves the mode that it comes to first.
+  Chains start from the prior. The step size is tuned in the burn-in and then fixed. No encoder is
+  used, and no chain leaves the mode that it comes to first.
 
   Args:
+    key: consumed.
+    model: p(z) and p(x|z), with continuous z. Its encoder is not used.
+    params: θ.
+    evidence: of one y.
+    num_chains: C.
+    num_burn_in: transitions of every chain that are thrown away.
+    num_samples: S, transitions that are kept.
     num_leapfrogs: leapfrog steps in a transition, each a gradient of log p(z) p(y|z).
 
-  The other arguments are those of `complete_by_gibbs`.
+  Returns:
+    `Completions`: the mean of x (D,), one x of every chain (C, D), the draws of z (C, S, J), and
+    the mean probability of acceptance ().
 
   Raises:
     UnsupportedError: if z is not continuous.
-    ValueError: if a number is not positive.
+    ValueError: if num_chains, num_burn_in or num_samples is not positive.
   """
   check_positive(num_chains=num_chains, num_burn_in=num_burn_in, num_samples=num_samples)
   prior = model.prior(params)
@@ -153,9 +176,9 @@ def complete_by_hmc(
 def complete(
   key: Key, model: Model, params: Params, evidence: Evidence, z: Array, *, acceptance: Array
 ) -> Completions:
-  """What draws of z, shape (C, S, J), say of x."""
+  """Completes x from draws of z, shape (C, S, J)."""
 
-  def add(total: Array, z: Array) -> tuple[Array, None]:  # of all chains at once
+  def add(total: Array, z: Array) -> tuple[Array, None]:  # sums over all chains at once
     given = lambda z: evidence.mean(model.decoder.given(params.theta, z))
     return total + jnp.sum(jax.vmap(given)(z), axis=0), None
 

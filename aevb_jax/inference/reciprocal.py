@@ -1,4 +1,4 @@
-"""Appendix D: log p(x) from samples of the posterior and a density fitted to others of them."""
+"""Appendix D: log p(x) from samples of the posterior and a density fitted to other such samples."""
 
 import math
 import warnings
@@ -19,27 +19,47 @@ from aevb_jax.types import Array, Distribution, Key, Model, Params
 
 Fit = Callable[[Array], LogDensity]  # samples (S, J) -> a normalized density near theirs
 
-MAX_LATENTS = 4  # beyond which the fitted density is not close enough: appendix D
-AT_ONCE = 50  # draws whose fitted density is computed at once, from that of every kernel
+MAX_LATENTS = 4  # beyond it the fitted density is not close enough: appendix D
+AT_ONCE = 50  # draws whose fitted density, a sum over all kernels, is computed at once
 
 
 def fit_diagonal_gaussian(z: Array) -> LogDensity:
-  """N(mean, diag(variance)) of the samples z, shape (S, J)."""
+  """Fits N(mean, diag(variance)) to samples.
+
+  Args:
+    z: shape (S, J).
+
+  Returns:
+    z (J,) -> the log-density in nats, shape ().
+  """
   eta = DiagonalGaussian(jnp.mean(z, axis=0), jnp.log(jnp.var(z, axis=0, ddof=1)))
   return distribution(gaussian(z.shape[1]), eta).log_prob
 
 
 def fit_gaussian(z: Array) -> LogDensity:
-  """N(mean, covariance) of the samples z, shape (S, J) with S > J."""
+  """Fits N(mean, covariance) to samples.
+
+  Args:
+    z: shape (S, J) with S > J.
+
+  Returns:
+    z (J,) -> the log-density in nats, shape ().
+  """
   mean = jnp.mean(z, axis=0)
   covariance = jnp.atleast_2d(jnp.cov(z, rowvar=False))
   return lambda z: jax.scipy.stats.multivariate_normal.logpdf(z, mean, covariance)  # type: ignore[return-value]
 
 
 def fit_kernel_density(z: Array) -> LogDensity:
-  """Gaussian kernels at the samples z, shape (S, J) with S > J, each of covariance h²Σ̂.
+  """Fits Gaussian kernels at the samples, each of covariance h²Σ̂.
 
   Σ̂ is the covariance of the samples and h = S^(−1/(J+4)), Scott's rule.
+
+  Args:
+    z: shape (S, J) with S > J.
+
+  Returns:
+    z (J,) -> the log-density in nats, shape ().
   """
   num_samples, latent_dim = z.shape
   factor = jnp.linalg.cholesky(jnp.atleast_2d(jnp.cov(z, rowvar=False)))
@@ -71,45 +91,46 @@ def reciprocal_importance_sampling(
   num_warmup: int = 100,
   start: Distribution | None = None,
 ) -> LogLikelihood:
-  """p(x) ≈ ((1/L) Σ_l q(z_l) / p(x, z_l))⁻¹, z_l ~ p(z|x): the estimator of appendix D.
+  """Estimates p(x) ≈ ((1/L) Σ_l q(z_l) / p(x, z_l))⁻¹, z_l ~ p(z|x), as in appendix D.
 
-  Two sets of HMC chains draw from the posterior at a fixed step size. The density q is
-  fitted to the draws of one, the sum is over those of the other. As far as the chains have
-  found the posterior, 1/p(x) is unbiased, and so log p(x) biased upwards. Where q has heavier
-  tails than the posterior the variance may be infinite, and the error too small.
+  Two sets of HMC chains draw from the posterior at a fixed step size. The density q is fitted to
+  the draws of one set, and the sum is over those of the other. If the chains have found the
+  posterior, 1/p(x) is unbiased, and so log p(x) is biased upwards. If q has heavier tails than the
+  posterior, the variance may be infinite, and the error too small.
+
+  Source: appendix D.
 
   Args:
     key: consumed.
     model: p(z) and p(x|z), with continuous z. Its encoder is not used.
     params: θ.
     x: one data point, shape (D,).
-    fit: `fit_diagonal_gaussian`, `fit_gaussian`, `fit_kernel_density` or any other
-      (S, J) -> log q, normalized.
+    fit: `fit_diagonal_gaussian`, `fit_gaussian`, `fit_kernel_density` or any other (S, J) -> log q,
+      normalized.
     num_samples: draws of each chain; L is this times num_chains.
     num_chains: chains to estimate from, and as many more to fit to.
     num_leapfrogs: leapfrog steps in a transition; the paper's 4.
-    num_temperatures: by which both sets together are annealed to the posterior. Chains that
-      started apart would stay in the modes they find first, however poor; of annealed ones
-      those that found the good ones are chosen, with replacement, by their weights. Modes that
-      none of them found are missed by both sets, and lower the estimate by log of the share of
-      the posterior that the others have.
+    num_temperatures: by which both sets together are annealed to the posterior. Chains that started
+      apart would stay in the modes that they find first, however poor. Of annealed chains, those
+      that found the good modes are chosen, with replacement, by their weights. Modes that no chain
+      found are missed by both sets. They lower the estimate by log of the share of the posterior
+      that the other modes have.
     num_warmup: transitions after that, in which the step size is tuned to 90 % acceptance.
-    start: the distribution that they are annealed from; the prior by default.
+    start: the distribution that chains are annealed from; the prior by default.
 
   Returns:
-    The estimate, shape (), and its standard error by the delta method, from the spread of
-    the chains' own means: for 30 chains or so, and as far as they are independent.
-    Diagnostics: `acceptance` of the kept draws; `r_hat` of all chains, the largest over
-    latents: above about 1.1 they disagree about the posterior; `annealing_ess`, the effective
-    number of chains that both sets were chosen from: of a few, the chains have common
-    ancestors, which R̂ and the error do not see; `ess` of the sum's terms;
-    `num_divergent` of the kept transitions. Costs 2 num_chains × (num_leapfrogs + 1) ×
-    (num_temperatures + num_warmup + num_samples) gradients of log p(x, z), at most.
+    The estimate of log p(x) in nats, shape (), and its standard error by the delta method, from the
+    spread of the chains' own means: for 30 chains or so, and as far as they are independent.
+    Diagnostics: `acceptance` of the kept draws; `r_hat` of all chains, the largest over latents:
+    above about 1.1 they disagree about the posterior; `annealing_ess`, the effective number of
+    chains that both sets were chosen from: if it is small, the chains have common ancestors, which
+    R̂ and the error do not see; `ess` of the sum's terms; `num_divergent` of the kept transitions.
+    Costs at most 2 num_chains × (num_leapfrogs + 1) × (num_temperatures + num_warmup + num_samples)
+    gradients of log p(x, z).
 
   Raises:
     UnsupportedError: if z is not continuous.
-    ValueError: if a number is not positive, or there are too few samples for R̂ or for a
-      covariance.
+    ValueError: if a number is not positive, or there are too few samples for R̂ or a covariance.
 
   Warns:
     UserWarning: above four latents.
@@ -130,8 +151,8 @@ def reciprocal_importance_sampling(
   z, step_size, annealing_ess = _chosen_by_annealing(
     anneal_key, path, betas, num_leapfrogs, 2 * num_chains
   )
-  # Every other one, so that descendants of the same chain are in both sets: where each had
-  # modes of its own, q would be next to nothing at z, and the estimate off by thousands of nats.
+  # Every other one, so that descendants of the same chain are in both sets. If each set had its own
+  # modes, q would be almost 0 at z, and the estimate would be off by thousands of nats.
   z = jnp.concatenate([z[::2], z[1::2]])
   leapfrogs = dict(num_leapfrogs=num_leapfrogs)
   chains, step_size = hmc.warm_up(
@@ -157,7 +178,7 @@ def reciprocal_importance_sampling(
 
 
 def _from_terms(log_terms: Array) -> LogLikelihood:
-  """−log of the mean of the terms 1 / w of C chains, (C, S), its error from the chains' means."""
+  """Computes −log of the mean of terms 1 / w, (C, S); the error is from the means of C chains."""
   largest = jnp.max(log_terms)
   terms = jnp.exp(log_terms - largest)
   of_chains = jnp.mean(terms, axis=1)
@@ -171,7 +192,7 @@ def _from_terms(log_terms: Array) -> LogLikelihood:
 def _chosen_by_annealing(
   key: Key, path: Path, betas: np.ndarray, num_leapfrogs: int, num_chains: int
 ) -> tuple[Array, Array, Array]:
-  """C nearly independent draws of the posterior (C, J), a step size for it, and their ESS."""
+  """Draws C nearly independent z of the posterior (C, J), a step size for it, and their ESS."""
   anneal_key, choose_key = jax.random.split(key)
   annealed = anneal_from_start(anneal_key, path, betas, num_leapfrogs, num_chains)
   log_w = jnp.where(jnp.isnan(annealed.log_w), -jnp.inf, annealed.log_w)

@@ -1,7 +1,7 @@
-"""p(z), p(x|z) and q(z|x): networks (appendix C), priors, and the densities of both together.
+"""p(z), p(x|z) and q(z|x): networks (appendix C), priors, and the joint densities of a model.
 
-`vae` makes models of `networks`, `priors` has p(z), `joint` log p(x, z) and draws of it,
-`linear_gaussian` the one model of which everything is known.
+`vae` makes models of `networks`. `priors` has p(z). `joint` has log p(x, z) and draws from
+p(x, z). `linear_gaussian` has the one model for which every quantity has a closed form.
 """
 
 from aevb_jax.models.joint import log_joint, log_weight, simulate

@@ -1,4 +1,4 @@
-"""The densities that a model defines over x and z together, and draws of both."""
+"""The joint density of x and z that a model defines, and draws from it."""
 
 import jax
 
@@ -6,21 +6,51 @@ from aevb_jax.types import Array, Distribution, Key, Model, Params
 
 
 def log_joint(model: Model, params: Params, x: Array, z: Array) -> Array:
-  """log p(x, z; θ) = log p(z) + log p(x|z) in nats, for one x (D,) and z (J,)."""
+  """Computes log p(x, z; θ) = log p(z) + log p(x|z).
+
+  Args:
+    model: its p(z) and p(x|z) are used.
+    params: θ (and φ, if the prior depends on it).
+    x: one data point, shape (D,).
+    z: its latents, shape (J,).
+
+  Returns:
+    log p(x, z; θ) in nats, shape ().
+  """
   return model.prior(params).log_prob(z) + model.decoder.given(params.theta, z).log_prob(x)
 
 
 def log_weight(model: Model, params: Params, q: Distribution, x: Array, z: Array) -> Array:
-  """log w = log p(x, z; θ) − log q(z) in nats, shape (), for one x (D,) and z (J,).
+  """Computes log w = log p(x, z; θ) − log q(z).
 
-  With z ~ q = q(z|x) its expectation is the bound of equation 3, and that of w is
-  p(x).
+  With z ~ q = q(z|x), the expectation of log w is the bound of equation 3, and that of w is p(x).
+
+  Args:
+    model: its p(z) and p(x|z) are used.
+    params: θ (and φ, if the prior depends on it).
+    q: the distribution of z, such as q(z|x).
+    x: one data point, shape (D,).
+    z: its latents, shape (J,).
+
+  Returns:
+    log w in nats, shape ().
   """
   return log_joint(model, params, x, z) - q.log_prob(z)
 
 
 def simulate(key: Key, model: Model, params: Params) -> tuple[Array, Array]:
-  """A draw (z, x) of the model itself, shapes (J,) and (D,): z is an exact sample of p(z|x)."""
+  """Draws z ~ p(z) and x ~ p(x|z) from the model.
+
+  Given x, z is an exact sample of p(z|x).
+
+  Args:
+    key: consumed.
+    model: its p(z) and p(x|z) are used.
+    params: θ (and φ, if the prior depends on it).
+
+  Returns:
+    (z, x), shapes (J,) and (D,).
+  """
   z_key, x_key = jax.random.split(key)
   z = model.prior(params).sample(z_key)
   return z, model.decoder.given(params.theta, z).sample(x_key)

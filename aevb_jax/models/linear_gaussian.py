@@ -1,9 +1,10 @@
-"""The linear-Gaussian VAE, of which everything is known: where auto-encoding meets PCA (section 4).
+"""The linear-Gaussian VAE, whose quantities all have closed forms: where auto-encoding meets PCA.
 
-p(z) = N(0, I), p(x|z) = N(zW + b, Ψ) with a diagonal Ψ: factor analysis, or with Ψ = σ²I
-probabilistic PCA, of which PCA is the limit σ → 0 (Roweis 1998). The posterior is
-N((x − b)V, Σ) with Σ⁻¹ = I + WΨ⁻¹Wᵀ and V = Ψ⁻¹WᵀΣ, so an affine encoder can reach it but
-for the correlations in Σ, and every number that training only estimates has a closed form.
+Section 4 of the paper makes that connection. p(z) = N(0, I) and p(x|z) = N(zW + b, Ψ) with a
+diagonal Ψ is factor analysis. With Ψ = σ²I it is probabilistic PCA, and PCA is its limit σ → 0
+(Roweis 1998). The posterior is N((x − b)V, Σ) with Σ⁻¹ = I + WΨ⁻¹Wᵀ and V = Ψ⁻¹WᵀΣ. An affine
+encoder can reach it except for the correlations in Σ. Every number that training only estimates has
+a closed form.
 
 θ is {"mean": {"kernel": W (J, D), "bias": b (D,)}, "log_var": log of Ψ's diagonal (D,), or of
 σ² ()}; φ is {"mean": {"kernel": (D, J), "bias": (J,)}, "log_var": (J,)}.
@@ -23,9 +24,9 @@ from aevb_jax.types import Array, Model, Params, PyTree
 
 
 class AffineHeads(nn.Module):
-  """A mean affine in the input, and a log-variance that does not depend on it.
+  """A mean that is affine in the input, and a log-variance that does not depend on the input.
 
-  Starts from Flax's LeCun normal kernel, zero bias and variance 1.
+  They start from Flax's LeCun normal kernel, zero bias and variance 1.
   """
 
   size: int
@@ -41,13 +42,18 @@ class AffineHeads(nn.Module):
 
 
 def linear_gaussian_vae(data_dim: int, latent_dim: int, *, isotropic: bool = False) -> Model:
-  """p(z) = N(0, I), p(x|z) = N(zW + b, Ψ) and q(z|x) affine-Gaussian.
+  """Makes the model p(z) = N(0, I), p(x|z) = N(zW + b, Ψ) with an affine-Gaussian q(z|x).
 
   Args:
     data_dim: D.
     latent_dim: J.
-    isotropic: whether Ψ = σ²I (probabilistic PCA) or any diagonal (factor analysis).
-      The variances of q(z|x) are J numbers in either case.
+    isotropic: whether Ψ = σ²I (probabilistic PCA) or any diagonal (factor analysis). The variances
+      of q(z|x) are J numbers in either case.
+
+  Returns:
+    A model whose θ and φ have the structure that this module's docstring gives.
+
+  Source: section 4; Roweis (1998).
   """
   decoder, encoder = AffineHeads(data_dim, isotropic), AffineHeads(latent_dim)
   return Model(
@@ -58,10 +64,10 @@ def linear_gaussian_vae(data_dim: int, latent_dim: int, *, isotropic: bool = Fal
 
 
 def log_marginal(theta: PyTree, x: Array) -> Array:
-  """log p(x) = log N(x; b, WᵀW + Ψ) in nats, shape (), of one x (D,).
+  """Computes log p(x) = log N(x; b, WᵀW + Ψ) in nats, shape (), for one x (D,).
 
-  As log p(x, z) − log p(z|x) at the posterior mean z, where an error in z has no first-order
-  effect: nothing large is subtracted, however small the noise. Nothing larger than D×J is made.
+  It is log p(x, z) − log p(z|x) at the posterior mean z, where an error in z has no first-order
+  effect. Nothing large is subtracted, however small the noise. Nothing larger than D×J is made.
 
   Raises:
     ValueError: unless x is one data point.
@@ -72,7 +78,7 @@ def log_marginal(theta: PyTree, x: Array) -> Array:
 
 
 def posterior(theta: PyTree, x: Array) -> tuple[Array, Array]:
-  """The mean (J,) and covariance Σ (J, J) of p(z|x), for one x (D,), in units of z.
+  """Computes the mean (J,) and the covariance Σ (J, J) of p(z|x), for one x (D,), in units of z.
 
   Raises:
     ValueError: unless x is one data point.
@@ -83,10 +89,11 @@ def posterior(theta: PyTree, x: Array) -> tuple[Array, Array]:
 
 
 def bound(params: Params, x: Array) -> Array:
-  """The bound of equation 3 in nats, shape (), of one x (D,), for any θ and φ; nothing is sampled.
+  """Computes the bound of equation 3 in nats, shape (), for one x (D,) and any θ and φ.
 
-  log p(x|z) is quadratic in z: its mean over q is its value at the mean of q, less half the
-  sum of q's variances times its curvatures (WΨ⁻¹Wᵀ)_jj. The KL is that of appendix B.
+  Nothing is sampled. log p(x|z) is quadratic in z, so its mean over q is its value at the mean of
+  q, minus half the sum of q's variances times its curvatures (WΨ⁻¹Wᵀ)_jj. The KL is that of
+  appendix B.
 
   Raises:
     ValueError: unless x is one data point.
@@ -103,13 +110,14 @@ def bound(params: Params, x: Array) -> Array:
 
 
 def optimal_bound(theta: PyTree, x: Array) -> Array:
-  """The largest bound that any diagonal-Gaussian q(z) has at one x (D,); nats, shape ().
+  """Computes the largest bound of any diagonal-Gaussian q(z) at one x (D,), in nats, shape ().
 
-  log p(x) − ½ [Σ_j log (Σ⁻¹)_jj − log det Σ⁻¹]. What it lacks is the same for every x, and
-  nothing if the rows of WΨ^(−1/2) are orthogonal. A rotation of W's rows changes this and not
-  p(x), so that of all maxima of the likelihood the bound picks one with orthogonal rows, and
-  its maximum is the maximum likelihood: a linear-Gaussian VAE has no amortization gap (Lucas,
-  Tucker, Grosse & Norouzi 2019).
+  It is log p(x) − ½ [Σ_j log (Σ⁻¹)_jj − log det Σ⁻¹]. The gap to log p(x) is the same for every x,
+  and zero if the rows of WΨ^(−1/2) are orthogonal. A rotation of W's rows changes the gap but not
+  p(x). Of all maxima of the likelihood the bound therefore prefers one with orthogonal rows, and
+  the maximum of the bound is the maximum likelihood: a linear-Gaussian VAE has no amortization gap.
+
+  Source: Lucas, Tucker, Grosse & Norouzi (2019).
 
   Raises:
     ValueError: unless x is one data point.
@@ -120,10 +128,10 @@ def optimal_bound(theta: PyTree, x: Array) -> Array:
 
 
 def optimal_phi(theta: PyTree) -> PyTree:
-  """The φ whose bound is `optimal_bound` at every x.
+  """Computes the φ whose bound is `optimal_bound` at every x.
 
-  The mean of q(z|x) is the posterior's; its variances are 1/(Σ⁻¹)_jj, and not the posterior's
-  own Σ_jj, which are larger.
+  The mean of q(z|x) is that of the posterior. The variances are 1/(Σ⁻¹)_jj; the posterior's own
+  Σ_jj are larger.
   """
   gain, root = _gain_and_root(theta)
   return {
@@ -133,12 +141,12 @@ def optimal_phi(theta: PyTree) -> PyTree:
 
 
 def ml_theta(x: Array, latent_dim: int) -> PyTree:
-  """The θ of maximum likelihood under isotropic noise: PCA in closed form.
+  """Computes the θ of maximum likelihood under isotropic noise: PCA in closed form.
 
-  With λ_1 ≥ λ_2 ≥ … the eigenvalues and u_j the eigenvectors of the data's covariance (divided
-  by N): b is the mean, σ² the mean of λ_j over the D − J directions that are left out, and row j
-  of W is (λ_j − σ²)^(1/2) u_j. Of the equally likely rotations of W this one has orthogonal rows.
-  In double precision, by NumPy, whatever JAX's is.
+  Let λ_1 ≥ λ_2 ≥ … be the eigenvalues and u_j the eigenvectors of the data's covariance (divided by
+  N). b is the mean, σ² is the mean of λ_j over the D − J directions that are left out, and row j of
+  W is (λ_j − σ²)^(1/2) u_j. All rotations of W are equally likely; this W has orthogonal rows.
+  NumPy computes it in double precision, whatever the precision of JAX.
 
   Source: Tipping & Bishop (1999), equations 7 and 8.
 
@@ -170,10 +178,11 @@ def ml_theta(x: Array, latent_dim: int) -> PyTree:
 
 
 def principal_angles(a: Array, b: Array) -> np.ndarray:
-  """The J angles between the row spaces of two matrices (J, D), in radians, largest first.
+  """Computes the J angles between the row spaces of two matrices (J, D), in radians.
 
-  All are 0 where the rows span the same space, whatever basis they are. From sines and cosines
-  both, since neither alone is accurate at 0 and at 90 degrees; in double precision, by NumPy.
+  The largest angle comes first. All are 0 if the rows span the same space, in any basis. The angles
+  come from both sines and cosines, since neither is accurate at 0 and at 90 degrees. NumPy computes
+  them in double precision.
 
   Source: Björck & Golub (1973).
 
@@ -190,11 +199,11 @@ def principal_angles(a: Array, b: Array) -> np.ndarray:
 
 
 def _gain_and_root(theta: PyTree) -> tuple[Array, Array]:
-  """V (D, J) such that (x − b)V is the posterior mean, and R (J, J) such that Σ⁻¹ = RᵀR.
+  """Computes V (D, J) such that (x − b)V is the posterior mean, and R (J, J) with Σ⁻¹ = RᵀR.
 
-  R is the triangular factor of [Ψ^(−1/2)Wᵀ; I], so that Σ⁻¹, whose condition number is the
-  square of that matrix's, is never formed: in float32 that is what allows for a noise of
-  1e-4 standard deviations of the data.
+  R is the triangular factor of [Ψ^(−1/2)Wᵀ; I]. Σ⁻¹, whose condition number is the square of that
+  matrix's, is never formed. In float32 this allows for a noise of 1e-4 standard deviations of the
+  data.
   """
   latent_dim = len(theta["mean"]["kernel"])
   tall = jnp.concatenate([_standardized_kernel(theta).T, jnp.eye(latent_dim)])
@@ -208,18 +217,18 @@ def _half_log_det_precision(root: Array) -> Array:
 
 
 def _standardized_kernel(theta: PyTree) -> Array:
-  """WΨ^(−1/2), shape (J, D)."""
+  """Computes WΨ^(−1/2), shape (J, D)."""
   return theta["mean"]["kernel"] * jnp.exp(-0.5 * _log_var(theta))[None, :]
 
 
 def _log_likelihood(theta: PyTree, x: Array, z: Array) -> Array:
-  """log p(x|z) in nats, shape ()."""
+  """Computes log p(x|z) in nats, shape ()."""
   mean = z @ theta["mean"]["kernel"] + theta["mean"]["bias"]
   return gaussian(mean.size).log_prob(DiagonalGaussian(mean, _log_var(theta)), x)
 
 
 def _log_var(theta: PyTree) -> Array:
-  """The logarithm of Ψ's diagonal, shape (D,), for either kind of noise."""
+  """Returns the logarithm of Ψ's diagonal, shape (D,), for either kind of noise."""
   return jnp.broadcast_to(theta["log_var"], theta["mean"]["bias"].shape)
 
 
@@ -229,6 +238,6 @@ def _centred(theta: PyTree, x: Array) -> Array:
 
 
 def _check_one(theta: PyTree, x: Array) -> None:
-  # A batch would broadcast against b, and come out as one number.
+  # A batch would broadcast against b, and the result would be one number.
   if jnp.shape(x) != (expected := theta["mean"]["bias"].shape):
     raise ValueError(f"x has shape {jnp.shape(x)}, expected {expected}: use jax.vmap over many")

@@ -1,9 +1,9 @@
-"""Networks as Flax modules, those of appendix C and convolutional ones, and conditionals of them.
+"""Networks as Flax modules, those of appendix C and convolutional ones, and their conditionals.
 
-Where a module has a `dtype`, such as `jnp.bfloat16`, that is what the operands of its
-products are rounded to, forwards and backwards. Parameters, what the products sum up
-to, biases and heads stay as they are: so do log-densities and what they add up to.
-(Convolutions by XLA, on accelerators, sum up without rounding and round the result.)
+If a module has a `dtype`, such as `jnp.bfloat16`, the operands of its products are rounded to it,
+forwards and backwards. Parameters, the sums of the products, biases and heads keep their own
+precision. So do log-densities and their sums. (On accelerators, XLA's convolutions sum without
+rounding and then round the result.)
 """
 
 import functools
@@ -23,7 +23,7 @@ Initializer = nn.initializers.Initializer
 
 
 class Conv(nn.Module):
-  """`conv` or `conv_transpose` of one image (H, W, C) with a 3×3 kernel, and a bias.
+  """A convolution or transposed convolution of one image (H, W, C) with a 3×3 kernel, and a bias.
 
   The parameters are those of `flax.linen.Conv` and `ConvTranspose`.
   """
@@ -42,10 +42,12 @@ class Conv(nn.Module):
 
 
 class MLP(nn.Module):
-  """Hidden layers shared by several linear heads: appendix C, equations 11 and 12.
+  """Hidden layers shared by several linear heads.
 
-  Maps one input of shape (D,) to a tuple of heads, shapes (size,) for size in
-  `sizes`. The defaults of the initializers are Flax's: LeCun normal, zero bias.
+  Maps one input of shape (D,) to a tuple of heads, shapes (size,) for size in `sizes`. The
+  initializers default to Flax's: LeCun normal, zero bias.
+
+  Source: appendix C, equations 11 and 12.
   """
 
   hidden: Sequence[int]
@@ -66,9 +68,9 @@ class MLP(nn.Module):
 class ConvEncoder(nn.Module):
   """Convolutions of stride 2 without padding, and linear heads.
 
-  Maps one flattened image, shape (H·W·C,), to a tuple of heads, shapes (size,) for
-  size in `sizes`. With the default widths it is the encoder of TensorFlow's tutorial
-  "Convolutional Variational Autoencoder".
+  Maps one flattened image, shape (H·W·C,), to a tuple of heads, shapes (size,) for size in `sizes`.
+  With the default widths it is the encoder of TensorFlow's tutorial "Convolutional Variational
+  Autoencoder".
   """
 
   image_shape: tuple[int, int, int]  # (H, W, C)
@@ -92,10 +94,10 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
   """A linear layer, transposed convolutions of stride 2, and heads that are images.
 
-  Maps one latent (J,) to `num_heads` flattened images, each of shape (H·W·C,). The
-  linear layer makes an image of H/2ⁿ × W/2ⁿ pixels, rounded up, for n widths, with as
-  many channels as the last of them; what is too large in the end is cut off. With the
-  default widths it is the decoder of the tutorial of `ConvEncoder`.
+  Maps one latent (J,) to `num_heads` flattened images, each of shape (H·W·C,). The linear layer
+  makes an image of H/2ⁿ × W/2ⁿ pixels, rounded up, for n widths, with as many channels as the last
+  width. Pixels beyond H × W are cut off in the end. With the default widths it is the decoder of
+  TensorFlow's tutorial "Convolutional Variational Autoencoder".
   """
 
   image_shape: tuple[int, int, int]  # (H, W, C)
@@ -116,14 +118,14 @@ class ConvDecoder(nn.Module):
       layer = functools.partial(conv_transpose, stride=2)
       h = self.activation(_conv(self, layer, features, f"conv_{i}")(h))
     h = h[:height, :width]
-    # XLA's own convolution would give heads that are rounded themselves.
+    # XLA's own convolution would round the heads themselves.
     layer = functools.partial(conv_transpose, as_products=True if self.dtype else None)
     heads = [_conv(self, layer, channels, f"head_{i}") for i in range(self.num_heads)]
     return tuple(head(h).reshape(-1) for head in heads)
 
 
 def check_room(image_shape: tuple[int, int, int], num_layers: int) -> None:
-  """Raises ValueError if an image is too small for as many layers of `ConvEncoder`."""
+  """Raises ValueError if an image is too small for so many layers of `ConvEncoder`."""
   size, room = min(image_shape[:2]), 0
   while size >= 3:
     size, room = (size - 1) // 2, room + 1
@@ -135,7 +137,7 @@ def check_room(image_shape: tuple[int, int, int], num_layers: int) -> None:
 
 
 def _dense(module: nn.Module, size: int, name: str) -> nn.Dense:
-  """A linear layer with the initializers and the dtype of `module`."""
+  """Makes a linear layer with the initializers and the dtype of `module`."""
 
   def of_rows(x: Array, kernel: Array, *_, **__) -> Array:
     rows = product(x.reshape(-1, x.shape[-1]), kernel, dtype=module.dtype)
@@ -152,24 +154,27 @@ def _dense(module: nn.Module, size: int, name: str) -> nn.Dense:
 
 
 def _conv(module: nn.Module, layer: Callable[..., Array], features: int, name: str) -> Conv:
-  """A convolution with the initializers and the dtype of `module`."""
+  """Makes a convolution with the initializers and the dtype of `module`."""
   layer = functools.partial(layer, dtype=module.dtype)
   return Conv(features, layer, module.kernel_init, module.bias_init, name=name)
 
 
 def conditional(module: nn.Module, family: Family, input_size: int) -> Conditional:
-  """The conditional distribution whose eta `module` computes from its input.
+  """Makes the conditional distribution whose eta `module` computes from its input.
 
   Args:
-    module: maps an input of shape (input_size,) to as many heads as
-      `family.sizes` has entries, of those sizes, as a tuple.
-    family: of the conditioned variable. If it has parameters that are the same for every
+    module: maps an input of shape (input_size,) to a tuple of as many heads as `family.sizes` has
+      entries, of those sizes.
+    family: the family of the conditioned variable. If it has parameters that are the same for every
       input, they stand beside the module's: {"network": …, "shared": …}.
-    input_size: length of what is conditioned on (D for an encoder, J for a decoder).
+    input_size: length of the conditioning variable (D for an encoder, J for a decoder).
+
+  Returns:
+    A `Conditional`: `init(key)` makes the parameters, and `given(params, x)` the distribution.
 
   Raises:
-    ValueError: on `init`, if the module keeps state beside its parameters
-      (batch statistics): what holds for one data point would depend on others.
+    ValueError: on `init`, if the module keeps state beside its parameters, such as batch
+      statistics: the distribution for one data point would depend on others.
   """
 
   def init(key: Key) -> PyTree:

@@ -1,4 +1,4 @@
-"""p(z): fixed, or learned as a part of θ: a mixture of Gaussians, or of posteriors."""
+"""p(z): fixed, or learned as a part of θ as a mixture of Gaussians or of posteriors."""
 
 import functools
 import math
@@ -16,27 +16,42 @@ from aevb_jax.types import Array, Conditional, Distribution, Key, Model, Params,
 
 
 def standard_normal(size: int) -> Distribution:
-  """N(0, I) in `size` dimensions: the paper's prior over z."""
+  """Makes N(0, I), the paper's prior over z.
+
+  Args:
+    size: J.
+
+  Returns:
+    The distribution over z of shape (J,).
+  """
   zeros = jnp.zeros(size)
   return distribution(gaussian(size), DiagonalGaussian(zeros, zeros))
 
 
 def fair_coins(size: int) -> Distribution:
-  """Bernoulli(1/2) in `size` dimensions: a prior over binary z."""
+  """Makes independent Bernoulli(1/2) variables, a prior over binary z.
+
+  Args:
+    size: J.
+
+  Returns:
+    The distribution over z of shape (J,), with entries 0 and 1.
+  """
   return distribution(bernoulli(size), Bernoulli(jnp.zeros(size)))
 
 
 def with_prior(
   model: Model, init: Callable[[Key], PyTree], prior: Callable[[Params, PyTree], Distribution]
 ) -> Model:
-  """The same model with a prior whose parameters are learned, as a part of θ.
-
-  θ becomes {"decoder": what it was, "prior": `init(key)`}.
+  """Returns the same model with a prior whose parameters are learned, as a part of θ.
 
   Args:
     model: any.
     init: key -> parameters of the prior.
-    prior: (params, those parameters) -> p(z); params have the φ that a VampPrior needs.
+    prior: (params, parameters of the prior) -> p(z); params have the φ that a VampPrior needs.
+
+  Returns:
+    A model whose θ is {"decoder": θ of `model`, "prior": `init(key)`}.
   """
 
   def init_both(key: Key) -> PyTree:
@@ -50,9 +65,18 @@ def with_prior(
 
 
 def with_mixture_prior(model: Model, latent_dim: int, num_components: int) -> Model:
-  """The same model with a learned mixture of Gaussians as p(z).
+  """Returns the same model with a learned mixture of K Gaussians as p(z).
 
-  It starts from components of unit variance whose means are drawn from N(0, I), equally weighed.
+  The mixture starts with equal weights, unit variances and means drawn from N(0, I).
+
+  Args:
+    model: any.
+    latent_dim: J.
+    num_components: K.
+
+  Returns:
+    A model whose θ is {"decoder": θ of `model`, "prior": the logits (K,), and mean and log_var,
+    both (K·J,)}.
 
   Raises:
     ValueError: if num_components is not positive.
@@ -85,16 +109,21 @@ def with_vamp_prior(
   *,
   link: Callable[[Array], Array] = lambda raw: raw,
 ) -> Model:
-  """The same model with p(z) = (1/K) Σ_k q(z|u_k), of pseudo-inputs u_k that are learned.
+  """Returns the same model with p(z) = (1/K) Σ_k q(z|u_k), whose pseudo-inputs u_k are learned.
 
-  Evaluating it costs K passes through the encoder for a minibatch, and K log-densities for a z.
+  Evaluating p(z) costs K passes through the encoder for a minibatch, and K log-densities for each
+  z.
 
   Source: Tomczak & Welling (2018).
 
   Args:
-    model: whose q(z|x) is of any family that has a density.
-    pseudo_inputs: where u starts, before `link`, such as K data points; shape (K, D).
-    link: keeps u where data are, such as `jax.nn.sigmoid`.
+    model: its q(z|x) may be of any family that has a density.
+    pseudo_inputs: the start of u, before `link`, such as K data points; shape (K, D).
+    link: keeps u in the range of the data, such as `jax.nn.sigmoid`.
+
+  Returns:
+    A model whose θ is {"decoder": θ of `model`, "prior": {"pseudo_inputs": u, shape (K·D,)}}. Its
+    p(z) is not reparameterized.
 
   Raises:
     ValueError: if pseudo_inputs are not K inputs.
@@ -134,7 +163,7 @@ def with_vamp_prior(
 
   return with_prior(
     model,
-    # Flat, since it is no weight matrix, which a prior on the weights would hold near zero.
+    # Flat, because a prior on the weights would take a matrix for weights and hold it near zero.
     lambda key: {"pseudo_inputs": start.ravel()},
     lambda params, own: mixed(Vamp(own["pseudo_inputs"].reshape(start.shape), params.phi)),
   )

@@ -1,4 +1,4 @@
-"""Variational auto-encoders: a generative model and its recognition model, both of networks."""
+"""Variational auto-encoders: a generative model and its recognition model, made of networks."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -33,26 +33,30 @@ def mlp_vae(
   bias_init: Initializer = nn.initializers.zeros_init(),
   dtype: jnp.dtype | None = None,
 ) -> Model:
-  """The variational auto-encoder of section 3 and appendix C.
+  """Makes the variational auto-encoder of section 3 and appendix C.
 
-  p(x|z) is `likelihood` with parameters from an MLP with a hidden layer of tanh
-  units; q(z|x) is `posterior` with parameters from another. The defaults are the
-  paper's: a diagonal Gaussian, and p(z) = N(0, I). Binary latents take
-  `posterior=bernoulli, prior=fair_coins`. To start from the paper's N(0, σ²),
-  give `nn.initializers.normal(σ)` as both initializers.
+  p(x|z) is `likelihood` with parameters from an MLP with a hidden layer of tanh units; q(z|x) is
+  `posterior` with parameters from another MLP. The defaults are the paper's: a diagonal Gaussian,
+  and p(z) = N(0, I). Binary latents take `posterior=bernoulli, prior=fair_coins`. Training starts
+  from the paper's N(0, σ²) if both initializers are `nn.initializers.normal(σ)`.
+
+  Source: section 3 and appendix C.
 
   Args:
     likelihood: family of x, such as `bernoulli(D)`.
     data_dim: D.
     latent_dim: J.
-    hidden_dim: hidden units of each network; for several layers, the units of
-      each in the order of the encoder, which the decoder reverses.
+    hidden_dim: hidden units of each network; for several layers, the units of each in the order of
+      the encoder, which the decoder reverses.
     posterior: J -> family of z given x.
     prior: J -> p(z).
     kernel_init: initializer of the weight matrices.
     bias_init: initializer of the biases.
-    dtype: what the operands of matrix products are rounded to, such as `jnp.bfloat16`;
-      None for no rounding.
+    dtype: the dtype that operands of matrix products are rounded to, such as `jnp.bfloat16`; None
+      for no rounding.
+
+  Returns:
+    A model of x (D,) and z (J,).
   """
 
   layers = (hidden_dim,) if isinstance(hidden_dim, int) else tuple(hidden_dim)
@@ -80,26 +84,29 @@ def conv_vae(
   bias_init: Initializer = nn.initializers.zeros_init(),
   dtype: jnp.dtype | None = None,
 ) -> Model:
-  """The convolutional variational auto-encoder of TensorFlow's tutorial, for any images.
+  """Makes the convolutional variational auto-encoder of TensorFlow's tutorial, for any images.
 
-  Of `mlp_vae` it differs in the networks alone, `ConvEncoder` and `ConvDecoder`: x is
-  one flattened image, shape (H·W·C,).
+  It differs from `mlp_vae` only in its networks, `ConvEncoder` and `ConvDecoder`. x is one
+  flattened image, shape (H·W·C,).
 
   Args:
-    likelihood: of x, with heads as large as x, such as `bernoulli(D)`.
+    likelihood: family of x, with heads as large as x, such as `bernoulli(D)`.
     image_shape: (H, W, C), with H·W·C = D.
     latent_dim: J.
-    widths: channels after each convolution of stride 2, in the order of the encoder,
-      which the decoder reverses.
+    widths: channels after each convolution of stride 2, in the order of the encoder, which the
+      decoder reverses.
     posterior: J -> family of z given x.
     prior: J -> p(z).
     kernel_init: initializer of the kernels and weight matrices.
     bias_init: initializer of the biases.
-    dtype: what the operands of products are rounded to; None for no rounding.
+    dtype: the dtype that operands of products are rounded to; None for no rounding.
+
+  Returns:
+    A model of x (D,) and z (J,).
 
   Raises:
-    ValueError: if the likelihood is of something else than such an image, or the
-      image has not room for as many layers.
+    ValueError: if the heads of the likelihood are not as large as such an image, or the image has
+      no room for so many layers.
   """
   data_dim, family = math.prod(image_shape), posterior(latent_dim)
   if set(likelihood.sizes) != {data_dim}:
@@ -119,15 +126,18 @@ def conv_vae(
 
 
 def with_output_bias(model: Model, bias: Array) -> Model:
-  """The same model, whose decoder's first head starts from another bias.
+  """Returns the same model with another initial bias in the decoder's first head.
 
-  With the logits of the data's mean, p(x|z) starts near the best that ignores z.
+  With the logits of the data's mean, p(x|z) starts near the best distribution that ignores z.
 
   Source: the code of Burda, Grosse & Salakhutdinov (2015).
 
   Args:
     model: with a decoder as `mlp_vae` makes it.
     bias: shape (D,).
+
+  Returns:
+    The model, whose decoder's `init` is another.
 
   Raises:
     ValueError: on `init`, if the head has another shape.
@@ -145,9 +155,9 @@ def with_output_bias(model: Model, bias: Array) -> Model:
 
 
 def with_precision(model: Model, precision: str) -> Model:
-  """Returns the same model, whose networks multiply at a precision of JAX.
+  """Returns the same model with networks that multiply at a precision of JAX.
 
-  The precision belongs to the model, and not to the process: two runs may be open at once.
+  The precision belongs to the model and not to the process, so two runs may be open at once.
   """
   if precision == "default":
     return model
@@ -163,6 +173,14 @@ def with_precision(model: Model, precision: str) -> Model:
 
 
 def init_params(key: Key, model: Model) -> Params:
-  """Fresh θ and φ."""
+  """Draws initial θ and φ.
+
+  Args:
+    key: consumed.
+    model: its decoder makes θ, and its encoder φ.
+
+  Returns:
+    Params with θ and φ, and ψ = ().
+  """
   theta_key, phi_key = jax.random.split(key)
   return Params(theta=model.decoder.init(theta_key), phi=model.encoder.init(phi_key))

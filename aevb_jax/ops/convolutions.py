@@ -1,9 +1,9 @@
-"""Strided and transposed convolutions as matrix products: XLA's own are slow on CPUs.
+"""Strided and transposed convolutions as matrix products, because XLA's own are slow on CPUs.
 
-A convolution is a product of patches with its kernel; a transposed convolution is a
-product with its kernel, whose patches are then added where they overlap. Taking
-patches and adding them are linear, each the other's transpose, and that is how they
-are differentiated, so that a gradient costs what the layer costs.
+A convolution is a product of patches with its kernel. A transposed convolution is a product with
+its kernel, whose patches are then added where they overlap. Taking patches and adding them are
+linear, each the other's transpose. They are differentiated as such, so a gradient costs what the
+layer costs.
 """
 
 import functools
@@ -30,23 +30,23 @@ def conv(
   dtype: jnp.dtype | None = None,
   as_products: bool | None = None,
 ) -> Array:
-  """The convolution (unflipped, as `flax.linen.Conv`) of one image.
+  """Computes the convolution (unflipped, as `flax.linen.Conv`) of one image.
 
   Args:
     image: shape (H, W, C).
     kernel: shape (kernel height, kernel width, C, features).
     stride: along both axes.
-    padding: "SAME" for ⌈H/stride⌉ × ⌈W/stride⌉ pixels, or "VALID" for those that
-      see no pixel beyond the edge.
-    dtype: what the operands are rounded to, None for no rounding; see `product`. XLA's own
+    padding: "SAME" for ⌈H/stride⌉ × ⌈W/stride⌉ pixels, or "VALID" for those that see no pixel
+      beyond the edge.
+    dtype: the dtype that operands are rounded to, None for no rounding; see `product`. XLA's own
       convolution sums in single precision, but then rounds the result, too.
-    as_products: False for XLA's own convolution; None for that on anything but a CPU.
+    as_products: False for XLA's own convolution; None for XLA's on any device except a CPU.
 
   Returns:
-    Shape (height, width, features).
+    The convolution, shape (height, width, features).
 
   Raises:
-    ValueError: if the kernel does not fit the image, or its channels are others.
+    ValueError: if the shapes do not fit each other, or padding has another value.
   """
   _check(image, kernel, padding)
   if not _use_products(as_products):
@@ -68,13 +68,23 @@ def conv_transpose(
   dtype: jnp.dtype | None = None,
   as_products: bool | None = None,
 ) -> Array:
-  """The transposed convolution (as `flax.linen.ConvTranspose`) of one image.
+  """Computes the transposed convolution (as `flax.linen.ConvTranspose`) of one image.
 
-  Args and raises: as `conv`.
+  Args:
+    image: shape (H, W, C).
+    kernel: shape (kernel height, kernel width, C, features).
+    stride: along both axes.
+    padding: "SAME" or "VALID".
+    dtype: the dtype that operands are rounded to, None for no rounding; see `product`. XLA's own
+      convolution sums in single precision, but then rounds the result, too.
+    as_products: False for XLA's own convolution; None for XLA's on any device except a CPU.
 
   Returns:
-    Shape (height, width, features): stride·H × stride·W pixels for "SAME", and for
-    "VALID" as many more as the kernel is longer than the stride.
+    Shape (height, width, features): stride·H × stride·W pixels for "SAME". For "VALID" it has as
+    many more as the kernel is longer than the stride.
+
+  Raises:
+    ValueError: if the shapes do not fit each other, or padding has another value.
   """
   _check(image, kernel, padding, transposed=True)
   if not _use_products(as_products):
@@ -113,12 +123,12 @@ def _check(image: Array, kernel: Array, padding: str, *, transposed: bool = Fals
 
 
 class Axis(NamedTuple):
-  """Of a window: pixel i of the small image sees those at stride·i − low + tap of the large."""
+  """One axis of a window: small pixel i sees the large image's pixels stride·i − low + tap."""
 
   taps: int  # length of the kernel
   stride: int
-  low: int  # pixels before the edge that the first patch takes in
-  large: int  # length of the image that patches are taken of, or added up to
+  low: int  # pixels before the edge that the first patch includes
+  large: int  # length of the image that patches are taken from, or added up to
   small: int  # number of patches
 
 
@@ -140,7 +150,7 @@ def _transposed_window(image: Array, kernel: Array, stride: int, padding: str) -
   def axis(small: int, taps: int) -> Axis:
     if padding == "VALID":
       return Axis(taps, stride, 0, stride * small + max(taps - stride, 0), small)
-    # Half of what overhangs is cut off before the image, the smaller half if they differ.
+    # Half of the overhang is cut off before the image, the smaller half if they differ.
     return Axis(taps, stride, max(taps - stride, 0) // 2, stride * small, small)
 
   height, width = (axis(*lengths) for lengths in zip(image.shape[:2], kernel.shape[:2]))
@@ -148,9 +158,9 @@ def _transposed_window(image: Array, kernel: Array, stride: int, padding: str) -
 
 
 def _patches_of(images: Array, *, window: Window) -> Array:
-  """Patches of images (..., H, W, C); shape (..., patches, taps·taps·C)."""
+  """Takes patches of images (..., H, W, C); shape (..., patches, taps·taps·C)."""
   *lead, _, _, channels = images.shape
-  # A negative number of pixels to pad with cuts off those that no patch takes in.
+  # Padding with a negative number of pixels cuts off those that no patch takes in.
   high = [axis.stride * (axis.small - 1) + axis.taps - axis.low - axis.large for axis in window]
   images = _pad(images, [axis.low for axis in window], high, first=len(lead))
 
@@ -169,10 +179,10 @@ def _patches_of(images: Array, *, window: Window) -> Array:
 
 
 def _sum_of_patches(patches: Array, *, window: Window) -> Array:
-  """Images (..., H, W, C) to which patches (..., patches, taps·taps·C) add up.
+  """Adds patches (..., patches, taps·taps·C) up to images (..., H, W, C).
 
-  Pixels stride·n + phase get contributions from every stride-th tap alone: they are
-  summed phase by phase, and the phases interleaved.
+  Only every stride-th tap contributes to the pixels stride·n + phase. The taps are summed for each
+  phase, and then the phases are interleaved.
   """
   height, width = window
   lead = patches.shape[:-2]
@@ -200,21 +210,21 @@ def _sum_of_patches(patches: Array, *, window: Window) -> Array:
 
 
 def _pad(images: Array, low: list[int], high: list[int], *, first: int) -> Array:
-  """Zeros around axes `first` and `first + 1`; a negative number cuts off."""
+  """Pads axes `first` and `first + 1` with zeros; a negative number cuts off."""
   padding = [(0, 0, 0)] * images.ndim
   padding[first : first + 2] = [(l, h, 0) for l, h in zip(low, high)]
   return lax.pad(images, jnp.zeros((), images.dtype), padding)
 
 
 def _one_loop(stacked: Array) -> Array:
-  # XLA's CPU compiler makes a stack that is multiplied by something in one loop, but a
-  # bare one from a copy of each part, which takes three times as long. It must not
-  # know that the something is 1.
+  # XLA's CPU compiler makes a stack that is multiplied by a number in one loop. It makes a bare
+  # stack from a copy of each part, which takes three times as long. It must not know that the
+  # number is 1.
   return stacked * lax.optimization_barrier(jnp.ones((), stacked.dtype))
 
 
 def _linear_map(name: str, function) -> Primitive:
-  """`function` of arrays with leading axes, as a primitive that `vmap` gives one more."""
+  """Makes a primitive of `function`, to whose leading axes `vmap` adds one."""
 
   def batch(args: tuple, axes: tuple, *, window: Window) -> tuple[Array, int]:
     return primitive.bind(jnp.moveaxis(args[0], axes[0], 0), window=window), 0

@@ -1,4 +1,4 @@
-"""A matrix product of which many examples make one large one, and which may round its operands."""
+"""A matrix product that merges many examples into one large one, and may round its operands."""
 
 import functools
 from collections.abc import Callable
@@ -14,19 +14,21 @@ from aevb_jax.types import Array
 
 
 def product(rows: Array, matrix: Array, *, dtype: jnp.dtype | None = None) -> Array:
-  """rows @ matrix, for rows (P, K) and a matrix (K, N); shape (P, N).
+  """Computes rows @ matrix, for rows (P, K) and a matrix (K, N).
 
-  Under `jax.vmap` over the rows it is one product of M·P rows, and so are its
-  gradients: that of the matrix sums over all examples in one product of two
-  matrices. (Of a plain `@`, that product sums over two axes, and XLA's CPU compiler
-  copies the larger operand to transpose it first.)
+  Under `jax.vmap` over the rows it is one product of M·P rows, and so are its gradients: that of
+  the matrix sums over all examples in one product of two matrices. (For a plain `@`, that product
+  sums over two axes, and XLA's CPU compiler first copies the larger operand to transpose it.)
 
   Args:
     rows: shape (P, K).
     matrix: shape (K, N), of the same dtype.
-    dtype: what operands are rounded to, in this product and in those of its
-      gradients, such as `jnp.bfloat16`; None for no rounding. Sums and results are
-      in the dtype of the arguments either way.
+    dtype: the dtype that operands are rounded to, in this product and in those of its gradients,
+      such as `jnp.bfloat16`; None for no rounding. Sums and results are in the dtype of the
+      arguments either way.
+
+  Returns:
+    The product, shape (P, N).
 
   Raises:
     TypeError: if the arguments are of different dtypes.
@@ -37,7 +39,7 @@ def product(rows: Array, matrix: Array, *, dtype: jnp.dtype | None = None) -> Ar
 
 
 def _sum_over_rows(left: Array, right: Array, dtype: jnp.dtype) -> Array:
-  """leftᵀ @ right, for (P, K) and (P, N): the gradient of a matrix; shape (K, N)."""
+  """Computes leftᵀ @ right, for (P, K) and (P, N): the gradient of a matrix; shape (K, N)."""
   return _transposed_product.bind(left, right, dtype=dtype)
 
 
@@ -57,7 +59,7 @@ def _compute_transposed(left: Array, right: Array, *, dtype: jnp.dtype) -> Array
 
 def _batch_product(args: tuple, axes: tuple, *, dtype: jnp.dtype) -> tuple[Array, int]:
   rows, matrix = args
-  if axes[1] is not None:  # a sweep, of which every member has a matrix of its own
+  if axes[1] is not None:  # a sweep, each of whose members has its own matrix
     return jax.vmap(lambda r, m: _compute_product(r, m, dtype=dtype), axes)(rows, matrix), 0
   rows = jnp.moveaxis(rows, axes[0], 0)
   merged = _product.bind(rows.reshape(-1, rows.shape[-1]), matrix, dtype=dtype)

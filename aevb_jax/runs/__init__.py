@@ -1,7 +1,8 @@
-"""Runs in Python: train a configuration, resume it, open what was trained.
+"""Runs in Python: train a configuration, resume it, and open what was trained.
 
-`Config` and its parts say what is computed. `train` trains it in a directory, `load` opens a
-directory, `save` writes one; `encode`, `decode` and `log_likelihood` ask a run about images.
+`Config` and its parts decide what is computed. `train` trains a configuration in a directory,
+`load` opens a directory, and `save` writes one. `encode`, `decode` and `log_likelihood` apply a run
+to images.
 """
 
 from aevb_jax.runs.config import (

@@ -1,4 +1,4 @@
-"""From a configuration to the model, the optimizer and the algorithm that it names."""
+"""The model, the optimizer and the algorithm that a configuration names."""
 
 import functools
 import math
@@ -55,15 +55,15 @@ from aevb_jax.types import (
 DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}  # None: nothing is rounded
 INITIALIZERS = {"flax": nn.initializers.lecun_normal, "glorot": nn.initializers.glorot_uniform}
 OPTIMIZERS = {"adagrad": optimizers.adagrad, "adam": optimizers.adam, "sgd": optimizers.sgd}
-MEANS = 0.001, 0.999  # where the logit of a pixel's mean is cut off, as by Burda et al.
-LEAST_LOG_PROB = -200  # of two pixels, below which a density is as good as none
+MEANS = 0.001, 0.999  # pixel means are clipped to it before the logit, as by Burda et al.
+LEAST_LOG_PROB = -200  # for two pixels; a lower log-density counts as zero density
 
 
 def make_model(config: Config, images: ImageData) -> Model:
-  """Makes the model that a configuration names, of x as large as the images.
+  """Makes the model that a configuration names, for x of the size of the images.
 
   Raises:
-    ConfigError: if there is no such model of such images, or none that memory holds.
+    ConfigError: if no such model exists for these images, or its parameters exceed the memory.
   """
   named = config.model
   _warn_where_emulated(named)
@@ -97,8 +97,9 @@ def make_model(config: Config, images: ImageData) -> Model:
 
 
 def _warn_where_emulated(named: ModelConfig) -> None:
+  """Prints a warning if the device only emulates the type that the networks compute in."""
   device = jax.devices()[0]
-  # By CPUs, and by NVIDIA GPUs before Ampere.
+  # CPUs emulate it, and NVIDIA GPUs before Ampere.
   emulated = device.platform == "cpu" or float(getattr(device, "compute_capability", 8)) < 8
   if named.compute_dtype != "float32" and emulated:
     print(
@@ -109,10 +110,10 @@ def _warn_where_emulated(named: ModelConfig) -> None:
 
 
 def make_latents(named: ModelConfig) -> tuple[Family, Callable[[int], Distribution]]:
-  """Makes q(z|x), and J -> p(z); N(0, I) in the place of a prior that is learned.
+  """Makes q(z|x) and a function J -> p(z), which gives N(0, I) if the prior is learned.
 
   Raises:
-    ConfigError: if there is none such, or p(z) has no density where q(z|x) is.
+    ConfigError: if either does not exist, or p(z) has no density where q(z|x) has one.
   """
   try:
     posterior = table.make_family(named.posterior, table.POSTERIORS, named.latent_dim)
@@ -124,7 +125,7 @@ def make_latents(named: ModelConfig) -> tuple[Family, Callable[[int], Distributi
     if named.prior != "gaussian" and not table.learned_prior(named.prior):
       prior = functools.partial(table.make_prior, named.prior)
       table.try_prior(named.prior, few)
-    if named.prior.split(":")[0] != "vamp":  # which is where q(z|x) is
+    if named.prior.split(":")[0] != "vamp":  # a VampPrior has the support of q(z|x)
       check_support(posterior, prior(few))
   except (ValueError, UnsupportedError) as error:
     raise ConfigError("prior", named.prior, str(error)) from error
@@ -132,7 +133,7 @@ def make_latents(named: ModelConfig) -> tuple[Family, Callable[[int], Distributi
 
 
 def with_learned_prior(model: Model, config: Config, images: ImageData) -> Model:
-  """Returns the same model with the learned prior that a configuration names, if it does."""
+  """Returns the model with the learned prior of the configuration, unchanged if there is none."""
   learned = table.learned_prior(config.model.prior)
   if learned is None:
     return model
@@ -142,7 +143,7 @@ def with_learned_prior(model: Model, config: Config, images: ImageData) -> Model
   if components > len(images.train):
     message = f"takes at most the {len(images.train)} training images as components"
     raise ConfigError("prior", config.model.prior, message)
-  # Pseudo-inputs start from training images, as far as the logit of a pixel goes.
+  # Pseudo-inputs start from training images, clipped to where the logit is finite.
   start = np.asarray(images.train[:components], np.float64)
   if images.train.dtype == np.uint8:
     x = np.clip(start / pixel_scale(images, config.data), *MEANS)
@@ -151,7 +152,7 @@ def with_learned_prior(model: Model, config: Config, images: ImageData) -> Model
 
 
 def check_memory(model: Model, named: ModelConfig) -> None:
-  """Refuses a model whose parameters alone are larger than the memory they would be in.
+  """Refuses a model whose parameters are larger than the memory that would hold them.
 
   Raises:
     ConfigError: for such a model.
@@ -167,10 +168,11 @@ def check_memory(model: Model, named: ModelConfig) -> None:
 
 
 def make_likelihood(config: Config, images: ImageData) -> Family:
-  """Makes p(x|z), of x as large as the images.
+  """Makes p(x|z), for x of the size of the images.
 
   Raises:
-    ConfigError: if it has arguments that it does not take, or no density at pixels.
+    ConfigError: if the name has arguments that the family does not take, or the family has no
+      density at pixels.
   """
   data_dim, name = images.train.shape[1], config.model.likelihood
   mean_link = jax.nn.sigmoid if config.model.sigmoid_mean else lambda head: head
@@ -198,7 +200,7 @@ def make_likelihood(config: Config, images: ImageData) -> Family:
 
 
 def check_pixels(name: str, family: Family, pixels: tuple[float, float]) -> None:
-  """Refuses a likelihood of two pixels that is zero or infinite where pixels are.
+  """Refuses a likelihood whose density is zero or infinite at values that pixels have.
 
   Raises:
     ConfigError: for such a likelihood.
@@ -220,7 +222,10 @@ def make_optimizer(
   Args:
     named: its name, step size and schedule.
     num_data: N, training images.
-    updates_per_step: updates for every minibatch, where an algorithm makes more than one.
+    updates_per_step: updates for every minibatch, for algorithms that make more than one.
+
+  Returns:
+    The optimizer.
   """
   arguments: dict[str, Any] = dict(eps=named.adam_eps) if named.adam_eps is not None else {}
   if named.stage_epochs:
@@ -232,7 +237,7 @@ def make_optimizer(
 def for_baseline(
   optimizer: optax.GradientTransformation, baseline: Baseline
 ) -> optax.GradientTransformation:
-  """Returns `optimizer` for θ and φ, and for ψ what makes the baseline follow the signal."""
+  """Returns `optimizer` for θ and φ, with one of ψ that fits the baseline to the signal."""
   if baseline is constant_baseline:
     return optimizers.moving_average(optimizer)
   if baseline in (no_baseline, leave_one_out):
@@ -282,5 +287,5 @@ def make_mcem(config: Config, model: Model, num_data: int) -> Algorithm:
 
 
 def make_log_prior(named: OptimizerConfig) -> Callable[[Params], Array] | None:
-  """Makes the prior on the weights that a configuration names; None for none."""
+  """Makes the prior on the weights that a configuration names; None if it names none."""
   return gaussian_weight_prior(named.weight_prior) if named.weight_prior else None

@@ -1,4 +1,4 @@
-"""What fields of a configuration take, what they imply, and which do not go together."""
+"""The values that fields of a configuration take, the values they imply, and what conflicts."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from aevb_jax.errors import ConfigError
 from aevb_jax.families import table
 from aevb_jax.runs.config import Config, leaves, replace, swept, values_of
 
-MAX_COUNT = 2**31 - 1  # the largest number that devices count to
+MAX_COUNT = 2**31 - 1  # the largest int32, in which devices count
 HIDDEN_DIMS = {"mlp": (500,), "conv": (32, 64)}  # by model
 INITIALIZERS = ("flax", "glorot")
 
@@ -56,7 +56,7 @@ def _is_known(names: Collection[str]) -> Callable[[str], Any]:
 
 
 def _require(holds: Callable[[Any], bool], message: str) -> Callable[[Any], None]:
-  """Returns a function that raises ValueError with the message for a value that is refused."""
+  """Returns a function that raises ValueError with the message for a value that is not allowed."""
 
   def check(value: Any) -> None:
     if not holds(value):
@@ -67,7 +67,7 @@ def _require(holds: Callable[[Any], bool], message: str) -> Callable[[Any], None
 
 _are_counts = lambda values: bool(values) and all(0 < n <= MAX_COUNT for n in values)
 _finite = _require(math.isfinite, "takes a finite number of at least 0")
-# What a value must be beyond its type and its bounds; each raises ValueError.
+# Requirements on values beyond their type and bounds; each function raises ValueError.
 VALUES: dict[str, Callable[[Any], None]] = {
   "step_size": _require(
     lambda value: all(0 < one < math.inf for one in values_of(value)), "takes positive numbers"
@@ -98,7 +98,7 @@ def _number(text: str) -> float:
 
 
 def check_values(config: Any) -> None:
-  """Refuses values that a field does not take, whatever the other fields are.
+  """Refuses values that a field never takes, whatever the other fields are.
 
   Args:
     config: a configuration, or a part of one.
@@ -124,7 +124,7 @@ def check_values(config: Any) -> None:
 
 
 def resolve(config: Config) -> Config:
-  """Fills in the fields that others imply, and refuses those that do not go together.
+  """Fills in the fields that others imply, and refuses fields that conflict.
 
   Raises:
     ConfigError: for the first field that cannot be used.
@@ -171,7 +171,7 @@ def _resolve_binarization(config: Config) -> Config:
 
 
 def check_data(data: Any) -> None:
-  """Refuses fields of a DataConfig that do not go together, before any data are read.
+  """Refuses conflicting fields of a DataConfig, before any data are read.
 
   Raises:
     ConfigError: for the first such field.
@@ -211,7 +211,7 @@ def _check_dequantization(config: Config) -> None:
 
 
 def _check_steps(config: Config) -> None:
-  """Refuses minibatches that cannot be cut, and a number of steps that nothing would come of."""
+  """Refuses minibatches that cannot be divided, and numbers of steps that train nothing."""
   batch_size, num_examples = config.optimizer.batch_size, config.budget.num_examples
   at_once = getattr(config.objective, "examples_at_once", None)
   if at_once and batch_size % at_once:
@@ -220,7 +220,7 @@ def _check_steps(config: Config) -> None:
 
 
 def check_num_steps(num_examples: int, batch_size: int, warmup: int = 0) -> None:
-  """Refuses a number of training samples that makes no step after the warm-up, or too many.
+  """Refuses a number of training samples that makes no step after the warm-up, or too many steps.
 
   Raises:
     ConfigError: for such a number.
@@ -234,7 +234,7 @@ def check_num_steps(num_examples: int, batch_size: int, warmup: int = 0) -> None
 
 
 def _warmup_steps(config: Config) -> int:
-  """Returns the training steps in which Adagrad only accumulates."""
+  """Returns the number of training steps in which Adagrad only accumulates."""
   if config.optimizer.optimizer != "adagrad":
     return 0
   return -(-ADAGRAD_WARMUP_STEPS // getattr(config.objective, "num_updates", 1))
@@ -252,7 +252,7 @@ def _check_mcem(config: Config) -> None:
 
 
 def _check_sweep(config: Config) -> None:
-  """Refuses a step size that cannot be selected, members that are one, and a sweep's history."""
+  """Refuses a step size that cannot be selected, equal members, and the history of a sweep."""
   for name in swept(config):
     value = leaves(config)[name]
     if len(set(value)) < len(value):
@@ -275,10 +275,10 @@ def _check_sweep(config: Config) -> None:
 
 
 def check_single(config: Config) -> None:
-  """Refuses fields with several values, for what trains once.
+  """Refuses fields with several values, for programs that train once.
 
   Raises:
-    ConfigError: if there is one.
+    ConfigError: if a field has several.
   """
   for name in swept(config):
     message = "takes one value here; experiments.train sweeps over several"

@@ -1,7 +1,7 @@
 """The configuration of a run: everything that decides what is computed, and nothing else.
 
-A field has the name of the flag of experiments.train that sets it. A field that is None takes
-the value that the others imply; `checks.resolve` fills it in.
+A field has the name of the flag of experiments.train that sets it. A field that is None takes the
+value that the other fields imply; `checks.resolve` fills it in.
 """
 
 import dataclasses
@@ -10,16 +10,16 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-# These fields say how a run is carried out. A run may be resumed with other values.
+# These fields only say how a run is executed. A run may be resumed with other values.
 NOT_COMPARED = dict(compared=False)
 SWEPT = ("seed", "step_size")
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "aevb_jax")
-ARRAYS = os.path.join(CACHE, "arrays")  # where decoded data sets are kept, unless it is said
+ARRAYS = os.path.join(CACHE, "arrays")  # where decoded data sets are kept by default
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-  """Which images are read, and how their pixels become data points x."""
+  """The images that are read, and how their pixels become data points x."""
 
   dataset: str = "digits"
   binarization: str | None = None  # dynamic, static, threshold or none (real values)
@@ -34,7 +34,7 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """p(z), p(x|z) and q(z|x)."""
+  """The prior p(z), the decoder p(x|z) and the encoder q(z|x)."""
 
   model: str = "mlp"  # or conv
   posterior: str = "gaussian"
@@ -52,7 +52,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AevbConfig:
-  """Algorithm 1 with an estimator of a bound, and how log p(x) is estimated at the end."""
+  """Algorithm 1 with an estimator of a bound, and the estimate of log p(x) at the end."""
 
   algorithm: str = "aevb"
   estimator: str = "elbo_b"
@@ -78,10 +78,10 @@ OBJECTIVES = {"aevb": AevbConfig, "mcem": McemConfig}
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-  """How parameters follow the gradients of minibatches."""
+  """The optimizer, its step size and schedule, and the size of minibatches."""
 
   optimizer: str = "adam"
-  step_size: float | tuple[float, ...] = 0.001  # several train together as a sweep
+  step_size: float | tuple[float, ...] = 0.001  # several values train together as a sweep
   stage_epochs: tuple[int, ...] | None = None
   adam_eps: float | None = None
   weight_prior: float = 0.0  # precision of a Gaussian prior on the weight matrices
@@ -90,7 +90,7 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class BudgetConfig:
-  """How long a run trains, and when it is evaluated. Numbers count training samples."""
+  """The length of training, and when it is evaluated. Numbers count training samples."""
 
   num_examples: int = 1_000_000
   eval_every: int = 100_000
@@ -113,13 +113,13 @@ class Config:
 
 
 class Machine(NamedTuple):
-  """Where a run is carried out, and with what; none of it decides a number."""
+  """The machine that executes a run, and the run's directory; none of it decides a number."""
 
   workdir: pathlib.Path
   array_cache_dir: str | None = ARRAYS  # None for no cache
   num_devices: int | None = None  # None for all
   checkpoint_every: float = 60.0  # seconds of training
-  resume: bool = True  # False sets an earlier run of the directory aside
+  resume: bool = True  # False sets an earlier run in the directory aside
   overwrite: bool = False  # sets a run with another configuration aside
 
 
@@ -142,7 +142,14 @@ def definitions(config: Any) -> dict[str, dataclasses.Field]:
 
 
 def replace(config: Any, **values: Any) -> Any:
-  """Returns a copy with other values of fields, whichever part of it has them.
+  """Returns a copy with other values of fields, whichever part of the configuration has them.
+
+  Args:
+    config: a configuration, or a part of one.
+    **values: the new values by the names of the fields.
+
+  Returns:
+    The copy.
 
   Raises:
     TypeError: if no part has a field of such a name.
@@ -150,7 +157,7 @@ def replace(config: Any, **values: Any) -> Any:
   changed = {}
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
-    if dataclasses.is_dataclass(value):  # `model` is a part, and a field of it
+    if dataclasses.is_dataclass(value):  # `model` is a part and also a field of that part
       own = {name: values.pop(name) for name in leaves(value) if name in values}
       changed[field.name] = replace(value, **own) if own else value
     elif field.name in values:
@@ -171,7 +178,14 @@ def swept(config: Any) -> list[str]:
 
 
 def members(config: Config) -> list[Config]:
-  """Returns the configuration of every single run of a sweep; of a single run, its own."""
+  """Returns the configuration of every run of a sweep; for a single run, its own.
+
+  Args:
+    config: a configuration, whose seed and step_size may have several values.
+
+  Returns:
+    The configurations, each with one seed and one step size.
+  """
   seeds, step_sizes = values_of(config.seed), values_of(config.optimizer.step_size)
   if not swept(config):
     return [config]
@@ -182,11 +196,11 @@ def members(config: Config) -> list[Config]:
 
 
 def member_name(sweep: Config, member: Config) -> str:
-  """Names a member's directory by what is swept, such as seed_1-step_size_0.02; of none ""."""
+  """Names a member's directory by its swept values, such as seed_1-step_size_0.02; no sweep: ""."""
   values = leaves(member)
   return "-".join(f"{name}_{values[name]}" for name in swept(sweep))
 
 
 def num_steps(config: Config, num_examples: int) -> int:
-  """Returns the training steps that see so many training samples."""
+  """Returns the number of training steps that see this many training samples."""
   return -(-num_examples // config.optimizer.batch_size)

@@ -1,4 +1,4 @@
-"""The directory of a run: who has it, which configuration made it, and how far it is finished."""
+"""The directory of a run: its lock, the configuration that made it, and whether it is finished."""
 
 import contextlib
 import os
@@ -12,11 +12,11 @@ from aevb_jax.runs import texts
 from aevb_jax.runs.config import Config
 from aevb_jax.runs.files import write_text
 
-CHECKPOINTS = "checkpoints"  # the directory of them in that of a run
-HISTORY = "history"  # that of the parameters of every row
-RUNS = "runs"  # of a figure, that of the training runs it is made of
+CHECKPOINTS = "checkpoints"  # their directory in that of a run
+HISTORY = "history"  # the directory of the parameters of every row
+RUNS = "runs"  # the directory of the training runs of a figure
 CONFIG, FLAG_FILE, LOCK, SUMMARY = "config.json", "flags.txt", "lock", "summary.json"
-MOVED = 5  # attempts to lock a directory that others move away meanwhile
+MOVED = 5  # attempts to lock a directory that other processes move away
 
 
 class Held(NamedTuple):
@@ -31,10 +31,10 @@ LOCKS_HELD: list[Held] = []  # until the process ends or leaves `locked`
 
 
 class RunDirectory(NamedTuple):
-  """A directory that this process has locked."""
+  """A directory of a run that this process has locked."""
 
   path: pathlib.Path
-  finished: bool  # by an earlier run of the same configuration, which is left as it is
+  finished: bool  # whether an earlier run of this configuration finished; it is left as it is
 
 
 def open_run(
@@ -45,27 +45,31 @@ def open_run(
   overwrite: bool = False,
   only: Collection[str] | None = None,
 ) -> RunDirectory:
-  """Makes the directory of a run that resumes where it was, and writes flags.txt there.
+  """Makes or reopens the directory of a run, locks it, and writes flags.txt there.
 
-  flags.txt has the flags of the run as `--flagfile` reads them, but not those that say where and
-  with what it is carried out, so that a repeated run goes somewhere else.
+  flags.txt has the flags of the run in the form that `--flagfile` reads. It leaves out the flags
+  that say where and with what the run is executed, so that a repeated run goes to another
+  directory.
 
   Args:
     workdir: the directory.
-    configs: everything that decides what is computed; of a run of `train` its `Config`.
-    resume: whether the same run is resumed; otherwise it is set aside.
-    overwrite: whether a run with another configuration is set aside. It is then beside the
-      directory, and has its name with a number.
+    configs: everything that decides what is computed; for a run of `train` its `Config`.
+    resume: whether a run of the same configuration is resumed; otherwise it is set aside.
+    overwrite: whether a run with another configuration is set aside: it is moved to a directory
+      beside this one, with the same name and a number.
     only: the names of the fields that flags.txt has; None for all.
 
+  Returns:
+    The directory, and whether its run is finished.
+
   Raises:
-    ConfigError: if the directory holds a run with another configuration, a run that is still
-      going on, or anything that is not a run, or cannot be written.
+    ConfigError: if the directory holds a run with another configuration, a run that another
+      process is training, or anything that is not a run, or cannot be written.
   """
   with _refusing(workdir):
     refuse_others(workdir, configs, overwrite, only)
     lock(workdir)
-    differences = refuse_others(workdir, configs, overwrite, only)  # that came in the meantime
+    differences = refuse_others(workdir, configs, overwrite, only)  # others may have started
     if (workdir / FLAG_FILE).exists() and (differences or not resume):
       print(f"the run that was in {workdir} is now in {_set_aside(workdir)}")
       lock(workdir)
@@ -78,21 +82,25 @@ def open_run(
 def open_figure(
   workdir: pathlib.Path, configs: Sequence[Any], *, overwrite: bool = False
 ) -> pathlib.Path:
-  """Makes the directory of a figure, which is drawn anew from the runs that it is made of.
+  """Makes the directory of a figure, which is redrawn from the runs that it is made of.
 
   Args:
     workdir: the directory.
     configs: everything that decides what is drawn.
-    overwrite: whether a figure with another configuration is set aside, as by `open_run`. The
-      training runs below it, which have flags of their own, stay.
+    overwrite: whether a figure with another configuration is set aside: it is moved to a directory
+      beside this one. The training runs below it, which have their own flags, stay.
+
+  Returns:
+    The directory.
 
   Raises:
-    ConfigError: as `open_run`.
+    ConfigError: if the directory holds a figure with another configuration, one that another
+      process is making, or anything else, or cannot be written.
   """
   with _refusing(workdir):
     refuse_others(workdir, configs, overwrite)
     lock(workdir)
-    if refuse_others(workdir, configs, overwrite):  # that came in the meantime
+    if refuse_others(workdir, configs, overwrite):  # others may have started
       place = _set_aside(workdir)
       lock(workdir)
       if (place / RUNS).exists():
@@ -105,7 +113,7 @@ def open_figure(
 def write_config(
   directory: pathlib.Path, configs: Sequence[Any], only: Collection[str] | None = None
 ) -> None:
-  """Writes flags.txt, and config.json of a run of `train`."""
+  """Writes flags.txt, and for a run of `train` also config.json."""
   write_text(directory / FLAG_FILE, texts.flags_text(*configs, only=only))
   if isinstance(configs[0], Config):
     write_text(directory / CONFIG, texts.to_json(configs[0]))
@@ -113,6 +121,7 @@ def write_config(
 
 @contextlib.contextmanager
 def _refusing(workdir: pathlib.Path) -> Iterator[None]:
+  """Turns errors about the directory of a run into a ConfigError of --workdir."""
   try:
     yield
   except locks.Held as held:
@@ -126,10 +135,10 @@ def _refusing(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def lock(directory: pathlib.Path) -> None:
-  """Makes a directory of a run, for this process alone until it ends or lets go of it.
+  """Makes the directory of a run, and locks it until this process ends or releases it.
 
   Raises:
-    ConfigError: if another process has it.
+    ConfigError: if another process holds the lock, or the directory cannot be made.
   """
   with _refusing(directory):
     for attempts_left in reversed(range(MOVED)):
@@ -138,7 +147,7 @@ def lock(directory: pathlib.Path) -> None:
         file = locks.hold(directory / LOCK)
         LOCKS_HELD.append(Held(directory, file, _identity(directory)))
         return
-      except FileNotFoundError:  # another start sets it aside at this moment
+      except FileNotFoundError:  # another process sets it aside at this moment
         if not attempts_left:
           raise
 
@@ -149,10 +158,10 @@ def _identity(directory: pathlib.Path) -> tuple[int, int]:
 
 
 def refuse_if_gone(directory: pathlib.Path) -> None:
-  """Stops a run whose directory is no longer where it was locked, before it is made anew.
+  """Raises if the directory of a run is no longer where it was locked, before it is made anew.
 
   Raises:
-    GoneError: if it was moved or removed.
+    GoneError: if the directory was moved or removed.
   """
   for held in LOCKS_HELD:
     if held.path != directory:
@@ -165,10 +174,10 @@ def refuse_if_gone(directory: pathlib.Path) -> None:
 
 
 def _where_now(file: IO[str]) -> str:
-  """Says where the directory of an open file is now, as far as the system tells."""
+  """Describes where the directory of an open file is now; "" if the system cannot tell."""
   try:
     path = os.readlink(f"/proc/self/fd/{file.fileno()}")
-  except OSError:  # of a system that has no such files
+  except OSError:  # not every system has such files
     return ""
   if path.endswith(" (deleted)"):
     return ", with all that it held"
@@ -177,7 +186,7 @@ def _where_now(file: IO[str]) -> str:
 
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
-  """Lets go of the directories that are locked inside; for a process that lives on."""
+  """Releases, at its end, the directories locked inside; for a process that continues."""
   before = len(LOCKS_HELD)
   try:
     yield
@@ -187,7 +196,7 @@ def locked() -> Iterator[None]:
 
 
 def _set_aside(workdir: pathlib.Path) -> pathlib.Path:
-  """Moves the directory that was locked last, and lets go of it."""
+  """Moves the directory that was locked last, releases its lock, and returns its new path."""
   real, number = workdir.resolve(), 1
   if pathlib.Path.cwd().is_relative_to(real):
     message = "cannot be set aside from within; name it from elsewhere"
@@ -206,7 +215,7 @@ def refuse_others(
   overwrite: bool,
   only: Collection[str] | None = None,
 ) -> str:
-  """Returns how the configuration of the run that is there differs, if it may be set aside.
+  """Compares a configuration with that of the run in a directory, and refuses a different one.
 
   Args:
     workdir: the directory, which may be missing.
@@ -214,8 +223,12 @@ def refuse_others(
     overwrite: whether a run with another configuration may be set aside.
     only: the names of the fields that are compared; None for all.
 
+  Returns:
+    The differences in words; "" if there are none.
+
   Raises:
-    ConfigError: if it may not, or the directory holds no run that can be read.
+    ConfigError: if there are differences and `overwrite` is False, or the directory holds no run
+      that can be read.
   """
   with _refusing(workdir):
     differences = _differences_there(workdir, configs, only)
@@ -231,11 +244,11 @@ def refuse_others(
 def _differences_there(
   workdir: pathlib.Path, configs: Sequence[Any], only: Collection[str] | None = None
 ) -> str:
-  """Returns how the configuration of the run that is in a directory differs; "" if it does not."""
+  """Returns how the configuration of the run in a directory differs; "" if it does not."""
   file = workdir / FLAG_FILE
   if file.exists():
     return texts.differences(disk.read_text(file), configs, only)
-  # What a start leaves that was ended before it was through.
+  # A process that was killed during its start leaves these two files.
   if workdir.exists() and {p.name for p in workdir.iterdir()} - {LOCK, f"{FLAG_FILE}.partial"}:
     message = "is not empty and holds no run; name another directory"
     raise ConfigError("workdir", workdir, message)

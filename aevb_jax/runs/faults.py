@@ -1,8 +1,8 @@
-"""What becomes of training where its numbers are not finite.
+"""The handling of numbers that are not finite during training.
 
-A step checks nothing. Where a chunk of steps ends in numbers that are not finite, it is made
-again from the state before it, by updates that leave such steps out. They show where the first
-such step was, and that step is then explained.
+A step checks nothing. If the numbers at the end of a chunk of steps are not finite, the chunk is
+repeated from the state before it, with updates that skip such steps. This shows which step was the
+first, and that step is then explained.
 """
 
 import functools
@@ -24,20 +24,20 @@ from aevb_jax.training.nonfinite import all_finite, first_offence, skip_nonfinit
 from aevb_jax.training.sharding import Shardings
 from aevb_jax.types import Algorithm, Array, Key, PyTree
 
-MOST_IN_A_ROW = 100  # steps left out, after which a run stops all the same
+MOST_IN_A_ROW = 100  # skipped steps after which a run stops
 
 
 class Chunk(NamedTuple):
-  """What T steps made of S runs; all but the states are on the host."""
+  """The result of T steps of S runs; all but the states is on the host."""
 
   states: PyTree
   metrics: dict[str, np.ndarray]  # (S, T)
-  made: np.ndarray  # (S, T); the others were left out
-  finite: np.ndarray  # (S,), whether the state at the end and the objective on the way are
+  made: np.ndarray  # (S, T); False for steps that were skipped
+  finite: np.ndarray  # (S,), of the state at the end and the objective of all steps made
 
 
 def chunk_of(states: PyTree, metrics: dict, objective: str, shardings: Shardings) -> Chunk:
-  """Returns what a training program made; waits for it."""
+  """Waits for a training program, and returns its result."""
   here = jax.device_put((metrics, _finite(states)), shardings.replicated)
   metrics, finite_end = jax.tree.map(np.asarray, here)
   metrics = {name: np.atleast_2d(values) for name, values in metrics.items()}
@@ -61,10 +61,10 @@ def copy(states: PyTree) -> PyTree:
 def remedy(
   training: Training, loop: Loop, end: int
 ) -> Callable[[Training, Chunk, PyTree], tuple[Training, Chunk]]:
-  """Makes a function (training before a chunk, the chunk, its minibatches) -> what to go on with.
+  """Makes a function (training before a chunk, chunk, its minibatches) -> (training, chunk) to use.
 
-  A run that stops keeps the state that it had. The function raises FloatingPointError when no
-  run is left that goes on.
+  A run that stops keeps the state that it had before the chunk. The function raises
+  FloatingPointError if no run is left that trains.
   """
   learning, pixels = loop.learning, loop.pixels
   skipping = skip_nonfinite(learning.algorithm, learning.objective)
@@ -107,14 +107,14 @@ def remedy(
 
 
 def _judged(training: Training, i: int, again: Chunk, loop: Loop, end: int) -> Run:
-  """Returns a run that leaves its faulty steps out, or stops; either way it is printed why."""
+  """Returns the run, which skips its faulty steps or stops, and prints the reason."""
   run, made = training.runs[i], again.made[i]
   skipping, left_out = loop.on_nonfinite == "skip", int(np.sum(~made))
   before = 0 if made.any() else run.faults.in_a_row
   in_a_row = before + (made.size - 1 - int(np.flatnonzero(made)[-1]) if made.any() else made.size)
   goes_on = skipping and in_a_row < min(MOST_IN_A_ROW, end)
   if goes_on and not (left_out and not run.faults.skipped):
-    why = None  # that is known by now
+    why = None  # it was printed before
   else:
     why = _explained(training, i, again, loop)
     if goes_on:
@@ -132,9 +132,9 @@ def _judged(training: Training, i: int, again: Chunk, loop: Loop, end: int) -> R
 
 
 def _explained(training: Training, i: int, again: Chunk, loop: Loop) -> str:
-  """Says which step of a chunk was the first that a run could not make, and why."""
+  """Explains which step of a chunk was the first that a run could not make, and why."""
   learning, made, step = loop.learning, again.made[i], training.step
-  if made.all():  # not seen before, but the two programs may round differently
+  if made.all():  # the program that skips may round differently
     return f"by step {step + made.size} something was not finite; made again, all is"
   num_before = int(np.argmin(made))
   value = again.metrics[learning.objective][i, num_before]
@@ -155,7 +155,7 @@ def _explained(training: Training, i: int, again: Chunk, loop: Loop) -> str:
 def _replay(
   algorithm: Algorithm, state: PyTree, key: Key, loop: Loop, *, step: int, num_steps: int
 ) -> tuple[PyTree, PyTree]:
-  """Makes some steps of one run on one device."""
+  """Repeats some steps of one run on one device."""
   if not num_steps:
     return state, {}
   pixels, batch_size, key = loop.pixels, loop.plan.batch_size, jax.random.clone(key)

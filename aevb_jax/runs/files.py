@@ -19,11 +19,11 @@ import jax
 from aevb_jax import disk
 from aevb_jax.errors import RunError
 
-OURS = "aevb_jax"  # the source that pictures name, by which they are known again
+OURS = "aevb_jax"  # the source that pictures name, which identifies them later
 
 
 def error_in_words(error: Exception) -> str:
-  """Says in a line what could not be written or read."""
+  """Describes in one line what could not be written or read."""
   if isinstance(error, OSError):
     where = f"{error.filename} " if error.filename else ""
     return f"{where}cannot be written or read ({error.strerror or error})"
@@ -31,13 +31,13 @@ def error_in_words(error: Exception) -> str:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a whole file or none."""
+  """Writes a text file, whole or not at all."""
   with whole(path) as file:
     file.write(text.encode())
 
 
 def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Sequence[dict]) -> None:
-  """Writes a whole table or none; floats with six digits, what a row lacks left empty."""
+  """Writes a table, whole or not at all: floats with six digits, missing values as empty cells."""
   text = io.StringIO()
   table = csv.DictWriter(text, columns, lineterminator="\n")
   table.writeheader()
@@ -54,28 +54,28 @@ def save_figure(path: pathlib.Path, figure) -> None:
 
 
 def draw_into(file: IO[bytes], figure) -> None:
-  """Writes a matplotlib figure into a file as a PNG picture, which names aevb_jax as its source."""
+  """Writes a matplotlib figure into a file as a PNG picture that names aevb_jax as its source."""
   figure.savefig(file, format="png", bbox_inches="tight", metadata={"Source": OURS})
 
 
 def is_our_picture(path: pathlib.Path) -> bool:
-  """Tells whether a file is a picture that `save_figure` wrote; a symbolic link never is."""
+  """Reports whether a file is a picture that `save_figure` wrote; a symbolic link never is."""
   from PIL import Image
 
   if path.is_symlink():
     return False
   with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of a picture that would be very large
+    warnings.simplefilter("ignore")  # a very large picture would warn
     try:
       with disk.read(path, "rb") as file, Image.open(file, formats=("PNG",)) as picture:
-        return picture.info.get("Source") == OURS  # of its first chunks; no pixel is decoded
+        return picture.info.get("Source") == OURS  # in its first chunks; no pixel is decoded
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
       return False
 
 
 @contextlib.contextmanager
 def whole(path: pathlib.Path) -> Iterator[IO[bytes]]:
-  """Yields a file to write into, which then takes its place; of a failure nothing is left."""
+  """Yields a file to write into, which replaces `path` at the end; a failure leaves nothing."""
   partial = path.with_name(path.name + ".partial")
   try:
     with naming(path):
@@ -97,11 +97,11 @@ def write_summary(path: pathlib.Path, summary: dict) -> None:
 
 
 def read_json(path: pathlib.Path) -> dict:
-  """Reads an object, such as that of summary.json.
+  """Reads a JSON object, such as that of summary.json.
 
   Raises:
     RunError: if the file was cut off or edited.
-    OSError: if the file is not there, or is no regular file.
+    OSError: if the file is missing, or is no regular file.
   """
   try:
     return dict(json.loads(disk.read_text(path)))
@@ -110,11 +110,14 @@ def read_json(path: pathlib.Path) -> dict:
 
 
 def read_metrics(workdir: pathlib.Path, needed: Collection[str] = ()) -> list[dict]:
-  """Reads the rows of metrics.csv; there are none where the file is missing.
+  """Reads the rows of metrics.csv; returns none if the file is missing.
 
   Args:
     workdir: the directory of the run.
-    needed: columns that it must have beside those of every run.
+    needed: columns that the file must have besides those of every run.
+
+  Returns:
+    The rows, each a number by column.
 
   Raises:
     RunError: if the file was cut off or edited.
@@ -134,11 +137,11 @@ def read_table(path: pathlib.Path, needed: Collection[str] = ()) -> list[dict[st
 
   Args:
     path: the table, a CSV file.
-    needed: columns that it must have.
+    needed: columns that the table must have.
 
   Raises:
     RunError: if the table was cut off or edited, so that it cannot be read.
-    OSError: if the file is not there, or is no regular file.
+    OSError: if the file is missing, or is no regular file.
   """
   try:
     with disk.read(path, newline="") as file:
@@ -149,10 +152,15 @@ def read_table(path: pathlib.Path, needed: Collection[str] = ()) -> list[dict[st
 
 
 def parse_table(path: pathlib.Path, text: str, needed: Collection[str] = ()) -> list[dict]:
-  """Reads the rows of a table from the text that a file holds; otherwise as `read_table`.
+  """Parses the rows of a table from the text of a file, as texts by column.
+
+  Args:
+    path: the file, for the error.
+    text: its contents.
+    needed: columns that the table must have.
 
   Raises:
-    RunError: if the text is no such table; it names the file.
+    RunError: if the text is no such table.
   """
   try:
     table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -170,7 +178,7 @@ def parse_table(path: pathlib.Path, text: str, needed: Collection[str] = ()) -> 
 
 
 def damaged(path: pathlib.Path, why: str) -> RunError:
-  """Makes the error of a file of a run that was cut off or edited."""
+  """Makes the error for a file of a run that was cut off or edited."""
   why = " ".join(why.split())
   return RunError(path.parent, f"has a damaged {path.name} ({why}); restore or remove it")
 
@@ -186,8 +194,12 @@ def metrics_writer(
 ) -> Iterator[Callable[[dict], None]]:
   """Yields a function that appends a row to metrics.csv and to TensorBoard's events.
 
-  Every row is on disk before the function returns. TensorBoard shows it against
-  examples_seen. `rows` are those that are there already; other rows are removed.
+  Every row is on disk before the function returns. TensorBoard shows a row at its examples_seen.
+
+  Args:
+    workdir: the directory of the run.
+    columns: the columns of every row.
+    rows: the rows so far, which the files begin with; any others in the files are removed.
   """
   path, text = workdir / "metrics.csv", io.StringIO()
   table = csv.DictWriter(text, columns)
@@ -211,7 +223,7 @@ def metrics_writer(
 
 @contextlib.contextmanager
 def closing(file) -> Iterator[None]:
-  """Closes a file at the end, without a second error where it could not be written."""
+  """Closes a file at the end; suppresses the error of closing after an earlier error."""
   try:
     yield
   except BaseException:
@@ -223,7 +235,7 @@ def closing(file) -> Iterator[None]:
 
 @contextlib.contextmanager
 def naming(path: pathlib.Path) -> Iterator[None]:
-  """Names the file in an error of writing it; the system does so only of opening it."""
+  """Adds the path to errors of writing a file; the system names it only in errors of opening."""
   try:
     yield
   except OSError as error:
@@ -232,7 +244,7 @@ def naming(path: pathlib.Path) -> Iterator[None]:
 
 
 def git_commit() -> str | None:
-  """The commit of this code, with "-dirty" where files differ from it; None outside git."""
+  """Returns the commit of this code, with "-dirty" if files differ from it; None outside git."""
   here = pathlib.Path(__file__).parent
   try:
     git = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
@@ -242,7 +254,7 @@ def git_commit() -> str | None:
 
 
 def provenance(commit: str | None) -> dict:
-  """Returns what summary.json says of the program, the commit of which is given."""
+  """Returns the entries of summary.json about the program, given its commit."""
   return dict(device=jax.devices()[0].device_kind, jax_version=jax.__version__, git_commit=commit)
 
 
@@ -250,11 +262,11 @@ def provenance(commit: str | None) -> dict:
 def event_writer(workdir: pathlib.Path, columns: Sequence[str]) -> Iterator[Callable[[dict], None]]:
   """Yields a function that appends a row to TensorBoard's events, by its examples_seen.
 
-  The events of an earlier process are removed. tensorboardX's own SummaryWriter hands events to a
-  thread, which dies of a full disk with a traceback, and whoever hands it more waits for ever.
+  The events of an earlier process are removed. tensorboardX's own SummaryWriter passes events to a
+  thread. On a full disk that thread dies with a traceback, and the next call waits for ever.
 
   Raises:
-    OSError: on entering, or by the function, if they cannot be written.
+    OSError: on entering, or by the function, if the events cannot be written.
   """
   from tensorboardX.proto.event_pb2 import Event
   from tensorboardX.record_writer import RecordWriter

@@ -31,12 +31,12 @@ from aevb_jax.training.sharding import (
 )
 from aevb_jax.types import Model
 
-CHECKPOINT_EVERY = 10.0  # seconds, of mains that train a single run
+CHECKPOINT_EVERY = 10.0  # seconds, for mains that train a single run
 COUNTS = ("step", "examples_seen", "evaluations")  # the columns that every row begins with
 
 
 class Job(NamedTuple):
-  """A configuration, and what it stands for on this machine."""
+  """A configuration, and everything that is made from it on this machine."""
 
   config: Config
   machine: Machine
@@ -54,7 +54,7 @@ def _deaf() -> Iterator[Callable[[], int]]:
 
 
 def make_job(config: Config, machine: Machine) -> Job:
-  """Makes what a configuration stands for; nothing is written.
+  """Makes the data, the model and the algorithm of a configuration; writes nothing.
 
   Raises:
     ConfigError: if a field cannot be used.
@@ -64,7 +64,7 @@ def make_job(config: Config, machine: Machine) -> Job:
   share = functools.partial(share_devices, batch_size=batch_size, num_devices=machine.num_devices)
   shardings = share(len(members(config)))
   if config.budget.select_step_size:
-    share(len(values_of(config.seed)))  # refuses now what it would later
+    share(len(values_of(config.seed)))  # refuses now what it would refuse after the selection
   images = pixels.load_images(config, machine.array_cache_dir)
   model = build.make_model(config, images)
   learning = make_learning(single, model, images)
@@ -87,16 +87,16 @@ def run_job(
   """Trains a configuration, in each of the processes that share it; the first writes and prints.
 
   Args:
-    config: of a run, or of a sweep.
-    machine: where it is carried out.
+    config: the configuration of a run, or of a sweep.
+    machine: where it is executed.
     hearing: a context around training, which yields a function that returns the number of a
       signal that asks to stop, or 0.
-    guard: of the directory of the run, a context around training and what follows it.
+    guard: given the directory of the run, a context around training and what follows it.
 
   Raises:
     ConfigError: if a field cannot be used, or the directory holds another run.
-    FloatingPointError: when numbers are no longer finite, in all runs; the state before is saved.
-    Stopped: when asked to; the state is saved.
+    FloatingPointError: if no run has finite numbers any more; the state before is saved.
+    Stopped: if a signal asks to stop; the state is saved.
     OSError, SaveError: if something cannot be written.
   """
   started = time.perf_counter()
@@ -126,7 +126,7 @@ def run_job(
 
 
 def open_workdir(job: Job) -> directory.RunDirectory:
-  """Opens the directory of the run, which the first process makes, or refuses to make."""
+  """Opens the directory of the run; the first process makes it, or refuses to."""
   machine, finished = job.machine, False
   if is_first():
     how: dict[str, Any] = dict(resume=machine.resume, overwrite=machine.overwrite)
@@ -146,11 +146,11 @@ def new_run(workdir: pathlib.Path, sweep: Config, member: Config) -> Run:
 
 
 def train_members(job: Job, workdir: pathlib.Path, hearing: Callable = _deaf) -> Training:
-  """Trains all members from where they are to the end, each into its directory.
+  """Trains all members from their last checkpoint to the end, each into its directory.
 
   Raises:
-    ConfigError: if the directory holds checkpoints of something else.
-    FloatingPointError, Stopped, OSError, SaveError: as `run_job`.
+    ConfigError: if the directory holds checkpoints of another run.
+    FloatingPointError, Stopped, OSError, SaveError: as in `run_job`.
   """
   config, batch_size = job.config, job.config.optimizer.batch_size
   end, select_step = (
@@ -186,7 +186,7 @@ def train_members(job: Job, workdir: pathlib.Path, hearing: Callable = _deaf) ->
       origin = job.origin._replace(config=run.config)
       with saver(run.directory / directory.CHECKPOINTS, origin, batch_size) as save_member:
         save_member(state.single(training, i))
-  (number,) = highest(asked_to_stop())  # while the last was written
+  (number,) = highest(asked_to_stop())  # while the last one was saved
   if number:
     raise Stopped(number)
   return training
@@ -202,19 +202,19 @@ def train_single(
   write_rows: Callable[[Run, list[dict]], None],
   asked_to_stop: Callable[[], int],
 ) -> Training:
-  """Trains a single run of a main of its own, on one device, from where it is to step `end`.
+  """Trains a single run of another main, on one device, from its last checkpoint to step `end`.
 
   Args:
-    run: before its first step; its directory has the checkpoints.
+    run: the run before its first step; its directory has the checkpoints.
     learning: how it learns.
     data: resident on the device.
     plan: when it is evaluated.
-    end: training steps in all.
-    write_rows: writes the rows of an evaluation, given the run with those before.
+    end: training steps in total.
+    write_rows: writes the rows of an evaluation, given the run with the rows before.
     asked_to_stop: returns the number of a signal that asks to stop, or 0.
 
   Raises:
-    ConfigError, FloatingPointError, Stopped, OSError, SaveError: as `run_job`.
+    ConfigError, FloatingPointError, Stopped, OSError, SaveError: as in `run_job`.
   """
   share = lambda num_runs: make_shardings(jax.devices()[:1])
   checkpoints, batch_size = run.directory / directory.CHECKPOINTS, plan.batch_size
@@ -230,7 +230,7 @@ def train_single(
 def saver(
   checkpoints: pathlib.Path, origin: Origin, batch_size: int
 ) -> Iterator[Callable[[Training], None]]:
-  """Yields a function that saves a training, with what it is computed from."""
+  """Yields a function that saves a training together with its configuration and code."""
   about = origin.record()
   with checkpoint.saver(checkpoints) as save_arrays:
 
@@ -243,7 +243,7 @@ def saver(
 
 @contextlib.contextmanager
 def kept_history(workdir: pathlib.Path, keep: bool) -> Iterator[Callable[[Training], None]]:
-  """Yields a function that keeps the parameters after a row, for good, if it is asked for."""
+  """Yields a function that keeps the parameters after each row for good, if `keep` is True."""
   if not keep:
     yield lambda now: None
     return
@@ -253,9 +253,9 @@ def kept_history(workdir: pathlib.Path, keep: bool) -> Iterator[Callable[[Traini
 
 @contextlib.contextmanager
 def row_files(training: Training, columns: tuple[str, ...]) -> Iterator[Callable]:
-  """Yields a function that adds rows to metrics.csv of a run, which has those so far.
+  """Yields a function that appends rows to the metrics.csv of a run, after the rows so far.
 
-  Each member of a sweep has its directory locked and its configuration written.
+  The directory of each member of a sweep is locked, and its configuration is written.
   """
   if not is_first():
     yield lambda run, rows: None
@@ -278,7 +278,7 @@ def row_files(training: Training, columns: tuple[str, ...]) -> Iterator[Callable
 
 
 def finish(job: Job, training: Training, i: int, started: float) -> None:
-  """Judges and draws what the i-th run has learned, and writes its summary."""
+  """Judges the i-th run, draws its pictures, and writes its summary."""
   run, params = training.runs[i], state.saved_of(training, i).states.params
   if run.name:
     print(f"\n{run.name}")

@@ -1,4 +1,4 @@
-"""How an algorithm learns, and how it is judged on the way and at the end."""
+"""Algorithms as runs use them: how each learns, and how it is judged on the way and at the end."""
 
 import math
 from collections.abc import Callable
@@ -27,30 +27,30 @@ from aevb_jax.training.program import Pixels
 from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params, Scheduled
 
 MCEM_COLUMNS = ("recent_log_joint", "acceptance", "num_divergent", "hmc_step_size")
-BLOCK = 500  # test points between two looks from the host
+BLOCK = 500  # test points between two updates of the progress bar
 
 
 class Learning(NamedTuple):
-  """A way of learning, and what is said of it."""
+  """A way of learning, with its columns, its evaluation and its judgement."""
 
   algorithm: Algorithm
-  evaluations: int  # of the likelihood, for every example of a minibatch
-  objective: str  # the metric of its updates that training climbs
-  columns: tuple[str, ...]  # of its rows, beside those that every row has
+  evaluations: int  # evaluations of the likelihood for every example of a minibatch
+  objective: str  # the metric of its updates that training maximizes
+  columns: tuple[str, ...]  # columns of its rows besides those that every row has
   # (key, params, pixels, means of the metrics of the updates since the last row) -> the columns
-  # of the rows of an evaluation, of which there is one for training by `train`
+  # of the rows of an evaluation; `train` has one row for each
   evaluate: Callable[[Key, Params, Pixels, dict], list[dict]]
   row_in_words: Callable[[dict], str]  # "" for a row that is not printed
-  # Changes nothing, and says what of an update is not finite; None where nobody can say.
+  # Its update changes nothing, and its metrics are `Terms`; None if there is no such algorithm.
   explain: Algorithm | None = None
-  # (key, params, pixels, last row) -> what summary.json says first, and lines to print
+  # (key, params, pixels, last row) -> the first entries of summary.json, and lines to print
   judge: Callable[[Key, Params, Pixels, dict], tuple[dict, list[str]]] | None = None
 
 
 class Estimation(NamedTuple):
-  """An estimator as training and evaluation use it."""
+  """An estimator in the forms that training and evaluation use."""
 
-  objective: Estimator | Scheduled  # what training climbs: with beta, kl_warmup, free_bits
+  objective: Estimator | Scheduled  # what training maximizes: with beta, kl_warmup, free_bits
   bound: Estimator  # without them, for evaluation
   baseline: Baseline
 
@@ -69,10 +69,13 @@ def make_estimation(model: Model, data_dim: int, named: AevbConfig, batch_size: 
   """Makes the estimator that a configuration names, and tries it on shapes before training.
 
   Args:
-    model: whose bound is estimated.
+    model: the model whose bound is estimated.
     data_dim: D.
-    named: the estimator, its number of samples, and what training does to its KL.
-    batch_size: M, which says in how many steps the KL is warmed up.
+    named: the estimator, its number of samples, and how training changes its KL.
+    batch_size: M, which turns the warm-up of the KL into a number of steps.
+
+  Returns:
+    The objective of training, the bound, and the baseline.
 
   Raises:
     ConfigError: if there is no such estimator, or the model does not allow it.
@@ -94,7 +97,7 @@ def make_estimation(model: Model, data_dim: int, named: AevbConfig, batch_size: 
 
 
 def learn_aevb(config: Config, model: Model, images: ImageData) -> Learning:
-  """Makes algorithm 1; evaluated by its bound, and at the end by importance sampling."""
+  """Makes algorithm 1, evaluated by its bound and at the end by importance sampling."""
   named, data_dim = config.objective, images.train.shape[1]
   estimation = make_estimation(model, data_dim, named, config.optimizer.batch_size)
   algorithm = build.make_aevb(
@@ -127,7 +130,7 @@ def learn_aevb(config: Config, model: Model, images: ImageData) -> Learning:
 
 
 def learn_mcem(config: Config, model: Model, images: ImageData) -> Learning:
-  """Makes Monte Carlo EM; it has only its own metrics to be evaluated by."""
+  """Makes Monte Carlo EM, which is evaluated only by its own metrics."""
   named = config.objective
   steps = dict(num_leapfrogs=named.num_leapfrogs, num_updates=named.num_updates)
   algorithm = build.make_mcem(config, model, len(images.train))
@@ -145,7 +148,7 @@ def learn_mcem(config: Config, model: Model, images: ImageData) -> Learning:
 
 
 def bound_columns(images: ImageData) -> tuple[str, ...]:
-  """Returns the names of what `evaluate_bound` gives."""
+  """Returns the names of the values that `evaluate_bound` returns."""
   splits = ("train", "test") if images.validation is None else ("train", "validation", "test")
   return tuple(name for split in splits for name in (f"{split}_bound", f"{split}_bound_se"))
 
@@ -153,7 +156,7 @@ def bound_columns(images: ImageData) -> tuple[str, ...]:
 def evaluate_bound(
   key: Key, bound: Callable[[Key, Params, Array], Array], params: Params, pixels: Pixels
 ) -> dict:
-  """Evaluates a bound over the whole of every split; one key makes evaluations comparable."""
+  """Evaluates a bound on every split; equal keys make evaluations comparable."""
   columns = {}
   for split in ("train", "validation", "test"):
     source, reading = points(pixels, split)
@@ -178,7 +181,7 @@ def bounds_in_words(row: dict) -> str:
 
 
 def average_mcem(means: dict) -> dict:
-  """Returns a row of what `mcem` reports of every update; of divergent transitions, the number."""
+  """Returns a row of the means of `mcem`'s metrics, and the number of divergent transitions."""
   return dict(
     recent_log_joint=means["log_joint"],
     acceptance=means["acceptance"],
@@ -197,7 +200,7 @@ def mcem_in_words(row: dict) -> str:
 
 
 def bits_of(config: Config, bound: float, data_dim: int) -> float | None:
-  """Returns bits per dimension of a bound on log p of 8-bit pixels; None for other pixels."""
+  """Returns bits per dimension for a bound on log p of 8-bit pixels; None for other pixels."""
   if config.data.dequantization:
     return bits_per_dim(bound, data_dim)
   return bits_of_levels(bound, data_dim) if config.model.likelihood in table.LEVELS else None
@@ -206,7 +209,7 @@ def bits_of(config: Config, bound: float, data_dim: int) -> float | None:
 def judge_bound(
   config: Config, row: dict, log_likelihood: Mean | None, data_dim: int
 ) -> tuple[dict, list[str]]:
-  """Returns what summary.json and the last lines say of a run of AEVB."""
+  """Returns the entries of summary.json and the last lines printed for a run of AEVB."""
   bits = bits_of(config, row["test_bound"], data_dim)
   num_samples = config.objective.num_importance_samples
   lines = [f"test bound           {row['test_bound']:.2f} ± {row['test_bound_se']:.2f} nats"]
@@ -230,7 +233,7 @@ def judge_bound(
 
 
 def judge_mcem(row: dict, steps: dict) -> tuple[dict, list[str]]:
-  """Returns what summary.json and the last lines say of a run of Monte Carlo EM."""
+  """Returns the entries of summary.json and the last lines printed for a run of MCEM."""
   results = {name: row[name] for name in MCEM_COLUMNS} | steps
   return results, [
     f"recent log p(x, z)   {row['recent_log_joint']:.2f} nats, at the z of HMC",
@@ -240,7 +243,7 @@ def judge_mcem(row: dict, steps: dict) -> tuple[dict, list[str]]:
 def estimate_log_likelihood(
   key: Key, model: Model, params: Params, pixels: Pixels, *, num_samples: int
 ) -> Mean | None:
-  """Estimates the mean of log p(x) over the test points; None for no samples."""
+  """Estimates the mean of log p(x) over the test points, in nats; None for no samples."""
   if not num_samples:
     return None
   values = log_likelihoods(key, model, params, pixels, num_samples=num_samples)
@@ -263,7 +266,7 @@ def log_likelihoods(
       params,
       source,
       block_size=BLOCK,
-      batch_size=20,  # by 50 samples at a time: activations that stay in a CPU's cache
+      batch_size=20,  # times 50 samples: the activations stay in a CPU's cache
       progress=bar.update,
       sharding=pixels.sharding,
       **reading,
@@ -271,5 +274,5 @@ def log_likelihoods(
 
 
 def without_numbers(learning: Learning) -> dict:
-  """Returns the columns of a row of a run that has stopped."""
+  """Returns NaN for every column, the row of a run that has stopped."""
   return dict.fromkeys(learning.columns, math.nan)

@@ -1,4 +1,4 @@
-"""Runs in Python: a directory opened as what was trained there, trained, or written."""
+"""Runs in Python: opens the directory of a run, trains in one, or writes one."""
 
 import logging
 import os
@@ -29,31 +29,20 @@ from aevb_jax.types import Array, Key, Model, Params
 
 LOGGER = logging.getLogger(__name__)
 PLACES = ("data_dir", "manual_dir", "mirror", "max_resident_mb")
-OF_TRAIN = "--likelihood="  # in the flags.txt of every run of experiments.train, however old
+OF_TRAIN = "--likelihood="  # stands in the flags.txt of every run of experiments.train, however old
 
 
 class LoadedRun(NamedTuple):
-  """A run as it was trained.
-
-  Attributes:
-    directory: where it is.
-    config: what was computed.
-    model: p(z), p(x|z) and q(z|x).
-    params: the parameters that training ended with, or the best.
-    data: the images, as the data set has them.
-    pixels: the images as training and evaluation read them.
-    metrics: the rows of metrics.csv, one for each evaluation.
-    summary: summary.json; None before the run is finished.
-  """
+  """A run as it was trained."""
 
   directory: pathlib.Path
-  config: Config
-  model: Model
-  params: Params
-  data: ImageData
-  pixels: Pixels
-  metrics: list[dict]
-  summary: dict | None
+  config: Config  # what was computed
+  model: Model  # p(z), p(x|z) and q(z|x)
+  params: Params  # the parameters that training ended with, or the best
+  data: ImageData  # the images, as the data set has them
+  pixels: Pixels  # the images as training and evaluation read them
+  metrics: list[dict]  # the rows of metrics.csv, one for each evaluation
+  summary: dict | None  # summary.json; None before the run is finished
 
 
 def load(
@@ -70,7 +59,7 @@ def load(
     parameters: "last" for those that training ended with, "best" for those of the highest
       validation bound.
     array_cache_dir: where decoded data sets are kept between runs; None for nowhere.
-    places: fields of `DataConfig` that say where the data are, where they have moved:
+    places: fields of `DataConfig` that name the data's new place if the data have moved:
       data_dir, manual_dir, mirror, max_resident_mb.
 
   Returns:
@@ -78,7 +67,8 @@ def load(
 
   Raises:
     RunError: if the directory holds no run that can be opened; the message says what to do.
-    ConfigError: if its data set is not there.
+    ConfigError: if the data set of the run is not there.
+    TypeError: if `places` has other names.
   """
   workdir = pathlib.Path(workdir).expanduser()
   config = read_config(workdir)
@@ -101,13 +91,13 @@ def load(
 
 
 def read_config(workdir: pathlib.Path) -> Config:
-  """Reads the configuration of a run: its config.json or, of an older run, its flags.txt.
+  """Reads the configuration of a run from its config.json or, for an older run, its flags.txt.
 
   Raises:
-    RunError: if there is none that can be read, or it is of a sweep.
+    RunError: if there is none that can be read, or the directory is of a sweep.
   """
   name = directory.CONFIG if (workdir / directory.CONFIG).exists() else directory.FLAG_FILE
-  if not os.path.exists(workdir / name):  # nor where the path is none that can be
+  if not os.path.exists(workdir / name):  # also False for an impossible path
     raise RunError(workdir, "holds no run of experiments.train (there is no flags.txt)")
   try:
     text = disk.read_text(workdir / name)
@@ -131,7 +121,7 @@ def load_params(
 
   Raises:
     RunError: if there are none.
-    ConfigError: if the run's estimator cannot be had.
+    ConfigError: if the run's estimator is not available.
   """
   learning, checkpoints = make_learning(config, model, images), workdir / directory.CHECKPOINTS
   init = lambda key: start(learning.algorithm.init(key), learning.columns)
@@ -156,20 +146,20 @@ def load_params(
 def train(config: Config, workdir: str | pathlib.Path, **machine: Any) -> LoadedRun | None:
   """Trains a configuration in a directory, as experiments.train does, and opens the result.
 
-  Interrupted, the same call resumes from the last checkpoint; of a finished run it only opens it.
+  After an interruption the same call resumes. For a finished run it only opens the run.
 
   Args:
-    config: of a run, or of a sweep.
+    config: the configuration of a run, or of a sweep.
     workdir: the directory of the run.
     machine: other fields of `Machine`: num_devices, checkpoint_every, resume, overwrite,
       array_cache_dir.
 
   Returns:
-    The run; None of a sweep, the members of which are opened by `load`.
+    The run; None for a sweep, whose members `load` opens.
 
   Raises:
     ConfigError: if a field cannot be used, or the directory holds another run.
-    FloatingPointError: when numbers are no longer finite; the state before is saved.
+    FloatingPointError: if no run has finite numbers any more; the state before is saved.
     OSError, SaveError: if something cannot be written.
   """
   machine = Machine(pathlib.Path(workdir).expanduser(), **machine)
@@ -191,13 +181,13 @@ def save(
 ) -> LoadedRun:
   """Writes a model that was trained by `fit` as the directory of a finished run.
 
-  `load`, experiments.evaluate and experiments.status then take it.
+  `load`, experiments.evaluate and experiments.status then accept the directory.
 
   Args:
-    workdir: a directory that is not there yet, or is empty.
+    workdir: a directory that does not exist yet, or is empty.
     config: names the data set and a model with these parameters.
     params: the parameters.
-    step: training steps made, of config.optimizer.batch_size examples each.
+    step: training steps made, with config.optimizer.batch_size examples each.
     metrics: rows of metrics.csv, all with the same columns.
     array_cache_dir: where decoded data sets are kept between runs; None for nowhere.
 
@@ -243,30 +233,51 @@ def save(
 
 
 def encode(run: LoadedRun, images: Array) -> np.ndarray:
-  """Returns the means of q(z|x) of images, shape (N, J).
+  """Returns the means of q(z|x) of images.
 
   Args:
     run: a run whose model has an encoder.
     images: shape (N, D) or (N, height, width[, channels]); uint8, or floats in the units of x.
       They are binarized as the test images of the run are.
+
+  Returns:
+    The means, shape (N, J).
+
+  Raises:
+    ValueError: if the images have another number of pixels than those of the run.
   """
   mean = lambda key, params, x: run.model.encoder.given(params.phi, x).mean
   return _of_images(mean, run, images)
 
 
 def decode(run: LoadedRun, z: Array) -> np.ndarray:
-  """Returns the means of p(x|z) of latents (N, J) as images, (N, height, width, channels)."""
+  """Returns the means of p(x|z) of latents, as images.
+
+  Args:
+    run: a run.
+    z: latents, shape (N, J).
+
+  Returns:
+    The means in units of x, shape (N, height, width, channels).
+  """
   mean = jax.vmap(lambda z: run.model.decoder.given(run.params.theta, z).mean)
   return np.asarray(mean(jax.numpy.asarray(z))).reshape(-1, *run.data.image_shape)
 
 
 def log_likelihood(run: LoadedRun, images: Array, *, num_samples: int = 1000) -> np.ndarray:
-  """Estimates log p(x) of images, in nats, shape (N,), by importance sampling.
+  """Estimates log p(x) of images by importance sampling.
 
   Args:
     run: a run whose model has an encoder.
-    images: as of `encode`.
-    num_samples: K for each image. The estimate errs downwards, the less the larger K.
+    images: shape (N, D) or (N, height, width[, channels]); uint8, or floats in the units of x.
+      They are binarized as the test images of the run are.
+    num_samples: K for each image. The estimate is biased downwards, less for larger K.
+
+  Returns:
+    The estimates in nats, shape (N,).
+
+  Raises:
+    ValueError: if the images have another number of pixels than those of the run.
   """
 
   def estimate(key: Key, params: Params, x: Array) -> Array:
@@ -276,6 +287,7 @@ def log_likelihood(run: LoadedRun, images: Array, *, num_samples: int = 1000) ->
 
 
 def _of_images(function: Callable, run: LoadedRun, images: Array) -> np.ndarray:
+  """Evaluates a function at images, which are binarized as the test images of the run are."""
   images = np.asarray(images)
   images = images.reshape(len(images), -1)
   if images.shape[1] != run.data.train.shape[1]:

@@ -1,4 +1,4 @@
-"""The one training loop: trains a run or the members of a sweep, and evaluates them on the way."""
+"""The training loop: trains a run or the members of a sweep, and evaluates them on the way."""
 
 import math
 import time
@@ -18,7 +18,7 @@ from aevb_jax.training.processes import highest, is_first
 
 
 class Stopped(Exception):
-  """A run that was asked to stop by a signal, and did after it had saved its state."""
+  """Raised when a signal asked a run to stop, after the run has saved its state."""
 
   def __init__(self, number: int):
     super().__init__(number)
@@ -26,7 +26,16 @@ class Stopped(Exception):
 
 
 def evenly(batch_size: int, eval_every: int, per_decade: int = 0) -> Plan:
-  """Plans rows at every so many training samples, or at so many of these per decade."""
+  """Plans rows at multiples of a number of steps.
+
+  Args:
+    batch_size: M.
+    eval_every: training samples between two rows, rounded to whole steps.
+    per_decade: if not 0, only so many of these rows in every decade, evenly spaced on a log axis.
+
+  Returns:
+    The plan.
+  """
   every = max(1, round(eval_every / batch_size))
 
   def is_due(step: int, end: int) -> bool:
@@ -39,18 +48,18 @@ def evenly(batch_size: int, eval_every: int, per_decade: int = 0) -> Plan:
 
 
 def train_until(end: int, training: Training, loop: Loop) -> Training:
-  """Trains to a step, chunk by chunk; evaluates where rows are due, and there.
+  """Trains to a step, chunk by chunk, and evaluates at each step that is due, also at the end.
 
   Raises:
-    FloatingPointError: when numbers are no longer finite in any run; the state before is saved.
-    Stopped: when asked to; the state is saved.
+    FloatingPointError: if no run has finite numbers any more; the state before is saved.
+    Stopped: if a signal asks to stop; the state is saved.
   """
   batch_size, pixels, learning = loop.plan.batch_size, loop.pixels, loop.learning
   most = program.max_chunk_steps(pixels, batch_size, len(training.runs))
   chunks, keys = loop.plan.chunks(training.step, end, most), training.keys
   fit_chunk, training = _compiled(set(chunks), training, loop)
   remedy = faults.remedy(training, loop, end)
-  if is_due(training, end, loop.plan):  # it was stopped before its evaluation
+  if is_due(training, end, loop.plan):  # it stopped before its evaluation
     training = _evaluated(training, loop)
     loop.save(training)
   saved_at = time.monotonic()
@@ -78,7 +87,7 @@ def train_until(end: int, training: Training, loop: Loop) -> Training:
           loop.save(training)
           raise Stopped(number)
       except FloatingPointError:
-        loop.save(training)  # of before the chunk
+        loop.save(training)  # the state before the chunk
         raise
       if is_due(training, end, loop.plan):
         training = _evaluated(training, loop)
@@ -89,14 +98,14 @@ def train_until(end: int, training: Training, loop: Loop) -> Training:
 
 
 def _progress_bar(total: int, initial: int) -> tqdm:
-  """Returns a bar of training samples, which is hidden where there is no terminal."""
+  """Returns a bar of training samples, which only the first process shows, in a terminal."""
   hidden = None if is_first() else True
   samples = dict(total=total, initial=initial, unit=" samples", unit_scale=True)
   return tqdm(**samples, disable=hidden)
 
 
 def _evaluated(training: Training, loop: Loop) -> Training:
-  """Evaluates all runs, or saves the training where that is broken off."""
+  """Evaluates all runs; saves the training if the evaluation fails or is stopped."""
   try:
     return evaluate(training, loop)
   except (FloatingPointError, Stopped):
@@ -107,7 +116,7 @@ def _evaluated(training: Training, loop: Loop) -> Training:
 def _compiled(
   lengths: set[int], training: Training, loop: Loop
 ) -> tuple[dict[int, Callable], Training]:
-  """Compiles the training program of every length of chunk, and counts the time that it took."""
+  """Compiles the training program for every length of chunk, and adds the time to the training."""
   began = time.monotonic()
   fit_chunk = program.compile_fit(
     lengths,
@@ -141,7 +150,7 @@ def advance(training: Training, chunk: faults.Chunk) -> Training:
 
 
 def is_due(training: Training, end: int, plan: Plan) -> bool:
-  """Tells whether this step is to have rows and has none."""
+  """Reports whether rows are due at this step and are still missing."""
   step, rows = training.step, training.runs[0].rows
   return plan.is_due(step, end) and (not rows or rows[-1]["step"] < step)
 
@@ -174,7 +183,7 @@ def evaluate(training: Training, loop: Loop) -> Training:
 
 
 def evaluate_run(training: Training, i: int, loop: Loop) -> list[dict]:
-  """Returns the new rows of a run; one that has stopped has no numbers."""
+  """Returns the new rows of a run; a run that has stopped has NaN in them."""
   run, learning = training.runs[i], loop.learning
   examples = training.step * loop.plan.batch_size
   counts = dict(
@@ -194,6 +203,6 @@ def evaluate_run(training: Training, i: int, loop: Loop) -> list[dict]:
 
 
 def check_finite(values: list[float], step: int, name: str) -> None:
-  """Raises FloatingPointError if no value is finite; of a sweep, one finite member is enough."""
+  """Raises FloatingPointError if no member of a sweep, or the only run, has a finite value."""
   if not any(map(math.isfinite, values)):
     raise FloatingPointError(f"the {name} became {values[0]} by step {step}")

@@ -1,4 +1,4 @@
-"""The images of a run, and how training and evaluation read their pixels as data points x."""
+"""The images of a run, and how training and evaluation turn their pixels into data points x."""
 
 import functools
 import logging
@@ -35,7 +35,7 @@ def points(pixels: Pixels, split: str, num_points: int | None = None) -> Points:
   Args:
     pixels: the data of a run.
     split: train, validation or test.
-    num_points: how many images; None for all.
+    num_points: the number of images; None for all.
   """
   source, draw = getattr(pixels, split), getattr(pixels, f"{split}_draw")
   if num_points is not None:
@@ -44,10 +44,10 @@ def points(pixels: Pixels, split: str, num_points: int | None = None) -> Points:
 
 
 def load_images(config: Config, cache_dir: str | None) -> datasets.ImageData:
-  """Loads the data set of a run, and checks it against what the run asks of it.
+  """Loads the data set of a run, and checks that the run can use it.
 
   Args:
-    config: of the run.
+    config: the configuration of the run.
     cache_dir: where decoded data sets are kept between runs; None for nowhere.
 
   Raises:
@@ -70,7 +70,7 @@ def load_images(config: Config, cache_dir: str | None) -> datasets.ImageData:
 
 
 def check_batch_size(batch_size: int, images: datasets.ImageData, data: DataConfig) -> None:
-  """Refuses a minibatch of more images than there are.
+  """Refuses a minibatch of more images than the training set has.
 
   Raises:
     ConfigError: for such a batch size.
@@ -83,7 +83,7 @@ def check_batch_size(batch_size: int, images: datasets.ImageData, data: DataConf
 def load_data(
   data: DataConfig, cache_dir: str | None, *, prepare_any: bool = False
 ) -> datasets.ImageData:
-  """Loads a data set, and checks it against what is asked of its pixels.
+  """Loads a data set, and checks that its pixels are of the kind that the configuration needs.
 
   Args:
     data: names the data set.
@@ -102,7 +102,7 @@ def load_data(
 
 
 def _first(images: datasets.ImageData, data: DataConfig) -> datasets.ImageData:
-  """Keeps only the first training images, as figure 3 has them."""
+  """Keeps only the first `num_train` training images, as figure 3 does."""
   if data.num_train > len(images.train):
     message = f"takes at most the {len(images.train)} of {data.dataset}"
     raise ConfigError("num_train", data.num_train, message)
@@ -143,9 +143,9 @@ def _load(data: DataConfig, cache_dir: str | None, prepare_any: bool) -> dataset
     raise ConfigError(name, getattr(data, name), str(error)) from error
 
 
-@functools.cache  # once is enough
+@functools.cache  # so that it warns only once
 def _warn_of_no_cache(what: str) -> None:
-  """Warns that the default cache cannot be written, which stops nobody who never asked for it."""
+  """Warns that the default cache cannot be written, which is no error as nobody asked for it."""
   LOGGER.warning(
     "warning: --array_cache_dir=%s: %s; data sets are decoded anew in each run unless another "
     "directory is named",
@@ -155,16 +155,16 @@ def _warn_of_no_cache(what: str) -> None:
 
 
 def fits_device(images: datasets.ImageData, data: DataConfig) -> bool:
-  """Tells whether the training set is kept on the device, and not streamed."""
+  """Reports whether the training set is kept on the device; otherwise it is streamed."""
   num_bytes = math.prod(images.train.shape) * images.train.dtype.itemsize
   return num_bytes <= data.max_resident_mb * 2**20
 
 
 def check_resident(pixels: Pixels, data: DataConfig) -> None:
-  """Refuses a training set that is to be streamed, for mains that need it on the device.
+  """Refuses a training set that would be streamed, for mains that need it on the device.
 
   Raises:
-    ConfigError: if it is to be streamed.
+    ConfigError: if the training set would be streamed.
   """
   if pixels.streamed:
     message = f"must hold the training images of {data.dataset}"
@@ -188,7 +188,7 @@ def mean_of_x(images: datasets.ImageData, data: DataConfig) -> np.ndarray:
 
 
 def pixel_scale(images: datasets.ImageData, data: DataConfig) -> int:
-  """Returns what uint8 pixels are divided by."""
+  """Returns the number that uint8 pixels are divided by."""
   return 256 if data.dequantization else int(data.pixel_scale or images.levels)
 
 
@@ -199,7 +199,7 @@ def make_pixels(
 
   Args:
     images: the data set.
-    data: says how pixels become x.
+    data: how pixels become x.
     shardings: the devices; None for the first.
   """
   levels = pixel_scale(images, data)
@@ -211,7 +211,7 @@ def make_pixels(
     "static": binarize,
     "dynamic": binarize,
   }
-  # fold_in takes the draws away from the keys that a run of the same seed is split into.
+  # fold_in makes the draws differ from the keys that a run of the same seed is split into.
   draws = jax.random.fold_in(jax.random.key(BINARIZATION_SEED), 2**20)
   train_draw, test_draw = jax.random.split(draws)
   streamed = not fits_device(images, data)
@@ -230,19 +230,19 @@ def make_pixels(
 
 
 def _to_devices(pixels: np.ndarray, shardings: Shardings | None) -> Array:
-  """Copies the pixels to every device, whichever process it belongs to."""
+  """Copies the pixels to every device, of all processes."""
   if shardings is None:
     return jax.device_put(pixels)
   return jax.make_array_from_process_local_data(shardings.replicated, pixels)
 
 
 def real_valued(data: DataConfig) -> bool:
-  """Tells whether x are real values, and not draws or thresholds that are 0 or 1."""
+  """Reports whether x are real values, instead of draws or thresholds that are 0 or 1."""
   return data.binarization == "none" and data.dataset != "binarized_mnist"
 
 
 def density_note(config: Config) -> str | None:
-  """Says where log-likelihoods are not those of a model of the data; None where they are."""
+  """Returns a note if log-likelihoods are not log-densities of the data; otherwise None."""
   if config.model.likelihood == "bernoulli" and real_valued(config.data):
     return "Bernoulli likelihood of real-valued pixels: not a log-density"
   return None
@@ -259,12 +259,12 @@ def pixels_in_words(data: DataConfig) -> str:
 
 
 def file_name(data: DataConfig) -> str:
-  """Returns the data set's name as a part of the name of a file."""
+  """Returns the data set's name in a form that file names can contain."""
   return data.dataset.replace("/", "-").replace(":", "-")
 
 
 def about_images(images: datasets.ImageData, data: DataConfig) -> dict:
-  """Returns what summary.json says of the data."""
+  """Returns the entries of summary.json about the data."""
   return dict(
     dataset=data.dataset,
     dataset_version=images.version,

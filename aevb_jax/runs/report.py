@@ -1,4 +1,4 @@
-"""What a run leaves when it is finished: its pictures, its summary, and the table of a sweep."""
+"""The output of a finished run: its pictures, its summary, and the table of a sweep."""
 
 import math
 import pathlib
@@ -32,7 +32,7 @@ OVER_SEEDS = {
 def draw_pictures(
   run: Run, model: Model, params: Params, images: ImageData, pixels: Pixels
 ) -> None:
-  """Draws what a run has learned into its directory."""
+  """Draws all pictures of a run into its directory."""
   config = run.config
   draw_model(run, model, params, images)
   if config.objective.algorithm == "aevb":
@@ -43,17 +43,17 @@ def draw_pictures(
 
 
 def latents_in_words(config: Config) -> str:
-  """Says how many latents there are."""
+  """Returns the number of latents in words, such as "2 latents"."""
   return f"{config.model.latent_dim} latent{'s' if config.model.latent_dim > 1 else ''}"
 
 
 def has_plane(config: Config) -> bool:
-  """Tells whether the latents are the points of a plane, which can be drawn."""
+  """Reports whether the latents form a plane, which can be drawn."""
   return config.model.latent_dim == 2 and config.model.prior == "gaussian"
 
 
 def draw_model(run: Run, model: Model, params: Params, images: ImageData) -> None:
-  """Draws what takes no encoder: samples, and for two latents the manifold."""
+  """Draws the pictures that need no encoder: samples, and for two latents the manifold."""
   config, directory = run.config, run.directory
   shape, dataset = images.image_shape, config.data.dataset
   z = figures.sample_prior(run.keys.picture, model, params, 100)
@@ -70,7 +70,7 @@ def draw_model(run: Run, model: Model, params: Params, images: ImageData) -> Non
 def draw_posterior(
   run: Run, model: Model, params: Params, images: ImageData, pixels: Pixels
 ) -> None:
-  """Draws what takes an encoder: reconstructions, and for two latents where test points lie."""
+  """Draws the pictures that need an encoder: reconstructions, and two latents of test points."""
   config, dataset, key = run.config, run.config.data.dataset, jax.random.key(0)
   few, reading = points(pixels, "test", NUM_PAIRS)
   test = evaluate(lambda key, params, x: x, key, params, few, **reading)
@@ -88,14 +88,17 @@ def draw_posterior(
 
 
 def summarize(run: Run, images: ImageData, results: dict, timing: Timing, about: dict) -> list[str]:
-  """Writes summary.json, last of all; returns the lines that say what there is to look at.
+  """Writes summary.json, the last file of a run, and returns the last lines to print.
 
   Args:
-    run: at its end.
+    run: the run at its end.
     images: the data set.
-    results: what the algorithm says of the run.
-    timing: where the time of this process went.
-    about: the time in all, and what the program was.
+    results: the entries from the algorithm.
+    timing: the times of this process.
+    about: the total time, and the entries about the program.
+
+  Returns:
+    The lines that name the pictures, and a note if log-likelihoods are not log-densities.
   """
   config, row, note = run.config, run.rows[-1], density_note(run.config)
   summary = dict(
@@ -119,7 +122,7 @@ def summarize(run: Run, images: ImageData, results: dict, timing: Timing, about:
 
 
 def over_seeds(rows: Sequence[dict]) -> list[dict]:
-  """Averages over the seeds of each step size that has several, with standard errors over them."""
+  """Averages over the seeds of each step size that has several; the errors are over seeds."""
   means = []
   for step_size in dict.fromkeys(row["step_size"] for row in rows):
     seeds = [row for row in rows if row["step_size"] == step_size]
@@ -134,7 +137,7 @@ def over_seeds(rows: Sequence[dict]) -> list[dict]:
 
 
 def seeds_in_words(mean: dict) -> str:
-  """Writes a row of `over_seeds` in one line."""
+  """Formats a row of `over_seeds` in one line."""
   values = {label: (mean[n], mean[f"{n}_se"]) for n, label in OVER_SEEDS.items() if n in mean}
   return ", ".join(f"{label} {value:.2f} ± {error:.2f}" for label, (value, error) in values.items())
 
@@ -142,13 +145,13 @@ def seeds_in_words(mean: dict) -> str:
 def write_sweep(
   workdir: pathlib.Path, config: Config, runs: Sequence[Run], finished: set[str]
 ) -> None:
-  """Writes sweep.csv, a row for each member, sweep.png where there are bounds, and summary.json.
+  """Writes sweep.csv, a row for each member, sweep.png if there are bounds, and summary.json.
 
   Args:
     workdir: the directory of the sweep.
-    config: of the sweep.
+    config: the configuration of the sweep.
     runs: all members.
-    finished: the names of those that went on to the end, with a summary.json of their own.
+    finished: the names of the members that trained to the end and have a summary.json.
   """
   rows = [_sweep_row(run, run.name in finished) for run in runs]
   columns = list(max(rows, key=len))

@@ -23,32 +23,32 @@ LOGGER = logging.getLogger(__name__)
 
 
 class Origin(NamedTuple):
-  """What a run is computed from, as its checkpoints say."""
+  """The configuration and the code of a run, as its checkpoints record them."""
 
-  config: Any  # of the run, or of the sweep
-  commit: str | None  # of the code at the start, whatever becomes of it meanwhile
-  code: dict  # as of `about_code`
+  config: Any  # the configuration of the run, or of the sweep
+  commit: str | None  # the commit at the start; the code may change later
+  code: dict  # from `about_code`
 
   def record(self) -> dict:
-    """Returns it as JSON holds it."""
+    """Returns the entries of a record, as JSON holds them."""
     return dict(flags=texts.flags_text(self.config), git_commit=self.commit, **self.code)
 
 
 def make_origin(config: Any, sources: Collection[str] = ()) -> Origin:
-  """Returns what a run that starts now is computed from; `sources` as of `about_code`."""
+  """Returns the origin of a run that starts now; `sources` are passed to `about_code`."""
   return Origin(config, git_commit(), about_code(sources))
 
 
 def compare(record: dict, step: int, origin: Origin) -> list[str]:
-  """Compares what a checkpoint says of itself with the run that is to resume from it.
+  """Compares the record of a checkpoint with the run that is to resume from it.
 
   Args:
-    record: of the checkpoint.
-    step: the name of its directory.
-    origin: of the run.
+    record: the record of the checkpoint.
+    step: the name of the checkpoint's directory.
+    origin: the origin of the run.
 
   Returns:
-    What is another than it was, though the run can be resumed: code, versions, generator.
+    Differences that do not prevent resuming: code, versions, generator.
 
   Raises:
     CheckpointError: if the checkpoint is of another step, or of a run with other flags.
@@ -56,14 +56,14 @@ def compare(record: dict, step: int, origin: Origin) -> list[str]:
   if (saved_as := record.get("step", step)) != step:
     raise CheckpointError(f"its checkpoint {step} was saved as step {saved_as}")
   differences = "flags" in record and texts.differences(record["flags"], [origin.config])
-  if differences:  # older ones of some mains have no flags
+  if differences:  # older checkpoints of some mains have no flags
     what = f"its checkpoint {step} was saved with other flags than it has now ({differences})"
     raise CheckpointError(f"{what}; restore its {CONFIG} and {FLAG_FILE}")
   return changes(record, origin.code)
 
 
 class Best(NamedTuple):
-  """The parameters of the highest validation bound so far; of a sweep, those of each member."""
+  """The parameters of the highest validation bound so far; for a sweep, those of each member."""
 
   bound: Array  # in nats; -inf before the first evaluation
   step: Array
@@ -73,16 +73,16 @@ class Best(NamedTuple):
 class Saved(NamedTuple):
   """The arrays of a checkpoint."""
 
-  states: PyTree  # of a single run its state; of a sweep all of theirs, with a leading axis
-  best: Best | tuple[()]  # nothing where there is no validation bound
+  states: PyTree  # the state of a single run; for a sweep all states, with a leading axis
+  best: Best | tuple[()]  # () if there is no validation bound
 
 
 def start(states: PyTree, columns: Collection[str]) -> Saved:
   """Returns the arrays of a checkpoint before the first step.
 
   Args:
-    states: of a run, or of all members of a sweep.
-    columns: of the rows; the best parameters are kept where they have a validation bound.
+    states: the state of a run, or of all members of a sweep.
+    columns: the columns of the rows; the best parameters are kept if there is a validation bound.
   """
   if "validation_bound" not in columns:
     return Saved(states, ())
@@ -99,7 +99,7 @@ def keep_best(saved: Saved, bounds: Array) -> Best:
 
 @jax.jit
 def where(chosen: Array, tree: PyTree, other: PyTree) -> PyTree:
-  """Chooses between two trees for every member of a sweep, or for the one run there is."""
+  """Chooses between two trees for every member of a sweep, or for the only run."""
 
   def leaf(a: Array, b: Array) -> Array:
     return jnp.where(chosen.reshape(chosen.shape + (1,) * (a.ndim - chosen.ndim)), a, b)
@@ -112,20 +112,21 @@ def newest(
 ) -> Any | None:
   """Returns the newest checkpoint that is not damaged, and prints where training resumes.
 
-  A damaged checkpoint is named and set aside.
+  A damaged checkpoint is set aside with a warning.
 
   Args:
-    directory: of the checkpoints, in that of the run.
+    directory: the directory of the checkpoints, in that of the run.
     at: (step, record) -> a NamedTuple, whose `saved` has shapes for arrays and whose
       `placement` is their sharding, such as a `Training`.
-    batch_size: M, of the message.
-    origin: of the run, which that of the checkpoint has to be. What may differ is warned of.
+    batch_size: M, for the message.
+    origin: the origin of the run, which the checkpoint's must match. Differences that do not
+      prevent resuming are warned of.
 
   Returns:
-    What `at` gives, with arrays; None if there is no checkpoint.
+    The result of `at`, with arrays; None if there is no checkpoint.
 
   Raises:
-    ConfigError: if it is of something else.
+    ConfigError: if the checkpoint is of another run.
     OSError, MemoryError: if it cannot be read for a reason that says nothing about it.
   """
   while True:
@@ -155,7 +156,7 @@ def newest(
 
 
 def _try(read: Callable, *arguments) -> tuple[Any, str | None]:
-  """Returns what is read, or why some process could not read it; all return the same reason."""
+  """Returns what is read, or why a process could not read it; the result is the same for all."""
   found, reason = None, None
   try:
     found = _refusing(arguments[0], read, *arguments)
@@ -166,7 +167,7 @@ def _try(read: Callable, *arguments) -> tuple[Any, str | None]:
 
 
 def _refusing(directory: pathlib.Path, function: Callable, *arguments) -> Any:
-  """Calls a function, and refuses the run whose checkpoints are in a directory if it does.
+  """Calls a function, and turns its CheckpointError into a refusal of the run in the directory.
 
   Raises:
     ConfigError: for a CheckpointError that is no DamagedError.

@@ -1,8 +1,8 @@
-"""The runs of a command, how far they have come, and what they are trained with.
+"""The runs of a command: how far they have trained, and what they train with.
 
-A checkpoint has the arrays (the states of training, and the parameters of the best validation
-bound so far) and a record: all rows, the sums for the next row, the faults. The position in the
-data is the step: a minibatch is a function of it and the key.
+A checkpoint has the arrays (the training states, and the parameters of the best validation bound so
+far) and a record: all rows, the sums for the next row, the faults. The position in the data is the
+step, because a minibatch is a function of the step and the key.
 """
 
 import functools
@@ -26,15 +26,15 @@ from aevb_jax.types import Array, Key, PyTree
 
 
 class Faults(NamedTuple):
-  """What was not finite in the course of a run."""
+  """The steps of a run whose numbers were not finite."""
 
   skipped: int = 0  # steps left out
-  in_a_row: int = 0  # the last of them in a row
-  stopped: str | None = None  # why the run stopped, where it did
+  in_a_row: int = 0  # steps left out in a row, up to the last step
+  stopped: str | None = None  # why the run stopped; None if it did not
 
 
 class Keys(NamedTuple):
-  """The keys that a run of some seed draws from."""
+  """The keys that a run draws from, all derived from its seed."""
 
   init: Key
   fit: Key
@@ -55,7 +55,7 @@ class Run(NamedTuple):
 
 
 class Timing(NamedTuple):
-  """Where the time of this process went."""
+  """The time that this process has spent."""
 
   compile_seconds: float = 0.0
   train_seconds: float = 0.0  # without compilation and evaluation
@@ -63,16 +63,16 @@ class Timing(NamedTuple):
 
 
 class Training(NamedTuple):
-  """How far the runs have come."""
+  """The runs of a command, and how far they have trained."""
 
   everyone: tuple[Run, ...]
-  going_on: tuple[int, ...]  # which of them train, by their place in `everyone`
+  going_on: tuple[int, ...]  # the places in `everyone` of the runs that train
   step: int
   saved: Saved  # the states and the best parameters of those that train
-  sums: dict[str, np.ndarray]  # (S,) of every metric since the last row, and "num_steps" made
-  seconds: float  # of training, by all processes that the run has had
-  shardings: Shardings | None  # None where nothing is trained any more
-  timing: Timing = Timing()  # of this process
+  sums: dict[str, np.ndarray]  # (S,) for every metric since the last row, and "num_steps" made
+  seconds: float  # seconds of training, over all processes that the run has had
+  shardings: Shardings | None  # None if nothing is trained any more
+  timing: Timing = Timing()  # the times of this process
 
   @property
   def runs(self) -> list[Run]:
@@ -81,22 +81,22 @@ class Training(NamedTuple):
 
   @property
   def sweep(self) -> bool:
-    """Whether arrays have a leading axis of members."""
+    """True if arrays have a leading axis of members."""
     return bool(self.everyone[0].name)
 
   @property
   def placement(self) -> NamedSharding:
-    """Where the arrays of the runs are."""
+    """The sharding of the arrays of the runs."""
     return self.shardings.members if self.sweep else self.shardings.replicated
 
   @property
   def keys(self) -> Key:
-    """The keys of the order of the data, (S,) of a sweep."""
+    """The keys of the order of the data, (S,) for a sweep."""
     keys = [run.keys.fit for run in self.runs]
     return stacked(keys) if self.sweep else jax.random.clone(keys[0])
 
   def with_runs(self, runs: Sequence[Run]) -> "Training":
-    """Returns the same with other rows and faults of the runs that train."""
+    """Returns the same training with other rows and faults of the runs that train."""
     everyone = list(self.everyone)
     for i, run in zip(self.going_on, runs, strict=True):
       everyone[i] = run
@@ -105,14 +105,14 @@ class Training(NamedTuple):
   def spent(
     self, *, compile_seconds: float = 0.0, train_seconds: float = 0.0, num_steps: int = 0
   ) -> "Training":
-    """Returns the same with more time spent on it."""
+    """Returns the same training with more time added."""
     more = compile_seconds, train_seconds, num_steps
     timing = Timing(*map(operator.add, self.timing, more))
     return self._replace(timing=timing, seconds=self.seconds + train_seconds)
 
 
 class Plan(NamedTuple):
-  """When training is evaluated, and where the host looks in between."""
+  """The steps at which training is evaluated, and the chunks between them."""
 
   batch_size: int  # M
   # (step, end) -> whether rows are due after a step of training that ends at step `end`
@@ -122,7 +122,7 @@ class Plan(NamedTuple):
 
 
 class Loop(NamedTuple):
-  """What training is made of, and whom it reports to."""
+  """The parts of training, and the functions that it reports to."""
 
   learning: Learning
   pixels: Pixels
@@ -130,16 +130,16 @@ class Loop(NamedTuple):
   save: Callable[[Training], None]  # writes a checkpoint
   write_rows: Callable[[Run, list[dict]], None] = lambda run, rows: None
   keep: Callable[[Training], None] = lambda training: None  # called after every evaluation
-  asked_to_stop: Callable[[], int] = lambda: 0  # the number of a signal that did, or 0
+  asked_to_stop: Callable[[], int] = lambda: 0  # returns the number of the signal, or 0
   checkpoint_every: float = 60.0  # seconds
   on_nonfinite: str = "stop"  # or skip
-  selecting: bool = False  # whether step sizes are tried, of which some may diverge
+  selecting: bool = False  # whether step sizes are being tried, some of which may diverge
 
 
 def stacked(keys: Sequence[Key]) -> Key:
-  """Stacks keys, which JAX then takes for keys that were not used.
+  """Stacks keys; JAX counts the result as keys that have not been used.
 
-  A run uses its keys more than once on purpose: shapes are made of the same keys as values, and
+  A run uses its keys more than once on purpose: shapes are made from the same keys as values, and
   every chunk of training folds its steps into the same key.
   """
   return jax.random.wrap_key_data(jnp.stack([jax.random.key_data(key) for key in keys]))
@@ -162,9 +162,9 @@ def begin(
     learning: how they learn.
     checkpoints: the directory of their checkpoints.
     share: number of runs -> the devices that they share.
-    origin: of the runs, which their checkpoints have to name.
-    batch_size: M, of the message that says where they resume.
-    select_step: the step after which those of the best step size train on; 0 for all.
+    origin: the origin of the runs, which their checkpoints must match.
+    batch_size: M, for the message that names where they resume.
+    select_step: the step after which only members of the best step size train; 0 for all.
 
   Raises:
     ConfigError: if there is a checkpoint and it is not of these runs.
@@ -204,7 +204,7 @@ def _resumed(run: Run, record: dict) -> Run:
 
 
 def record(training: Training, batch_size: int) -> dict:
-  """Returns what a checkpoint says beside its arrays, as JSON holds it."""
+  """Returns the entries of a checkpoint besides its arrays, as JSON holds them."""
   return dict(
     step=training.step,
     examples_seen=training.step * batch_size,
@@ -215,9 +215,10 @@ def record(training: Training, batch_size: int) -> dict:
 
 
 def select(runs: Sequence[Run], step: int, batch_size: int) -> tuple[int, ...]:
-  """Chooses the runs of the step size with the highest training bound, in the mean over seeds.
+  """Chooses the runs of the step size with the highest training bound, averaged over seeds.
 
-  A bound that is no number counts as −∞: the paper's rule has to survive a step size of 0.1.
+  A bound that is no number counts as −∞, because the paper's rule has to survive a step size of
+  0.1.
 
   Raises:
     FloatingPointError: if every step size has such a bound.
@@ -238,7 +239,7 @@ def select(runs: Sequence[Run], step: int, batch_size: int) -> tuple[int, ...]:
 
 
 def take(training: Training, chosen: Sequence[int], share: Callable) -> Training:
-  """Goes on with some members of a sweep, spread over the devices anew."""
+  """Continues with some members of a sweep only, spread over the devices anew."""
   shardings, index = share(len(chosen)), np.asarray(chosen)
   few = jax.jit(
     lambda saved: jax.tree.map(lambda leaf: leaf[index], saved), out_shardings=shardings.members
@@ -264,7 +265,7 @@ def _member(saved: PyTree, i: Array, sharding: NamedSharding) -> PyTree:
 
 
 def single(training: Training, i: int) -> Training:
-  """Returns the i-th run that trains as a single run; one that stopped is where it did."""
+  """Returns the i-th run that trains as a single run, at the step where it stopped if it did."""
   run, saved, step = training.runs[i]._replace(name=""), saved_of(training, i), training.step
   if run.faults.stopped:
     step = int(saved.states.step)

@@ -1,4 +1,4 @@
-"""The two texts of a configuration: config.json, and flags.txt as `--flagfile` reads it."""
+"""The two texts of a configuration: config.json, and flags.txt in the form of `--flagfile`."""
 
 import dataclasses
 import json
@@ -10,13 +10,13 @@ from typing import Any
 from aevb_jax.errors import ConfigError
 from aevb_jax.runs.config import OBJECTIVES, Config, definitions, leaves, replace
 
-# A preset's values are in flags.txt one by one; older runs name the preset, too.
+# flags.txt has the values of a preset one by one; older runs also name the preset.
 OF_PRESETS = "preset"
-RENAMED = {"latents": "posterior"}  # in runs that are older than the new name
+RENAMED = {"latents": "posterior"}  # old names, in runs from before the change
 
 
 def flag_lines(*configs: Any, only: Collection[str] | None = None) -> list[str]:
-  """Writes the fields of configurations as lines of a flag file, sorted; None has no line.
+  """Formats the fields of configurations as sorted lines of a flag file; None has no line.
 
   Args:
     configs: dataclasses, also nested.
@@ -31,32 +31,32 @@ def flag_lines(*configs: Any, only: Collection[str] | None = None) -> list[str]:
 
 
 def flag_line(name: str, value: Any) -> str:
-  """Writes a flag as a line of a flag file."""
+  """Formats a flag as a line of a flag file."""
   if isinstance(value, bool):
     return f"--{name}" if value else f"--no{name}"
   return f"--{name}={as_text(value)}"
 
 
 def as_text(value: Any) -> str:
-  """Writes a value as a flag takes it."""
+  """Formats a value in the form that a flag takes."""
   return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def flags_text(*configs: Any, only: Collection[str] | None = None) -> str:
-  """Writes configurations as the contents of flags.txt; `only` as of `flag_lines`."""
+  """Formats configurations as the contents of flags.txt; `only` limits the fields."""
   return "".join(f"{line}\n" for line in flag_lines(*configs, only=only))
 
 
 def name_of(line: str, names: Collection[str]) -> str:
-  """Returns the name of the flag that a line of a flag file gives a value."""
+  """Returns the name of the flag that a line of a flag file sets."""
   name = line.removeprefix("--").partition("=")[0]
   return name if name in names else name.removeprefix("no")
 
 
 def from_flags(text: str) -> Config:
-  """Reads the configuration of a run from its flags.txt.
+  """Parses the configuration of a run from its flags.txt.
 
-  Fields that the text does not name, as those that are newer than it, have their defaults.
+  Fields that the text does not name, such as fields that are newer, have their defaults.
 
   Raises:
     ConfigError: if a line names no field, or has a value that is not of the field's type.
@@ -97,7 +97,7 @@ def _hints(config: Any) -> dict[str, Any]:
 
 
 def _parse(name: str, text: str, hint: Any) -> Any:
-  """Reads a value as a flag of this type takes it."""
+  """Parses a value in the form that a flag of this type takes."""
   kinds = _kinds(hint)
   for kind in kinds:
     try:
@@ -120,12 +120,12 @@ def _kinds(hint: Any) -> tuple:
 
 
 def to_json(config: Config) -> str:
-  """Writes a configuration as the contents of config.json."""
+  """Formats a configuration as the contents of config.json."""
   return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
 
 
 def from_json(text: str) -> Config:
-  """Reads the configuration of a run from its config.json.
+  """Parses the configuration of a run from its config.json.
 
   Raises:
     ConfigError: if a field is unknown, or its value is not of its type.
@@ -163,7 +163,7 @@ def _from_dict(default: Any, read: dict, path: str) -> Any:
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
-  """Returns a value read from JSON in the type of its field."""
+  """Converts a value read from JSON to the type of its field."""
   for kind in _kinds(hint):
     if typing.get_origin(kind) is tuple and isinstance(value, list):
       number = typing.get_args(kind)[0]
@@ -176,14 +176,14 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
 
 
 def _words(hint: Any) -> str:
-  """Names what a field takes."""
+  """Describes the values that a field takes."""
   words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
   named = [words.get(k, "several numbers") for k in _kinds(hint) if k is not type(None)]
   return " or ".join(named + ["nothing"] * (type(None) in _kinds(hint)))
 
 
 def defaults(config: Any) -> dict[str, str | None]:
-  """Returns the line of every field as it is by default, by name; None where it has no line."""
+  """Returns the line of every field with its default value, by name; None for no line."""
   found = {}
   for name, field in definitions(config).items():
     found[name] = None if field.default is None else flag_line(name, field.default)
@@ -191,17 +191,17 @@ def defaults(config: Any) -> dict[str, str | None]:
 
 
 def not_compared(config: Any) -> set[str]:
-  """Returns the names of the fields with which a run may be resumed at other values."""
+  """Returns the names of the fields that may differ when a run is resumed."""
   fields = definitions(config).items()
   return {name for name, field in fields if not field.metadata.get("compared", True)}
 
 
 def differences(text: str, configs: Sequence[Any], only: Collection[str] | None = None) -> str:
-  """Says how configurations differ from flags that were written before; "" if they do not.
+  """Describes how configurations differ from flags that were written before; "" if they do not.
 
   Args:
     text: the contents of a flags.txt.
-    configs: what it is compared with.
+    configs: the configurations to compare with it.
     only: the names of the fields that are compared; None for all.
   """
   by_default = {k: v for config in configs for k, v in defaults(config).items()}
@@ -210,7 +210,7 @@ def differences(text: str, configs: Sequence[Any], only: Collection[str] | None 
   there = {_renamed(line) for line in text.splitlines() if line.strip()}
   there = {line for line in there if name_of_line(line) not in ignored}
   here = {line for line in flag_lines(*configs, only=only) if name_of_line(line) not in ignored}
-  # What the run there did not know of yet was as it is by default.
+  # A field that is newer than the run there had its default value.
   known = {name_of_line(line) for line in there}
   here = {l for l in here if name_of_line(l) in known or by_default[name_of_line(l)] != l}
   return "; ".join(
@@ -221,6 +221,6 @@ def differences(text: str, configs: Sequence[Any], only: Collection[str] | None 
 
 
 def _renamed(line: str) -> str:
-  """Returns a line of a flag file with the name that its flag has today."""
+  """Returns a line of a flag file with the current name of its flag."""
   name, equals, value = line.removeprefix("--").partition("=")
   return f"--{RENAMED.get(name, name)}{equals}{value}"

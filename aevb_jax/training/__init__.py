@@ -1,6 +1,6 @@
-"""The compiled loop, of any algorithm: nothing in here is of the paper.
+"""The compiled training loop, for any algorithm: nothing in this room is specific to the paper.
 
-`fitting` trains, `evaluation` maps a function over a data set, `sweep` trains many at once,
+`fitting` trains, `evaluation` maps a function over a data set, `sweep` trains many runs at once,
 `sharding` spreads both over devices, `nonfinite` finds what went wrong, `checkpoint` saves.
 """
 

@@ -1,4 +1,4 @@
-"""The arrays of a checkpoint on disk: orbax, and what it takes for its errors to be of use."""
+"""The arrays of a checkpoint on disk, by orbax, with errors that name their cause."""
 
 import contextlib
 import errno
@@ -19,15 +19,15 @@ from aevb_jax.errors import DamagedError
 from aevb_jax.types import PyTree
 
 RECORD_FILE = "record.json"
-PATTERN = re.compile(r"[*?\[\]\\]")  # what a path must not have, to be a pattern of itself
-# Of an error of reading that says nothing about the file.
+PATTERN = re.compile(r"[*?\[\]\\]")  # characters that make a path a pattern
+# Errors of reading that say nothing about the file.
 OF_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EIO)
 OF_MACHINE += (errno.ESTALE, errno.ETIMEDOUT, errno.ENOSPC)
 
 
 @functools.cache
 def orbax():
-  """orbax.checkpoint, whose errors are raised and not logged as well, each with a traceback."""
+  """Imports orbax.checkpoint, and keeps it from logging the errors that it also raises."""
   import orbax.checkpoint as ocp
 
   def told(log: logging.LogRecord) -> bool:
@@ -39,14 +39,14 @@ def orbax():
 
 
 def make_manager(directory: pathlib.Path, num_kept: int | None):
-  """Makes orbax's manager of a directory."""
+  """Makes orbax's manager of a directory that keeps the last `num_kept` checkpoints."""
   ocp = orbax()
   return ocp.CheckpointManager(
     directory,
     options=ocp.CheckpointManagerOptions(
       max_to_keep=num_kept,
       cleanup_tmp_directories=True,
-      # Of one that cannot be made in the background its writers do not hear for five minutes.
+      # A directory made in the background that fails is not reported for five minutes.
       async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
     ),
     item_handlers=dict(
@@ -59,8 +59,11 @@ def make_manager(directory: pathlib.Path, num_kept: int | None):
 def as_no_pattern(directory: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields a path of a directory in which orbax finds its files.
 
-  orbax looks for them by a pattern that begins with the path, so of one with brackets it would
-  find none and say nothing. A link without them stands for such a path.
+  orbax looks for files by a pattern that begins with the path. In a path with brackets it would
+  find none and report nothing. A link whose path has no brackets stands for such a directory.
+
+  Raises:
+    OSError: if the path has brackets and several processes save.
   """
   path = directory.absolute()
   if not PATTERN.search(str(path)):
@@ -75,29 +78,37 @@ def as_no_pattern(directory: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def read_arrays(path: pathlib.Path, like: PyTree | None) -> PyTree:
-  """Returns the arrays as `like` says, or all there are on this process's first device.
+  """Reads the arrays of a checkpoint.
+
+  Args:
+    path: the directory of the checkpoint.
+    like: a tree of `jax.ShapeDtypeStruct`s with shardings; None reads all arrays that are there
+      to this process's first device.
+
+  Returns:
+    The arrays.
 
   Raises:
     DamagedError: if they cannot be read.
-    OSError, MemoryError: if that is for a reason that says nothing about them.
+    OSError, MemoryError: if the reason says nothing about the files.
   """
   ocp = orbax()
   handler = ocp.StandardCheckpointHandler()
   with damaged("its arrays cannot be read"), as_no_pattern(path / "state") as path:
     for file in path.rglob("*"):
       if not (file.is_file() or file.is_dir()):
-        raise ValueError(f"{file} is no regular file")  # a pipe would be waited for
+        raise ValueError(f"{file} is no regular file")  # reading a pipe would block
     with one_error(), ocp.Checkpointer(handler) as reader:
       like = _arrays_there(path) if like is None else like
       return reader.restore(path, args=ocp.args.StandardRestore(like))
 
 
 def _arrays_there(path: pathlib.Path) -> PyTree:
-  """Returns what stands for all arrays of a checkpoint, on this process's first device."""
+  """Returns the shapes and types of all arrays of a checkpoint, on the first local device."""
   sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   with tempfile.TemporaryDirectory(prefix="aevb_jax-") as view:
     for file in path.iterdir():
-      if file.name != "_sharding":  # it says where the arrays were, which nothing needs
+      if file.name != "_sharding":  # the places of the arrays when they were saved, not needed
         pathlib.Path(view, file.name).symlink_to(file)
     tree = orbax().StandardCheckpointHandler().metadata(pathlib.Path(view)).tree
   return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
@@ -105,22 +116,22 @@ def _arrays_there(path: pathlib.Path) -> PyTree:
 
 @contextlib.contextmanager
 def damaged(what: str) -> Iterator[None]:
-  """Turns errors of reading into DamagedError, but for those that say nothing about the files."""
+  """Turns errors of reading into DamagedError, except those that say nothing about the files."""
   try:
     yield
-  except Exception as error:  # of many kinds, by what is broken in which file
+  except Exception as error:  # the kind depends on what is broken in which file
     _raise_of_machine(error)
     raise DamagedError(f"{what} ({type(error).__name__})") from error
 
 
 def _raise_of_machine(error: BaseException) -> None:
-  """Raises an error again that is of the machine: too few open files, no permission, no memory."""
+  """Raises an error again if its cause is the machine's: open files, permissions or memory."""
   cause = error
   while cause is not None:
     if isinstance(cause, MemoryError) or getattr(cause, "errno", None) in OF_MACHINE:
       raise cause
     text = str(cause)
-    for code in OF_MACHINE:  # tensorstore's errors are of one kind, with a text
+    for code in OF_MACHINE:  # all errors of tensorstore have one type; only the text differs
       if os.strerror(code) in text:
         raise OSError(code, f"{os.strerror(code)}, in reading a checkpoint") from error
     if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
@@ -130,18 +141,18 @@ def _raise_of_machine(error: BaseException) -> None:
 
 @contextlib.contextmanager
 def one_error() -> Iterator[None]:
-  """Of files that are written or read together, the first error is enough.
+  """Keeps orbax from printing more than the first error of files that it writes or reads together.
 
-  orbax closes its event loop at the first file that fails. That the others then find it closed,
-  are never asked how they fared, or have not begun, would be printed, for each with a traceback,
-  also some time later: so it is kept quiet for good where an error leaves this context.
+  orbax closes its event loop at the first file that fails. The other files then find the loop
+  closed, or are never started. Python would print each of them with a traceback, also some time
+  later. So this output stays off for the rest of the process if an error leaves the context.
   """
   before = sys.unraisablehook
 
   def hook(unraisable) -> None:
     frames = traceback.walk_tb(unraisable.exc_traceback)
     files = [pathlib.Path(frame.f_code.co_filename) for frame, _ in frames]
-    # Its event loops are half made where there are too few open files.
+    # With too few open files, orbax's event loops are only half made.
     of_orbax = any({"orbax", "asyncio"} & set(file.parts) for file in files)
     if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
       before(unraisable)
@@ -157,7 +168,7 @@ def one_error() -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-  """Says in a few words why: for an error of the operating system its own, wherever it is named."""
+  """Returns the cause of an error in a few words, the system's own if the system raised it."""
   text = " ".join(str(error).split())
   for code in (*OF_MACHINE, errno.EFBIG, errno.EROFS, errno.EDQUOT, errno.ENOENT):
     if os.strerror(code) in text:

@@ -1,9 +1,11 @@
-"""Training states on disk, by orbax: whole or not at all, checked and not executed on reading.
+"""Training states on disk, by orbax: written whole or not at all, and checked when they are read.
 
-A checkpoint is a directory STEP: the arrays of a state, and a record of whatever else it takes
-to resume, as JSON. It has its name only once it is complete. The record holds its step, a checksum
-of every array, and one of itself, so that what comes back is what was saved. One that is being
-replaced is STEP.replaced until the other is complete.
+Reading a checkpoint executes nothing that it contains.
+
+A checkpoint is a directory STEP. It holds the arrays of a state, and as JSON a record of everything
+else that a resumed run needs. The directory has its name only once it is complete. The record
+holds its step, a checksum of every array and one of itself, so that what is read is what was
+saved. A checkpoint that is being replaced is STEP.replaced until the new one is complete.
 """
 
 import contextlib
@@ -43,20 +45,20 @@ def saver(
 ) -> Iterator[Callable[..., None]]:
   """Yields a function (step, state, record={}) that saves a training state.
 
-  It returns when the state has left the device and writes in the background; leaving the
-  context waits until everything is on disk. Only the first state is waited for and read back, so
-  that a place where nothing can be read again is noticed at once. Where a step is there already
-  and its record is another, the new one takes its place once it is complete.
+  The function returns when the state has left the device; the files are written in the background.
+  Leaving the context waits until everything is on disk. The function waits only for the first
+  state, and reads it back, so that a place where nothing can be read again is noticed at once. If a
+  checkpoint of the same step has another record, the new one replaces it once it is complete.
 
-  Of several processes, each has to call it, with arrays of a mesh of them all and a
-  directory that all of them see.
+  If there are several processes, each has to call the function, with arrays on a mesh of all of
+  them and a directory that all of them see.
 
   Args:
     directory: where the checkpoints are.
     num_kept: how many of the last states are kept; None for all.
 
   Raises:
-    SaveError: on leaving, or by the function, of this state or the one before.
+    SaveError: if this state or the one before cannot be written; by the function, or on leaving.
   """
   ocp, read_back = orbax(), False
   with contextlib.ExitStack() as stack:
@@ -70,7 +72,7 @@ def saver(
       nonlocal read_back
       with _as_save_error(directory / str(step)):
         arrays = [[*of_array, checksum] for of_array, checksum in zip(_arrays(state), _sums(state))]
-        # As it is read again; and a copy, since the caller goes on while it is written.
+        # The same types as when it is read; and a copy, as the caller continues during the write.
         contents = json.loads(json.dumps(dict(step=step, arrays=arrays, record=record or {})))
         contents["sha256"] = _digest(contents)
         manager.wait_until_finished()
@@ -96,14 +98,14 @@ def saver(
 
 
 def _make_way(directory: pathlib.Path, step: int) -> None:
-  """Gives the checkpoint of a step the name that it has until another has taken its place."""
+  """Renames the checkpoint of a step to STEP.replaced, until a new one is complete."""
   if is_first():
     (directory / str(step)).rename(directory / f"{step}{REPLACED}")
   wait_for_all(f"replacing {directory} {step}")
 
 
 def _finish_replacing(directory: pathlib.Path) -> None:
-  """Removes checkpoints that were replaced, and gives those that were not their name again."""
+  """Removes checkpoints that were replaced, and gives the others their name back."""
   if not is_first():
     return
   for old in directory.glob(f"*{REPLACED}"):
@@ -115,22 +117,23 @@ def _finish_replacing(directory: pathlib.Path) -> None:
 
 
 def place_of(directory: pathlib.Path, step: int) -> pathlib.Path:
-  """Returns where the checkpoint of a step is, also while another is to take its place."""
+  """Returns the path of the checkpoint of a step, also while it is being replaced."""
   place, replaced = directory / str(step), directory / f"{step}{REPLACED}"
   return replaced if replaced.exists() and not place.exists() else place
 
 
 @contextlib.contextmanager
 def _as_save_error(path: pathlib.Path) -> Iterator[None]:
+  """Turns every error into a SaveError that names the path."""
   try:
     yield
-  except Exception as error:  # of many kinds, by what failed in which layer
+  except Exception as error:  # the kind depends on the layer that failed
     raise SaveError(f"{path} cannot be written ({reason(error)})") from error
 
 
 def steps(directory: pathlib.Path) -> list[int]:
-  """The steps whose states are in `directory`, from the first to the last."""
-  # Not by a manager: to make one is a meeting of all processes.
+  """Returns the steps whose states are in `directory`, in ascending order."""
+  # Without a manager, because making one waits for all processes.
   if not directory.is_dir():
     return []
   names = {path.name.removesuffix(REPLACED) for path in directory.iterdir()}
@@ -138,6 +141,7 @@ def steps(directory: pathlib.Path) -> list[int]:
 
 
 def _is_saved(directory: pathlib.Path, step: int, record: dict) -> bool:
+  """Reports whether the checkpoint of a step can be read and has this record."""
   try:
     saved = read_record(directory, step)
   except DamagedError:
@@ -146,24 +150,25 @@ def _is_saved(directory: pathlib.Path, step: int, record: dict) -> bool:
 
 
 def read_record(directory: pathlib.Path, step: int) -> dict:
-  """Returns what was saved beside the state of a step.
+  """Returns the record that was saved beside the state of a step.
 
   Raises:
-    DamagedError: if it is not as it was saved.
-    CheckpointError: if it was saved as another step.
+    DamagedError: if the record is not what was saved.
+    CheckpointError: if the checkpoint was saved as another step.
     OSError: if it cannot be read for a reason that says nothing about it.
   """
   return _contents(directory, step)["record"]
 
 
 def _contents(directory: pathlib.Path, step: int) -> dict:
+  """Reads and checks the record of a checkpoint, with its checksums."""
   path = place_of(directory, step)
   with damaged("its record cannot be read"):
     contents = json.loads(disk.read_bytes(path / "record" / RECORD_FILE))
     intact = contents.pop("sha256") == _digest(contents)
   if not intact:
     raise DamagedError("its record is not what was saved")
-  if (saved_as := contents.get("step", step)) != step:  # older ones do not name it
+  if (saved_as := contents.get("step", step)) != step:  # older checkpoints do not name it
     raise CheckpointError(f"{path} was saved as step {saved_as}; give it that name again")
   return contents
 
@@ -174,20 +179,23 @@ def restore(
   like: PyTree,
   sharding: jax.sharding.Sharding | None = None,
 ) -> PyTree:
-  """The state of a step, wherever it was saved from.
+  """Reads the state of a step, whatever devices it was saved from.
 
   Args:
-    directory: as given to `saver`.
+    directory: the directory that was given to `saver`.
     step: one of `steps(directory)`.
     like: a tree of the same structure, of arrays or `jax.ShapeDtypeStruct`s, such as
       `jax.eval_shape(algorithm.init, key)`.
-    sharding: of every array of the state, such as `Shardings.replicated`; None for this
-      process's first device. Of several processes each has to call this, with a sharding
-      over all of theirs.
+    sharding: the sharding of every array of the state, such as `Shardings.replicated`; None for
+      this process's first device. If there are several processes, each has to call this, with a
+      sharding over the devices of all.
+
+  Returns:
+    The state.
 
   Raises:
-    DamagedError: if its files are not what was saved.
-    CheckpointError: if it is not of this structure and these shapes, or of another step.
+    DamagedError: if the files are not what was saved.
+    CheckpointError: if the state has another structure or other shapes, or is of another step.
     OSError, MemoryError: if it cannot be read for a reason that says nothing about it.
   """
   contents, path = _contents(directory, step), place_of(directory, step)
@@ -201,24 +209,26 @@ def restore(
 
 
 def _shapes_of(state: PyTree) -> PyTree:
-  """Returns what stands for arrays where they are to be read to the devices that they are on."""
+  """Returns the shapes, types and shardings of arrays, to read them to the same devices."""
   return jax.tree.map(
     lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=getattr(a, "sharding", None)), state
   )
 
 
 def check(directory: pathlib.Path, step: int) -> None:
-  """Reads all of a checkpoint, of whatever it is, on this process's first device.
+  """Reads all of a checkpoint to this process's first device, and raises if it is damaged.
 
   Raises:
-    DamagedError, CheckpointError, OSError, MemoryError: as `restore`.
+    DamagedError: if the files are not what was saved.
+    CheckpointError: if the checkpoint was saved as another step.
+    OSError, MemoryError: if it cannot be read for a reason that says nothing about it.
   """
   contents = _contents(directory, step)
   _compare(contents, read_arrays(place_of(directory, step), None))
 
 
 def _compare(contents: dict, state: PyTree) -> None:
-  """Raises DamagedError where an array is not that of the record."""
+  """Raises DamagedError if an array differs from that of the record."""
   actual = sorted([*of_array, total] for of_array, total in zip(_arrays(state), _sums(state)))
   for saved, found in itertools.zip_longest(sorted(contents["arrays"]), actual):
     if saved != found:
@@ -227,7 +237,7 @@ def _compare(contents: dict, state: PyTree) -> None:
 
 
 def set_aside(directory: pathlib.Path, step: int) -> pathlib.Path:
-  """Moves the checkpoint of a step out of the way; returns where it is now."""
+  """Moves the checkpoint of a step out of the way, and returns its new path."""
   damaged = directory.with_name(f"{directory.name}-damaged")
   damaged.mkdir(exist_ok=True)
   number = 0
@@ -237,7 +247,7 @@ def set_aside(directory: pathlib.Path, step: int) -> pathlib.Path:
 
 
 def _arrays(tree: PyTree) -> list[list]:
-  """The path, shape and type of every array, as JSON holds them."""
+  """Returns the path, shape and type of every array, as JSON holds them."""
 
   def name(entry) -> str:
     return str(getattr(entry, "name", getattr(entry, "key", getattr(entry, "idx", entry))))
@@ -249,12 +259,12 @@ def _arrays(tree: PyTree) -> list[list]:
 
 
 def _digest(contents: dict) -> str:
-  # What is parsed from JSON is written as the same text again: floats by their shortest digits.
+  # Parsed JSON is written as the same text again, because floats have their shortest digits.
   return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
 
 def _sums(tree: PyTree) -> list[int]:
-  """A checksum of every array, the same wherever it is placed."""
+  """Returns a checksum of every array, the same wherever the array is placed."""
   leaves = jax.tree.leaves(tree)
   return [int(checksum) for checksum in np.asarray(_checksums(leaves))] if leaves else []
 
@@ -265,9 +275,9 @@ def _checksums(leaves: list[Array]) -> Array:
 
 
 def _checksum(array: Array) -> Array:
-  """Σ_i (2 i + 1) word_i mod 2^32: odd weights, so that no change of one word goes unseen.
+  """Computes Σ_i (2 i + 1) word_i mod 2^32; with odd weights every change of one word is seen.
 
-  On the device, since of several processes none has all of every array.
+  The sum runs on the device, because with several processes none has all of every array.
   """
   if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
     array = jax.random.key_data(array)

@@ -1,4 +1,4 @@
-"""Which code computes: its text, its libraries and its random generator, as a checkpoint says."""
+"""The code that computes: its text, libraries and random generator, as checkpoints record them."""
 
 import hashlib
 import importlib.metadata
@@ -12,10 +12,10 @@ PACKAGE = pathlib.Path(__file__).parents[1]
 
 
 def about_code(sources: Collection[str] = ()) -> dict:
-  """Returns what the numbers of a run depend on beside its configuration, as JSON holds it.
+  """Returns what the numbers of a run depend on besides its configuration, as JSON holds it.
 
   Args:
-    sources: files beside those of this package, such as that of a user's estimator.
+    sources: files other than those of this package, such as that of a user's estimator.
   """
   return dict(
     code=_digest(sorted(PACKAGE.rglob("*.py")) + sorted(map(pathlib.Path, sources))),
@@ -32,7 +32,7 @@ def generator() -> str:
 
 
 def changes(before: dict, now: dict) -> list[str]:
-  """Says in words what has changed, of what both name."""
+  """Describes in words what has changed among the entries that both records have."""
   differ = lambda old, new: [name for name in new if old.get(name, new[name]) != new[name]]
   different = differ(before, now)
   said = ["its code was edited"] * ("code" in different)

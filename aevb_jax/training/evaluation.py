@@ -1,4 +1,4 @@
-"""A function of every example of a data set, and the mean of its values with an error."""
+"""Evaluation of a function at every example of a data set, and its mean with a standard error."""
 
 import functools
 from collections.abc import Callable, Sized
@@ -29,23 +29,24 @@ def evaluate(
   first: int = 0,
   sharding: NamedSharding | None = None,
 ) -> PyTree:
-  """`function` of every example of a data set, at fixed parameters.
+  """Evaluates `function` at every example of a data set, with fixed parameters.
 
   Args:
     function: (key, params, x) -> arrays, for one data point x of shape (D,).
-    key: example i draws from `fold_in(key, i)`, so the same key at other
-      parameters gives values that differ by the parameters alone.
+    key: example i draws from `fold_in(key, i)`, so that with the same key the values at
+      other parameters differ only by the parameters.
     params: passed to `function`.
     pixels: the data set, or a part of it, shape (N, D).
     batch_size: examples held in a device's memory at once; does not change the result.
     preprocess: (key, pixels of one image) -> x.
-    static_key: as for `fit`.
+    static_key: if given, `preprocess` draws for example i from `fold_in(static_key, i)`, as in
+      `fit`; None draws from `key`.
     first: the index of `pixels[0]`, for a set that is evaluated part by part.
-    sharding: how examples are shared among devices, such as `Shardings.evaluation`; what is
-      returned is on all of its mesh. None for one device.
+    sharding: how examples are shared among devices, such as `Shardings.evaluation`; the result
+      is on all devices of its mesh. None for one device.
 
   Returns:
-    What `function` returns, with a leading axis N.
+    The results of `function`, with a leading axis N.
 
   Raises:
     DataError: if there are no examples.
@@ -59,7 +60,7 @@ def evaluate(
       preprocess_key = jax.random.fold_in(static_key, index)
     return function(function_key, params, preprocess(preprocess_key, pixels))
 
-  def share(indices_and_pixels: tuple[Array, Array]) -> PyTree:  # of one device
+  def share(indices_and_pixels: tuple[Array, Array]) -> PyTree:  # the share of one device
     of_share = len(indices_and_pixels[0])
     return jax.lax.map(one, indices_and_pixels, batch_size=min(batch_size, of_share))
 
@@ -81,16 +82,19 @@ def evaluate_in_blocks(
   progress: Callable[[int], object] = lambda num_examples: None,
   **kwargs,
 ) -> PyTree:
-  """`evaluate` for a data set that need not be on the device, with the same result.
+  """Evaluates `function` like `evaluate`, for a data set that need not be on the device.
 
   Args:
+    function: (key, params, x) -> arrays, for one data point x of shape (D,).
+    key: example i draws from `fold_in(key, i)`.
+    params: passed to `function`.
     source: the data set, rows of shape (D,).
     block_size: examples that are put on the device at once.
     progress: called with the number of examples of every block, when it is done.
-    **kwargs: for `evaluate`.
+    **kwargs: passed to `evaluate`: batch_size, preprocess, static_key, sharding.
 
   Returns:
-    NumPy arrays, with a leading axis N.
+    NumPy arrays, with a leading axis N, equal to the result of `evaluate`.
 
   Raises:
     DataError: if there are no examples.
@@ -106,6 +110,7 @@ def evaluate_in_blocks(
 
 
 def _check_not_empty(source: Sized) -> None:
+  """Raises DataError if there are no examples."""
   if not len(source):
     raise DataError("the split to evaluate has no examples; name one that has some")
 
@@ -118,7 +123,14 @@ class Mean(NamedTuple):
 
 
 def mean_and_standard_error(values: Array | np.ndarray) -> Mean:
-  """Of independent values, shape (N,), in double precision; NaN error for N = 1."""
+  """Returns the mean of independent values and its standard error, in double precision.
+
+  Args:
+    values: shape (N,).
+
+  Returns:
+    The mean and its standard error, in the units of the values; the error is NaN for N = 1.
+  """
   values = np.asarray(values, np.float64)
   if len(values) < 2:
     return Mean(float(values.mean()), float("nan"))

@@ -1,4 +1,4 @@
-"""Training as one compiled scan."""
+"""Training as one compiled scan over minibatches."""
 
 import functools
 import warnings
@@ -36,7 +36,7 @@ def _fit(
   static_key: Key | None = None,
   sharding: NamedSharding | None = None,
 ) -> tuple[PyTree, dict]:
-  """Trains as `fit` does, which looks at the pixels before."""
+  """Trains like `fit`, without the check of the pixels."""
   check_batch_size(batch_size, len(pixels))
   indices = minibatch_indices(
     order_key(key), state.step, num_steps, num_data=len(pixels), batch_size=batch_size
@@ -62,26 +62,25 @@ def fit(
   static_key: Key | None = None,
   sharding: NamedSharding | None = None,
 ) -> tuple[PyTree, dict]:
-  """Trains for `num_steps` steps in one compiled `lax.scan`, the data set on the device.
+  """Trains for `num_steps` steps in one compiled `lax.scan`, with the data set on the device.
 
-  Two calls of n steps with the same key are one call of 2n steps: what a step
-  sees depends on (key, state.step) alone, and its noise on (state.key,
-  state.step).
+  Two calls of n steps with the same key equal one call of 2n steps: the examples of a
+  step depend only on (key, state.step), and its noise only on (state.key, state.step).
 
   Args:
-    algorithm: such as `aevb(...)` or `mcem(...)`.
-    state: from `algorithm.init` or an earlier `fit`. Donated: use what is returned.
-    key: of the order of the data and of `preprocess`; keep it for the whole run.
+    algorithm: the algorithm, such as `aevb(...)` or `mcem(...)`.
+    state: from `algorithm.init` or an earlier `fit`. It is donated: use the returned state.
+    key: the key of the order of the data and of `preprocess`; keep it for the whole run.
     pixels: the data set, shape (N, D): uint8, or floats already in the units of x, which under
       a Bernoulli are from 0 to 1.
     batch_size: M.
     num_steps: updates to make.
     preprocess: (key, pixels of one image) -> x, such as `scale` or `binarize`.
-    static_key: where given, `preprocess` draws once for all: for example i from
+    static_key: if given, `preprocess` draws once for all: for example i from
       `fold_in(static_key, i)` in every epoch. Otherwise it draws at each use.
     sharding: how the M examples of a minibatch are shared among devices, such as
-      `Shardings.minibatch`; the state is the same on each of its mesh. What is computed
-      depends on it by rounding alone. None for one device.
+      `Shardings.minibatch`; the state is the same on every device of its mesh. The result
+      depends on the sharding only by rounding. None for one device.
 
   Returns:
     The state, and the metrics of every step, with a leading axis num_steps.
@@ -107,11 +106,11 @@ def fit(
   )
 
 
-fit.lower = _fit.lower  # type: ignore[attr-defined]  # as of any function that is compiled
+fit.lower = _fit.lower  # type: ignore[attr-defined]  # works as for any jitted function
 
 
 def _warn_of_levels(state: PyTree, pixels: Array) -> None:
-  """Warns before the first step of floats that look like 8-bit levels which nobody has scaled."""
+  """Warns before the first step if floats look like 8-bit levels that nobody has scaled."""
   if any(isinstance(leaf, jax.core.Tracer) for leaf in (pixels, *jax.tree.leaves(state))):
     return
   if not jnp.issubdtype(pixels.dtype, jnp.floating) or getattr(state, "step", 1) != 0:
@@ -138,14 +137,22 @@ def fit_streamed(
   static_key: Key | None = None,
   sharding: NamedSharding | None = None,
 ) -> tuple[PyTree, dict]:
-  """`fit` for a data set that is not on the device.
+  """Trains on minibatches that are read from the host, one update for each, in one compiled scan.
 
   Args:
-    minibatches: those of the steps state.step, ..., state.step + T - 1, an item
-      of `stream` with the same key: index (T, M) and pixels (T, M, D). T updates
-      are made.
+    algorithm: the algorithm, such as `aevb(...)` or `mcem(...)`.
+    state: from `algorithm.init` or an earlier call. It is donated: use the returned state.
+    key: the key of the order of the data and of `preprocess`; the one given to `stream`.
+    minibatches: the minibatches of the steps state.step, ..., state.step + T - 1, an item
+      of `stream` with the same key: index (T, M) and pixels (T, M, D).
+    preprocess: (key, pixels of one image) -> x, such as `scale` or `binarize`.
+    static_key: if given, `preprocess` draws once for all: for example i from
+      `fold_in(static_key, i)` in every epoch. Otherwise it draws at each use.
+    sharding: how the M examples of a minibatch are shared among devices, such as
+      `Shardings.minibatch`; None for one device.
 
-  The other arguments, and what is returned, are those of `fit`.
+  Returns:
+    The state, and the metrics of every step, with a leading axis T.
   """
   return jax.lax.scan(
     _update_from_pixels(algorithm, key, preprocess, static_key, sharding), state, minibatches
@@ -159,7 +166,7 @@ def _update_from_pixels(
   static_key: Key | None,
   sharding: NamedSharding | None,
 ) -> Callable[[PyTree, Minibatch], tuple[PyTree, dict]]:
-  """The algorithm's update, of a minibatch that is still pixels."""
+  """Makes the algorithm's update of a minibatch that is still pixels."""
   pixel_key = jax.random.fold_in(key, 1)
 
   def update(state: PyTree, minibatch: Minibatch) -> tuple[PyTree, dict]:

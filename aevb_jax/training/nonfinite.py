@@ -1,9 +1,9 @@
-"""Numbers that are not finite, in training: noticed, stepped over, and explained.
+"""Numbers that are not finite, in training: detected, skipped and explained.
 
-Training runs at full speed and looks at nothing but what comes out of a chunk of steps. Where
-that is not finite (`all_finite`), the same steps made again by `skip_nonfinite` tell which of
-them was the first, and that one made again by the algorithm's own `explain_aevb` or `explain_mcem`
-tells what of it was the first: it gathers `Terms`, which `first_offence` puts into words.
+Training runs at full speed and checks only the result of each chunk of steps. If that result is not
+finite (`all_finite`), `skip_nonfinite` repeats the steps and finds the first that was not. The
+algorithm's own `explain_aevb` or `explain_mcem` repeats that step and gathers `Terms`.
+`first_offence` puts into words which term was the first.
 """
 
 import functools
@@ -18,41 +18,47 @@ from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.kl import kl_per_latent
 from aevb_jax.types import Algorithm, Array, Distribution, Model, Params, PyTree
 
-MOST_NAMES = 3  # that a clause lists
+MOST_NAMES = 3  # names that a clause lists at most
 
 
 def all_finite(tree: PyTree) -> Array:
-  """Whether every number of a tree is finite; bool (). Integers and keys are.
+  """Reports whether every number of a tree is finite; integers and keys always are.
 
-  Reads each array once.
+  The function reads each array once.
+
+  Args:
+    tree: arrays of any shapes.
+
+  Returns:
+    A boolean array of shape ().
   """
   return functools.reduce(jnp.logical_and, jax.tree.leaves(_finite_arrays(tree)), jnp.array(True))
 
 
 def skip_nonfinite(algorithm: Algorithm, objective: str) -> Algorithm:
-  """The same algorithm, which leaves out every step that would spoil its state.
+  """Makes the same algorithm, which skips every step that would spoil its state.
 
-  Where the value of the objective on a minibatch, or anything in the state after the update, is
-  not finite, all of the state stays as it was but for `step`, so that training goes on with the
-  next minibatch of the same order. Other steps are those of `algorithm`: of a single run bit for
-  bit on CPU, of a sweep up to rounding. A state that is not finite to begin with stays so, and one
-  that a step has thrown far away, to numbers that are finite, is not brought back.
+  A step is skipped if the objective on its minibatch, or anything in the state after the update, is
+  not finite. The whole state then stays as it was, except `step`, so that training continues with
+  the next minibatch of the same order. Other steps equal those of `algorithm`: bit for bit on CPU
+  for a single run, up to rounding for a sweep. A state that is not finite at the start stays so. A
+  state that a step has thrown far away, to finite numbers, is not brought back.
 
   Args:
-    algorithm: whose state is a NamedTuple with fields `step` and `key`, as of `aevb` and `mcem`.
-    objective: the metric that it climbs, before the update: "bound" of `aevb`, "log_joint" of
+    algorithm: its state is a NamedTuple with fields `step` and `key`, as for `aevb` and `mcem`.
+    objective: the metric that it climbs, before the update: "bound" for `aevb`, "log_joint" for
       `mcem`.
 
   Returns:
-    An algorithm whose metrics have also "skipped", bool (); of a step that is left out, the
-    others tell what was not finite.
+    An algorithm whose metrics also have "skipped", bool (). For a skipped step the other metrics
+    are those of the update that failed.
   """
 
   def update(state: PyTree, batch: Array, index: Array) -> tuple[PyTree, dict]:
     following, metrics = algorithm.update(state, batch, index)
     good = all_finite((metrics[objective], following))
-    # Not `where`, which would be compiled into the update and round it otherwise. And without the
-    # key, which never changes: JAX takes a choice between two for a use of both.
+    # `where` would be compiled into the update and change its rounding, so this is a `cond`. The
+    # key, which never changes, stays out: JAX counts a choice between two keys as a use of both.
     choices = [s._replace(step=following.step, key=()) for s in (following, state)]
     kept = jax.lax.cond(good, lambda: choices[0], lambda: choices[1])
     return kept._replace(key=state.key), metrics | {"skipped": ~good}
@@ -61,15 +67,15 @@ def skip_nonfinite(algorithm: Algorithm, objective: str) -> Algorithm:
 
 
 class Terms(NamedTuple):
-  """What of one update is finite: booleans, True where it is.
+  """The finiteness of every term of one update: booleans, True where the term is finite.
 
-  J latents, D dimensions of x, M examples; what is drawn is finite if all samples are. The
-  parameters of a distribution stand by their names.
+  J latents, D dimensions of x, M examples. A drawn value counts as finite if all its samples are.
+  The parameters of a distribution have their names.
   """
 
-  index: Array  # type: ignore[assignment]  # (M,) int32, where in the data set the examples are
+  index: Array  # type: ignore[assignment]  # (M,) int32, the places of the examples in the data
   before: PyTree  # the state before the update, () for every array
-  largest: Params  # no booleans: the largest |w| of every array of parameters before it, ()
+  largest: Params  # not booleans: the largest |w| of every array before the update, ()
   x: Array  # (M,)
   q: dict[str, Array]  # parameters of q(z|x), (M, J) each; none without an encoder
   kl: Array | None  # the terms of KL(q(z|x) ‖ p(z)), (M, J); None without a closed form
@@ -79,20 +85,24 @@ class Terms(NamedTuple):
   prior: Array  # log p(z), (M,)
   log_q: Array | None  # log q(z|x), (M,); None without an encoder
   log_prior: Array  # log p(θ), ()
-  metrics: dict[str, Array]  # of the update, () each
+  metrics: dict[str, Array]  # metrics of the update, () each
   after: PyTree  # the state after the update, () for every array
 
 
 def first_offence(terms: Terms) -> str:
-  """What was the first not to be finite, in the order of cause and effect, as a clause.
+  """Names the first term that was not finite, in the order of cause and effect, as a clause.
 
   Args:
-    terms: of one update, as NumPy arrays.
+    terms: the terms of one update, as NumPy arrays.
+
+  Returns:
+    The clause, such as "z is not finite at latent 0 in 1 of 100 examples, ...".
   """
   return next(_offences(terms))
 
 
 def _offences(terms: Terms) -> Iterator[str]:
+  """Yields a clause for each term that is not finite, causes before effects."""
   bound = "the bound" if terms.q else "log p(x, z)"
   value_is_finite = all(terms.metrics.values())
 
@@ -103,7 +113,7 @@ def _offences(terms: Terms) -> Iterator[str]:
   for name, finite in terms.q.items():
     if not finite.all():
       yield f"q(z|x) has no finite {name} {_entries('latent', finite, terms)}"
-  # Of KL and log q an estimator takes one. The other is no cause: its value would show it.
+  # An estimator takes only one of KL and log q. The other is no cause if the value is finite.
   if terms.kl is not None and not terms.kl.all() and not value_is_finite:
     yield f"KL(q(z|x) ‖ p(z)) overflows {_entries('latent', terms.kl, terms)}"
   if not terms.z.all():
@@ -129,12 +139,12 @@ def _offences(terms: Terms) -> Iterator[str]:
 
 
 def _finite_arrays(tree: PyTree) -> PyTree:
-  """Of every array, whether it is finite; ()."""
+  """Reports for every array whether all its numbers are finite; bool () each."""
 
   def finite(array: Array) -> Array:
     if not jnp.issubdtype(array.dtype, jnp.inexact):
       return jnp.array(True)
-    # NaN is the largest of all; twice as fast on CPU as to look at each number by itself.
+    # NaN is the largest of all numbers; twice as fast on CPU as a test of each number.
     return jnp.isfinite(_largest_size(array))
 
   return jax.tree.map(finite, tree)
@@ -145,7 +155,7 @@ def _largest_size(array: Array) -> Array:
 
 
 def terms_of_z(model: Model, params: Params, x: Array, z: Array) -> dict[str, PyTree]:
-  """The terms of one x that hold for a model with or without an encoder."""
+  """Returns the terms of one x that models with and without an encoder have."""
   p = model.decoder.given(params.theta, z)
   return dict(
     z=jnp.isfinite(z),
@@ -162,7 +172,7 @@ def terms_of_update(
   index: Array,
   log_prior: Callable[[Params], Array] | None,
 ) -> dict[str, PyTree]:
-  """The terms that are not of single examples."""
+  """Returns the terms of an update that do not belong to single examples."""
   following, metrics = algorithm.update(state, batch, index)
   return dict(
     before=_finite_arrays(state),
@@ -174,11 +184,13 @@ def terms_of_update(
 
 
 def finite_by_name(eta: PyTree) -> dict[str, Array]:
+  """Reports which entries of the parameters of a distribution are finite, by name."""
   finite = jax.tree.map(lambda leaf: jnp.atleast_1d(jnp.isfinite(leaf)), eta)
   return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(finite)}
 
 
 def finite_kl(q: Distribution, p: Distribution) -> Array | None:
+  """Reports which terms of KL(q ‖ p) are finite; None if the KL has no closed form."""
   try:
     return jnp.isfinite(kl_per_latent(q, p))
   except UnsupportedError:
@@ -190,7 +202,7 @@ def _name(path: tuple) -> str:
 
 
 def _broken(state: PyTree) -> list[str]:
-  """The parameters that are not finite, by name; if all are, what else of a state is not."""
+  """Returns the names of the parameters that are not finite; if all are, of the rest of a state."""
   of = lambda tree: [_name(path) for path, ok in jax.tree.leaves_with_path(tree) if not ok]
   return of(state.params) or of(state)
 
@@ -202,13 +214,13 @@ def _names(names: Sequence) -> str:
 
 
 def _examples(finite: Array, index: Array) -> str:
-  """Which examples, of (M,) booleans."""
+  """Names the examples that are not finite, given (M,) booleans."""
   first = index[~finite].min()
   return f"in {np.sum(~finite)} of {len(finite)} examples, first training example {first}"
 
 
 def _entries(kind: str, finite: Array, terms: Terms) -> str:
-  """Which latents, or dimensions of x, of which examples, of (M, n) booleans."""
+  """Names the latents or dimensions of x that are not finite, given (M, n) booleans."""
   finite = finite.reshape(*finite.shape[:2], -1).all(-1)
   entries = np.flatnonzero(~finite.all(0))
   kinds = kind if len(entries) == 1 else f"{kind}s"
@@ -217,7 +229,7 @@ def _entries(kind: str, finite: Array, terms: Terms) -> str:
 
 
 def _largest(terms: Terms) -> str:
-  """The parameter that has grown most, which often is the one to blame."""
+  """Names the parameter that has grown most, which often is the cause."""
   leaves = jax.tree.leaves_with_path(terms.largest)
   path, size = max(leaves, key=lambda leaf: leaf[1])
   return f" (largest parameter: {_name(path)}, {size:.2g} in size)"

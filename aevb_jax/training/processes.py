@@ -1,4 +1,4 @@
-"""The processes of a cluster: which of them writes, and what all have to agree on."""
+"""The processes of a cluster: the one that writes, and the values that all have to agree on."""
 
 import jax
 import numpy as np
@@ -6,22 +6,22 @@ from jax.experimental import multihost_utils
 
 
 def is_first() -> bool:
-  """Tells whether this is the process that writes; a single process is."""
+  """Reports whether this is the process that writes; a single process always is."""
   return jax.process_index() == 0
 
 
 def wait_for_all(name: str) -> None:
-  """Returns when all processes have come to the point of this name."""
+  """Returns when all processes have reached the point of this name."""
   multihost_utils.sync_global_devices(name)
 
 
 def of_first(value: np.ndarray) -> np.ndarray:
-  """Returns to all what the first process gives; each gives an array of that shape."""
+  """Returns the first process's array to all processes; each passes an array of that shape."""
   return np.asarray(multihost_utils.broadcast_one_to_all(value))
 
 
 def highest(*values: int) -> list[int]:
-  """Returns to all the highest of what the processes give for each value."""
+  """Returns to all processes the highest of the values that they pass, for each argument."""
   if jax.process_count() == 1:
     return list(values)
   return multihost_utils.process_allgather(np.asarray(values)).max(axis=0).tolist()

@@ -17,20 +17,20 @@ from aevb_jax.training.sharding import Shardings
 from aevb_jax.training.sweep import fit_sweep, fit_sweep_streamed
 from aevb_jax.types import Algorithm, Key, Preprocess, PyTree
 
-MAX_CHUNK_STEPS = 250  # training steps between two looks from the host
-MAX_CHUNK_BYTES = 32 * 2**20  # of pixels, where they are streamed; two chunks are read ahead
+MAX_CHUNK_STEPS = 250  # training steps between two checks by the host
+MAX_CHUNK_BYTES = 32 * 2**20  # of pixels, if streamed; two chunks are read ahead
 
 
 class Pixels(NamedTuple):
-  """The data as training and evaluation read them."""
+  """The data in the form that training and evaluation read."""
 
   train: PixelSource  # (N, D), on the device unless `streamed`
   validation: PixelSource | None
   test: PixelSource
   streamed: bool
   preprocess: Preprocess
-  static_key: Key | None  # None where training draws at each use
-  train_draw: Key  # the fixed draws that evaluations read
+  static_key: Key | None  # None if training draws at each use
+  train_draw: Key  # the keys of the fixed draws of evaluations
   validation_draw: Key
   test_draw: Key
   sharding: NamedSharding | None  # how evaluations share examples among devices
@@ -50,14 +50,14 @@ def chunk_lengths(start: int, end: int, max_steps: int, every: int) -> list[int]
 
 
 def is_evaluated(step: int, end: int, every: int, per_decade: int = 0) -> bool:
-  """Tells whether a row is due after a step of a run that ends at step `end`.
+  """Reports whether a row is due after a step of a run that ends at step `end`.
 
   Args:
     step: training steps made so far.
-    end: training steps in all; a row is always due there.
+    end: training steps in total; a row is always due there.
     every: rows are due only at its multiples.
-    per_decade: of these multiples, only those nearest to so many evenly spaced points in every
-      decade of a log axis; 0 for all.
+    per_decade: only the multiples nearest to this many evenly spaced points in every decade of a
+      log axis have a row; 0 for all multiples.
   """
   multiple, rest = divmod(step, every)
   if step == end or rest or not multiple:
@@ -69,7 +69,7 @@ def is_evaluated(step: int, end: int, every: int, per_decade: int = 0) -> bool:
 
 
 def max_chunk_steps(pixels: Pixels, batch_size: int, num_members: int) -> int:
-  """Returns the most steps of a chunk: those whose minibatches are read ahead fit in memory."""
+  """Returns the most steps of a chunk whose minibatches fit in memory when they are read ahead."""
   if not pixels.streamed:
     return MAX_CHUNK_STEPS
   minibatch_bytes = batch_size * pixels.train.shape[1] * pixels.train.dtype.itemsize
@@ -90,12 +90,15 @@ def compile_fit(
 
   Args:
     lengths: training steps of a chunk.
-    algorithm: what is trained.
-    states: of a single run its state; of S members of a sweep theirs, with a leading axis.
-    keys: one key of a single run, or keys (S,) of a sweep.
+    algorithm: the algorithm that trains.
+    states: the state of a single run; for a sweep of S members their states, with a leading axis.
+    keys: one key for a single run, keys (S,) for a sweep.
     pixels: the data.
     batch_size: M.
-    shardings: the devices; None for one device, which has the data.
+    shardings: the devices; None for the one device that has the data.
+
+  Returns:
+    The compiled programs by length.
   """
   sharding = shardings and shardings.minibatch
   reading: dict[str, Any] = dict(
@@ -129,7 +132,7 @@ def feed(
   batch_size: int,
   shardings: Shardings,
 ) -> Iterator[Iterator[PixelSource | Minibatch]]:
-  """Yields what each chunk trains on: the data set on the devices, or the chunk's minibatches."""
+  """Yields an iterator over the data of the chunks: the data set on the devices, or minibatches."""
   if not pixels.streamed:
     yield itertools.repeat(pixels.train, len(chunks))
     return

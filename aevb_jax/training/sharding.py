@@ -1,8 +1,7 @@
-"""How training is spread over devices: members of a sweep, and examples of a minibatch.
+"""Placement of training on devices: the members of a sweep, and the examples of a minibatch.
 
-Data parallelism is a matter of placement alone. What is computed for example i draws from
-key i of one split, whichever device has it, so that results depend on the number of devices
-by the rounding of sums alone.
+Data parallelism is only a matter of placement. Example i draws from key i of one split on whichever
+device has it, so that results depend on the number of devices only by the rounding of sums.
 """
 
 import math
@@ -20,7 +19,7 @@ MEMBER, DATA = "member", "data"
 
 
 class Shardings(NamedTuple):
-  """Where arrays are placed, on one mesh of devices."""
+  """The placements of arrays on one mesh of devices."""
 
   members: NamedSharding  # a leading axis S of members is shared, the rest is on all devices
   minibatch: NamedSharding  # a leading axis M is shared among the devices of a member
@@ -29,22 +28,25 @@ class Shardings(NamedTuple):
 
   @property
   def devices_per_member(self) -> int:
-    """What the minibatch size must be a multiple of."""
+    """The number of devices of a member, which must divide the minibatch size."""
     return self.minibatch.mesh.shape[DATA]
 
   def chunk(self, sweep: bool) -> NamedSharding:
-    """Of the minibatches of T steps, (T, M), or of every member of a sweep, (S, T, M)."""
+    """Returns the placement of the minibatches of T steps, (T, M), or (S, T, M) for a sweep."""
     axes = (MEMBER, None, DATA) if sweep else (None, DATA)
     return NamedSharding(self.minibatch.mesh, PartitionSpec(*axes))
 
 
 def make_shardings(devices: Sequence[jax.Device], num_members: int = 1) -> Shardings:
-  """Spreads members over devices as far as they go, and minibatches over those of a member.
+  """Spreads members over as many devices as possible, and minibatches over the devices of a member.
 
   Args:
-    devices: those to use, of all processes.
-    num_members: S, the members of a sweep. As many groups of devices as divide both
-      train S / groups members each.
+    devices: the devices to use, of all processes.
+    num_members: S, the members of a sweep. The number of groups of devices is the greatest
+      common divisor of S and the number of devices; each group trains S / groups members.
+
+  Returns:
+    The placements on a mesh of (groups, devices of a group).
   """
   groups = math.gcd(len(devices), num_members)
   shape = groups, len(devices) // groups
@@ -63,10 +65,10 @@ def share_devices(num_members: int, batch_size: int, num_devices: int | None = N
   Args:
     num_members: S, members of a sweep; 1 for a single run.
     batch_size: M, which the devices of a member have to share evenly.
-    num_devices: how many devices; None for as many as share a minibatch evenly.
+    num_devices: the number of devices; None for as many as share a minibatch evenly.
 
   Raises:
-    ConfigError: if there are not as many, or they cannot share a minibatch evenly.
+    ConfigError: if there are fewer devices, or they cannot share a minibatch evenly.
   """
   devices = jax.devices()
   number = num_devices or len(devices)
@@ -96,17 +98,17 @@ def devices_in_words(shardings: Shardings) -> str:
 
 
 def replicated_on(sharding: NamedSharding | None) -> NamedSharding | None:
-  """The placement of the same on every device of the mesh of `sharding`."""
+  """Returns the placement of copies on every device of the mesh of `sharding`."""
   return None if sharding is None else NamedSharding(sharding.mesh, PartitionSpec())
 
 
 def constrain(tree: PyTree, sharding: NamedSharding | None) -> PyTree:
-  """`tree`, whose arrays the compiler is to place so; without a sharding, as it likes."""
+  """Constrains the placement of the arrays of `tree`; without a sharding the compiler chooses."""
   return tree if sharding is None else jax.lax.with_sharding_constraint(tree, sharding)
 
 
 def split_evenly(tree: PyTree, num_shares: int) -> PyTree:
-  """Arrays (N, ...) as (num_shares, ⌈N / num_shares⌉, ...), filled up with the last entry."""
+  """Reshapes arrays (N, ...) to (num_shares, ⌈N / num_shares⌉, ...), padded with the last entry."""
 
   def split(array: jax.Array) -> jax.Array:
     missing = -len(array) % num_shares
@@ -117,6 +119,6 @@ def split_evenly(tree: PyTree, num_shares: int) -> PyTree:
 
 
 def nearest_multiples(number: int, factor: int) -> list[int]:
-  """The positive multiples of `factor` just below and just above a number that is none."""
+  """Returns the positive multiples of `factor` just below and above a number that is not one."""
   below = number // factor * factor
   return [multiple for multiple in (below, below + factor) if multiple > 0]

@@ -1,9 +1,9 @@
-"""Many training runs at once: `vmap` over the state.
+"""Sweeps: many training runs at once, by `vmap` over the state.
 
-A member of a sweep is a run with a seed and a step size of its own. It sees what the single run
-of that seed sees, in the same order and with the same noise, so that it equals it up to
-rounding. What is swept is a number in the state; what changes the program (widths, estimators)
-takes programs of its own.
+A member of a sweep is a run with its own seed and step size. It sees the same minibatches and the
+same noise, in the same order, as the single run of that seed, so that the two agree up to rounding.
+Only numbers in the state can be swept. Choices that change the program (widths, estimators) need
+separate programs.
 """
 
 import functools
@@ -23,15 +23,19 @@ from aevb_jax.types import Algorithm, Array, Key, Preprocess, PyTree
 def init_sweep(
   algorithm: Algorithm, keys: Key, step_sizes: Array | np.ndarray | None = None
 ) -> PyTree:
-  """The states to start from, every array with a leading axis S.
+  """Makes the initial states of a sweep, every array with a leading axis S.
 
   Args:
     algorithm: with an optimizer of `algorithms.optimizers`, whose state holds its step size.
-    keys: of each member, shape (S,).
+    keys: one for each member, shape (S,).
     step_sizes: shape (S,); None leaves those of the algorithm.
 
+  Returns:
+    The states.
+
   Raises:
-    ValueError: if there are not as many of one as of the other.
+    ValueError: if the numbers of keys and of step sizes differ.
+    TypeError: if step sizes are given and the optimizer's state holds none.
   """
   if step_sizes is not None and jnp.shape(step_sizes) != keys.shape:
     raise ValueError(f"{jnp.shape(step_sizes)} step sizes for {keys.shape} keys")
@@ -40,7 +44,14 @@ def init_sweep(
 
 
 def with_step_size(state: PyTree, step_size: Array | np.ndarray) -> PyTree:
-  """The same state, to go on from with another step size (of θ and φ).
+  """Returns the same state with another step size (of θ and φ), to resume training from.
+
+  Args:
+    state: a training state, or the states of a sweep.
+    step_size: a number; for a sweep also shape (S,).
+
+  Returns:
+    The state.
 
   Raises:
     TypeError: if the optimizer's state holds no step size.
@@ -49,7 +60,7 @@ def with_step_size(state: PyTree, step_size: Array | np.ndarray) -> PyTree:
   def changed(opt_state: PyTree) -> PyTree:
     if hasattr(opt_state, "hyperparams"):
       old = opt_state.hyperparams["step_size"]
-      # A copy, since states are donated.
+      # A copy, because states are donated.
       new = jnp.broadcast_to(jnp.array(step_size, old.dtype), old.shape)
       return opt_state._replace(hyperparams=opt_state.hyperparams | {"step_size": new})
     if type(opt_state) is tuple and hasattr(opt_state[0], "hyperparams"):  # beside that of ψ
@@ -76,12 +87,28 @@ def fit_sweep(
   static_key: Key | None = None,
   sharding: NamedSharding | None = None,
 ) -> tuple[PyTree, dict]:
-  """`fit` of S states, with `keys` of shape (S,), in one program.
+  """Trains S states for `num_steps` steps each, in one compiled program.
+
+  Args:
+    algorithm: the algorithm, such as `aevb(...)` or `mcem(...)`; the same for all members.
+    states: from `init_sweep` or an earlier call, with a leading axis S. They are donated: use the
+      returned states.
+    keys: for each member the key of the order of its data and of `preprocess`, shape (S,).
+    pixels: the data set, shape (N, D): uint8, or floats already in the units of x.
+    batch_size: M.
+    num_steps: updates of each member.
+    preprocess: (key, pixels of one image) -> x, such as `scale` or `binarize`; the same for all
+      members.
+    static_key: if given, `preprocess` draws once for all: for example i from
+      `fold_in(static_key, i)` in every epoch. Otherwise it draws at each use.
+    sharding: how the M examples of a minibatch are shared among the devices of a member, such as
+      `Shardings.minibatch`; None for one device.
 
   Returns:
     The states, and the metrics of every step, with leading axes (S, num_steps).
 
-  The other arguments are those of `fit`, and the same for all members.
+  Raises:
+    ValueError: if M is larger than N.
   """
 
   def fit_one(state: PyTree, key: Key) -> tuple[PyTree, dict]:
@@ -113,12 +140,24 @@ def fit_sweep_streamed(
   static_key: Key | None = None,
   sharding: NamedSharding | None = None,
 ) -> tuple[PyTree, dict]:
-  """`fit_streamed` of S states; a member's minibatches are those of its own key.
+  """Trains S states on minibatches that are read from the host, in one compiled program.
 
   Args:
-    minibatches: index (S, T, M) and pixels (S, T, M, D).
+    algorithm: the algorithm, such as `aevb(...)` or `mcem(...)`; the same for all members.
+    states: from `init_sweep` or an earlier call, with a leading axis S. They are donated: use the
+      returned states.
+    keys: for each member the key of the order of its data and of `preprocess`, shape (S,).
+    minibatches: index (S, T, M) and pixels (S, T, M, D); those of a member are an item of `stream`
+      with its own key.
+    preprocess: (key, pixels of one image) -> x, such as `scale` or `binarize`; the same for all
+      members.
+    static_key: if given, `preprocess` draws once for all: for example i from
+      `fold_in(static_key, i)` in every epoch. Otherwise it draws at each use.
+    sharding: how the M examples of a minibatch are shared among the devices of a member, such as
+      `Shardings.minibatch`; None for one device.
 
-  The other arguments, and what is returned, are those of `fit_sweep`.
+  Returns:
+    The states, and the metrics of every step, with leading axes (S, T).
   """
 
   def fit_one(state: PyTree, key: Key, minibatches: Minibatch) -> tuple[PyTree, dict]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from absl import flags
 
 FLAGS = flags.FLAGS
-flags.disclaim_key_flags()  # what is defined through here is its definer's
+flags.disclaim_key_flags()  # flags defined here belong to the module that defines them
 
 Budgets = Mapping[str, Mapping[str, object]]  # the flags' values of smoke, cpu and paper
 
@@ -28,7 +28,7 @@ def define(budgets: Budgets, default: str | None = "cpu") -> None:
 
 
 def settle(budgets: Budgets) -> None:
-  """Gives the flags that are not given the values of --budget; a main's first call."""
+  """Gives the flags that are not given the values of --budget; a main calls it first."""
   for name, value in budgets.get(FLAGS.budget, {}).items():
     if not FLAGS[name].present:
       FLAGS[name].value = value

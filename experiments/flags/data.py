@@ -75,24 +75,24 @@ PLACES = ("data_dir", "manual_dir", "mirror", "array_cache_dir", "compilation_ca
 
 
 def config() -> DataConfig:
-  """Reads which data a main reads."""
+  """Reads the choice of the data from the flags."""
   return read(DataConfig)
 
 
 def array_cache_dir() -> str | None:
   """Reads where decoded data sets are kept; None for nowhere.
 
-  Where the default cannot be written the library goes on without it.
+  If the default directory cannot be written, the library continues without a cache.
   """
   return FLAGS.array_cache_dir or None
 
 
 def given_places() -> dict:
-  """Returns the fields of `DataConfig` that say where data are, of those that are given."""
+  """Returns those given fields of `DataConfig` that say where data are."""
   names = ("data_dir", "manual_dir", "mirror", "max_resident_mb")
   return {name: FLAGS[name].value for name in names if FLAGS[name].present}
 
 
 def place_flags() -> list[str]:
-  """Returns the flags that are given and say where data and caches are, as of a command line."""
+  """Returns the given flags that say where data and caches are, as on a command line."""
   return [FLAGS[name].serialize() for name in PLACES if name in FLAGS and FLAGS[name].present]

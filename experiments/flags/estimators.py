@@ -1,4 +1,4 @@
-"""The flags that name an estimator, and what training does to its KL."""
+"""The flags that name an estimator, and those that change its KL during training."""
 
 from absl import flags
 

@@ -14,12 +14,12 @@ from experiments.flags.reading import read
 from experiments.launch.command import UsageError
 
 FLAGS = flags.FLAGS
-flags.disclaim_key_flags()  # what is defined through here is its definer's
+flags.disclaim_key_flags()  # flags defined here belong to the module that defines them
 
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-  """How much is computed, and where the data are."""
+  """The amount of computation, and the places of the data."""
 
   budget: str = "cpu"
   data_dir: str | None = dataclasses.field(default=None, metadata=NOT_COMPARED)
@@ -28,7 +28,7 @@ class Budget:
 
 
 class Figure(NamedTuple):
-  """Where a figure and the runs that it is made of are."""
+  """The directories of a figure and of the runs that it is made of."""
 
   workdir: pathlib.Path
   runs: pathlib.Path
@@ -54,7 +54,7 @@ def settings(kind: type, made_of: budgets.Budgets) -> tuple[Figure, Any]:
   """Reads where a figure goes, and the dataclass that says what it is made of.
 
   Raises:
-    UsageError: for flags of experiments.train that the main settles itself.
+    UsageError: for flags of experiments.train that the main sets itself.
   """
   budgets.settle(made_of)
   main = sys.modules["__main__"]
@@ -71,9 +71,9 @@ def settings(kind: type, made_of: budgets.Budgets) -> tuple[Figure, Any]:
 
 
 def open_workdir(figure: Figure, *configs: Any) -> pathlib.Path:
-  """Makes the directory of the figure, for this process only, once `jobs.check` found no mistake.
+  """Makes and locks the directory of the figure, after `jobs.check` found no mistake.
 
-  What is there of the same figure stays.
+  Files of the same figure that are there already stay.
   """
   configs = [*configs, read(Budget)]
   return directory.open_figure(figure.workdir, configs, overwrite=figure.overwrite)

@@ -37,7 +37,7 @@ flags.DEFINE_integer(
 
 
 def config(**values) -> Config:
-  """Makes the configuration that the flags stand for; `values` are what a main settles itself.
+  """Makes the configuration of an algorithm from the flags; `values` are fields that a main sets.
 
   Raises:
     UsageError: if a flag has no meaning for the algorithm.
@@ -52,10 +52,10 @@ def config(**values) -> Config:
 
 
 def refuse_given(but_for: set[str]) -> None:
-  """Refuses flags of training that are given to a main that reads a run that was trained.
+  """Refuses flags of training in a main that reads a trained run.
 
   Raises:
-    UsageError: if there is one.
+    UsageError: if one is given.
   """
   for flag in FLAGS.get_key_flags_for_module(__name__):
     if flag.present and flag.name not in but_for:

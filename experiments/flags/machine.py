@@ -1,4 +1,4 @@
-"""The flags that say where and with what a run is carried out."""
+"""The flags that say where and with what a run is executed."""
 
 import math
 
@@ -31,7 +31,7 @@ def _check_checkpoint_every(value: float) -> bool:
 
 
 def machine(of: DataConfig) -> Machine:
-  """Reads where a run is carried out; by default in runs/DATASET-TIME."""
+  """Reads where a run is executed; by default in runs/DATASET-TIME."""
   return Machine(
     resuming.workdir(of),
     array_cache_dir=data.array_cache_dir(),

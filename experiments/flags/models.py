@@ -1,4 +1,4 @@
-"""The flags that say which model is trained."""
+"""The flags that choose the model that is trained."""
 
 from absl import flags
 
@@ -92,5 +92,5 @@ validate_counts("hidden_dim")
 
 
 def config() -> ModelConfig:
-  """Reads which model is trained."""
+  """Reads the choice of the model from the flags."""
   return read(ModelConfig)

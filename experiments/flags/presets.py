@@ -6,15 +6,15 @@ from typing import Any
 from absl import flags
 
 FLAGS = flags.FLAGS
-flags.disclaim_key_flags()  # --preset is of the module that defines the flags it sets
+flags.disclaim_key_flags()  # --preset belongs to the module that defines the flags it sets
 
-# paper: sections 5 and C; what the paper leaves open is settled as its first author's code does.
+# paper: sections 5 and C; choices that the paper leaves open follow its first author's code.
 # article: the convolutional VAE of an article that retells it. Its standard deviation is
 # softplus(head) + 1e-8; here the head is a log-variance, as in every model of this package. The
-# network is that of TensorFlow's tutorial, whose initialization is glorot: it learns faster so.
+# network is that of TensorFlow's tutorial, whose initialization is glorot, which learns faster.
 # iwae: Burda, Grosse & Salakhutdinov (2015), one stochastic layer, for --dataset=mnist:60k and
 # --num_examples=196800000. Their code adds up the gradients of a minibatch of 20, where here they
-# are averaged: its eps of 1e-4 is 5e-6 here. And it is the paper's beta_1, 0.9; the code has 0.99.
+# are averaged: its eps of 1e-4 is 5e-6 here. beta_1 is the paper's, 0.9; the code has 0.99.
 PRESETS = {
   "paper": dict(
     binarization="none",
@@ -57,7 +57,7 @@ PRESETS = {
 
 
 def in_words() -> str:
-  """Says what each preset sets."""
+  """Describes what each preset sets."""
   return "; ".join(
     f"{preset} sets "
     + ", ".join(

@@ -1,4 +1,4 @@
-"""From flags to dataclasses whose fields have their names."""
+"""The conversion of flags to dataclasses whose fields have the same names."""
 
 import dataclasses
 import sys
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def read(kind: type[T]) -> T:
-  """Makes a dataclass of the flags that have the names of its fields; others have defaults."""
+  """Makes a dataclass from the flags with the names of its fields; other fields keep defaults."""
   hints = typing.get_type_hints(kind)
   fields = [field.name for field in dataclasses.fields(kind) if field.name in FLAGS]
   return kind(**{name: _value(FLAGS[name].value, hints[name]) for name in fields})

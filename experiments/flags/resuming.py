@@ -1,4 +1,4 @@
-"""The flags that say which directory a run has, and what becomes of an earlier run there."""
+"""The flags that choose the directory of a run, and what happens to an earlier run in it."""
 
 import pathlib
 import time
@@ -35,7 +35,7 @@ def workdir(of: DataConfig, name: str = "") -> pathlib.Path:
 
 
 def open_workdir(path: pathlib.Path, configs: Sequence[Any]) -> bool:
-  """Opens the directory of a main of its own; says so and returns False if its run is finished."""
+  """Opens the directory of a main's own run; prints a line and returns False if it is finished."""
   settings = dict(resume=FLAGS.resume, overwrite=FLAGS.overwrite, only=key_flags())
   opened = directory.open_run(path, configs, **settings)
   if opened.finished:

@@ -1,4 +1,4 @@
-"""The flags that say when a run is evaluated."""
+"""The flags that choose when a run is evaluated."""
 
 from absl import flags
 

@@ -4,7 +4,7 @@ from absl import flags
 
 from aevb_jax.runs.config import values_of
 
-flags.disclaim_key_flags()  # those defined through here are their definer's
+flags.disclaim_key_flags()  # flags defined here belong to the module that defines them
 
 
 class _OneOrMore(flags.ArgumentParser):

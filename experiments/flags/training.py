@@ -100,9 +100,9 @@ validate_counts("stage_epochs")
 
 
 def keep_programs() -> None:
-  """Keeps compiled programs where --compilation_cache_dir says.
+  """Makes JAX keep compiled programs in --compilation_cache_dir.
 
-  Where the default directory cannot be made it warns, and they are kept nowhere.
+  If the default directory cannot be made, a warning is printed and programs are not kept.
 
   Raises:
     ConfigError: if the directory is given and cannot be made.
@@ -128,11 +128,11 @@ def keep_programs() -> None:
 
 
 def config(algorithm: str = "aevb", **values) -> Config:
-  """Makes the configuration that the flags stand for: presets, implied values, every check.
+  """Makes the configuration from the flags: presets, implied values, every check.
 
   Args:
     algorithm: aevb or mcem.
-    values: of fields that a main settles itself, whatever the flags are.
+    values: fields that a main sets itself, whatever the flags are.
 
   Raises:
     ConfigError: for a field that cannot be used.

@@ -1,4 +1,4 @@
-"""What flags take, as the fields of a configuration do."""
+"""Validators of flags, which check what the fields of a configuration take."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,13 +9,13 @@ from aevb_jax.runs.checks import MAX_COUNT, VALUES
 
 
 def is_count(text: str, least: int = 1) -> bool:
-  """Tells whether the text is a whole number from `least` to MAX_COUNT."""
-  # The length first: Python makes no number of thousands of digits.
+  """Reports whether the text is a whole number from `least` to MAX_COUNT."""
+  # The length first, because Python refuses to parse thousands of digits.
   return text.isdecimal() and len(text) <= len(str(MAX_COUNT)) and least <= int(text) <= MAX_COUNT
 
 
 def validate(*names: str) -> None:
-  """Registers for flags the checks of the fields of these names."""
+  """Registers the checks of the fields of these names for their flags."""
   for name in names:
     flags.register_validator(name, _validator(name))
 
@@ -33,7 +33,7 @@ def _validator(name: str):
 
 
 def validate_counts(*names: str) -> None:
-  """Registers for list flags that they take positive whole numbers."""
+  """Registers a check that list flags take positive whole numbers."""
   for name in names:
     flags.register_validator(name, _are_counts, "takes positive whole numbers, separated by commas")
 

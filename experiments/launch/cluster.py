@@ -4,7 +4,7 @@
       --process_id=0 --workdir=/shared/runs/mnist     # and --process_id=1 on the other host
   srun python -m experiments.train --coordinator_address=auto --workdir=/shared/runs/mnist
 
-Every process runs the same program on its own devices; the first one alone
+Every process runs the same program on its own devices. Only the first process
 prints and writes, into a directory that all of them see.
 """
 
@@ -49,17 +49,17 @@ WEEK = 7 * 24 * 3600  # seconds
 
 
 def run(body: Callable[[], None]) -> None:
-  """Runs `body` in this process, or in one of several where --coordinator_address says so.
+  """Runs `body` in this process, or in one of several if --coordinator_address is given.
 
-  With several it runs in a child of this process, which must not have used a
-  device before. Standard output of all but the first is thrown away. When another
+  With several processes, `body` runs in a child of this process, which must not have used a
+  device before. Only the first process prints to standard output. When another
   process dies or stops with an error, this one ends with one line and the status
-  EX_TEMPFAIL (75): at once where it waits for what the other computes, and
-  otherwise when the other was silent for --host_timeout.
+  EX_TEMPFAIL (75): at once if it waits for a result of the other, otherwise
+  when the other has been silent for --host_timeout.
 
   Raises:
-    UsageError: if the flags do not make sense.
-    SystemExit: in the end, where there are several processes.
+    UsageError: if the flags are incomplete or contradict each other.
+    SystemExit: at the end, if there are several processes.
   """
   check_flags()
   if FLAGS.coordinator_address is None:
@@ -98,7 +98,7 @@ def check_flags() -> None:
 
 
 def _take_part(body: Callable[[], None], met) -> int:
-  """Meets the other processes, runs `body` and parts from them; the status to exit with."""
+  """Meets the other processes, runs `body`, parts from them, and returns the exit status."""
 
   def in_step() -> None:
     _meet()
@@ -118,8 +118,8 @@ def _take_part(body: Callable[[], None], met) -> int:
 
 
 def _meet() -> None:
-  """`jax.distributed.initialize` by the flags; where not all come in time it ends the process."""
-  # It would swallow the SIGTERM that is to end the process.
+  """Calls `jax.distributed.initialize`; ends the process if the others do not come in time."""
+  # Otherwise it would swallow the SIGTERM that should end the process.
   jax.config.update("jax_enable_preemption_service", False)
   given = dict(num_processes=FLAGS.num_processes, process_id=FLAGS.process_id)
   if FLAGS.coordinator_address != "auto":
@@ -131,7 +131,7 @@ def _meet() -> None:
       **given,
       initialization_timeout=FLAGS.init_timeout,
       heartbeat_timeout_seconds=FLAGS.host_timeout,
-      shutdown_timeout_seconds=WEEK,  # the first may be long at what it does alone
+      shutdown_timeout_seconds=WEEK,  # the first process may take long for work that only it does
     )
   except ValueError as error:
     raise UsageError(
@@ -141,7 +141,7 @@ def _meet() -> None:
 
 
 def _check_port(port: int) -> None:
-  """Refuses a port that cannot be listened at, where JAX's service would crash."""
+  """Refuses a port that cannot be listened at, which would make JAX's service crash."""
   both = socket.has_dualstack_ipv6()
   family = socket.AF_INET6 if both else socket.AF_INET
   try:

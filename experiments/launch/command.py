@@ -1,4 +1,4 @@
-"""A main with absl flags, whose user's mistakes end in one line."""
+"""A main with absl flags, in which a mistake of the user ends with one line."""
 
 import contextlib
 import logging
@@ -34,7 +34,7 @@ OUT_OF_MEMORY = re.compile("out of memory[^\n.]*", re.IGNORECASE)
 
 
 class UsageError(Exception):
-  """Something asked for by a flag that cannot be done; printed as one line."""
+  """Raised when a flag asks for something that cannot be done; printed as one line."""
 
   def __init__(self, flag: str, message: str):
     value = flags.FLAGS[flag].value
@@ -43,7 +43,7 @@ class UsageError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-  """Runs a main with its flags parsed; what the user got wrong is one line, status 2."""
+  """Runs a main with its flags parsed; a mistake of the user prints one line and exits with 2."""
 
   streams.guard()
 
@@ -60,9 +60,9 @@ def run(main: Callable[[], None]) -> None:
       fail(str(error), 2)
     except SystemExit:  # of --helpfull, --helpxml, ...: absl prints them and exits with 1
       sys.exit(0)
-    except UnicodeDecodeError:  # of a file: arguments are decoded before
+    except UnicodeDecodeError:  # raised for a flag file; arguments are decoded before
       fail("--flagfile names a file that is not text", 2)
-    except (flags.Error, ValueError) as error:  # of --noNAME=value it is a mere ValueError
+    except (flags.Error, ValueError) as error:  # for --noNAME=value absl raises a plain ValueError
       what = " ".join(str(error).removeprefix("ERROR:: ").split())
       what = NO_BOOLEAN.sub("takes true or false", what)
       what = LIST.sub(lambda found: f"{_as_given(found[1])}: ", what)
@@ -85,16 +85,17 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _as_given(name: str) -> str:
-  """Writes a list flag as a command line has it."""
+  """Formats a list flag as on a command line."""
   return f"--{name}={','.join(flags.FLAGS[name].value)}"
 
 
 def check_values() -> None:
-  """Refuses values that are of the type of a flag and that none has a use for.
+  """Refuses values that have the type of a flag but that no flag can use.
 
   Raises:
-    UsageError: for nothing, as of a shell's variable that is not set, for a home directory
-      of nobody, and for a number beyond what devices count to, unless the flag has a bound.
+    UsageError: for an empty value, such as that of an unset shell variable, for the home directory
+      of a user who does not exist, and for a number beyond what devices count to, unless the flag
+      has a bound.
   """
   for name in flags.FLAGS:
     flag = flags.FLAGS[name]
@@ -112,10 +113,10 @@ def check_values() -> None:
 
 @contextlib.contextmanager
 def child_that_ends_with_this(arguments: Sequence[str]) -> Iterator[subprocess.Popen]:
-  """Starts a main that is asked to stop when this process ends, however that ends.
+  """Starts a main that is asked to stop when this process ends, however this process ends.
 
-  The child holds one end of a pipe, which the system closes at the other end with this process.
-  It is in a session of its own, so that a terminal's interrupt reaches it once, from here.
+  The child holds one end of a pipe. The system closes the other end when this process ends. The
+  child is in a session of its own, so that a terminal's interrupt reaches it only once, from here.
   """
   reading, writing = os.pipe()
   environment = os.environ | {PARENT: str(reading)}
@@ -127,7 +128,7 @@ def child_that_ends_with_this(arguments: Sequence[str]) -> Iterator[subprocess.P
 
 
 def end_with_parent() -> None:
-  """Sends this process SIGTERM when the process that started it ends, where that asks for it."""
+  """Sends this process SIGTERM when its parent ends, if the parent asked for that."""
   if not (descriptor := os.environ.pop(PARENT, None)):
     return
 
@@ -139,11 +140,11 @@ def end_with_parent() -> None:
 
 
 class Exit(SystemExit):
-  """The end of the program by its own decision, after it has said why."""
+  """Raised to end the program after it has printed the reason."""
 
 
 class Terminated(BaseException):
-  """SIGTERM or SIGHUP, where nothing else hears of it."""
+  """Raised for SIGTERM or SIGHUP while no other handler is installed."""
 
   def __init__(self, number: int):
     super().__init__(number)
@@ -151,7 +152,7 @@ class Terminated(BaseException):
 
 
 def raise_asked(number: int, frame: FrameType | None) -> None:
-  """What a signal does; not where the garbage collector calls JAX, as nobody would hear of it."""
+  """Raises for a signal; later if JAX's garbage collector runs, where exceptions are lost."""
   if frame and frame.f_code.co_name == "_xla_gc_callback":
     threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
     return
@@ -159,7 +160,7 @@ def raise_asked(number: int, frame: FrameType | None) -> None:
 
 
 def status_of(main: Callable[[], None]) -> int:
-  """Runs `main` and says in a line what the user got wrong; the status to exit with."""
+  """Runs `main`, prints a mistake of the user in one line, and returns the exit status."""
   for number in ENDINGS:
     if signal.getsignal(number) != signal.SIG_IGN:
       signal.signal(number, raise_asked)
@@ -171,7 +172,7 @@ def status_of(main: Callable[[], None]) -> int:
     except (ConfigError, RunError) as error:
       of_run = isinstance(error, RunError)
       fail(f"--workdir={error}" if of_run else f"--{error}", 2)
-    except DataError as error:  # of records that are decoded as they are read
+    except DataError as error:  # raised from records that are decoded while they are read
       fail(f"--dataset={flags.FLAGS.dataset}: {error}", 2)
     except jax.errors.JaxRuntimeError as error:
       if not (what := OUT_OF_MEMORY.search(str(error))):
@@ -190,6 +191,9 @@ def status_of(main: Callable[[], None]) -> int:
     except Exit:
       raise
     except SystemExit as stop:
+      if isinstance(stop.code, int) and stop.code:
+        raise Exit(stop.code) from stop
+      # As an estimator may, which is no success of the program that it is called in.
       fail(f"{_where(stop)} ended the program by sys.exit({stop.code!r})", 1)
     except Exception:
       if missing := _without_devices():
@@ -207,7 +211,7 @@ def _where(error: BaseException) -> str:
 
 
 def _without_devices() -> str:
-  """Says why JAX has no devices, which is behind errors of many kinds; "" if it has some."""
+  """Explains why JAX has no devices, the cause of many kinds of error; "" if it has some."""
   try:
     jax.devices()
     return ""
@@ -218,15 +222,15 @@ def _without_devices() -> str:
 
 
 def leave(status: int) -> NoReturn:
-  """Ends the process as it is, since what devices still compute can crash an ending interpreter."""
+  """Ends the process without cleanup, because running computations can crash the interpreter."""
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(status)
 
 
 def show_log() -> None:
-  """Shows what the library logs as plain lines on standard error, and of others errors alone."""
-  absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns where the library raises
+  """Shows the log of this library as plain lines on standard error; of others, only errors."""
+  absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns about what the library raises
   logger, handler = logging.getLogger("aevb_jax"), logging.StreamHandler()
   handler.setFormatter(logging.Formatter("%(message)s"))
   logger.addHandler(handler)

@@ -1,4 +1,4 @@
-"""What --help and --helpshort print: the flags of a main, grouped by what they decide.
+"""The texts of --help and --helpshort: the flags of a main, grouped by what they decide.
 
 The texts are those of the flags' definitions. absl itself groups flags by the modules that define
 them, which a reader of a command line does not know.

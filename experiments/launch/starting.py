@@ -1,6 +1,6 @@
 """The first moments of a main, while Python imports the libraries, which takes seconds.
 
-Imported before anything else of `experiments`, so that it imports next to nothing.
+This module is imported before all others of `experiments`, so it imports next to nothing.
 """
 
 import os
@@ -13,7 +13,7 @@ ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SI
 
 
 def begin() -> None:
-  """Guards the standard streams, and ends with one line where a signal asks for it."""
+  """Guards the standard streams, and ends with one line if a signal asks for it."""
   streams.open_missing()
   streams.guard()
   for number in ENDINGS:
@@ -22,7 +22,7 @@ def begin() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-  """Ends the process at once: nothing was begun, and what is half imported cannot be undone."""
+  """Ends the process at once: nothing has begun, and half-done imports cannot be undone."""
   try:
     os.write(2, f"error: {ENDINGS[signal.Signals(number)]}\n".encode())
   finally:

@@ -1,7 +1,7 @@
-"""How a run ends before its end: by signals, heard between two chunks of training, or by errors.
+"""Early ends of a run: by signals, checked between two chunks of training, or by errors.
 
-What is computed when the first arrives is finished and saved. A second SIGINT ends the process
-at once, whatever it is doing.
+The computation that runs when the first signal arrives is finished and saved. A second SIGINT ends
+the process at once, whatever it is doing.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from experiments.launch.starting import ENDINGS
 
 @contextlib.contextmanager
 def heard() -> Iterator[Callable[[], int]]:
-  """A function that tells which signal asked the process to stop; 0 if none has.
+  """Yields a function that returns the signal that asked the process to stop; 0 if none has.
 
-  A thread hears of them, as the interpreter's own handlers have to wait until a compiled
-  program returns. Signals that the process ignores it goes on to ignore.
+  A thread receives the signals, because the interpreter's own handlers have to wait until a
+  compiled program returns. Signals that the process already ignores stay ignored.
   """
   reading, writing = socket.socketpair()
   writing.setblocking(False)
@@ -82,13 +82,13 @@ def telling_what_is_safe(
   is_named: bool = True,
   remedy: str = "a smaller --step_size may help",
 ) -> Iterator[None]:
-  """Ends the program with a line where training, or what follows it, does not come to its end.
+  """Ends the program with one line if training, or the work after it, does not complete.
 
   Args:
     workdir: has checkpoints by training step, in it or in directories of its runs.
     batch_size: M, the samples of a step.
     is_named: whether the command names the directory.
-    remedy: what may help against numbers that are not finite.
+    remedy: a possible remedy for numbers that are not finite.
   """
 
   def safe() -> str:

@@ -1,7 +1,7 @@
-"""Standard output and error that nobody has to hear: they never end the program.
+"""Standard output and error that nobody needs to read: they never end the program.
 
-A reader that has gone (`| head -1`), a stream that was closed (`>&-`), a log on a full disk, a
-terminal that hung up and a stream of ASCII are no reason to lose training.
+Training must not be lost because a reader has gone (`| head -1`), a stream was closed (`>&-`), a
+log is on a full disk, a terminal hung up, or a stream is ASCII.
 """
 
 import errno
@@ -14,9 +14,9 @@ GONE = (errno.EPIPE, errno.EBADF)  # nobody wants to read it
 
 
 class _Lasting(io.FileIO):
-  """A file whose writes go nowhere where they cannot be made."""
+  """A file that drops what it cannot write."""
 
-  lost: OSError | None = None  # the last error, of a reader that has not gone
+  lost: OSError | None = None  # the last error while there was a reader
 
   def write(self, data) -> int:
     try:
@@ -30,9 +30,9 @@ class _Lasting(io.FileIO):
 
 
 def open_missing() -> None:
-  """Opens /dev/null in the place of standard streams that are closed.
+  """Opens /dev/null in place of standard streams that are closed.
 
-  Otherwise the next file that is opened, such as a lock, would be standard output.
+  Otherwise the next file that is opened, such as a lock, would become standard output.
   """
   for descriptor in (0, 1, 2):
     try:
@@ -53,13 +53,13 @@ def guard() -> None:
 
 
 def lasting(descriptor: int, encoding: str | None = None) -> io.TextIOWrapper:
-  """Makes a text stream of a file descriptor, which stays open, that never raises an error."""
+  """Makes a text stream from a file descriptor, which never raises an error and stays open."""
   raw = _Lasting(descriptor, "wb", closefd=False)
   how = dict(encoding=encoding, errors="backslashreplace", line_buffering=True)
   return io.TextIOWrapper(io.BufferedWriter(raw), **how)
 
 
 def error_of_output() -> OSError | None:
-  """Returns why standard output is not complete, though somebody reads it; None if it is."""
+  """Returns why standard output is incomplete although somebody reads it; None if it is not."""
   sys.stdout.flush()
   return getattr(getattr(sys.stdout.buffer, "raw", None), "lost", None)

@@ -1,8 +1,8 @@
-"""A process that is watched, since JAX's distributed runtime ends one without a word of Python.
+"""Supervision of a process, because JAX's distributed runtime can end it without running Python.
 
 When another process of the cluster dies, or does not come, the C++ client of
-jax.distributed writes a stack trace and aborts. Python hears of none of it, so
-what runs is a child, and its parent says in one line what happened.
+jax.distributed writes a stack trace and aborts, without notice to Python. So
+the program runs in a child, and its parent prints in one line what happened.
 """
 
 import multiprocessing
@@ -18,24 +18,24 @@ from typing import BinaryIO, NamedTuple
 from experiments.launch import streams
 from experiments.launch.starting import ENDINGS
 
-# What Google's log begins with, and the files of the distributed runtime.
+# The beginning of lines of Google's log, and the files of the distributed runtime.
 LOG_LINE = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ (\w+)\.(?:cc|h):\d+\] ")
 RUNTIME = re.compile(rb"coordination_service\w*|client|preemption_sync_manager|add_port")
 CHATTER = b"[Gloo] Rank "  # at each connection
 FATAL = b"the JAX distributed service detected fatal errors"
-# Named by the errors of a closed connection: collectives of CPUs and GPUs, and barriers.
+# Errors of a closed connection name these: collectives of CPUs and GPUs, and barriers.
 CONNECTIONS = ("Gloo", "NCCL", "CoordinationService", "coordination service")
-LEFT_ALONE = os.EX_TEMPFAIL  # for `body` to return when it finds by itself that another is gone
+LEFT_ALONE = os.EX_TEMPFAIL  # status of `body` if it finds another process gone
 FORK = multiprocessing.get_context("fork")
 
 
 class Ending(NamedTuple):
   status: int  # to exit with: the child's, or 128 + the signal that killed it
-  alone: bool  # it ended since other processes did not come, or are gone
+  alone: bool  # whether it ended because other processes did not come, or are gone
 
 
 def is_lost(error: BaseException) -> bool:
-  """Tells whether an error, or what it came of, is that another process is no longer there."""
+  """Reports whether an error, or its cause, is that another process is no longer there."""
   trace = "".join(traceback.format_exception(error))
   return any(name in trace for name in CONNECTIONS)
 
@@ -44,8 +44,8 @@ def run_watched(body: Callable[[], int]) -> Ending:
   """Runs `body` in a child of this process, in a group of its own, and waits for it.
 
   The child must be made before JAX has a backend and with it threads. It has the
-  standard streams of this process. What is written to them not by Python comes through
-  a pipe to standard error, less what the distributed runtime logs, unless the
+  standard streams of this process. Output that does not come from Python goes through
+  a pipe to standard error, without the log of the distributed runtime, unless the
   child crashes for another reason. SIGINT, SIGTERM and SIGHUP are passed on.
   A child whose parent is gone ends at once.
 
@@ -53,7 +53,7 @@ def run_watched(body: Callable[[], int]) -> Ending:
     body: returns the status to exit with; the child leaves without atexit handlers.
 
   Returns:
-    How it ended, where that has not been printed yet in a line of its own.
+    The ending of the child, in words if it has not been printed yet.
   """
   reading, writing = os.pipe()
   child = FORK.Process(target=_child, args=(body, reading, writing))
@@ -92,7 +92,7 @@ def _child(body: Callable[[], int], reading: int, writing: int) -> None:
   try:
     status = body()
   finally:
-    # Not by way of atexit, where JAX would wait for the other processes.
+    # Without atexit handlers, in which JAX would wait for the other processes.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -104,7 +104,7 @@ def _end_with_parent() -> None:
 
 
 def _pass_on(pipe: BinaryIO, withheld: list[bytes]) -> None:
-  """Writes to standard error what comes, but keeps what the distributed runtime logs."""
+  """Copies output to standard error, but keeps back what the distributed runtime logs."""
   of_runtime = False
   for line in pipe:
     if start := LOG_LINE.match(line):

@@ -1,9 +1,9 @@
-"""Draws the pictures of runs anew from the tables beside them, in the style of today.
+"""Redraws the pictures of runs from the tables beside them, in the current style.
 
   python -m experiments.plots --redraw=experiments/results
   python -m experiments.plots --redraw=runs/lower_bound
 
-Every directory of a run at or below --redraw is looked at, which is one with flags.txt. Bounds of
+Searches every directory of a run, one with flags.txt, at or below --redraw. Bounds of
 training runs and sweeps, gradients.png, full_vb.png, linear_gaussian.png, lower_bound.png,
 marginal_likelihood.png and iwae_table.png are drawn. Pictures of images, of latents and of draws
 show a model and not a table; they are left as they are. Prints a line for each picture.
@@ -42,7 +42,7 @@ flags.DEFINE_string(
 )
 
 Redraw = Callable[[pathlib.Path], "Figure"]
-# By the table that a picture comes from; NAME.png comes from NAME.csv.
+# The function by the table of a picture; NAME.png comes from NAME.csv.
 OF_TABLES: dict[str, Redraw] = {
   "gradients": gradients.redraw,
   "iwae_table": iwae_table.redraw,
@@ -50,13 +50,13 @@ OF_TABLES: dict[str, Redraw] = {
   "marginal_likelihood": marginal_likelihood.redraw,
   "sweep": training.redraw_sweep,
 }
-# Of metrics.csv, by a column that only the tables of one main have.
+# The function for metrics.csv, by a column that only the tables of one main have.
 OF_METRICS: dict[str, tuple[str, Redraw]] = {
   "theta": ("full_vb", full_vb.redraw),
   "max_angle": ("linear_gaussian", linear_gaussian.redraw),
   "test_bound": ("bound", training.redraw_bound),
 }
-# What a table or flags that were edited lead to, until the picture is drawn.
+# Errors that edited tables or flags lead to before the picture is drawn.
 UNREADABLE = (
   ArithmeticError,
   AttributeError,
@@ -70,13 +70,13 @@ UNREADABLE = (
 
 @dataclasses.dataclass(frozen=True)
 class Where:
-  """Whose pictures are drawn anew."""
+  """The directory whose pictures are redrawn."""
 
   redraw: str | None = None
 
 
 class Outcome(NamedTuple):
-  """What became of a picture, in words, and why where it was not drawn."""
+  """The outcome for a picture, in words, with the reason if it was not drawn."""
 
   path: pathlib.Path
   told: str
@@ -102,15 +102,15 @@ def main() -> None:
 
 
 def redraw_below(root: pathlib.Path) -> Iterator[Outcome]:
-  """Draws the pictures of all runs at or below a directory, one after another."""
+  """Redraws the pictures of all runs at or below a directory, one after another."""
   for path in sorted(root.rglob("flags.txt")):
     yield from redraw_run(path.parent)
 
 
 def redraw_run(directory: pathlib.Path) -> Iterator[Outcome]:
-  """Draws those pictures of a run that its tables have the numbers of, and names the others.
+  """Redraws those pictures of a run whose numbers its tables have, and names the others.
 
-  Runs that have not ended are left to themselves, and so are members that left a sweep.
+  Runs that have not ended are left alone, and so are members that left a sweep.
 
   Raises:
     OSError: if a picture cannot be written.
@@ -129,7 +129,7 @@ def redraw_run(directory: pathlib.Path) -> Iterator[Outcome]:
     try:
       picture = io.BytesIO()
       with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of axes that numbers of an edited table do not fit
+        warnings.simplefilter("ignore")  # raised by axes for numbers of an edited table
         files.draw_into(picture, redraw(directory))
     except UNREADABLE as error:
       yield Outcome(path, "skipped", why_unreadable(error))
@@ -143,7 +143,7 @@ def redraw_run(directory: pathlib.Path) -> Iterator[Outcome]:
 
 
 def why_unreadable(error: Exception) -> str:
-  """Says why a picture cannot be drawn."""
+  """Explains why a picture cannot be drawn."""
   if isinstance(error, FileNotFoundError):
     return f"{error.filename} is missing"
   what = files.error_in_words(error) if isinstance(error, OSError | RunError) else repr(error)
@@ -153,7 +153,7 @@ def why_unreadable(error: Exception) -> str:
 
 
 def sources_of(directory: pathlib.Path) -> dict[str, Redraw]:
-  """The pictures that the tables of a run have the numbers of, and the functions that draw them."""
+  """Returns the pictures whose numbers the tables of a run have, and their functions."""
   tables = (*OF_TABLES, "metrics")
   names = [name for name in tables if (directory / f"{name}.csv").exists()]
   sources = {name: OF_TABLES[name] for name in names if name in OF_TABLES}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
-REACH = 60  # nats above the lowest loss that are shown: more would hide how slowly it ends
+REACH = 60  # nats above the lowest loss that are shown: more would hide the slow end
 
 
 @styled
@@ -28,7 +28,7 @@ def draw_conv_vae(
   Args:
     pictures: each with its title.
     rows: with epochs, and train_loss and test_loss in nats, in the order of training.
-    level: a loss to compare it with, that of the article; None for none. It is left out where
+    level: a loss to compare with, such as the article's; None for none. It is left out if
       the loss is too far from it to share an axis.
     budget: the value of --budget.
   """

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
   from matplotlib.axes import Axes
 
 Limits = tuple[float, float]
-FEW = 12  # points, which a line alone would not show
+FEW = 12  # points, which would be invisible in a line without markers
 
 
 class Curve(NamedTuple):
-  """What is drawn of an algorithm and a split: the mean over seeds, and its band."""
+  """The curve of an algorithm and a split: the mean over seeds, and its band."""
 
   x: np.ndarray
   mean: np.ndarray
@@ -50,7 +50,7 @@ def draw_panel(axes: "Axes", rows: Sequence[dict], x: str, y: str) -> list[Curve
 
 
 def curve_of(rows: Sequence[dict], x: str, y: str) -> Curve:
-  """The mean over seeds of a column, and its least and greatest; NaN where it is not finite."""
+  """Returns the mean, least and greatest of a column over seeds; NaN where it is not finite."""
   seeds = list(dict.fromkeys(row["seed"] for row in rows))
   seen = np.array([row[x] for row in rows if row["seed"] == seeds[0]], float)
   values = np.array([[row[y] for row in rows if row["seed"] == seed] for seed in seeds], float)
@@ -61,14 +61,14 @@ def curve_of(rows: Sequence[dict], x: str, y: str) -> Curve:
 def choose_limits(
   curves: Sequence[Curve], paper: Limits | None, *, start: float = -np.inf
 ) -> Limits | None:
-  """The limits of the y axis: the paper's where the curves fit them, otherwise the curves' own.
+  """Chooses the limits of the y axis: the paper's if the curves fit them, otherwise their own.
 
-  Curves fit if all of them end inside and together take up a tenth of the axis at least. They
+  Curves fit if all of them end inside and together take up at least a tenth of the axis. They
   may begin outside, as those of the paper do.
 
   Args:
-    curves: what the axis has to show.
-    paper: the limits of the paper's figure, where it has one.
+    curves: the curves that the axis has to show.
+    paper: the limits of the paper's figure, if it has one.
     start: where the x axis begins.
 
   Returns:

@@ -22,14 +22,14 @@ COLUMNS = ("density p(z)", "transform z = g(ε)", "samples", "derivative ∂z/�
 
 
 class Portrait(NamedTuple):
-  """What is drawn of a family in one dimension, or of two numbers of a family in several.
+  """A family to draw: one dimension, or two numbers of a family in several dimensions.
 
   Attributes:
-    title: its name, and what of its parameters changes.
-    group: the construction it belongs to.
-    family: its members' family.
+    title: the name of the family, and the parameter that changes.
+    group: the construction that the family belongs to.
+    family: the family of its members.
     etas: three members; samples and derivatives are of the second.
-    labels: what tells them apart.
+    labels: the labels of the three members.
     keep: the part of the probability that the panels show.
   """
 
@@ -42,7 +42,7 @@ class Portrait(NamedTuple):
 
 
 class Drawn(NamedTuple):
-  """Draws of a member, in the order of `noise`, and what they would do if η changed."""
+  """Draws of a member, in the order of `noise`, and their derivatives with respect to η."""
 
   noise: np.ndarray | None  # (n,), where ε is one number
   z: np.ndarray  # (n, J)
@@ -75,8 +75,8 @@ def draw_families(portraits: Sequence[Portrait], draws: Sequence[Sequence[Drawn]
   """Draws every family in a row of four panels, two families side by side.
 
   Args:
-    portraits: of families in one dimension; of two, such as an ellipse; or of the simplex of three.
-    draws: for each its three members'.
+    portraits: families in one dimension; in two, such as an ellipse; or on the simplex of three.
+    draws: for each portrait the draws of its three members.
   """
   import matplotlib.pyplot as plt
 
@@ -112,7 +112,7 @@ def _draw_one(panels: "Sequence[Axes]", portrait: Portrait, draws: Sequence[Draw
     density = np.exp(log_prob(eta, jnp.asarray(grid)))
     panels[0].plot(grid, np.where(np.isfinite(density), density, np.nan), color=color, label=label)
     z = drawn.z[:, 0]
-    if drawn.noise is None:  # by rank, as z would be of one number ε
+    if drawn.noise is None:  # by rank, as z would be for a single number ε
       noise, z = (np.arange(len(z)) + 0.5) / len(z), np.sort(z)
     else:
       order = np.argsort(drawn.noise)
@@ -151,7 +151,7 @@ def _draw_samples(
 
 
 def _top(log_prob: Callable, portrait: Portrait, grid: np.ndarray) -> float:
-  """The height that shows all densities, except where one runs away at an end."""
+  """Returns the height that shows all densities, except one that diverges at an end."""
   tops = []
   for eta in portrait.etas:
     density = np.exp(log_prob(eta, jnp.asarray(grid)))

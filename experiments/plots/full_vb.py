@@ -14,7 +14,7 @@ LABELS = {"point": "{}", "mean": "{}, θ at its mean", "drawn": "{}, θ ~ q(θ)"
 
 
 def title_of(dataset: str, num_data: int | str, latent_dim: int | str) -> str:
-  """The title of the figure of N images and J latents."""
+  """Returns the title of the figure of N images and J latents."""
   return f"{dataset}, {num_data} training images, {records.count_latents(latent_dim)}"
 
 
@@ -23,9 +23,9 @@ def draw_full_vb(rows: Sequence[dict], title: str) -> "Figure":
   """Draws bounds of several ways of learning θ against training samples, train and test apart.
 
   Args:
-    rows: of `experiments.full_vb`, with method, theta, examples_seen, train_bound,
+    rows: the rows of `experiments.full_vb`, with method, theta, examples_seen, train_bound,
       train_bound_se, test_bound and test_bound_se. Each pair of method and theta is a line.
-    title: above the panels.
+    title: the title above the panels.
   """
   lines = list(dict.fromkeys((row["method"], row["theta"]) for row in rows))
   methods = list(dict.fromkeys(method for method, _ in lines))
@@ -49,7 +49,7 @@ def draw_full_vb(rows: Sequence[dict], title: str) -> "Figure":
 
 
 def redraw(directory: pathlib.Path) -> "Figure":
-  """Draws the figure of a directory of experiments.full_vb anew."""
+  """Redraws the figure of a directory of experiments.full_vb."""
   given = records.read_flags(directory)
   title = title_of(given["dataset"], given["num_data"], given["latent_dim"])
   return draw_full_vb(records.read_rows(directory / "metrics.csv"), title)

@@ -23,7 +23,7 @@ STRETCH = 2.5  # of a y axis beyond its values at either end, so that two of 1, 
 
 
 def title_of(dataset: str, latent_dim: int | str, num_points: int) -> str:
-  """The title of the figure of a model of J latents, of gradients at some test points."""
+  """Returns the title of the figure of gradients of a model of J latents at some test points."""
   model = f"{dataset}, {records.count_latents(latent_dim)}"
   return f"{model}: gradient of the mean over {num_points} test points"
 
@@ -33,10 +33,10 @@ def draw_gradient_noise(rows: Sequence[dict], title: str, *, budget: str | None 
   """Draws variance, signal-to-noise ratio, and variance × cost against the number of samples.
 
   Args:
-    rows: of `experiments.gradients`, with at, estimator, num_samples, block, variance and
+    rows: the rows of `experiments.gradients`, with at, estimator, num_samples, block, variance and
       snr with their intervals, and variance_x_milliseconds. The blocks theta and phi of
       every `at` are a row of panels each.
-    title: above the panels.
+    title: the title above the panels.
     budget: the value of --budget.
   """
   numbers = sorted({row["num_samples"] for row in rows})
@@ -64,7 +64,7 @@ def draw_gradient_noise(rows: Sequence[dict], title: str, *, budget: str | None 
 
 
 def redraw(directory: pathlib.Path) -> "Figure":
-  """Draws the figure of a directory of experiments.gradients anew."""
+  """Redraws the figure of a directory of experiments.gradients."""
   given, told = records.read_flags(directory), records.read_summary(directory)
   title = title_of(given["dataset"], given["latent_dim"], told["num_points"])
   rows = records.read_rows(directory / "gradients.csv")
@@ -80,8 +80,8 @@ def _draw_measure(
 ) -> None:
   """Draws a column for all estimators on log axes, with ticks at the numbers of samples.
 
-  Intervals that reach below what is shown of the values are cut off. The points of a single
-  number of samples, which no line would tell apart, stand beside each other.
+  Intervals that reach below the shown range of values are cut off. If there is only one number of
+  samples, the points stand side by side, because no lines would distinguish them.
   """
   beside = np.linspace(-0.5, 0.5, len(estimators)) if len(estimators) > 1 else [0.0]
   for i, (estimator, shift) in enumerate(zip(estimators, beside)):

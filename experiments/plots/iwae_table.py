@@ -13,27 +13,27 @@ if TYPE_CHECKING:
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
-# Beside each other, since they are one run at k = 1.
+# Side by side, because they are one run at k = 1.
 MODELS = {"vae": ("#0072b2", "o", 0.95), "iwae": ("#d55e00", "s", 1.05)}
 
 
 def title_of(dataset: str, epochs: int, of_epochs: int) -> str:
-  """The title of the figure of runs of some epochs of the published protocol."""
+  """Returns the title of the figure of runs of some epochs of the published protocol."""
   part = f"all {epochs}" if epochs == of_epochs else f"{epochs} of {of_epochs}"
   return f"{dataset}, {part} epochs"
 
 
 @styled
 def draw_iwae_table(rows: Sequence[dict], title: str, *, budget: str | None = None) -> "Figure":
-  """Draws the negative log-likelihood by the number of samples, and what it gains on the first row.
+  """Draws the negative log-likelihood by the number of samples, and its gain on the first row.
 
-  Ours are solid, with standard errors over images on the right, where they are of differences
-  image by image; published ones are hollow and dashed.
+  Our numbers are solid; on the right they have standard errors over images, of differences image by
+  image. Published numbers are hollow and dashed.
 
   Args:
-    rows: of `experiments.iwae_table`, with model, k, nll, gain, gain_se, and where there
+    rows: the rows of `experiments.iwae_table`, with model, k, nll, gain, gain_se, and if there
       are published numbers paper_nll and paper_gain. The row of k = 1 stands for both models.
-    title: above the panels.
+    title: the title above the panels.
     budget: the value of --budget.
   """
   figure = new_figure(5.0, 2.4)
@@ -53,7 +53,7 @@ def draw_iwae_table(rows: Sequence[dict], title: str, *, budget: str | None = No
 
 
 def redraw(directory: pathlib.Path) -> "Figure":
-  """Draws the figure of a directory of experiments.iwae_table anew."""
+  """Redraws the figure of a directory of experiments.iwae_table."""
   rows, told = records.read_rows(directory / "iwae_table.csv"), records.read_summary(directory)
   title = title_of(told["dataset"], told["epochs"], told["published_epochs"])
   return draw_iwae_table(rows, title, budget=told.get("budget"))

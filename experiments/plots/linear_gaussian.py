@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def title_of(dataset: str, latent_dim: int | str) -> str:
-  """The title of the figure of a model of J latents."""
+  """Returns the title of the figure of a model of J latents."""
   return f"{dataset}: a linear-Gaussian VAE of {records.count_latents(latent_dim)}"
 
 
@@ -23,16 +23,16 @@ def title_of(dataset: str, latent_dim: int | str) -> str:
 def draw_linear_gaussian(
   rows: Sequence[dict], maximum: float, title: str, *, budget: str | None = None
 ) -> "Figure":
-  """Draws how far a linear-Gaussian VAE is from PCA against training samples, on log axes.
+  """Draws the distance of a linear-Gaussian VAE from PCA against training samples, on log axes.
 
-  On the left are what the bound and log p(x) lack to PCA's, on the right the angles to its
-  subspace.
+  The left panel shows by how much the bound and log p(x) are below PCA's, the right panel the
+  angles to PCA's subspace.
 
   Args:
-    rows: of `experiments.linear_gaussian`, with examples_seen, train_bound,
+    rows: the rows of `experiments.linear_gaussian`, with examples_seen, train_bound,
       train_log_likelihood, max_angle and mean_angle (degrees).
     maximum: the log-likelihood of the training set at PCA's solution, in nats per data point.
-    title: above the panels.
+    title: the title above the panels.
     budget: the value of --budget.
   """
   figure = new_figure(6.5, 2.8)
@@ -53,9 +53,9 @@ def draw_linear_gaussian(
 
 
 def redraw(directory: pathlib.Path) -> "Figure":
-  """Draws the figure of a directory of experiments.linear_gaussian anew.
+  """Redraws the figure of a directory of experiments.linear_gaussian.
 
-  The distances that it shows have the digits of metrics.csv.
+  The distances are as precise as the digits of metrics.csv.
   """
   given = records.read_flags(directory)
   rows = records.read_rows(directory / "metrics.csv")
@@ -67,7 +67,7 @@ def redraw(directory: pathlib.Path) -> "Figure":
 def _draw_distances(
   axes: "Axes", examples: np.ndarray, distances: dict[str, np.ndarray], colors: Sequence[str]
 ) -> None:
-  """Draws distances by their labels; those that rounding takes below 0 have no place."""
+  """Draws distances by their labels; leaves out those that rounding makes negative."""
   for (label, distance), color in zip(distances.items(), colors):
     shown = np.where(distance > 0, distance, np.nan)
     axes.plot(examples, shown, color=color, marker=".", label=label)

@@ -22,12 +22,12 @@ def draw_lower_bounds(
 ) -> "Figure":
   """Draws a row of panels for each data set, and a panel for each number of latents.
 
-  Train is dashed and test solid; of several seeds the mean is drawn, and all of them as a band.
+  Train is dashed and test solid. With several seeds the mean is a line and their range a band.
 
   Args:
     rows: with dataset, latent_dim, algorithm, seed, examples_seen, train_bound and test_bound.
     limits: the paper's limits of the bound, by the name of a data set without its split. They
-      hold for a row of panels where its curves fit them.
+      hold for a row of panels if its curves fit them.
     budget: the value of --budget.
   """
   panels = list(dict.fromkeys((row["dataset"], row["latent_dim"]) for row in rows))
@@ -50,7 +50,7 @@ def draw_lower_bounds(
 
 
 def redraw(directory: pathlib.Path) -> "Figure":
-  """Draws the figure of a directory of experiments.lower_bound anew."""
+  """Redraws the figure of a directory of experiments.lower_bound."""
   rows = records.read_rows(directory / "lower_bound.csv")
   return draw_lower_bounds(rows, LIMITS, budget=records.read_flags(directory).get("budget"))
 
@@ -79,7 +79,7 @@ def _draw_line(
 
 
 def _range(rows: Sequence[dict]) -> Limits:
-  """The x axis: from 10⁵ samples as in the paper if a decade follows, otherwise all."""
+  """Returns the x axis: from 10⁵ samples as in the paper if a decade follows, otherwise all."""
   seen = [row["examples_seen"] for row in rows]
   first, last = min(seen), max(seen)
   if first == last:

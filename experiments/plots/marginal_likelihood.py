@@ -24,7 +24,7 @@ def draw_marginal_likelihoods(
     rows: with num_train, algorithm, seed, evaluations, train_log_likelihood and
       test_log_likelihood.
     limits: the paper's limits of the log-likelihood, by the number of training images. They hold
-      where the curves fit them.
+      if the curves fit them.
     budget: the value of --budget.
   """
   sizes = list(dict.fromkeys(row["num_train"] for row in rows))
@@ -49,6 +49,6 @@ def draw_marginal_likelihoods(
 
 
 def redraw(directory: pathlib.Path) -> "Figure":
-  """Draws the figure of a directory of experiments.marginal_likelihood anew."""
+  """Redraws the figure of a directory of experiments.marginal_likelihood."""
   rows = records.read_rows(directory / "marginal_likelihood.csv")
   return draw_marginal_likelihoods(rows, LIMITS, budget=records.read_flags(directory).get("budget"))

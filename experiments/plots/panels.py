@@ -18,7 +18,7 @@ def draw_panels(
 ) -> "Figure":
   """Draws pictures made by `tile` side by side, each with a title: figures 4 and 5.
 
-  Pictures of a row are as wide as makes them equally high.
+  The widths make all pictures of a row equally high.
 
   Args:
     pictures: each with its title.

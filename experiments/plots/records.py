@@ -15,7 +15,7 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Cell]]:
   """Reads a table; an empty cell is left out of its row.
 
   Raises:
-    ValueError: if the table has no rows, as that of a run which has just begun.
+    ValueError: if the table has no rows, like that of a run which has just begun.
     RunError: if the table was cut off or edited, so that it cannot be read.
     OSError: if the file is not there, or is no regular file.
   """
@@ -36,10 +36,10 @@ def parse(cell: str) -> Cell:
 
 
 def read_flags(directory: pathlib.Path) -> dict[str, str]:
-  """Reads flags.txt: values by name. A boolean flag has none, and is noNAME where it is off.
+  """Reads flags.txt: values by name. A boolean flag has no value, and is noNAME if it is off.
 
   Raises:
-    RunError: if it is no text.
+    RunError: if the file is no text.
     OSError: if the file is not there, or is no regular file.
   """
   path = directory / FLAG_FILE
@@ -56,23 +56,23 @@ def read_summary(directory: pathlib.Path) -> dict:
 
 
 def with_budget(title: str, budget: str | None) -> str:
-  """A title, and below it a warning if --budget=smoke was too short for the figure to show much.
+  """Adds a warning below a title if --budget=smoke was too short for the figure to show much.
 
   Args:
     title: the title; it may be empty.
-    budget: the value of --budget; None where it was not given.
+    budget: the value of --budget; None if it was not given.
   """
   warning = "smoke: too short a run for a result" if budget == "smoke" else ""
   return "\n".join(filter(None, (title, warning)))
 
 
 def count_latents(latent_dim: int | str) -> str:
-  """J in words, such as "1 latent"."""
+  """Returns J in words, such as "1 latent"."""
   return f"{latent_dim} latent{'' if int(latent_dim) == 1 else 's'}"
 
 
 def rows_there(path: pathlib.Path, columns: Collection[str]) -> list[dict]:
-  """Reads the rows of a table that have numbers in some columns; none where it cannot be read."""
+  """Reads the rows of a table that have numbers in some columns; none if it cannot be read."""
   try:
     rows = read_rows(path)
   except (OSError, ValueError, RunError):
@@ -81,5 +81,5 @@ def rows_there(path: pathlib.Path, columns: Collection[str]) -> list[dict]:
 
 
 def is_number(cell: Cell | None) -> bool:
-  """Tells whether a cell was parsed as a number."""
+  """Reports whether a cell was parsed as a number."""
   return isinstance(cell, int | float)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def redraw_bound(directory: pathlib.Path) -> "Figure":
-  """Draws bound.png of a training run anew."""
+  """Redraws bound.png of a training run."""
   config = read_config(directory)
   model = f"{latents_in_words(config)}, {config.objective.estimator}"
   rows = records.read_rows(directory / "metrics.csv")
@@ -25,7 +25,7 @@ def redraw_bound(directory: pathlib.Path) -> "Figure":
 
 
 def redraw_sweep(directory: pathlib.Path) -> "Figure":
-  """Draws sweep.png of a sweep anew, from the metrics of its members."""
+  """Redraws sweep.png of a sweep from the metrics of its members."""
   members = records.read_rows(directory / "sweep.csv")
   curves = [
     (

@@ -1,4 +1,4 @@
-"""What a trained model is of use for: experiments.uses."""
+"""The figure of the uses of a trained model: experiments.uses."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,10 +33,10 @@ def draw_uses(
   """Draws panels of images two in a row, and in the last place 2-dimensional latents by label.
 
   Args:
-    panels: of the same size.
+    panels: panels of the same size.
     z: shape (n, 2).
     labels: the label of each latent, shape (n,).
-    latents_title: above the latents.
+    latents_title: the title above the latents.
     budget: the value of --budget.
   """
   num_lines = -(-(len(panels) + 1) // 2)

@@ -1,7 +1,7 @@
-"""Inpainting, super-resolution and denoising of binary images, and how well each goes.
+"""Inpainting, super-resolution and denoising of binary images, and how well each method does.
 
-Every method, simple or not, gives P(x = 1) of every pixel that y leaves open; the pixels of x
-that it is held against were not seen.
+Every method, simple or not, gives P(x = 1) for every pixel that y leaves open. The pixels of x that
+these probabilities are compared with were not seen.
 """
 
 import functools
@@ -31,27 +31,27 @@ from aevb_jax.runs.pixels import points
 from aevb_jax.training.evaluation import Mean, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.types import Array, Key, Params
 
-# No method may be surer than this, or a single pixel would decide over all the others.
+# No method may be more certain than this, or a single pixel would outweigh all the others.
 FLOOR = 1e-4
 NEIGHBOURS = (1, 10)  # training images that are averaged
 SHOWN = 8  # test images of which there are pictures
 
 
 class Task(NamedTuple):
-  """What becomes of x, and how it is to be found again."""
+  """A way to corrupt x, and the information that is used to restore it."""
 
   name: str
   words: str
   corrupt: Callable[[Key, Array], Array]  # (key, x) -> y
-  evidence: Callable[[Array], Evidence]  # y -> what it says of x
-  known: Callable[[np.ndarray], np.ndarray]  # images (n, D) -> what compares with their y
+  evidence: Callable[[Array], Evidence]  # y -> its information about x
+  known: Callable[[np.ndarray], np.ndarray]  # images (n, D) -> the part that can be compared with y
   scored: np.ndarray  # (D,), the pixels that y leaves open
   picture: Callable[[np.ndarray], np.ndarray]  # ys (n, ...) -> images (n, D)
-  simple: Callable[[np.ndarray], dict[str, np.ndarray]]  # ys -> P(x = 1) by means of its own
+  simple: Callable[[np.ndarray], dict[str, np.ndarray]]  # ys -> P(x = 1) by methods of its own
 
 
 class Sampling(NamedTuple):
-  """How much is drawn: so many transitions of HMC, and of Gibbs for the same work."""
+  """The amount of sampling: transitions of HMC, and of Gibbs for the same work."""
 
   num_chains: int
   num_burn_in: int
@@ -60,7 +60,7 @@ class Sampling(NamedTuple):
 
 
 class Completed(NamedTuple):
-  """Of n test images."""
+  """The completions of n test images."""
 
   mean: np.ndarray  # (n, D), P(x = 1 | y)
   few: np.ndarray  # (n, C, D), P(x = 1 | y, z) for a z ~ p(z|y) of every chain
@@ -70,7 +70,7 @@ class Completed(NamedTuple):
 
 
 def inpainting(image_shape: tuple[int, int, int]) -> Task:
-  """The lower half is missing."""
+  """Makes the task in which the lower half is missing."""
   height, width, channels = image_shape
   is_known = np.zeros(image_shape, bool)
   is_known[: height // 2] = True
@@ -96,7 +96,7 @@ def inpainting(image_shape: tuple[int, int, int]) -> Task:
 
 
 def super_resolution(image_shape: tuple[int, int, int], block: int) -> Task:
-  """Of every square of pixels their sum is known."""
+  """Makes the task in which only the sum of every square of pixels is known."""
   height, width, channels = image_shape
   how = dict(image_shape=image_shape, block=block)
   spread = jax.vmap(functools.partial(spread_blocks, **how))
@@ -120,7 +120,7 @@ def super_resolution(image_shape: tuple[int, int, int], block: int) -> Task:
 
 
 def denoising(image_shape: tuple[int, int, int], probability: float) -> Task:
-  """Every pixel was flipped with a probability that is known."""
+  """Makes the task in which every pixel was flipped with a known probability."""
 
   def median(y: np.ndarray) -> np.ndarray:
     size = (1, 3, 3, 1)
@@ -141,7 +141,7 @@ def denoising(image_shape: tuple[int, int, int], probability: float) -> Task:
 def complete(
   key: Key, task: Task, method: str, run: LoadedRun, *, num_points: int, sampling: Sampling
 ) -> Completed:
-  """Completes the first test images by a model; the same key makes the same ys of them."""
+  """Completes the first test images by a model; the same key gives the same ys."""
   began, model, complete_one = time.perf_counter(), run.model, method_of(method, sampling)
 
   def one(key: Key, params: Params, x: Array) -> tuple[Array, ...]:
@@ -161,7 +161,7 @@ def complete(
 
 
 def method_of(name: str, sampling: Sampling) -> Callable:
-  """Returns (key, model, params, evidence) -> what is drawn of one image."""
+  """Returns (key, model, params, evidence) -> the draws for one image."""
   gibbs = functools.partial(missing.complete_by_gibbs, **in_gibbs(sampling))
   return {
     "hmc": functools.partial(missing.complete_by_hmc, **sampling._asdict()),
@@ -171,7 +171,10 @@ def method_of(name: str, sampling: Sampling) -> Callable:
 
 
 def in_gibbs(sampling: Sampling) -> dict[str, int]:
-  """A transition is three passes through a network, as about a leapfrog step is."""
+  """Returns the numbers of transitions of Gibbs sampling for about the same work as HMC.
+
+  A transition is three passes through a network, about as much as a leapfrog step.
+  """
   return dict(
     num_chains=sampling.num_chains,
     num_burn_in=sampling.num_burn_in * sampling.num_leapfrogs,
@@ -180,10 +183,10 @@ def in_gibbs(sampling: Sampling) -> dict[str, int]:
 
 
 def baselines(task: Task, y: np.ndarray, train: np.ndarray) -> dict[str, np.ndarray]:
-  """P(x = 1|y) without a model, shape (n, D) each.
+  """Computes P(x = 1|y) by methods without a model, shape (n, D) each.
 
-  Pixels that are independent, with probabilities from training images `train` (N, D) in
-  [0, 1], know of y what any decoder does.
+  The pixels are independent, with probabilities from the training images `train` (N, D) in [0, 1].
+  They use the same information about x in y as any decoder.
   """
 
   @jax.jit
@@ -200,7 +203,7 @@ def baselines(task: Task, y: np.ndarray, train: np.ndarray) -> dict[str, np.ndar
   for k in NEIGHBOURS:
     total = sum(train[nearest[:, i]] for i in range(k)) + priors["pixel means"]
     name = "nearest training image" if k == 1 else f"{k} nearest training images"
-    priors[name] = total / (k + 1)  # one more of the means: no pixel is sure
+    priors[name] = total / (k + 1)  # the means count as one more image, so that no pixel is certain
   if not task.scored.all():
     return {name: np.asarray(posterior(y, prior)) for name, prior in priors.items()}
   priors = {"y alone": np.full_like(priors["pixel means"], 0.5)} | priors
@@ -212,7 +215,7 @@ def _logit(p: Array) -> Array:
 
 
 def neighbours(known: np.ndarray, y: np.ndarray, k: int) -> np.ndarray:
-  """The k rows of known (N, K) nearest to every row of y (n, K), nearest first; (n, k)."""
+  """Returns the indices (n, k) of the k rows of known (N, K) nearest to every row of y (n, K)."""
   squares = np.sum(known**2, axis=1)
   found = []
   for part in np.array_split(y, max(1, len(y) // 100)):
@@ -224,10 +227,10 @@ def neighbours(known: np.ndarray, y: np.ndarray, k: int) -> np.ndarray:
 
 
 def scores(mean: np.ndarray, x: np.ndarray, scored: np.ndarray) -> dict[str, Mean]:
-  """In the mean over the scored pixels of an image, and then over images, with its error.
+  """Averages scores over the scored pixels of an image, and then over images, with standard errors.
 
-  log_prob is log P(x_d|y) in nats a pixel, of methods that give probabilities; wrong the share
-  of pixels that are not as more probable; squared_error that of P(x_d = 1|y).
+  log_prob is log P(x_d|y) in nats a pixel, for methods that give probabilities; wrong the share
+  of pixels whose more probable value is wrong; squared_error that of P(x_d = 1|y).
   """
   p, x = np.asarray(mean, np.float64)[:, scored], np.asarray(x)[:, scored] > 0.5
   told = dict(wrong=(p > 0.5) != x, squared_error=(p - x) ** 2)

@@ -1,4 +1,4 @@
-"""The evaluation of a trained run: log p(x) of its points, and what its latents hold."""
+"""The evaluation of a trained run: log p(x) of its points, and the information in its latents."""
 
 import dataclasses
 import pathlib
@@ -54,13 +54,13 @@ DEFAULTS = {"reciprocal": dict(temperatures=100, leapfrogs=4)}
 OTHER_DEFAULTS = dict(temperatures=500, leapfrogs=10)
 AT_ONCE = {"importance": 20, "reciprocal": 20, "ais": 10, "bdmc": 10}  # points in memory
 
-# (key, params, x) -> what is known of one point; bdmc has a lower and an upper estimate.
+# (key, params, x) -> the estimate for one point; bdmc has a lower and an upper estimate.
 PointEstimator = Callable[[Key, Params, Array], dict[str, LogLikelihood]]
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-  """How log p(x) is estimated, and of which points."""
+  """The estimator of log p(x), and the points that it is evaluated at."""
 
   method: str = "importance"
   parameters: str = "last"
@@ -85,21 +85,21 @@ def resolve(config: EvaluateConfig) -> EvaluateConfig:
 
 
 def settings_of(config: EvaluateConfig) -> dict:
-  """Returns the fields that the method has a use for."""
+  """Returns the fields that the method uses."""
   return {name: getattr(config, name) for name in FIELDS_OF[config.method]}
 
 
 def method_in_words(config: EvaluateConfig) -> str:
-  """Writes a method and its numbers."""
+  """Describes a method and its numbers."""
   settings = {name: value for name, value in settings_of(config).items() if name != "split"}
   return f"{config.method} ({', '.join(f'{name} {value}' for name, value in settings.items())})"
 
 
 def evaluate_run(run: LoadedRun, config: EvaluateConfig) -> list[str]:
-  """Estimates log p(x) of the points of a run, and writes what is known of them.
+  """Estimates log p(x) of the points of a run, and writes the estimates.
 
   Returns:
-    The lines that a user looks for.
+    The lines to print.
 
   Raises:
     ConfigError: if the model does not allow the method, or has too few points.
@@ -118,7 +118,7 @@ def evaluate_run(run: LoadedRun, config: EvaluateConfig) -> list[str]:
   of_best = "-best" if config.parameters == "best" else ""
   settings = settings_of_points(run, config)
   place = open_directory(run.directory, f"{config.method}-{kind}{of_best}", settings)
-  others_of(place, f"{kind}{of_best}")  # refuses now what it would when the points are estimated
+  others_of(place, f"{kind}{of_best}")  # refuses now what it would refuse later, at the points
   if not (run.directory / directory.SUMMARY).exists():
     print(f"warning: the run in {run.directory} is not finished", file=sys.stderr)
   words = f"{num_points} {kind} points by {method_in_words(config)}"
@@ -141,7 +141,7 @@ def evaluate_run(run: LoadedRun, config: EvaluateConfig) -> list[str]:
 
 
 def has_encoder(params: Params) -> bool:
-  """Tells whether there is a q(z|x)."""
+  """Reports whether there is a q(z|x)."""
   return bool(jax.tree.leaves(params.phi))
 
 
@@ -170,7 +170,7 @@ def make_estimator(model: Model, config: EvaluateConfig) -> PointEstimator:
     return {"log_p": annealed_importance_sampling(key, model, params, x, **chains)}
 
   def bdmc(key: Key, params: Params, x: Array) -> dict[str, LogLikelihood]:
-    # Another x, from the model, takes the place of this one.
+    # An x drawn from the model replaces this one.
     simulate_key, key = jax.random.split(key)
     z, x = simulate(simulate_key, model, params)
     chains = annealing | dict(start=start(params, x))
@@ -188,7 +188,7 @@ def check_estimator(
     The columns that points.csv will have.
 
   Raises:
-    ConfigError: if the model does not allow it, or its flags do not.
+    ConfigError: if the model or the flags do not allow the estimator.
   """
   if not has_encoder(run.params):
     message = f"takes an encoder, which --algorithm={run.config.objective.algorithm} has not"
@@ -210,7 +210,7 @@ def check_estimator(
 
 
 def settings_of_points(run: LoadedRun, config: EvaluateConfig) -> dict:
-  """Returns what the estimates depend on."""
+  """Returns the settings that the estimates depend on."""
   checksum = 0
   for leaf in jax.tree.leaves(run.params):
     checksum = zlib.crc32(np.asarray(leaf).tobytes(), checksum)
@@ -235,7 +235,7 @@ def estimate_points(
   """Returns the rows of the first points: those in `path`, and the rest, each added to it."""
   rows, at_once = rows[:num_points], AT_ONCE[config.method]
   source, reading = points(run.pixels._replace(train=run.data.train), config.split)
-  key = jax.random.fold_in(jax.random.key(config.seed), 2**20)  # away from what training splits
+  key = jax.random.fold_in(jax.random.key(config.seed), 2**20)  # not a key of training
   try:
     with (
       tqdm(total=num_points, initial=len(rows), unit=" points", disable=None) as bar,
@@ -267,7 +267,7 @@ def latents_of(run: LoadedRun, source: Source, reading: dict, split: str) -> tup
 
   values = evaluate_in_blocks(of_point, jax.random.key(0), run.params, source, **reading)
   variance, active = values["mean"].var(axis=0), active_units(values["mean"])
-  known = bool(np.isfinite(variance).all())  # not of a q without a mean
+  known = bool(np.isfinite(variance).all())  # for a q without a mean
   kl = next(values[name].mean(axis=0) for name in values if name != "mean")
   kls = kl.tolist() if "kl_per_latent" in values else [None] * len(active)
   rows = [
@@ -285,7 +285,7 @@ def latents_of(run: LoadedRun, source: Source, reading: dict, split: str) -> tup
 
 
 def divergence(key: Key, q: Distribution, p: Distribution) -> dict[str, Array]:
-  """Returns KL(q ‖ p), as exactly as it is known: latent by latent, in one, or of one draw."""
+  """Returns KL(q ‖ p) as exactly as possible: for each latent, as one number, or from one draw."""
   try:
     return dict(kl_per_latent=kl_per_latent(q, p))
   except UnsupportedError:

@@ -1,4 +1,4 @@
-"""Full variational Bayes beside point estimates of θ: the methods, and what is told of them."""
+"""Full variational Bayes beside point estimates of θ: the methods, and their results."""
 
 import dataclasses
 import functools
@@ -54,7 +54,7 @@ COLUMNS = (
 
 @dataclasses.dataclass(frozen=True)
 class FullVbConfig:
-  """What is compared, on how many images."""
+  """The comparison, and the number of its images."""
 
   methods: tuple[str, ...] = METHODS
   num_data: int = 1000
@@ -66,9 +66,9 @@ class Method(NamedTuple):
   """A way of learning θ, and the ways of judging it."""
 
   algorithm: Algorithm
-  bounds: dict[str, Callable]  # of a data point, by what is done about θ: point, mean or drawn
+  bounds: dict[str, Callable]  # of a data point, by the treatment of θ: point, mean or drawn
   point: Callable[[Params], Params]  # θ as one estimate
-  kl_theta: Callable[[Params], float | None]  # KL(q(θ) ‖ p(θ)) / N in nats, where there is one
+  kl_theta: Callable[[Params], float | None]  # KL(q(θ) ‖ p(θ)) / N in nats, if there is a q(θ)
 
 
 def make_method(name: str, config: FullVbConfig, model: Model, estimation: Estimation) -> Method:
@@ -101,7 +101,7 @@ def make_method(name: str, config: FullVbConfig, model: Model, estimation: Estim
 
 
 def with_weights(objective: Estimator | Scheduled, num_data: int) -> Estimator | Scheduled:
-  """Returns `full_vb` of what training climbs, which may change from step to step."""
+  """Returns `full_vb` of the objective of training, which may change from step to step."""
   bayes = functools.partial(full_vb, num_data=num_data, local=True)
   if isinstance(objective, Scheduled):
     return Scheduled(lambda step: bayes(objective.at(step)))
@@ -148,13 +148,13 @@ def compare(
   *,
   asked_to_stop: Callable[[], int],
 ) -> tuple[list[dict], dict[str, Mean | None]]:
-  """Trains all methods, one after another, each from where it is; metrics.csv has all rows.
+  """Trains all methods, one after another, each from its last checkpoint; metrics.csv has all rows.
 
   Returns:
     The rows, and the estimate of log p(x) of every method.
 
   Raises:
-    FloatingPointError, Stopped, OSError, SaveError: as `train_single`.
+    FloatingPointError, Stopped, OSError, SaveError: as in `train_single`.
   """
   rows, likelihoods, budget = [], {}, config.train.budget
   batch_size = config.train.optimizer.batch_size
@@ -197,7 +197,7 @@ def summarize(rows: list[dict], likelihoods: dict[str, Mean | None]) -> list[dic
 
 
 def as_table(results: list[dict]) -> str:
-  """Writes the results in nats per data point; the log-likelihood is that of θ as one estimate."""
+  """Formats the results in nats per data point; the log-likelihood is that of θ as one estimate."""
   lines = [
     f"{'method':8} {'theta':6} {'train':>9} {'KL(θ)/N':>9} {'test':>9} {'best test':>10} "
     f"{'test log p(x)':>16}"
@@ -215,6 +215,6 @@ def as_table(results: list[dict]) -> str:
 
 
 def row_in_words(row: dict) -> str:
-  """Writes a row in one line."""
+  """Formats a row in one line."""
   kl = "" if row["kl_theta"] is None else f"   KL(θ)/N {row['kl_theta']:8.2f}"
   return f"{row['method']:8} {row['theta']:6} {bounds_in_words(row)}{kl}"

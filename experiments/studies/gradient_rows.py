@@ -25,7 +25,7 @@ HEADER = (
 
 
 def row_in_words(row: dict) -> str:
-  """Writes a row in one line; those of single arrays of parameters are not printed."""
+  """Formats a row in one line; rows of single arrays of parameters are not printed."""
   if row["block"] not in ("theta", "phi", "value"):
     return ""
   bias = f"{row['bias_low']:.1%} to {row['bias_high']:.1%}" if "bias" in row else ""

@@ -32,7 +32,7 @@ def train(
   gradients.csv has all rows at any time.
 
   Raises:
-    FloatingPointError, Stopped, OSError, SaveError: as `train_single`.
+    FloatingPointError, Stopped, OSError, SaveError: as in `train_single`.
   """
   named, batch_size = config.train, config.train.optimizer.batch_size
   init_key, fit_key, noise_key, baseline_key = jax.random.split(jax.random.key(named.seed), 4)
@@ -77,7 +77,7 @@ def stages(config: GradientsConfig) -> list[int]:
 
 
 def chunks_to(steps: list[int]) -> Callable[[int, int, int], list[int]]:
-  """Returns what cuts training into chunks that end at these steps."""
+  """Returns a function that cuts training into chunks that end at these steps."""
 
   def chunks(start: int, end: int, most: int) -> list[int]:
     lengths = []

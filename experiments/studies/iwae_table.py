@@ -44,7 +44,7 @@ COLUMNS = ("model", "k", "nll", "nll_se", "gain", "gain_se", "active", "paper_nl
 
 @dataclasses.dataclass(frozen=True)
 class IwaeTableConfig:
-  """Which rows of the table are made, and for how long they train."""
+  """The rows of the table, and the length of their training."""
 
   dataset: str = "mnist:60k"
   samples: tuple[int, ...] = (1, 5, 50)
@@ -54,12 +54,12 @@ class IwaeTableConfig:
 
   @property
   def seeds(self) -> tuple[int, ...]:
-    """The seeds that every row is a mean over."""
+    """Returns the seeds that every row averages over."""
     return self.seed if isinstance(self.seed, tuple) else (self.seed,)
 
 
 class Entry(NamedTuple):
-  """A model and a number of samples, and the run that stands for it."""
+  """A row of the table: a model, a number of samples, and the run that stands for it."""
 
   model: str
   k: int
@@ -67,14 +67,14 @@ class Entry(NamedTuple):
 
 
 class Judged(NamedTuple):
-  """What a trained model says of the test images."""
+  """The results of a trained model on the test images."""
 
   log_p: np.ndarray  # of each, in nats
   num_active: int
 
 
 def schedule_in_words(config: IwaeTableConfig) -> str:
-  """Says how many epochs training takes."""
+  """Describes how many epochs training takes."""
   epochs = sum(STAGES[: config.stages])
   if config.stages == len(STAGES):
     return f"all {epochs} epochs"
@@ -101,7 +101,7 @@ def make_job(config: IwaeTableConfig, model: str, k: int, num_train: int) -> job
     message = f"takes at least {batch_size} training images"
     raise ConfigError("dataset", config.dataset, message)
   stages = STAGES[: config.stages]
-  epoch = num_train // batch_size * batch_size  # what of it an epoch sees
+  epoch = num_train // batch_size * batch_size  # the part that an epoch sees
   arguments = (
     "--preset=iwae",
     f"--dataset={config.dataset}",
@@ -117,17 +117,17 @@ def make_job(config: IwaeTableConfig, model: str, k: int, num_train: int) -> job
   name = (
     f"{config.dataset}-{model}-{k}-stages-{config.stages}-seed-{'-'.join(map(str, config.seeds))}"
   )
-  # A sample takes a third of what the rest of a step does, as it was timed on a CPU.
+  # A sample takes a third of the time of the rest of a step, measured on a CPU.
   return jobs.Job(name.replace(":", "-").replace("/", "-"), arguments, len(config.seeds) * (3 + k))
 
 
 def judge(member: pathlib.Path, num_samples: int, num_points: int) -> Judged:
-  """Estimates log p(x) of the test images and counts latents, unless that was done before.
+  """Estimates log p(x) of the test images and counts active latents, unless that was done before.
 
   Args:
     member: the directory of a run.
-    num_samples: for each image.
-    num_points: the number of test images; tables of others are made again.
+    num_samples: importance samples for each image.
+    num_points: the number of test images; tables with another number are made again.
   """
   path = member / f"importance-{num_samples}.csv"
   if not (judged := _judged_before(member, path, num_points)):
@@ -144,7 +144,7 @@ def judge(member: pathlib.Path, num_samples: int, num_points: int) -> Judged:
 
 
 def _judged_before(member: pathlib.Path, path: pathlib.Path, num_points: int) -> Judged | None:
-  """Reads what was estimated before; None where one of its tables is missing or was edited."""
+  """Reads earlier estimates; None if one of their tables is missing or was edited."""
   try:
     log_p = _read_column(path, ("point", "log_p"), num_points)
     latents = ("latent", "active", "variance_of_mean")
@@ -155,10 +155,10 @@ def _judged_before(member: pathlib.Path, path: pathlib.Path, num_points: int) ->
 
 
 def _read_column(path: pathlib.Path, names: Sequence[str], size: int) -> np.ndarray:
-  """Reads the second of some columns, of a table whose first numbers its rows.
+  """Reads the second of some columns from a table whose first column numbers its rows.
 
   Raises:
-    ValueError: if it has not so many rows, in order, or a cell is no number.
+    ValueError: if the table has another number of rows, or another order, or a cell is no number.
     RunError, OSError: if it cannot be read.
   """
   rows = files.read_table(path, names)
@@ -178,7 +178,7 @@ def posterior_means(run: LoadedRun) -> np.ndarray:
 
 
 def write_latents(path: pathlib.Path, means: np.ndarray) -> None:
-  """Writes what every latent is used for."""
+  """Writes the statistics of every latent."""
   columns = zip(means.var(axis=0), active_units(means), strict=True)
   rows = [
     dict(latent=j, variance_of_mean=float(variance), active=int(active))
@@ -193,7 +193,7 @@ def make_rows(
   entries: Sequence[Entry],
   judged: Sequence[Sequence[Judged]],
 ) -> list[dict]:
-  """Returns the table, in the mean over seeds; gains on the first row are image by image."""
+  """Returns the table, averaged over seeds; gains on the first row are image by image."""
   published = PUBLISHED.get(config.dataset, {})
   of_image = [-np.mean([one.log_p for one in members], axis=0) for members in judged]
   first = published.get((entries[0].model, entries[0].k))
@@ -213,14 +213,14 @@ def make_rows(
 
 
 def of_training(job: jobs.Job, figure: Figure) -> dict:
-  """Returns the bounds of k samples that training ended with, in the mean over seeds."""
+  """Returns the bounds of k samples at the end of training, averaged over seeds."""
   last = [jobs.last_row(member) for member in jobs.member_directories(job, figure)]
   means = {name: float(np.mean([r[name] for r in last])) for name in ("train_bound", "test_bound")}
   return means | dict(seconds=max(row["seconds"] for row in last))
 
 
 def as_table(rows: Sequence[dict]) -> str:
-  """Writes a row for each run, in nats; a gain is on the first of them."""
+  """Formats a row for each run, in nats; a gain is relative to the first row."""
   title = f"{'':6}{'k':>3} {'ours':>14} {'paper':>7} {'ours - paper':>13}"
   title += f" {'gain':>14} {'paper':>7} {'active':>8} {'paper':>6}"
   lines = [title]

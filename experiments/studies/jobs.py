@@ -1,8 +1,8 @@
 """The training runs that a figure is made of, each of them one command of experiments.train.
 
-They are made one after another, each in a process of its own and below --runs. A run that is
-finished is not made again, and one that was interrupted resumes. Figures that are given the same
---runs share what they have in common.
+They are made one after another below --runs, each in a process of its own. A run that is finished
+is not made again, and one that was interrupted resumes. Figures with the same --runs share the
+runs that they have in common.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class Job(NamedTuple):
 
 
 class Jobs(NamedTuple):
-  """Runs that are finished, and since when."""
+  """Finished runs, and the time since which they were made."""
 
   figure: Figure
   jobs: list[Job]
@@ -51,9 +51,9 @@ class Jobs(NamedTuple):
 
 
 def check(jobs: Sequence[Job], figure: Figure) -> None:
-  """Refuses what the runs that are not finished would refuse, before anything is made.
+  """Refuses the unfinished runs that experiments.train would refuse, before any is made.
 
-  Each is made as experiments.train makes it, with its data and its model, but not trained.
+  Each is made as experiments.train makes it, with its data and its model, but is not trained.
 
   Raises:
     ConfigError: for the first flag that cannot be used; the message names its run.
@@ -77,10 +77,10 @@ def check(jobs: Sequence[Job], figure: Figure) -> None:
 
 
 def config_of(job: Job) -> Config:
-  """Makes the configuration that experiments.train makes of the arguments of a job.
+  """Makes the configuration that experiments.train makes from the arguments of a job.
 
   Raises:
-    ConfigError: if it has no field of such a name, or not of such a type.
+    ConfigError: if there is no field of such a name, or it has another type.
   """
   words = [argument.removeprefix("--").partition("=") for argument in job.arguments]
   given = {name: text if equals else True for name, equals, text in words}
@@ -93,9 +93,9 @@ def config_of(job: Job) -> Config:
 
 @contextlib.contextmanager
 def _on_cpu() -> Iterator[None]:
-  """Lets JAX have only the CPU inside.
+  """Restricts JAX to the CPU inside the context.
 
-  This process would keep an accelerator, or its memory, which the runs need.
+  Otherwise this process would keep an accelerator, or its memory, which the runs need.
   """
   platforms = jax.config.jax_platforms
   if platforms == "cpu":
@@ -110,7 +110,7 @@ def _on_cpu() -> Iterator[None]:
 
 
 def train(jobs: Sequence[Job], figure: Figure) -> Jobs:
-  """Trains all that are not finished; ends the program where one fails or is interrupted."""
+  """Trains all runs that are not finished; ends the program if one fails or is interrupted."""
   jobs = list(dict.fromkeys(jobs))
   waiting = [job for job in jobs if not is_finished(job, figure)]
   done = [job for job in jobs if job not in waiting]
@@ -129,7 +129,7 @@ def train(jobs: Sequence[Job], figure: Figure) -> Jobs:
 
 
 def run(arguments: Sequence[str], name: str) -> None:
-  """Runs a command that ends with this process, and ends the program where it fails."""
+  """Runs a command that ends with this process; ends the program if the command fails."""
   with command.child_that_ends_with_this(arguments) as child:
     stopped_by = None
     while True:
@@ -155,10 +155,10 @@ def place_of(job: Job, figure: Figure) -> pathlib.Path:
 
 
 def is_finished(job: Job, figure: Figure) -> bool:
-  """Tells whether the run is there, as a whole and with these flags.
+  """Reports whether the run is there, complete and with these flags.
 
-  Of a run whose tables were lost or cut off the summary is removed, so that it is made again from
-  its last checkpoint.
+  If tables of the run were lost or cut off, its summary is removed, so that the run is made again
+  from its last checkpoint.
   """
   if not was_finished(job, figure):
     return False
@@ -170,11 +170,11 @@ def is_finished(job: Job, figure: Figure) -> bool:
 
 
 def was_finished(job: Job, figure: Figure) -> bool:
-  """Tells whether the run has ended with these flags, whatever became of its tables."""
+  """Reports whether the run has ended with these flags, even if its tables are damaged."""
   where = place_of(job, figure)
   if not (where / directory.SUMMARY).exists() or not (where / directory.FLAG_FILE).exists():
     return False
-  # A preset's values stand in flags.txt one by one.
+  # flags.txt has the values of a preset one by one.
   wanted = {flag for flag in job.arguments if not flag.startswith("--preset=")}
   try:
     return wanted <= set(disk.read_text(where / directory.FLAG_FILE).splitlines())
@@ -183,7 +183,7 @@ def was_finished(job: Job, figure: Figure) -> bool:
 
 
 def damage_of(job: Job, figure: Figure) -> str:
-  """Says what is wrong with the tables of a run that has ended; "" if they are whole."""
+  """Describes what is wrong with the tables of a run that has ended; "" if they are whole."""
   where = place_of(job, figure)
   needed = () if "--algorithm=mcem" in job.arguments else BOUNDS
   try:
@@ -202,7 +202,7 @@ def damage_of(job: Job, figure: Figure) -> str:
 
 
 def steps_of(where: pathlib.Path) -> list[int] | None:
-  """Returns the steps after which a run, or a sweep, has rows, as its flags have it.
+  """Returns the steps after which a run, or a sweep, has rows according to its flags.
 
   Returns:
     The steps; None for flags of another version.
@@ -224,7 +224,7 @@ def steps_of(where: pathlib.Path) -> list[int] | None:
 
 
 def time_left(done: Sequence[Job], waiting: Sequence[Job], figure: Figure) -> str:
-  """Estimates the time that is left from that which finished runs took."""
+  """Estimates the remaining time from the time that finished runs took."""
   seconds = [(job.work, train_seconds(job, figure)) for job in done]
   if not seconds:
     return ""
@@ -239,7 +239,7 @@ def train_seconds(job: Job, figure: Figure) -> float:
 
 
 def last_row(member: pathlib.Path, needed: Collection[str] = ()) -> dict:
-  """Reads the last row of a finished run; `needed` as of `files.read_metrics`.
+  """Reads the last row of a finished run, which must have the columns `needed`.
 
   Raises:
     RunError: if there is none.
@@ -268,12 +268,12 @@ def _swept_text(where: pathlib.Path) -> str:
 
 
 def load_member(member: pathlib.Path) -> LoadedRun:
-  """Opens a run, with its data where the flags of this command say that they are."""
+  """Opens a run, with its data at the place that the flags of this command name."""
   return load(member, array_cache_dir=array_cache_dir(), **given_places())
 
 
 def write_summary(workdir: pathlib.Path, results: dict, made: Jobs, commit: str | None) -> None:
-  """Writes summary.json: what came out, and how it was made."""
+  """Writes summary.json: the results, and how they were made."""
   seconds = sum(train_seconds(job, made.figure) for job in made.jobs)
   about = dict(
     budget=made.figure.budget,

@@ -1,4 +1,4 @@
-"""A linear VAE beside probabilistic PCA: what is trained, measured and compared."""
+"""A linear VAE beside probabilistic PCA: its training, measurement and comparison."""
 
 import dataclasses
 import math
@@ -35,7 +35,7 @@ from aevb_jax.types import Array, Key, Params
 from experiments.plots.linear_gaussian import draw_linear_gaussian, title_of
 
 ESTIMATORS = {f.__name__: f for f in (elbo_a, elbo_b, sticking_the_landing)}
-STEP_SIZE_DECAY = 1e-3  # over the run: without it the minibatches' noise keeps θ off the optimum
+STEP_SIZE_DECAY = 1e-3  # over the run: otherwise minibatch noise keeps θ off the optimum
 NUM_EVALUATIONS = 40  # about as many, evenly spaced on a log axis
 NUMBERS = (
   "train_bound",
@@ -51,7 +51,7 @@ COLUMNS = ("step", "examples_seen", *NUMBERS)
 
 @dataclasses.dataclass(frozen=True)
 class LinearGaussianConfig:
-  """What is trained, and for how long."""
+  """The model and data of the training, and its length."""
 
   data: DataConfig = DataConfig(binarization="none")
   budget: str | None = None
@@ -86,7 +86,7 @@ def make_learning(config: LinearGaussianConfig, pixels: Pixels, pca: Params) -> 
 
 
 def num_steps(config: LinearGaussianConfig) -> int:
-  """Returns the training steps in all."""
+  """Returns the number of training steps."""
   return math.ceil(config.num_examples / config.batch_size)
 
 
@@ -102,14 +102,14 @@ def make_plan(config: LinearGaussianConfig) -> Plan:
 
 
 def evaluation_steps(num_steps: int) -> list[int]:
-  """Returns the steps to evaluate at: 1, ..., num_steps, evenly on a log axis where they can be."""
+  """Returns the steps to evaluate at, from 1 to num_steps, about evenly on a log axis."""
   return np.unique(np.geomspace(1, num_steps, NUM_EVALUATIONS).round().astype(int)).tolist()
 
 
 def chunk_ends(num_steps: int, most: int) -> list[int]:
-  """Returns the steps after which the host looks: those to evaluate at, and some between them.
+  """Returns the steps at which chunks of training end: those to evaluate at, and some between them.
 
-  They are powers of ten apart, of at most `most` steps: each such length is a program of its own.
+  The lengths are powers of ten, at most `most` steps, because each length compiles its own program.
   """
   ends = [0]
   for step in evaluation_steps(num_steps):
@@ -122,7 +122,7 @@ def find_pca(pixels: Pixels, latent_dim: int) -> Params:
   """Returns the maximum of the likelihood in closed form, and its posterior as the encoder.
 
   Raises:
-    ConfigError: if there is none of so many latents.
+    ConfigError: if there is none for so many latents.
   """
   identity = lambda key, params, x: x
   reading = dict(preprocess=pixels.preprocess)
@@ -162,7 +162,7 @@ def means(numbers: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def measure(params: Params, pixels: Pixels, pca: Params) -> dict[str, float]:
-  """Returns what a row says of the parameters.
+  """Returns the measurements of a row at some parameters.
 
   Raises:
     FloatingPointError: if the bound is not a finite number.
@@ -177,7 +177,7 @@ def measure(params: Params, pixels: Pixels, pca: Params) -> dict[str, float]:
 
 
 def as_table(results: dict[str, dict]) -> str:
-  """Writes the results in nats per data point, and the noise in units of x."""
+  """Formats the results in nats per data point, and the noise in units of x."""
   lines = [
     f"{'':10} {'train bound':>12} {'train log p(x)':>15} {'test log p(x)':>18} {'noise std':>11}"
   ]
@@ -191,7 +191,7 @@ def as_table(results: dict[str, dict]) -> str:
 
 
 def row_in_words(row: dict) -> str:
-  """Writes a row in one line."""
+  """Formats a row in one line."""
   return (
     f"{row['examples_seen']:>12,} samples   train bound {row['train_bound']:10.3f}   "
     f"train log p(x) {row['train_log_likelihood']:10.3f}   "
@@ -207,10 +207,10 @@ def train(
   pca: Params,
   asked_to_stop: Callable[[], int],
 ) -> Training:
-  """Trains from where the run is to its end; metrics.csv has all rows at any time.
+  """Trains from the last checkpoint to the end; metrics.csv has all rows at any time.
 
   Raises:
-    FloatingPointError, Stopped, OSError, SaveError: as `train_single`.
+    FloatingPointError, Stopped, OSError, SaveError: as in `train_single`.
   """
   init_key, fit_key = jax.random.split(jax.random.key(config.seed))
   keys = Keys(init_key, fit_key, jax.random.key(0))  # nothing is drawn in evaluations
@@ -237,10 +237,10 @@ def finish(
   pixels: Pixels,
   pca: Params,
 ) -> tuple[dict, list[str]]:
-  """Compares what was learned with PCA, and draws the way to it.
+  """Compares the result with PCA, and draws the curves of training.
 
   Returns:
-    What summary.json says of it, and the lines that a user looks for.
+    The entries of summary.json, and the lines to print.
   """
   (run,), params = training.runs, training.saved.states.params
   optimum, trained = evaluate_params(pca, pixels), evaluate_params(params, pixels)

@@ -1,4 +1,4 @@
-"""The measurement of gradient estimators: what is measured, how, and the rows that come of it."""
+"""The measurement of gradient estimators: the estimators, the instrument and the rows."""
 
 import dataclasses
 import statistics
@@ -36,7 +36,7 @@ from experiments.studies.gradient_rows import columns
 
 BASELINE_STEPS = 2000  # on the training set, for a ψ at fixed θ and φ
 
-# What each is unbiased for, by the first name of its own that the model allows.
+# Estimators of what each is unbiased for; the reference is the first that the model allows.
 OF_THE_ELBO = ("exact", "elbo_b", "score_function:baseline=leave_one_out")
 OF_IWAE = ("iwae", "vimco")
 REFERENCES = {
@@ -54,7 +54,7 @@ REFERENCES = {
 
 @dataclasses.dataclass(frozen=True)
 class GradientsConfig:
-  """Which gradients are measured, and of which run."""
+  """The gradients that are measured, and the run that they are measured in."""
 
   estimators: tuple[str, ...] = (
     "elbo_a",
@@ -73,38 +73,38 @@ class GradientsConfig:
 
 
 class Measured(NamedTuple):
-  """An estimator as it is measured."""
+  """An estimator in the form in which it is measured."""
 
   name: str
   num_samples: int
   estimator: Estimator
   baseline: Baseline
-  reference: str  # the name of another, or its own where it has nothing to be held against
+  reference: str  # the name of another, or its own if there is nothing to compare it with
 
 
 class Batches(NamedTuple):
-  """What an estimator's batches left, and the seconds that one of its gradients took."""
+  """The statistics of an estimator's batches, and the seconds that one of its gradients took."""
 
   drawn: list[GradientBatch]
   seconds: list[float]
 
 
 class Instrument(NamedTuple):
-  """What measures the gradients of a model."""
+  """The instrument that measures the gradients of a model."""
 
   config: GradientsConfig
   model: Model
   chosen: list[Measured]
   measured: dict[tuple[str, int], Measured]  # the chosen and their references
   minibatch: Array  # the data points, shape (M, D)
-  pixels: Pixels  # on which baselines are fitted
+  pixels: Pixels  # baselines are fitted on it
   programs: dict[tuple[str, int], Callable]  # (key, params, minibatch) -> GradientBatch
 
 
 def make_instrument(
   config: GradientsConfig, model: Model, chosen: list[Measured], pixels: Pixels, params: Params
 ) -> Instrument:
-  """Makes what measures the gradients; `params` are of the model, or their shapes."""
+  """Makes the instrument for a model; `params` are its parameters, or their shapes."""
   minibatch, data_dim = test_points(pixels, config.num_points), pixels.train.shape[1]
   measured = with_references(chosen, data_dim)
   programs = {
@@ -114,7 +114,7 @@ def make_instrument(
 
 
 def choose_all(config: GradientsConfig, model: Model, data_dim: int) -> list[Measured]:
-  """Returns what a configuration measures, tried on shapes.
+  """Returns the estimators that a configuration measures, tried on shapes.
 
   Raises:
     ConfigError: for an estimator that the model does not allow.
@@ -166,7 +166,7 @@ def test_points(pixels: Pixels, num_points: int) -> Array:
 
 
 def with_references(chosen: list[Measured], data_dim: int) -> dict[tuple[str, int], Measured]:
-  """Returns the chosen and their references by name and number of samples: all that is drawn."""
+  """Returns the chosen estimators and their references, by name and number of samples."""
   everything = {(one.name, one.num_samples): one for one in chosen}
   for one in chosen:
     estimator, baseline = make_reference(one.reference, data_dim, one.num_samples)
@@ -204,10 +204,10 @@ def measure(
   """Draws all batches of all estimators in turn, so that a noisy machine slows them alike.
 
   Args:
-    instrument: what is measured.
-    params: of the model.
-    noise_key: of the gradients' noise.
-    baseline_key: of the order in which baselines see the training set.
+    instrument: the estimators and the data points.
+    params: the parameters of the model.
+    noise_key: the key of the gradients' noise.
+    baseline_key: the key of the order in which baselines see the training set.
     drawn: called after each batch of all estimators.
   """
   config, model, chosen, measured, minibatch, pixels, programs = instrument
@@ -239,7 +239,7 @@ def fit_baseline(key: Key, one: Measured, instrument: Instrument, params: Params
   params = params._replace(psi=psi)
   if not jax.tree.leaves(psi):
     return params
-  start = jax.tree.map(jnp.copy, params)  # `fit` takes over what it starts from
+  start = jax.tree.map(jnp.copy, params)  # `fit` donates its argument
   optimizer = build.for_baseline(optax.set_to_zero(), one.baseline)
   algorithm = aevb(
     model, one.estimator, optimizer, num_data=len(pixels.train), init=lambda key, model: start

@@ -18,7 +18,7 @@ BUDGETS = {
   "paper": dict(num_examples=10**8, seeds=["0", "1", "2"], seeds_at_once=3, **_ROWS),
 }
 STEP_SIZES = "0.01,0.02,0.1"  # section 5
-# As --estimator has them; the colour of a curve, and a part of the name of its run.
+# Values of --estimator, with the colour of the curve and a part of the name of the run.
 ESTIMATORS = {"aevb": "elbo_b", "wake_sleep": "wake_sleep"}
 MODELS = {
   "mnist": ("--likelihood=bernoulli", "--hidden_dim=500"),
@@ -28,7 +28,7 @@ MODELS = {
 
 @dataclasses.dataclass(frozen=True)
 class PaperConfig:
-  """How long the runs train, and over which seeds."""
+  """The length of the training runs, and their seeds."""
 
   num_examples: int = 10**7
   eval_every: int = 20_000
@@ -74,14 +74,14 @@ def _bound_job(
 
 
 def draw_samples(key: Key, run: LoadedRun, grid: int) -> np.ndarray:
-  """Returns a picture of E[x|z] for z ~ p(z), of so many samples in a row and in a column."""
+  """Draws E[x|z] for z ~ p(z), as a picture with so many samples in a row and in a column."""
   z = figures.sample_prior(key, run.model, run.params, grid**2)
   x = figures.decode(run.model, run.params, z)
   return figures.tile(x, run.data.image_shape, columns=grid, background=0.0)
 
 
 def result(dataset: str, latent_dim: int, member: pathlib.Path) -> dict:
-  """Returns what a finished run ended with."""
+  """Returns the results at the end of a finished run."""
   last, given = last_row(member, BOUNDS), records.read_flags(member)
   return dict(
     dataset=dataset,

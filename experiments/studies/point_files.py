@@ -14,15 +14,15 @@ SETTINGS, POINTS = "settings.json", "points.csv"
 
 
 def open_directory(run_directory: pathlib.Path, name: str, settings: dict) -> pathlib.Path:
-  """Makes the directory of an evaluation, for this process alone until it ends.
+  """Makes the directory of an evaluation, and locks it until this process ends.
 
   Args:
-    run_directory: that of the run.
-    name: of the evaluation.
-    settings: what its points depend on; those of an evaluation that is there must be the same.
+    run_directory: the directory of the run.
+    name: the name of the evaluation.
+    settings: everything that its points depend on; those of an existing evaluation must be equal.
 
   Raises:
-    ConfigError: if another process has it, or it cannot be made.
+    ConfigError: if another process holds the lock, or the directory cannot be made.
     RunError: if the settings differ, or cannot be read.
   """
   place = run_directory / name
@@ -38,13 +38,13 @@ def open_directory(run_directory: pathlib.Path, name: str, settings: dict) -> pa
       what = f"has an evaluation with other settings ({'; '.join(differences)})"
       raise RunError(run_directory, f"{what}; move or delete {place}")
     return place
-  (place / POINTS).unlink(missing_ok=True)  # nobody knows their settings
+  (place / POINTS).unlink(missing_ok=True)  # their settings are unknown
   files.write_text(place / SETTINGS, json.dumps(settings, indent=2) + "\n")
   return place
 
 
 def read_settings(place: pathlib.Path) -> dict:
-  """Reads the settings of an evaluation; there are none where the file is missing.
+  """Reads the settings of an evaluation; there are none if the file is missing.
 
   Raises:
     RunError: if the file was cut off or edited.
@@ -54,7 +54,7 @@ def read_settings(place: pathlib.Path) -> dict:
 
 
 def columns_of(estimates: dict[str, LogLikelihood]) -> dict:
-  """Returns what is known of points by the columns of points.csv, without their numbers."""
+  """Returns the results of points by the columns of points.csv, without their numbers."""
   columns = {}
   for name, (value, standard_error, diagnostics) in estimates.items():
     prefix = "" if name == "log_p" else f"{name}_"
@@ -72,11 +72,11 @@ def to_rows(estimates: dict[str, LogLikelihood], first: int) -> Iterator[dict]:
 
 
 def read_points(path: pathlib.Path, needed: Collection[str] = ()) -> list[dict]:
-  """Reads the whole rows of points.csv, which may end in a part of one.
+  """Reads the complete rows of points.csv, which may end in a part of one.
 
   Args:
-    path: the file; there are no rows where it is missing.
-    needed: columns that it must have beside `point`.
+    path: the file; there are no rows if it is missing.
+    needed: columns that it must have besides `point`.
 
   Raises:
     RunError: if a cell is no number, or the points are not 0, 1, 2, ...
@@ -108,14 +108,14 @@ def _whole_rows(text: str) -> str:
 
 
 def begin_points(path: pathlib.Path, columns: Sequence[str]) -> list[dict]:
-  """Reads the rows of points.csv that others are to be added to, and leaves whole rows there.
+  """Reads the rows of points.csv before others are added, and removes an incomplete last row.
 
   Args:
     path: the file.
-    columns: those that rows will be added with.
+    columns: the columns of the rows that will be added.
 
   Raises:
-    RunError: as `read_points`, or if the file has other columns.
+    RunError: if a cell is no number, the points are not 0, 1, 2, ..., or the columns differ.
   """
   rows = read_points(path)
   if not rows:
@@ -130,7 +130,7 @@ def begin_points(path: pathlib.Path, columns: Sequence[str]) -> list[dict]:
 
 
 def add_points(path: pathlib.Path, rows: Sequence[dict]) -> None:
-  """Adds rows to points.csv, with a header where there are none yet."""
+  """Adds rows to points.csv, with a header if there is none yet."""
   lines = [",".join(f"{value:.9g}" for value in row.values()) for row in rows]
   with files.naming(path), disk.extend(path) as file:
     if file.tell() == 0:
@@ -143,10 +143,10 @@ def others_of(place: pathlib.Path, kind: str) -> dict[str, tuple[dict, list[dict
 
   Args:
     place: the directory of this evaluation.
-    kind: how the names of the others end.
+    kind: the ending of the names of the others.
 
   Returns:
-    By name of a method its settings and its rows.
+    The settings and the rows of each method, by its name.
 
   Raises:
     RunError: if one of them cannot be read.

@@ -1,4 +1,4 @@
-"""What experiments.evaluate says of the points that it estimated."""
+"""The report of experiments.evaluate on the points that it estimated."""
 
 import math
 
@@ -17,7 +17,7 @@ SIDES = {"log_p": "", "lower": ", from below", "upper": ", from above"}
 
 
 def summarize(rows: list[dict], data_dim: int, config: Config) -> tuple[dict, list[str]]:
-  """Returns summary.json, and the lines that a user looks for."""
+  """Returns summary.json, and the lines to print."""
   columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
   summary, lines = dict(num_points=len(rows)), []
   sides = [name for name in ("log_p", "lower", "upper") if name in columns]
@@ -39,7 +39,7 @@ def summarize(rows: list[dict], data_dim: int, config: Config) -> tuple[dict, li
 
 
 def average(side: str, values: np.ndarray, errors: np.ndarray) -> tuple[Mean, dict, str]:
-  """The mean over points; of values that are not finite the number, and no mean at all."""
+  """Averages over points; for values that are not finite it reports their number and no mean."""
   name = f"log p(x){SIDES[side]}"
   finite = np.isfinite(values)
   mean = mean_and_standard_error(values)
@@ -64,7 +64,7 @@ def average(side: str, values: np.ndarray, errors: np.ndarray) -> tuple[Mean, di
 
 
 def monte_carlo_error(errors: np.ndarray) -> float:
-  """The standard error, from sampling alone, of a mean over independently estimated points."""
+  """Returns the standard error, only from sampling, of a mean over independent estimates."""
   return float(np.sqrt(np.sum(errors**2)) / len(errors))
 
 
@@ -73,7 +73,7 @@ def monte_carlo(columns: dict[str, np.ndarray], side: str) -> tuple[float, float
 
 
 def to_bits(log_p: float, data_dim: int, config: Config) -> float | None:
-  """Bits per dimension of a probability of discrete data; None of a density or of neither."""
+  """Returns bits per dimension for a probability of discrete data; None for other data."""
   if config.data.dequantization:
     return bits_per_dim(log_p, data_dim)
   discrete = config.model.likelihood in table.LEVELS or not real_valued(config.data)
@@ -81,7 +81,7 @@ def to_bits(log_p: float, data_dim: int, config: Config) -> float | None:
 
 
 def diagnose(columns: dict[str, np.ndarray]) -> tuple[dict, list[str]]:
-  """The diagnostics over all points, and a warning for each that makes estimates doubtful."""
+  """Summarizes the diagnostics over all points, with a warning for each doubtful one."""
   summary, lines = {}, []
   for name, values in columns.items():
     side = next((s for s in ("lower", "upper") if name.startswith(f"{s}_")), "log_p")
@@ -149,7 +149,7 @@ def tell_r_hat(r_hat: np.ndarray) -> tuple[dict, list[str]]:
 
 
 def count_not(good: np.ndarray) -> int:
-  """How many are not good, those among them that are not a number."""
+  """Counts the values that are not good, which include NaN."""
   return int((~good).sum())
 
 
@@ -167,7 +167,7 @@ def difference_in_words(pairs: list[tuple[dict, dict]], name: str) -> tuple[str,
   """Compares the estimates of two methods, point by point.
 
   Returns:
-    A line, and whether sampling does not explain the difference; None for too few numbers.
+    A line, and True if sampling does not explain the difference; None for too few numbers.
   """
   values, errors = (
     np.array([[row[name] for row in pair] for pair in pairs]) for name in ("log_p", "log_p_se")
@@ -187,7 +187,7 @@ def difference_in_words(pairs: list[tuple[dict, dict]], name: str) -> tuple[str,
 
 
 def why_methods_differ(method: str, other: str) -> str:
-  """Says why estimates may differ by more than their errors, which heavy weights make too small."""
+  """Explains why estimates may differ by more than their errors, which heavy weights bias low."""
   if "reciprocal" not in (method, other):
     return "Both err downwards, the more the fewer samples carry the weight: the higher is nearer"
   rest = next(name for name in (method, other) if name != "reciprocal")

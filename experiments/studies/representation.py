@@ -1,4 +1,4 @@
-"""What simple classifiers make of latents, of pixels, and of principal components."""
+"""Simple classifiers of latents, of pixels, and of principal components."""
 
 import math
 import warnings
@@ -12,7 +12,7 @@ from aevb_jax.types import Array, Key, Params
 
 NEAREST = 5  # of the nearest neighbours' vote
 PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C of the logistic regression, chosen on labels held out
-HELD_OUT = 5000  # labelled images at most that it is chosen on, a fifth of them held out
+HELD_OUT = 5000  # at most so many labelled images choose it, a fifth of them held out
 
 
 class Features(NamedTuple):
@@ -23,9 +23,9 @@ class Features(NamedTuple):
 
 
 def represent(key: Key, run: LoadedRun) -> dict[str, Features]:
-  """Pixels, as many principal components as there are latents, and the means of q(z|x).
+  """Returns pixels, as many principal components as there are latents, and the means of q(z|x).
 
-  All are of the same x, one draw where they are binarized.
+  All representations are of the same x, one draw if the images are binarized.
   """
   pixels = run.pixels
 
@@ -44,7 +44,7 @@ def represent(key: Key, run: LoadedRun) -> dict[str, Features]:
 
 
 def pca(x: Features, num_components: int) -> Features:
-  """The first principal components of the training images."""
+  """Projects images on the first principal components of the training images."""
   mean = x.train.mean(axis=0, dtype=np.float64)
   covariance = np.cov(x.train, rowvar=False, dtype=np.float64)
   axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :num_components]
@@ -52,15 +52,17 @@ def pca(x: Features, num_components: int) -> Features:
 
 
 def standardized(features: Features) -> Features:
-  """Scaled to a variance of 1 in the mean over features, so that a penalty on the weights of a
-  classifier means the same for each representation."""
+  """Scales features to a variance of 1, averaged over features.
+
+  A penalty on the weights of a classifier then means the same for each representation.
+  """
   mean = features.train.mean(axis=0, dtype=np.float64)
   std = math.sqrt(features.train.var(axis=0, dtype=np.float64).mean())
   return Features(*(((values - mean) / std).astype(np.float32) for values in features))
 
 
 def linear_probe(features: Features, labels: np.ndarray, test_labels: np.ndarray) -> Mean:
-  """Test accuracy of logistic regression on the first len(labels) training images."""
+  """Returns the test accuracy of logistic regression on the first len(labels) training images."""
   train, test = standardized(features)
   train, n = train[: len(labels)], min(len(labels), HELD_OUT)
   fit = n - n // 5
@@ -68,7 +70,7 @@ def linear_probe(features: Features, labels: np.ndarray, test_labels: np.ndarray
     C: accuracy(_logistic(C, train[:fit], labels[:fit]).predict(train[fit:n]), labels[fit:n]).value
     for C in PENALTIES
   }
-  # As many labels as are learned from weigh in the same way against the penalty.
+  # C is scaled so that the penalty weighs the same against all labels as against those tried.
   C = max(tried, key=tried.get) * fit / len(labels)
   return accuracy(_logistic(C, train, labels).predict(test), test_labels)
 
@@ -83,7 +85,7 @@ def _logistic(C: float, x: np.ndarray, labels: np.ndarray):
 
 
 def nearest_neighbours(features: Features, labels: np.ndarray, test_labels: np.ndarray) -> Mean:
-  """Test accuracy of the vote of the nearest among the first len(labels) training images."""
+  """Returns the test accuracy of a vote of the nearest of the first len(labels) training images."""
   from sklearn.neighbors import KNeighborsClassifier
 
   classifier = KNeighborsClassifier(NEAREST, algorithm="brute")
@@ -92,6 +94,6 @@ def nearest_neighbours(features: Features, labels: np.ndarray, test_labels: np.n
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> Mean:
-  """The share that is right, and the binomial standard error of it."""
+  """Returns the share that is right, and its binomial standard error."""
   share = float(np.mean(predicted == labels))
   return Mean(share, math.sqrt(share * (1 - share) / len(labels)))

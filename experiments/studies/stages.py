@@ -1,4 +1,4 @@
-"""The marginal likelihood at stages of training, of which a run kept its parameters: figure 3."""
+"""The marginal likelihood at stages of training whose parameters a run kept: figure 3."""
 
 import functools
 import pathlib
@@ -19,7 +19,7 @@ from experiments.launch import command
 from experiments.plots import records
 from experiments.studies import jobs
 
-# Of appendix D: more than the 50 samples of the paper, whose chains begin nobody knows where.
+# For appendix D: more than the paper's 50 samples, whose chains have an unknown start.
 SAMPLING = dict(num_samples=10, num_chains=8, num_leapfrogs=4, num_temperatures=20, num_warmup=20)
 AT_ONCE = 20  # data points whose chains are in memory
 SPLITS = ("train", "test")
@@ -32,7 +32,7 @@ Progress = Callable[[int], object]  # called with a number of points that are do
 
 
 class Estimation(NamedTuple):
-  """How log p(x) is estimated: of how many points of each split, and from which seed."""
+  """The estimation of log p(x): its points in each split, and its seed."""
 
   num_points: int
   seed: int
@@ -44,9 +44,9 @@ def estimate_curves(
   """Estimates log p(x) at all stages of all runs, and writes a row of a table for each.
 
   Args:
-    path: the table. Rows that it has are not made again.
+    path: the table. Rows that it already has are not made again.
     runs: the directories of the runs, in the order of the table.
-    estimation: of which points.
+    estimation: the points and the seed.
 
   Returns:
     The rows.
@@ -70,7 +70,7 @@ def estimate_curves(
 
 
 def rows_there(path: pathlib.Path, runs: Mapping[Curve, pathlib.Path]) -> list[dict]:
-  """Reads the rows of the table that are whole and of a stage of these runs, each once."""
+  """Reads the complete rows of the table that belong to a stage of these runs, each once."""
   numbers = [name for name in COLUMNS if name != "algorithm"]
   found = {
     (row["num_train"], row.get("algorithm"), row["step"]): row
@@ -81,7 +81,7 @@ def rows_there(path: pathlib.Path, runs: Mapping[Curve, pathlib.Path]) -> list[d
 
 
 def steps_of(member: pathlib.Path) -> list[int]:
-  """Returns the steps whose parameters a run kept; ends the program where it has lost them."""
+  """Returns the steps whose parameters a run kept; ends the program if it has lost them."""
   if not (steps := checkpoint.steps(member / directory.HISTORY)):
     what = f"{member} has lost its {directory.HISTORY}; remove it, and it is made again"
     command.fail(what, 1)
@@ -91,7 +91,7 @@ def steps_of(member: pathlib.Path) -> list[int]:
 def estimate_run(
   member: pathlib.Path, steps: list[int], estimation: Estimation, progress: Progress
 ) -> Iterator[dict]:
-  """Yields a row for each step, of the parameters that the run had then."""
+  """Yields a row for each step, with the parameters of that step."""
   if not steps:
     return
   run = jobs.load_member(member)
@@ -112,7 +112,7 @@ def estimate_run(
 
 
 def _log_likelihood(key: Key, params: Params, x: Array, *, model: Model) -> Array:
-  """Appendix D for one x."""
+  """Estimates log p(x) of one x by appendix D."""
   return reciprocal_importance_sampling(key, model, params, x, **SAMPLING).value
 
 
@@ -125,7 +125,7 @@ def estimate_split(
   *,
   progress: Progress = lambda num_points: None,
 ) -> Mean:
-  """Averages an estimate over the first points of a split, by the same keys at every stage."""
+  """Averages an estimate over the first points of a split, with the same keys at every stage."""
   source, reading = points(run.pixels, split, estimation.num_points)
   key = jax.random.key(estimation.seed)
   sizes = dict(block_size=AT_ONCE, batch_size=AT_ONCE, progress=progress)
@@ -134,7 +134,7 @@ def estimate_split(
 
 
 def row_in_words(row: dict) -> str:
-  """Writes a row in one line."""
+  """Formats a row in one line."""
   return (
     f"N = {row['num_train']:<6} {row['algorithm']:10} {row['evaluations']:>12,} evaluations   "
     f"train {row['train_log_likelihood']:8.2f} ± {row['train_log_likelihood_se']:.2f}   "
@@ -143,7 +143,7 @@ def row_in_words(row: dict) -> str:
 
 
 def as_table(ends: list[dict]) -> str:
-  """Writes where each curve ends, a line for each."""
+  """Formats the end of each curve, a line for each."""
   lines = [
     f"{'N':>6} {'algorithm':10} {'evaluations':>12} {'samples':>12} {'seconds':>8} "
     f"{'log p(x): train':>16} {'test':>15}"

@@ -33,13 +33,13 @@ from experiments.studies.jobs import Job
 METHODS = ("hmc", "gibbs", "pseudo_gibbs")
 COLUMNS = ("use", "method", "labels", "features", "measure", "value", "standard_error",
            "num_points")  # fmt: skip
-CLASSIFIED = ("representation", "visualization")  # uses that are judged by classifiers
-STAGES = "stages"  # the directory of what is completed
+CLASSIFIED = ("representation", "visualization")  # uses that classifiers judge
+STAGES = "stages"  # the directory of completions
 
 
 @dataclasses.dataclass(frozen=True)
 class UsesConfig:
-  """What is trained, and how much is asked of it."""
+  """The models that are trained, and the size of each evaluation."""
 
   dataset: str = "mnist"
   num_examples: int = 10_000_000
@@ -56,12 +56,12 @@ class UsesConfig:
 
   @property
   def sampling(self) -> Sampling:
-    """How much is drawn for each y."""
+    """Returns the amount of sampling for each y."""
     return Sampling(self.chains, self.burn_in, self.draws, self.leapfrogs)
 
 
 class Report:
-  """The rows so far, in uses.csv as soon as they are known; an earlier start's are kept."""
+  """The rows so far, written to uses.csv at once; rows of an earlier start are kept."""
 
   def __init__(self, path: pathlib.Path):
     self.path, self.rows = path, _rows_there(path)
@@ -77,7 +77,7 @@ class Report:
 
 
 def _rows_there(path: pathlib.Path) -> list[dict]:
-  """Reads the rows of an earlier start; none where one of them was edited."""
+  """Reads the rows of an earlier start; none if one of them was edited."""
   try:
     rows = records.read_rows(path)
   except (OSError, ValueError, RunError):
@@ -93,7 +93,7 @@ def _is_whole(row: dict) -> bool:
 
 
 def make_job(config: UsesConfig, latent_dim: int) -> Job:
-  """Returns the run of a model with so many latents."""
+  """Returns the run of a model with this number of latents."""
   arguments = (
     f"--dataset={config.dataset}",
     f"--latent_dim={latent_dim}",
@@ -107,7 +107,7 @@ def make_job(config: UsesConfig, latent_dim: int) -> Job:
 
 
 def make_tasks(config: UsesConfig, shape: tuple[int, int, int]) -> list[Task]:
-  """Returns what becomes of test images, and how they are to be found again."""
+  """Returns the tasks of corrupting test images and restoring them."""
   return [
     completion.inpainting(shape),
     completion.super_resolution(shape, config.block),
@@ -118,7 +118,7 @@ def make_tasks(config: UsesConfig, shape: tuple[int, int, int]) -> list[Task]:
 def complete(
   key: Key, task: Task, method: str, run: LoadedRun, config: UsesConfig, *, workdir: pathlib.Path
 ) -> Completed:
-  """Completes the first test images, or reads what an earlier start has completed."""
+  """Completes the first test images, or reads the completions of an earlier start."""
   path = workdir / STAGES / f"{task.name}-{method}.npz"
   if before := _completed_before(path):
     return before
@@ -132,7 +132,7 @@ def complete(
 
 
 def _completed_before(path: pathlib.Path) -> Completed | None:
-  """Reads what an earlier start has completed; None where that is missing or damaged."""
+  """Reads the completions of an earlier start; None if they are missing or damaged."""
   try:
     with disk.read(path, "rb") as file, np.load(file) as arrays:
       mean, few, y = (arrays[name] for name in ("mean", "few", "y"))
@@ -167,7 +167,7 @@ def finish_tasks(
 
 
 def recognize(key: Key, run: LoadedRun, num_points: int) -> Iterator[dict]:
-  """Yields the bound, log p(x), and what is between them: KL(q(z|x) ‖ p(z|x))."""
+  """Yields the bound, log p(x), and the gap between them: KL(q(z|x) ‖ p(z|x))."""
 
   def both(key: Key, params: Params, x: Array) -> tuple[Array, Array]:
     bound_key, key = jax.random.split(key)
@@ -207,7 +207,7 @@ def classify(
 
 
 def binary_test(run: LoadedRun, num_points: int) -> np.ndarray:
-  """Returns the test images that models and simple methods alike are compared with."""
+  """Returns the test images that models and simple methods are both compared with."""
   few, reading = points(run.pixels, "test", num_points)
   identity = lambda key, params, x: x
   return np.asarray(evaluate(identity, jax.random.key(0), (), few, **reading))
@@ -223,7 +223,7 @@ def score_model(task: Task, method: str, drawn: Completed, x: np.ndarray) -> Ite
 
 
 def score_simple(task: Task, y: np.ndarray, x: np.ndarray, images: ImageData) -> Iterator[dict]:
-  """Yields the scores of simple methods, which are told the same of y."""
+  """Yields the scores of simple methods, which use the same y."""
   train = np.asarray(images.train, np.float32) / images.levels
   for method, mean in completion.baselines(task, y, train).items():
     about = dict(use=task.name, method=method, num_points=len(x))
@@ -232,7 +232,7 @@ def score_simple(task: Task, y: np.ndarray, x: np.ndarray, images: ImageData) ->
 
 
 def number(about: dict, measure: str, mean: Mean) -> dict:
-  """Returns a row."""
+  """Returns a row of one number."""
   return dict(about, measure=measure, value=mean.value, standard_error=mean.standard_error)
 
 
@@ -248,7 +248,7 @@ def picture(task: Task, drawn: Completed, x: np.ndarray, shape: tuple[int, int, 
 
 
 def row_in_words(row: dict) -> str:
-  """Writes a row in one line."""
+  """Formats a row in one line."""
   of = " ".join(f"{row[n]}" for n in ("use", "method", "features") if n in row)
   of += f" {row['labels']} labels" if "labels" in row else ""
   error = f" ± {row['standard_error']:.4f}" if "standard_error" in row else ""
@@ -256,7 +256,7 @@ def row_in_words(row: dict) -> str:
 
 
 def as_table(rows: list[dict], tasks: list[Task]) -> str:
-  """Writes for each use what it is measured by, with standard errors over test images."""
+  """Formats for each use its measure, with standard errors over test images."""
 
   def text(measure: str, of: dict, scale: float = 1.0, digits: int = 2) -> str:
     for row in rows:

@@ -1,4 +1,4 @@
-"""What it costs a run to survive: looking at its numbers, and writing checkpoints."""
+"""The cost of surviving: checking the numbers of a run, and writing its checkpoints."""
 
 import atexit
 import contextlib
@@ -17,17 +17,17 @@ from aevb_jax.training import checkpoint, program
 from aevb_jax.training.fitting import fit
 from aevb_jax.training.sharding import make_shardings
 
-NUM_CHUNKS = 4  # of a timed call
+NUM_CHUNKS = 4  # chunks of a timed call
 OPEN = contextlib.ExitStack()  # until the process ends
-NUM_WRITTEN = 5  # checkpoints, of a timed call
+NUM_WRITTEN = 5  # checkpoints of a timed call
 ROW = dict(step=1000, train_bound=-100.123456789, test_bound=-100.123456789, seconds=123.456)
 
 
 def checkpointing() -> tuple[dict[str, Timed], int]:
-  """The paper's model with Adam, in chunks of as many steps as a run makes at once.
+  """Times the paper's model with Adam, in chunks of as many steps as a run makes at once.
 
-  `step` is training alone; `looked` keeps the state before every chunk and looks whether the one
-  after it is finite, as a run does; `saved` also writes one checkpoint, with a thousand rows, and
+  `step` is only training. `looked` keeps the state before every chunk and checks whether the one
+  after it is finite, as a run does. `saved` also writes one checkpoint, with a thousand rows, and
   waits until it is on disk.
   """
   workload = PAPER._replace(optimizer=adam(1e-3), num_steps=program.MAX_CHUNK_STEPS)
@@ -67,7 +67,7 @@ def checkpointing() -> tuple[dict[str, Timed], int]:
 
 
 def writing() -> dict[str, Timed]:
-  """Checkpoints alone, of the paper's model with Adam and a thousand rows.
+  """Times only checkpoints, of the paper's model with Adam and a thousand rows.
 
   `another` writes one after another, each of which waits for the one before; `replaced` writes
   the same step with other records; `first` opens a directory and writes the first, which is read

@@ -1,11 +1,11 @@
-"""The floor of a program: its matrix products alone, with their shapes and layouts.
+"""The floor of a program: only its matrix products, with their shapes and layouts.
 
-The program is traced, and nothing of it kept but its `dot_general`s. One that is traced twice
-of the same operands, as `dreg` traces its pass through the decoder, is computed once by the
-compiler and counts once; those in the body of a scan count once a round; and where a program
-differs between kinds of devices, those of the device at hand count. What cannot be counted
-so, a convolution or a loop of unknown length, is refused: a floor that left out work would
-belittle the program.
+The program is traced, and only its `dot_general`s are kept. A product that is traced twice with the
+same operands, as `dreg` traces its pass through the decoder, counts once, because the compiler
+computes it once. Products in the body of a scan count once a round. Where a program differs between
+kinds of devices, those of the current device count. Work that cannot be counted in this way, such
+as a convolution or a loop of unknown length, is refused, because a floor without it would make the
+program look slower than it is.
 """
 
 import collections
@@ -22,11 +22,11 @@ WORK = ("dot_general", "ragged_dot_general", "conv_general_dilated", "custom_cal
 
 
 class UncountableError(NotImplementedError):
-  """The program does work that is not a matrix product and should be in its floor."""
+  """Raised for work that is not a matrix product but belongs to the floor."""
 
 
 def products_of(function: Callable, *args) -> list:
-  """The dot_general equations of function(*args), each as often as it is computed."""
+  """Returns the dot_general equations of function(*args), each as often as it is computed."""
   program = jax.make_jaxpr(function)(*args)
   return [e for e in _equations(program.jaxpr) if e.primitive.name == "dot_general"]
 
@@ -38,7 +38,7 @@ def flop(product) -> int:
 
 
 def make_floor(products: list, num_steps: int) -> Callable[[], object]:
-  """Does the products `num_steps` times and nothing else, and waits for them."""
+  """Makes a function that computes only the products, `num_steps` times, and waits for them."""
   rng = np.random.default_rng(0)
   # The products of a scan are a loop here too, so that the program stays as short as theirs.
   counts = collections.Counter(map(id, products))
@@ -80,11 +80,11 @@ def _multiply(params: list[dict], operands: list, _, total: jax.Array) -> jax.Ar
 
 
 def _equations(jaxpr) -> Iterator:
-  """Those of the program and of the calls in it, without those that repeat an earlier one.
+  """Yields the equations of the program and of its calls, without those that repeat earlier ones.
 
   An equation repeats another if it applies the same primitive, with the same
   parameters, to operands that are the same or repeated: the compiler merges the
-  two. The random numbers are no exception: they are functions of their keys.
+  two. This holds for random numbers too, because they are functions of their keys.
   """
   first = {}  # for a repeated variable, the variable that it repeats
   seen = {}
@@ -102,7 +102,7 @@ def _equations(jaxpr) -> Iterator:
 
 
 def _called(equation) -> list[tuple]:
-  """The programs that an equation runs, each with how often."""
+  """Yields the programs that an equation runs, each with how often."""
   name, params = equation.primitive.name, equation.params
   inner = list(jaxprs_in_params(params))
   if name == "scan":
@@ -114,7 +114,7 @@ def _called(equation) -> list[tuple]:
   if name in WORK and name != "dot_general":
     raise UncountableError(f"a {name} is work, but no matrix product")
   if not inner and hasattr(equation.primitive.impl, "lower"):
-    # A primitive of somebody's own, which is what its jitted implementation is.
+    # A user's primitive: its jitted implementation is the program that it runs.
     function = functools.partial(equation.primitive.impl, **params)
     inner = [jax.make_jaxpr(function)(*(v.aval for v in equation.invars)).jaxpr]
   return [(program, 1) for program in inner]

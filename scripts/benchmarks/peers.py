@@ -42,7 +42,7 @@ class Peer(NamedTuple):
 
 
 def checked(workload_name: str, peer_name: str) -> Timed:
-  """A peer of a workload, once its bound is ours.
+  """Makes a peer of a workload, after its bound was found equal to ours.
 
   Raises:
     ImportError: if the library is not installed.
@@ -77,7 +77,7 @@ def _keys(count: int) -> jax.Array:
 
 
 def layers(tree: dict) -> list[tuple[np.ndarray, np.ndarray]]:
-  """(kernel, bias) of every layer of one of our networks: hidden layers first, then heads."""
+  """Returns (kernel, bias) of every layer of one of our networks: hidden layers, then heads."""
   names = sorted(tree, key=lambda name: (name.startswith("head"), name))
   return [(np.asarray(tree[name]["kernel"]), np.asarray(tree[name]["bias"])) for name in names]
 
@@ -251,7 +251,7 @@ def article_peer(make: Callable, workload: Workload, params: Params, pixels: np.
 
 
 def article_weights(params: Params) -> ArticleWeights:
-  """Those of our `conv_vae`, whose transposed convolutions have their kernels turned by 180°."""
+  """Returns the weights of our `conv_vae`, with transposed kernels turned by 180°."""
   encoder, decoder = layers(params.phi), layers(params.theta)
   heads = [layer for layer in encoder if layer[0].ndim == 2]
   (dense,) = (layer for layer in decoder if layer[0].ndim == 2)

@@ -94,9 +94,9 @@ def tensorflow_article(
 def torch_article(
   weights: ArticleWeights, pixels: np.ndarray, *, batch_size: int, num_steps: int, compiled: bool
 ) -> Bound:
-  """PyTorch's transposed convolutions pad on the other side.
+  """Makes the article's model in PyTorch, whose transposed convolutions pad on the other side.
 
-  So the decoder has mirrored kernels here, and paints the mirror image.
+  So the decoder has mirrored kernels here, and draws the mirror image.
   """
   import torch
   from torch import nn

@@ -1,14 +1,14 @@
-"""How time and memory grow with M, L, J, hidden units, N, K and devices.
+"""The growth of time and memory with M, L, J, hidden units, N, K and devices.
 
-Along each axis all else is as in the paper's model of MNIST (for K: that of the importance
+Along each axis everything else is as in the paper's model of MNIST (for K: that of the importance
 weighted bound). The exponent is the slope of log time, or log memory, on log size over the
-upper half of the sizes: what is fixed, the small sizes tell. It is that of the least times,
+upper half of the sizes; the small sizes show the fixed part. It is computed from the least times,
 which other work on the machine disturbs least. Memory is that of the compiled
 program's temporary arrays.
 
-Virtual devices of one CPU share its cores: that axis tells what dividing the work costs, not
+Virtual devices of one CPU share its cores: that axis shows what dividing the work costs, not
 what it gains, and checks that the results are those of one device. It runs in a process of
-its own, since the number of devices is settled once.
+its own, because the number of devices is fixed once.
 """
 
 import math
@@ -87,7 +87,7 @@ def _measure_devices(repeats: int) -> list[dict]:
 
 
 def _divided(algorithm, batch: np.ndarray, devices: list) -> tuple[Timed, float]:
-  """A step on a minibatch that is divided among devices, and the bound after five of them."""
+  """Times a step on a minibatch divided among devices; also gives the bound after five steps."""
   mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
   whole, divided = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
   state = jax.device_put(algorithm.init(jax.random.key(0)), whole)
@@ -126,7 +126,7 @@ def _printed(rows: list[dict]) -> Iterator[dict]:
 
 
 def exponent(sizes: list[float], values: list[float]) -> float:
-  """The slope of log value on log size, by least squares over the upper half of the sizes."""
+  """Fits the slope of log value on log size, by least squares over the upper half of the sizes."""
   upper = len(sizes) // 2
   if min(values[upper:]) <= 0:
     return math.nan

@@ -17,10 +17,10 @@ class Timed(NamedTuple):
 
 
 def in_own_process(make: Callable[..., Timed], *arguments) -> Timed:
-  """What `make(*arguments)` makes, in a process of its own.
+  """Returns a `Timed` that runs the one of `make(*arguments)` in a process of its own.
 
-  So the threads of one library are not in the way of another's. `make` stands in a module,
-  and the arguments can be sent. The process ends with this one.
+  So the threads of one library do not disturb those of another. `make` is a function of a module,
+  and the arguments can be pickled. The process ends with this one.
 
   Raises:
     Exception: whatever `make` raises.
@@ -73,7 +73,7 @@ def time_in_turn(timed: dict[str, Timed], repeats: int) -> dict[str, list[float]
 
 
 def ratio(times: list[float], others: list[float]) -> float:
-  """The median over the rounds of how many times as long as the other one takes."""
+  """Returns the median over the rounds of the one time divided by the other."""
   return statistics.median(a / b for a, b in zip(times, others, strict=True))
 
 
@@ -85,7 +85,7 @@ def rows_of(
   samples_per_step: int | None,
   ours: str = "step",
 ) -> list[dict]:
-  """A row for each of `timed`; one called floor is what the others are held against.
+  """Makes a row for each of `timed`; the others are compared with the one called floor.
 
   `ratio` is time / floor, `speed` how many times as fast as it `ours` is, both medians over the
   rounds, and `ratio_least` and `speed_least` the same of the least times, which other work on

@@ -1,4 +1,4 @@
-"""What is timed: training steps, estimates of log p(x), a sweep, a start.
+"""The workloads that are timed: training steps, estimates of log p(x), a sweep, a start.
 
 `step` is `fit` with the data set on the device; `streamed` is `fit_streamed` of the same
 minibatches, read from a memory-mapped file through Grain as the main job does. The data are
@@ -68,7 +68,7 @@ class Workload(NamedTuple):
 
 
 def mlp(data_dim: int = 784, latent_dim: int = 20, hidden_dim: int | tuple[int, ...] = 500):
-  """-> the paper's model of binary pixels, when called."""
+  """Returns a function that makes the paper's model of binary pixels."""
   return functools.partial(
     mlp_vae,
     bernoulli(data_dim),
@@ -84,13 +84,13 @@ def frey_face() -> Model:
 
 
 def importance_weighted(name: str, estimator: Estimator) -> Workload:
-  """Burda et al. (2015) on MNIST, with K = 50."""
+  """Makes the workload of Burda et al. (2015) on MNIST, with K = 50."""
   model = mlp(latent_dim=50, hidden_dim=(200, 200))
   return Workload(name, model, estimator, num_samples=50, optimizer=adam(1e-3), num_steps=5)
 
 
 def article(batch_size: int) -> Workload:
-  """The convolutional VAE of TensorFlow's tutorial: SGVB A, Adam, thresholded pixels."""
+  """Makes the convolutional VAE of TensorFlow's tutorial: SGVB A, Adam, thresholded pixels."""
   return Workload(
     f"article conv M={batch_size}",
     lambda: conv_vae(bernoulli(784), image_shape=(28, 28, 1), latent_dim=2),
@@ -126,9 +126,9 @@ def make_algorithm(workload: Workload) -> Algorithm:
 
 
 def matrix_products(workload: Workload, algorithm: Algorithm) -> list:
-  """The dot_general equations of one update, as the gradient leaves them.
+  """Returns the dot_general equations of one update, as the gradient leaves them.
 
-  Without those that are computed again to save memory: a floor is what must be done.
+  Products that are computed again to save memory are left out, because a floor is the least work.
   """
   state = jax.eval_shape(algorithm.init, jax.random.key(0))
   batch = jax.ShapeDtypeStruct((workload.batch_size, workload.data_dim), jnp.result_type(float))
@@ -140,7 +140,7 @@ def matrix_products(workload: Workload, algorithm: Algorithm) -> list:
 
 
 def check_work(products: list, workload: Workload, params: Params) -> None:
-  """That they are what must be done and no more, such as one pass of x through the encoder.
+  """Checks that only the necessary products are made, such as one pass of x through the encoder.
 
   A weight multiplies once forward and twice backward, the decoder's for every sample; only
   those of the first layer, whose input needs no gradient, once backward.
@@ -159,7 +159,7 @@ def random_pixels(num_data: int, data_dim: int) -> np.ndarray:
 
 
 def compiled(lowered) -> tuple[Callable, float, float]:
-  """The program, the seconds it took to compile, and the megabytes of its temporary arrays."""
+  """Returns the program, the seconds to compile it, and the megabytes of its temporary arrays."""
   start = time.perf_counter()
   program = lowered.compile()
   seconds = time.perf_counter() - start
@@ -185,7 +185,7 @@ def make_step(workload: Workload, algorithm: Algorithm, pixels: np.ndarray) -> T
 def make_streamed_step(
   workload: Workload, algorithm: Algorithm, pixels: np.ndarray, repeats: int
 ) -> Timed:
-  """The same from a memory-mapped file; a call reads what the next call trains on."""
+  """Trains from a memory-mapped file; a call reads the minibatches of the next call."""
   directory = tempfile.TemporaryDirectory()
   path = pathlib.Path(directory.name, "pixels.npy")
   np.save(path, pixels)
@@ -204,7 +204,7 @@ def make_streamed_step(
 
 
 def sweep(size: int, num_steps: int = 25) -> tuple[dict[str, Timed], int]:
-  """`size` states of the paper's model trained in one program, and one after the other."""
+  """Trains `size` states of the paper's model in one program, and one after the other."""
   algorithm, pixels = make_algorithm(PAPER), random_pixels(PAPER.num_data, PAPER.data_dim)
   resident = jax.device_put(pixels)
   how = dict(batch_size=PAPER.batch_size, num_steps=num_steps, preprocess=PAPER.preprocess)
@@ -236,9 +236,9 @@ def sweep(size: int, num_steps: int = 25) -> tuple[dict[str, Timed], int]:
 
 
 def likelihood(num_samples: int = 5000) -> tuple[dict[str, Timed], int]:
-  """log p(x) of 20 points by importance sampling, as experiments.evaluate does it.
+  """Estimates log p(x) of 20 points by importance sampling, as experiments.evaluate does.
 
-  All 20 at once, by 50 samples at a time. The floor is the products of the decoder.
+  All 20 are estimated at once, by 50 samples at a time. The floor is the products of the decoder.
   """
   num_points, chunk_size, data_dim, latent_dim = 20, 50, 784, 20
   model = mlp(data_dim, latent_dim)()
@@ -263,7 +263,7 @@ def likelihood(num_samples: int = 5000) -> tuple[dict[str, Timed], int]:
 
 
 def start_up() -> dict[str, Timed]:
-  """From the command to the first row of metrics on digits: one step and its evaluation."""
+  """Times the start on digits, from the command to the first row: one step and its evaluation."""
   cold, warm = tempfile.TemporaryDirectory(), tempfile.TemporaryDirectory()
 
   def start(cache: str) -> None:

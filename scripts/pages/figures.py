@@ -67,7 +67,7 @@ def marginal_likelihood() -> list[str]:
 
 
 def drawn(name: str) -> Callable[[], list[str]]:
-  """Of figures 4 and 5: the models that are drawn."""
+  """Makes the table of the models that figure 4 or 5 draws."""
 
   def rows() -> list[str]:
     header = ["", "samples", "step size", "train bound", "test bound"]
@@ -109,7 +109,7 @@ def iwae_table() -> list[str]:
 
 
 def conv_vae() -> list[str]:
-  """The loss on the way."""
+  """Makes the table of the loss during training."""
   lines = []
   for row in map(conv_row, (1, 5, 10, 20, 50)):
     losses = [
@@ -121,7 +121,7 @@ def conv_vae() -> list[str]:
 
 
 def made(names: Sequence[str]) -> list[str]:
-  """How long every figure took, where and when."""
+  """Makes the table of how long every figure took, where and when."""
   header = ["main", "training", "evaluation and pictures", "device", "commit"]
   rows = []
   for name in names:

@@ -68,13 +68,13 @@ ROWS = [
 
 
 def published() -> list[str]:
-  """Published test bounds in nats beside those of our runs."""
+  """Makes the table of published test bounds, in nats, beside those of our runs."""
   header = ["who", "what", "theirs", "ours", "where ours differs"]
   return table(header, [[who, what, theirs, ours(), why] for who, what, theirs, ours, why in ROWS])
 
 
 def curve(dataset: str, latent_dim: int, examples: int) -> str:
-  """The test bound of AEVB in figure 2, at the row nearest to so many samples."""
+  """Returns the test bound of AEVB in figure 2, at the row nearest to so many samples."""
   rows = curve_rows(dataset, latent_dim)
   return bound_of(min(rows, key=lambda row: abs(int(row["examples_seen"]) - examples)))
 
@@ -84,7 +84,7 @@ def end_of_curve(dataset: str, latent_dim: int) -> float:
 
 
 def bits_per_dim(nats: float) -> str:
-  """Of a log-density of 28×20 pixels p/256."""
+  """Converts a log-density of 28×20 pixels p/256 to bits per pixel."""
   return number(math.log2(256) - nats / 560 / math.log(2), 2)
 
 
@@ -94,6 +94,6 @@ def of_summary(name: str, value: str) -> str:
 
 
 def conv_loss(epochs: float) -> str:
-  """The test loss of the convolutional VAE, which is minus its bound."""
+  """Returns the test loss of the convolutional VAE, which is minus its bound."""
   row = conv_row(epochs)
   return with_error(-float(row["test_loss"]), float(row["test_loss_se"]))

@@ -1,4 +1,4 @@
-"""Reads the numbers below experiments/results, and writes them as the page has them."""
+"""Reads the numbers below experiments/results, and formats them for the page."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def number(value: float, digits: int = 1) -> str:
 
 
 def count(value: float) -> str:
-  """A number of samples, such as 2.5·10⁶."""
+  """Formats a number of samples, such as 2.5·10⁶."""
   mantissa, exponent = f"{value:.1e}".split("e")
   power = str(int(exponent)).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
   return f"{mantissa.removesuffix('.0')}·10{power}"

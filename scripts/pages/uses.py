@@ -1,4 +1,4 @@
-"""The tables of what the paper says a trained model is good for."""
+"""The tables of the uses of a trained model that the paper names."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ def uses_of(**about: str) -> list[dict]:
 
 
 def measured(rows: Sequence[dict], measure: str, scale: float = 1.0, digits: int = 2) -> str:
-  """The only one of the rows with this measure, or nothing."""
+  """Formats the value of the only row with this measure; "" if there is none."""
   for row in rows:
     if row["measure"] == measure:
       return with_error(scale * float(row["value"]), scale * float(row["standard_error"]), digits)

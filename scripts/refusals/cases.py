@@ -1,4 +1,4 @@
-"""The mistakes that have a name: those in the tables of the tests, and those of the README."""
+"""The mistakes that have a name: those in the tables of the tests, and those of the pages."""
 
 import importlib
 import sys
@@ -18,7 +18,7 @@ TABLES = {
   "commands.test_linear_gaussian.test_a_mistake_is_one_line": "linear_gaussian",
 }
 
-# By main, what the README, the headers of the mains or --help say that cannot be.
+# By main, the command lines that the pages, the headers of the mains or --help rule out.
 DOCUMENTED = {
   "train": (
     "--posterior=bernoulli",  # takes an estimator that needs no reparameterization
@@ -41,7 +41,7 @@ DOCUMENTED = {
     "--dequantization --likelihood=gaussian",  # digits have 17 levels
     "--likelihood=gaussian --binarization=threshold",
     "--dataset=frey_face",  # is split in more than one way
-    "--dataset=cifar10",  # is prepared by experiments.data alone
+    "--dataset=cifar10",  # only experiments.data prepares it
     "--mirror=http://127.0.0.1:9",  # of a set that is not downloaded
     "--dataset=mnist --mirror=my/mnist",
     "--dataset=mnist --mirror=ftp://127.0.0.1",
@@ -115,7 +115,7 @@ DOCUMENTED = {
 
 
 def named() -> list[Bad]:
-  """All of them."""
+  """Returns all mistakes that have a name."""
   sys.path.insert(0, str(ROOT))
   found = []
   for where, main in TABLES.items():
@@ -130,10 +130,10 @@ def named() -> list[Bad]:
 
 
 def of_test(main: str, case: tuple) -> Bad:
-  """A row of a table: the arguments first, or values by flag; a number in it is of devices."""
+  """Converts a row of a table: arguments first, or values by flag; a number counts devices."""
   arguments = case[0]
   if isinstance(arguments, dict):
     arguments = [f"--{name}={value}" for name, value in arguments.items()]
   num_devices = next((cell for cell in case[1:] if isinstance(cell, int)), 1)
-  # Of no arguments, what is wrong with many devices is the default.
+  # Without arguments the default batch size is the mistake, for many devices.
   return Bad(main, "in the tests", tuple(arguments) or ("--batch_size=100",), num_devices)

@@ -1,4 +1,4 @@
-"""The mains, the definitions of their flags, and what a command line is that must be refused.
+"""The mains, the definitions of their flags, and command lines that must be refused.
 
 python scripts/refusals/definitions.py train    # prints the flags of a main, as JSON
 """
@@ -46,7 +46,7 @@ class Bad(NamedTuple):
 
 
 def definitions(main) -> dict:
-  """The definitions of the key flags of a main's module, and the names of all flags there are."""
+  """Returns the definitions of the key flags of a main's module, and the names of all flags."""
   from absl import flags
 
   key_flags = flags.FLAGS.get_key_flags_for_module(main)
@@ -78,7 +78,7 @@ def define(flag) -> Definition:
 
 
 def read_definitions(main: str) -> dict:
-  """Of `experiments.MAIN`, in a process of its own: mains have flags of the same name."""
+  """Reads the flags of `experiments.MAIN` in its own process, because mains share flag names."""
   command = [sys.executable, __file__, main]
   return json.loads(subprocess.run(command, capture_output=True, check=True, cwd=ROOT).stdout)
 

@@ -1,6 +1,6 @@
 """Command lines that must be refused, which hypothesis makes from the definitions of the flags.
 
-Whatever is made here is wrong by construction, and not by what the mains say of it.
+All of them are wrong by construction, independently of the messages of the mains.
 `scripts/bad_commands.py` runs them as a user would, `tests/launch/test_bad_commands.py` some of
 them.
 """
@@ -38,7 +38,7 @@ ODD = ["\n", "\t", "\r\n", "\x01", "\x1b[31m", "\x7f", "\x85", "\u2028", "\udcff
 
 
 def generated(main: str, found: dict) -> dict[str, st.SearchStrategy[Bad]]:
-  """By kind of mistake, what can be wrong on the command line of a main."""
+  """Returns the mistakes that the command line of a main can have, by kind."""
   flags = [Definition(**flag | {"choices": tuple(flag["choices"])}) for flag in found["flags"]]
   names = {name for name in found["names"]} | {f"no{name}" for name in found["names"]}
   ways = {kind: [way for flag in flags for way in make(flag)] for kind, make in VALUES.items()}
@@ -52,7 +52,7 @@ def generated(main: str, found: dict) -> dict[str, st.SearchStrategy[Bad]]:
     ways["data set"] = [
       st.one_of(no_data_sets(), st.sampled_from(ODD_DATA_SETS)).map(of("dataset"))
     ]
-    if main != "data":  # which would go and download it
+    if main != "data":  # experiments.data would download it
       ways["data set"] += [st.sampled_from(UNPREPARED)]
   return {
     kind: st.one_of(some).map(lambda words, kind=kind: Bad(main, kind, tuple(words)))
@@ -88,7 +88,7 @@ def fraction(flag: Definition) -> list[st.SearchStrategy]:
 
 
 def out_of_bounds(flag: Definition) -> list[st.SearchStrategy]:
-  """Below the least or above the greatest number, be they stated or those of a count."""
+  """Makes numbers outside the bounds of a flag, stated or those of a count."""
   lower, upper = COUNTS.get(flag.name, flag.lower), flag.upper
   if flag.kind == "int" or flag.name in COUNTS:
     upper, ways = MAX_COUNT if upper is None else upper, []
@@ -148,7 +148,7 @@ def estimator(flag: Definition) -> list[st.SearchStrategy]:
   if flag.name not in ESTIMATORS or flag.choices:
     return []
   known = ("elbo_a", "elbo_b", "iwae", "dreg", "vimco", "score_function", "renyi", "miwae")
-  # A letter that no name has keeps them from being others that there are.
+  # A letter that no name has, so that none of them exists by chance.
   unknown = st.text(string.ascii_lowercase, min_size=1).map(lambda text: f"{text}_zz")
   words = st.sampled_from(
     ["iwae:", ":", "::", ".:f", "..:f", "no.module:f", "math:no_such", "math:pi", "elbo_a:beta=1"]
@@ -161,7 +161,7 @@ def estimator(flag: Definition) -> list[st.SearchStrategy]:
 
 @st.composite
 def near_misses(draw, words: tuple[str, ...]) -> str:
-  """A word with a letter left out, doubled, in the other case, or added."""
+  """Draws a word with a letter left out, doubled, in the other case, or added."""
   word = draw(st.sampled_from(words))
   i = draw(st.integers(0, len(word) - 1))
   before, letter, after = word[:i], word[i], word[i + 1 :]
@@ -170,7 +170,7 @@ def near_misses(draw, words: tuple[str, ...]) -> str:
 
 
 def misspelt(flag: Definition, names: set[str]) -> st.SearchStrategy:
-  """A name that is none of any flag: absl has some of its own."""
+  """Makes names that no flag has; absl has some flags of its own."""
   words = near_misses((flag.name,)).filter(lambda name: name and name not in names)
   return words.map(lambda name: [f"--{name}=1"])
 
@@ -185,7 +185,7 @@ UNPREPARED = (
 
 
 def no_data_sets() -> st.SearchStrategy[str]:
-  """Names that TFDS has not, nor will have."""
+  """Makes names that TFDS does not have, and will not have."""
   return st.text(string.ascii_lowercase + "/:._ ", min_size=1).map(lambda text: f"{text}_zz")
 
 
@@ -205,7 +205,7 @@ VALUES = {
 
 
 def draw(strategy: st.SearchStrategy, number: int, seed: int) -> list:
-  """Different values of a strategy, at most so many; the same for the same seed."""
+  """Draws at most so many different values of a strategy, the same for the same seed."""
   found = []
 
   @hypothesis.seed(seed)

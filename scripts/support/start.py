@@ -1,4 +1,4 @@
-"""What scripts share: where the repository is, and one line on what keeps them from starting."""
+"""The parts that scripts share: the root of the repository, and errors at the start in one line."""
 
 import importlib
 import pathlib
@@ -18,7 +18,7 @@ def fail(message: str) -> NoReturn:
 def need(*libraries: str, extra: str | None = None) -> None:
   """Ends the script if a library is not installed, with the command that installs it.
 
-  Called after --help was answered, which needs no extra.
+  Scripts call it only after --help was answered, which needs no extra.
 
   Args:
     *libraries: names of modules.

@@ -1,4 +1,4 @@
-"""Whether two runs came to the same: every array, row and file, but for what the clock says."""
+"""Comparison of two runs: every array, row and file, except for what the clock decides."""
 
 import contextlib
 import csv
@@ -19,7 +19,7 @@ READING = threading.Lock()
 
 
 def rows(file: pathlib.Path) -> list[dict[str, str]]:
-  """Of a table, without what the clock says."""
+  """Reads the rows of a table, without the columns of time."""
   with open(file, newline="") as text:
     table = list(csv.DictReader(text))
   return [{name: v for name, v in row.items() if name not in OF_THE_CLOCK} for row in table]
@@ -30,7 +30,7 @@ def record(workdir: pathlib.Path, step: int) -> dict:
 
 
 def arrays(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
-  """Those of a checkpoint by their names, read by orbax alone."""
+  """Reads the arrays of a checkpoint by their names, only with orbax."""
   import orbax.checkpoint as ocp
 
   path = (workdir / "checkpoints" / str(step) / "state").absolute()
@@ -46,7 +46,7 @@ def arrays(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
 
 
 def left(workdir: pathlib.Path, *, pictures: bool = True) -> dict[str, object]:
-  """All that a run has left, by name, but for what the clock says."""
+  """Returns everything that a run has left, by name, except for times."""
   found = dict(_left(workdir, pictures))
   for member in sorted(path.parent for path in workdir.glob("*/flags.txt")):
     found |= {f"{member.name}/{name}": value for name, value in _left(member, pictures)}
@@ -79,7 +79,7 @@ def _left(workdir: pathlib.Path, pictures: bool) -> Iterator[tuple[str, object]]
     yield "the record", dict(runs=of_runs, sums=said["sums"], flags=said["flags"])
     try:
       yield from ((f"array {name}", a) for name, a in arrays(workdir, saved[-1]).items())
-    except Exception as error:  # of many kinds, by what is broken in which file
+    except Exception as error:  # the kind depends on what is broken in which file
       reason = " ".join(str(error).split())[:120]
       yield "the arrays, which cannot be read", f"{type(error).__name__} {reason} in {workdir}"
   for picture in sorted(workdir.glob("*.png")) if pictures else ():
@@ -87,7 +87,7 @@ def _left(workdir: pathlib.Path, pictures: bool) -> Iterator[tuple[str, object]]
 
 
 def differences(workdir: pathlib.Path, expected: pathlib.Path, *, rtol: float = 0.0) -> list[str]:
-  """In what a run differs from another: bit by bit, or by more than a relative error."""
+  """Lists how a run differs from another: bit by bit, or by more than a relative error."""
   if not workdir.exists():
     return ["nothing is there"]
   there, wanted = (left(path, pictures=not rtol) for path in (workdir, expected))

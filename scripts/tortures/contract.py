@@ -1,8 +1,8 @@
-"""The contract of every attack: a run ends as if nobody had attacked it, or is refused in one line.
+"""The contract of every attack: a run ends as without the attack, or is refused in one line.
 
-An attack holds if the process ended in time, wrote no traceback, ended with a status that it
-should have, wrote exactly one line "error: ..." where that status is not 0, and lost nothing.
-Lines that begin with "warning: ", and what a signal is answered with, may stand beside it.
+An attack holds if the process ended in time, wrote no traceback, ended with an allowed status,
+wrote exactly one line "error: ..." if that status is not 0, and lost nothing.
+Lines that begin with "warning: ", and the answer to a signal, are allowed besides.
 """
 
 import re
@@ -17,7 +17,7 @@ from tortures import compare, runs
 from tortures.kills import newest
 from tortures.runs import Ended, Lab, Outcome
 
-# A process has a minute to end once it can, and half of one to start beside others on few cores.
+# A process has a minute to end once it can, and half a minute to start on a few busy cores.
 SECONDS_TO_ANSWER = 90
 PROGRESS = re.compile(r"warning: .*|SIG\w+: stops as soon as it has saved its state.*")
 GOING_ON = re.compile(r"going on after ([\d,]+) training samples")
@@ -26,12 +26,12 @@ BATCH_SIZE = 100
 
 
 def answer(*arguments, **how) -> Ended:
-  """Runs a main as `runs.launch` says, and kills it where it does not end in time."""
+  """Runs a main as `runs.launch` does, and kills it if it does not end in time."""
   return runs.end(runs.launch(*arguments, **how), SECONDS_TO_ANSWER)
 
 
 def train(lab: Lab, flags: Sequence[str], workdir: Path, **how) -> Ended:
-  """Runs a main with a --workdir as `runs.start` says, and kills it if it does not end in time."""
+  """Runs a main with a --workdir as `runs.start` does, and kills it if it does not end in time."""
   return runs.end(runs.start(lab, flags, workdir, **how), SECONDS_TO_ANSWER)
 
 
@@ -45,9 +45,9 @@ def faults(ended: Ended, *statuses: int, line: str = ".+", most: int = 1) -> lis
 
   Args:
     ended: the process.
-    statuses: those that it may end with.
+    statuses: the statuses that it may end with.
     line: a regular expression of what follows "error: " in its last line, if it failed.
-    most: how many lines of errors there may be; two where a main started another that failed.
+    most: the largest number of lines of errors; two if a main started another that failed.
   """
   if ended.status is None:
     return [f"it had not ended after {SECONDS_TO_ANSWER} s: {ended.out[-200:]!r} {ended.err!r}"]
@@ -70,7 +70,7 @@ def faults(ended: Ended, *statuses: int, line: str = ".+", most: int = 1) -> lis
 
 
 def outcome(problems: list[str], note: str, *rubbish: Path) -> Outcome:
-  """Returns the outcome of one attack, and removes its directories where it held."""
+  """Returns the outcome of one attack, and removes its directories if it held."""
   if not problems:
     for path in rubbish:
       shutil.rmtree(path, ignore_errors=True)
@@ -80,15 +80,15 @@ def outcome(problems: list[str], note: str, *rubbish: Path) -> Outcome:
 def resumes(
   lab: Lab, workdir: Path, kind: str, at_least: int = 0, flags: Sequence[str] = (), **how
 ) -> list[str]:
-  """Lists what is wrong with a run that is to go on and end as the uninterrupted one.
+  """Lists what is wrong with a run that has to resume and end like the uninterrupted one.
 
   Args:
     lab: where the runs are.
     workdir: its directory.
-    kind: of the run.
-    at_least: the step from which it has to go on, or a later one; 0 if it may start anew.
-    flags: beside those of the kind.
-    how: as of `runs.start`.
+    kind: the kind of the run.
+    at_least: the first step that it may resume from; 0 if it may start anew.
+    flags: flags besides those of the kind.
+    how: other arguments of `runs.start`.
   """
   ended = train(lab, (*lab.flags_of(kind), *flags), workdir, **how)
   problems = faults(ended, 0)
@@ -100,14 +100,14 @@ def resumes(
 
 
 def refused_or_equal(lab: Lab, ended: Ended, workdir: Path, kind: str, *statuses) -> list[str]:
-  """Lists what is wrong with a run that may be refused with one of the statuses, or ends equal."""
+  """Lists what is wrong with a run that may be refused with a given status, or ends equal."""
   if ended.status == 0:
     return faults(ended, 0) + compare.differences(workdir, runs.uninterrupted(lab, kind))
   return faults(ended, *(statuses or (2, 74)))
 
 
 def lost(workdir: Path, before: Collection[int]) -> list[str]:
-  """Lists what is lost of checkpoints that were good: moved away, deleted or damaged."""
+  """Lists the good checkpoints that are lost: moved away, deleted or damaged."""
   problems, now = [], runs.steps(workdir)
   if (workdir / "checkpoints-damaged").exists():
     problems.append("a good checkpoint is in checkpoints-damaged")
@@ -118,7 +118,7 @@ def lost(workdir: Path, before: Collection[int]) -> list[str]:
 
 
 def unreadable(workdir: Path, step: int) -> list[str]:
-  """Lists why no checkpoint of this step or a later one can be read; nothing if one can."""
+  """Lists why no checkpoint of this step or a later one can be read; empty if one can."""
   from aevb_jax.errors import CheckpointError
   from aevb_jax.training import checkpoint
 
@@ -136,7 +136,7 @@ def unreadable(workdir: Path, step: int) -> list[str]:
 
 
 def num_rows(workdir: Path) -> int:
-  """Returns how many lines metrics.csv has."""
+  """Returns the number of lines of metrics.csv."""
   try:
     return (workdir / "metrics.csv").read_bytes().count(b"\n")
   except OSError:
@@ -146,7 +146,7 @@ def num_rows(workdir: Path) -> int:
 def stop_halfway(
   lab: Lab, flags: Sequence[str], workdir: Path, number: int = signal.SIGTERM
 ) -> Ended:
-  """Starts a run and stops it by a signal after two rows; tries again where it ended before."""
+  """Starts a run and stops it by a signal after two rows; tries again if it ended before."""
   for _ in range(ATTEMPTS):
     shutil.rmtree(workdir, ignore_errors=True)
     started = runs.start(lab, flags, workdir)
@@ -160,7 +160,7 @@ def stop_halfway(
 
 
 def finished(workdir: Path) -> bool:
-  """Tells whether a run has its summary, which it writes last."""
+  """Reports whether a run has its summary, which it writes last."""
   return (workdir / "summary.json").exists()
 
 
@@ -168,7 +168,7 @@ def stopped(lab: Lab, kind: str = "short", flags: Sequence[str] = ()) -> Path:
   """Returns the directory of a run of a kind that was stopped halfway, to be copied."""
   name = "-".join([kind, *(flag.strip("-").replace("=", "-") for flag in flags), "stopped"])
   workdir = lab.directory / name
-  with runs._lock((lab.directory, name)):
+  with runs.lock_of((lab.directory, name)):
     if not (workdir / "checkpoints").exists():
       stop_halfway(lab, (*lab.flags_of(kind), *flags), workdir)
   return workdir

@@ -49,7 +49,7 @@ def cases(lab: Lab) -> Iterator[Case]:
     yield Case(name, lambda name=name, which=which: _unwritable(lab, name, which))
   if os.geteuid():
     return
-  with _mounted(lab, "disk/measured", "size=64m") as place:
+  with mounted(lab, "disk/measured", "size=64m") as place:
     runs.complete(lab, lab.flags_of("short"), place / "run")
     used = os.statvfs(place)
     whole = (used.f_blocks - used.f_bfree) * used.f_frsize // PAGE
@@ -62,7 +62,7 @@ def cases(lab: Lab) -> Iterator[Case]:
 
 
 @contextlib.contextmanager
-def _mounted(lab: Lab, name: str, limit: str) -> Iterator[pathlib.Path]:
+def mounted(lab: Lab, name: str, limit: str) -> Iterator[pathlib.Path]:
   """A file system in memory."""
   place = lab.new(name)
   place.mkdir()
@@ -75,7 +75,7 @@ def _mounted(lab: Lab, name: str, limit: str) -> Iterator[pathlib.Path]:
 
 
 def _full(lab: Lab, name: str, limit: str) -> Outcome:
-  with _mounted(lab, name, limit) as place:
+  with mounted(lab, name, limit) as place:
     workdir = place / "run"
     ended = runs.run(lab, lab.flags_of("short"), workdir)
     room = "remount,size=64m,nr_inodes=100000"
@@ -84,9 +84,9 @@ def _full(lab: Lab, name: str, limit: str) -> Outcome:
 
 
 def _full_cache(lab: Lab, name: str) -> Outcome:
-  """Where compiled programs are kept is full: nothing that a run needs."""
+  """Fills the cache of compiled programs, which no run needs."""
   workdir = lab.new(name)
-  with _mounted(lab, name, f"size={PAGE}") as place:
+  with mounted(lab, name, f"size={PAGE}") as place:
     ended = runs.run(lab, lab.flags_of("short"), workdir, env=dict(XDG_CACHE_HOME=str(place)))
   problems = [] if ended.status == 0 else [f"status {ended.status}: {runs.told(ended)}"]
   others = [line for line in ended.err.splitlines() if not CACHE_WARNING.fullmatch(line)]
@@ -128,7 +128,7 @@ def _unwritable(lab: Lab, name: str, which: str) -> Outcome:
 
 
 def _ended_and_goes_on(lab: Lab, workdir: pathlib.Path, ended: Ended, reason: str) -> Outcome:
-  """Whether a run ended as it should, in a line, and goes on once it can."""
+  """Checks that a run ended as it should, in a line, and resumes once it can."""
   problems, line = [], ended.err.strip()
   safe = re.fullmatch(
     rf"error: (\S+) cannot be (used|written|written or read) \({reason}.*\).*", line

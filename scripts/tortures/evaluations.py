@@ -53,13 +53,13 @@ def _start(lab: Lab, workdir: Path) -> Started:
 
 
 def _at_once(lab: Lab, name: str) -> Outcome:
-  """Starts two at the same moment."""
+  """Starts two evaluations at the same moment."""
   workdir = contract.copied(lab, name, runs.uninterrupted(lab, "short"))
   return _judged(lab, workdir, [_start(lab, workdir), _start(lab, workdir)])
 
 
 def _one_waits(lab: Lab, name: str) -> Outcome:
-  """Starts a second one while the first is in the middle of its points."""
+  """Starts a second evaluation while the first is in the middle of its points."""
   workdir = contract.copied(lab, name, runs.uninterrupted(lab, "short"))
   first = _start(lab, workdir)
   runs.until(lambda: (workdir / RESULTS / "settings.json").exists(), first)
@@ -107,7 +107,7 @@ def _edited(lab: Lab, name: str, edit: Callable[[list[str]], list[str]]) -> Outc
 
 
 def _killed(lab: Lab, name: str) -> Outcome:
-  """Kills an evaluation at random moments from its settings on; each continues the one before."""
+  """Kills an evaluation at random moments after its settings; each resumes the one before."""
   expected, workdir = (
     contract.copied(lab, f"{name} {what}", runs.uninterrupted(lab, "short"))
     for what in ("uninterrupted", "again and again")

@@ -1,4 +1,4 @@
-"""Each file of the newest checkpoint damaged: it is named and set aside, or of no effect."""
+"""Damage to each file of the newest checkpoint: it is named and set aside, or has no effect."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""Estimators that end the program or raise what nobody expects, and processes with little room."""
+"""Estimators that end the program or raise unexpected errors, and processes with few resources."""
 
 import functools
 import resource
@@ -30,7 +30,7 @@ def __getattr__(name):
   raise RuntimeError(f"no {name} here")
 """,
 }
-# Of a process that may write nowhere but into the directory of its run.
+# For a process that may only write into the directory of its run.
 NO_HOME = dict(HOME="/proc", XDG_CACHE_HOME=None, MPLCONFIGDIR=None)
 OPEN_FILES = (16, 24, 32, 48, 64, 96, 128)
 
@@ -50,7 +50,7 @@ def cases(lab: Lab) -> Iterator[Case]:
 
 
 def _estimator(lab: Lab, name: str, code: str) -> Outcome:
-  """Trains with an estimator from a file of the user."""
+  """Trains with an estimator from a user's file."""
   place, workdir = lab.new(f"{name} code"), lab.new(name)
   place.mkdir()
   (place / "hostile_estimator.py").write_text(code)
@@ -64,7 +64,7 @@ def _estimator(lab: Lab, name: str, code: str) -> Outcome:
 
 
 def _no_home(lab: Lab, name: str) -> Outcome:
-  """Trains where nothing can be kept for later; matplotlib says so in words of its own."""
+  """Trains in an environment where no cache can be kept; matplotlib prints its own warning."""
   workdir = lab.new(name)
   ended = contract.train(lab, lab.flags_of("short"), workdir, env=NO_HOME)
   problems = [] if ended.status == 0 else [f"status {ended.status}: {ended.err[:900]!r}"]
@@ -75,7 +75,7 @@ def _no_home(lab: Lab, name: str) -> Outcome:
 
 
 def _no_device(lab: Lab, name: str) -> Outcome:
-  """Asks for a GPU where JAX has none; left out where it has one."""
+  """Asks for a GPU while all are hidden, which must end with one line."""
   workdir = lab.new(name)
   env = dict(JAX_PLATFORMS="cuda", CUDA_VISIBLE_DEVICES="")
   ended = contract.train(lab, lab.flags_of("short"), workdir, env=env)
@@ -83,7 +83,7 @@ def _no_device(lab: Lab, name: str) -> Outcome:
 
 
 def _few_files(lab: Lab, name: str, number: int, resumed: bool) -> Outcome:
-  """Trains, or resumes, where only so many files may be open at a time."""
+  """Trains, or resumes, with a limit on open files."""
   source = contract.stopped(lab)
   workdir = contract.copied(lab, name, source) if resumed else lab.new(name)
   runs.uninterrupted(lab, "short")
@@ -98,7 +98,7 @@ def _few_files(lab: Lab, name: str, number: int, resumed: bool) -> Outcome:
 
 
 def _again(lab: Lab, ended: Ended, workdir: Path) -> list[str]:
-  """Lets the same command end where it could not; equal again."""
+  """Lets the same command end without the limit; the result is equal again."""
   if ended.status == 0:
     return []
   return [f"afterwards: {wrong}" for wrong in contract.resumes(lab, workdir, "short")]

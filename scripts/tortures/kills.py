@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of a run; in the end it has to be the run that nobody killed."""
+"""SIGKILL at random moments of a run; in the end it has to equal the run that was not killed."""
 
 import contextlib
 import os
@@ -13,14 +13,14 @@ from tortures import compare, runs
 from tortures.runs import Case, Lab, Outcome, Started
 
 KILLS_PER_RUN = 5
-# At what a kill is aimed, and how often.
+# The events that kills are aimed at, and their weights.
 AIMS = {"checkpoint": 8, "steps": 4, "row": 3, "torn row": 1, "start": 2, "end": 2}
-# Of sums over the devices instead of one, after some hundred steps.
+# For sums over the devices instead of one, after some hundred steps.
 ROUNDING = 1e-3
 
 
 def kills(lab: Lab, number: int) -> Iterator[Case]:
-  """So many kills, in turn of every kind of run."""
+  """Yields this number of kills, in turn for every kind of run."""
   kinds = [kind for kind in runs.KINDS if kind != "short"] + ["frey_face"] * bool(lab.data)
   for i, kind in enumerate(kinds):
     share = number // len(kinds) + (i < number % len(kinds))
@@ -30,14 +30,14 @@ def kills(lab: Lab, number: int) -> Iterator[Case]:
 
 
 def devices(lab: Lab) -> Iterator[Case]:
-  """Kills, after each of which the run goes on with another number of devices."""
+  """Yields kills after each of which the run resumes with another number of devices."""
   for counts in ((1, 2), (2, 1)):
     name = f"devices/{counts[0]} to {counts[1]}"
     yield Case(name, lambda counts=counts, name=name: _moved(lab, name, counts))
 
 
 def _killed(lab: Lab, name: str, kind: str, number: int) -> Outcome:
-  """Kills a run so many times, or several runs if it ends before; all go on to their end."""
+  """Kills a run so many times, or several runs if it ends before; all resume and end."""
   draw, done, hits, problems = lab.random(name), 0, Counter(), []
   expected, end = runs.uninterrupted(lab, kind), runs.last_step(lab, kind)
   while (left := number - done) > 0:
@@ -71,10 +71,10 @@ def newest(workdir: pathlib.Path) -> int:
 def _kill_at(
   started: Started, aim: str, *, step: int, saved: int, end: int, draw: random.Random
 ) -> bool:
-  """Kills a run when it has trained and is past a step, at what is aimed at.
+  """Kills a run after it has trained past a step, at the event that is aimed at.
 
   Returns:
-    False if it ended before.
+    False if the run ended before.
   """
   workdir = started.workdir
   if aim == "start":
@@ -102,14 +102,14 @@ def _kill_at(
 
 
 def _tear(file: pathlib.Path, draw: random.Random) -> None:
-  """Cuts the last row, as a machine that stops can leave it."""
+  """Cuts the last row short, as a crash of the machine can."""
   contents = file.read_bytes()
   start = contents.rstrip().rfind(b"\n") + 1
   os.truncate(file, draw.randint(start + 1, len(contents) - 1))
 
 
 def _hit(workdir: pathlib.Path, end: int, aim: str) -> list[str]:
-  """What a kill hit, by what is left: a checkpoint and a row may be both."""
+  """Names what a kill hit, judged by the files; it can be a checkpoint and a row."""
   saved, tables = newest(workdir), _tables(workdir)
   if aim == "torn row":
     return ["row cut short"]
@@ -124,7 +124,7 @@ def _hit(workdir: pathlib.Path, end: int, aim: str) -> list[str]:
 
 
 def _wrong_with_start(lab: Lab, kind: str, started: Started, saved: int) -> list[str]:
-  """Whether a run that trains says that it goes on where the newest checkpoint is."""
+  """Checks that a run that trains reports that it resumes from the newest checkpoint."""
   if started.complained:
     return [f"on standard error: {started.complained.strip()}"]
   (size,) = [f.split("=")[1] for f in lab.flags_of(kind) if "batch_size" in f] or ["100"]
@@ -140,7 +140,7 @@ def being_written(workdir: pathlib.Path) -> bool:
 
 
 def _tables(workdir: pathlib.Path) -> list[pathlib.Path]:
-  """metrics.csv of a run, or of the members of a sweep."""
+  """Returns metrics.csv of a run, or of the members of a sweep."""
   return [*workdir.glob("metrics.csv"), *workdir.glob("*/metrics.csv")]
 
 

@@ -11,7 +11,7 @@ from tortures.runs import Case, Lab, Outcome
 
 SMOKE = ("--budget=smoke", "--panels=digits/2")
 SMALL = (*SMOKE, "--num_examples=12000", "--select_after=11000", "--eval_every=6000")
-# A main, what is wrong, and what is right instead.
+# A main, wrong flags, and right ones.
 BAD_FLAGS = {
   "unknown panel": ("lower_bound", ("--budget=smoke", "--panels=nosuchset/2"), SMOKE),
   "second panel": ("lower_bound", ("--budget=smoke", "--panels=digits/2,nosuchset/2"), SMOKE),
@@ -55,7 +55,7 @@ def cases(lab: Lab) -> Iterator[Case]:
 
 
 def _refused(lab: Lab, name: str, main: str, flags: tuple) -> Outcome:
-  """Gives a main bad flags, which leave nothing, and then good ones, which start it."""
+  """Gives a main bad flags, which must leave nothing, and then good flags, which start it."""
   workdir, (bad, good) = lab.new(name), flags
   problems = contract.faults(contract.train(lab, bad, workdir, main=main), 2)
   if workdir.exists():
@@ -70,7 +70,7 @@ def _refused(lab: Lab, name: str, main: str, flags: tuple) -> Outcome:
 
 
 def _overwrites(lab: Lab, name: str) -> Outcome:
-  """Draws a figure with other flags in the place of one: that is set aside, but not its runs."""
+  """Draws a figure over one with other flags: the old one is set aside, but not its runs."""
   workdir = lab.new(name)
   aside = workdir.with_name(f"{workdir.name}.1")
   ended = runs.run(lab, SMALL, workdir, main="lower_bound")
@@ -93,7 +93,7 @@ def _files(directory: Path) -> set[str]:
 
 
 def _torn(lab: Lab, name: str, file: str, reader: str) -> Outcome:
-  """Cuts a file of a finished run or sweep: at random, to nothing, or with bytes after it."""
+  """Cuts a file of a finished run or sweep: at random, to nothing, and with bytes after it."""
   kind = "sweep" if file == "sweep.csv" else "short"
   workdir = contract.copied(lab, name, runs.uninterrupted(lab, kind))
   path, draw = workdir / file, lab.random(name)

@@ -11,7 +11,7 @@ from tortures.runs import Case, Lab, Outcome
 
 
 def cases(lab: Lab) -> Iterator[Case]:
-  """Yields one of each, of a run that saves often and of one that seldom does."""
+  """Yields each attack for a run that saves often and for one that seldom does."""
   for often, flags in (("", ()), (" saved seldom", ("--checkpoint_every=3600",))):
     for what, check in (("renamed", _renamed), ("removed", _removed)):
       name = f"moved/{what}{often}"
@@ -41,7 +41,7 @@ def _renamed(lab: Lab, name: str, flags: tuple[str, ...]) -> Outcome:
 
 
 def _removed(lab: Lab, name: str, flags: tuple[str, ...]) -> Outcome:
-  """Removes the directory, again where something was just written into it."""
+  """Removes the directory, and again if a file was just written into it."""
   workdir = lab.new(name)
   started = _trained(lab, workdir, flags)
   for _ in range(100):

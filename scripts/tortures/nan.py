@@ -1,4 +1,4 @@
-"""A NaN: the run stops at that step and says what it is, or leaves the step out and ends."""
+"""A NaN: the run stops at that step and explains it, or skips the step and ends."""
 
 import contextlib
 import functools
@@ -53,7 +53,7 @@ def _plant(lab: Lab, what: str) -> Planted:
     batch_size, at_fault = 10, np.flatnonzero(np.isnan(images).any(axis=1))
     flags = (*short, "--dataset=images_with_nan", f"--data_dir={directory}", "--batch_size=10")
     flags += ("--likelihood=gaussian", "--nosigmoid_mean", "--eval_every=100")
-    flags += ("--array_cache_dir=",)  # for which two that start at once wait, and say so
+    flags += ("--array_cache_dir=",)  # which two runs that start at once wait for, and report
     term = rf"x is not finite in 1 of 10 examples, first training example {at_fault[0]}"
   else:
     from aevb_jax.data import datasets
@@ -70,7 +70,7 @@ def _plant(lab: Lab, what: str) -> Planted:
 
 
 def _order(num_data: int, batch_size: int) -> np.ndarray:
-  """The examples of each step of a run of --seed=0."""
+  """Returns the examples of each step of a run of --seed=0."""
   from aevb_jax.data.minibatches import minibatch_indices, order_key
 
   train_key, *_ = jax.random.split(jax.random.key(0), 3)
@@ -82,7 +82,7 @@ def _order(num_data: int, batch_size: int) -> np.ndarray:
 
 @functools.cache
 def _images_with_a_nan(lab: Lab) -> tuple[pathlib.Path, np.ndarray]:
-  """A TFDS directory with a data set of 4×4 real-valued pixels, one of them NaN; and its images."""
+  """Makes a TFDS set of 4×4 real-valued images with one NaN; returns it and the images."""
   with PREPARING:
     return _prepared(lab.directory / "tfds-nan")
 
@@ -123,7 +123,7 @@ def _prepared(directory: pathlib.Path) -> tuple[pathlib.Path, np.ndarray]:
 
 
 def _stops(lab: Lab, name: str, what: str) -> Outcome:
-  """At the step, and skipping may be asked for afterwards."""
+  """Checks that the run stops at the step, and that skipping may be asked for afterwards."""
   planted, workdir = _plant(lab, what), lab.new(name)
   ended = runs.run(lab, planted.flags, workdir)
   first = planted.faulty[0] + 1
@@ -145,18 +145,18 @@ def _leaves_out(lab: Lab, name: str, what: str) -> Outcome:
 
 
 def _overflows(lab: Lab, name: str, policy: str) -> Outcome:
-  """A step so large that the first update is finite and nothing is after it."""
+  """Trains with a step size so large that only the first update is finite."""
   workdir = lab.new(name)
   flags = (*runs.KINDS["short"], "--step_size=1e30", f"--on_nonfinite={policy}")
   ended = runs.run(lab, flags, workdir)
-  # Of the first chunk of 30 steps one can be made.
+  # Only one step of the first chunk of 30 can be made.
   step = dict(stop="step 2", skip="none of 30 steps could be made: step 31")[policy]
   problems = _not_said(ended, rf"{step}: the bound is .+ \(largest parameter: .+\)")
   return Outcome(1, problems + _not_finite(workdir), Counter(["stopped"]))
 
 
 def _frey_face(lab: Lab, name: str) -> Outcome:
-  """A density that has no bound: it trains, or says why it does not."""
+  """Trains a density without a bound: it trains, or explains why it does not."""
   workdir = lab.new(name)
   flags = (
     "--dataset=frey_face:random", f"--data_dir={lab.directory / 'tfds'}",
@@ -176,7 +176,7 @@ def _frey_face(lab: Lab, name: str) -> Outcome:
 
 
 def _not_said(ended: runs.Ended, words: str) -> list[str]:
-  """Whether a run ended as it should where numbers are not finite."""
+  """Lists what is wrong with the end of a run whose numbers are not finite."""
   if ended.status == 1 and re.fullmatch(f"error: {words}; {SAFE}", ended.err.strip()):
     return []
   return [f"status {ended.status}, not {words!r}: {ended.err[:1500]}"]
@@ -191,7 +191,7 @@ def _not_finite(workdir: pathlib.Path) -> list[str]:
 
 
 def _not_left_out(planted: Planted, workdir: pathlib.Path) -> list[str]:
-  """Whether a run that left out steps counted them and has finite numbers."""
+  """Lists what is wrong with a run that skipped steps: their count, and finite numbers."""
   if not (workdir / "summary.json").exists():
     return [f"{workdir} has no summary.json"]
   summary = json.loads((workdir / "summary.json").read_text())

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or of ASCII: no reason to lose training."""
+"""Standard streams that are closed, full or ASCII, which must not cost any training."""
 
 import functools
 import os
@@ -15,7 +15,7 @@ FULL = r"standard output could not be written \(No space left on device\)"
 
 
 class Streams(NamedTuple):
-  """How the streams of a run are, and how it has to end."""
+  """The streams of a run, and the end that it has to come to."""
 
   first: str = ""  # in the process before the run
   env: tuple[tuple[str, str], ...] = ()
@@ -35,12 +35,12 @@ STREAMS = {
   ),
   "ascii": Streams(env=(("PYTHONIOENCODING", "ascii"),)),
 }
-# What prints enough for a reader that takes a line and leaves.
+# Commands that print enough for a reader that takes a line and leaves.
 HEADS = {"help": ("train", "--help"), "status": ("status",), "data": ("data", "--contact_sheet=")}
 
 
 def cases(lab: Lab) -> Iterator[Case]:
-  """Yields whole runs with each kind of stream, and mains whose reader goes."""
+  """Yields whole runs with each kind of stream, and mains whose reader leaves."""
   for what, streams in STREAMS.items():
     name = f"output/{what}"
     yield Case(name, functools.partial(_ends, lab, name, streams))
@@ -60,7 +60,7 @@ def _ends(lab: Lab, name: str, streams: Streams) -> Outcome:
 
 
 def _reader_gone(lab: Lab, name: str) -> Outcome:
-  """Reads a line of what a run prints, and closes the pipe."""
+  """Reads a line of the output of a run, and closes the pipe."""
   workdir, (reading, writing) = lab.new(name), os.pipe()
   with open(writing, "w") as pipe:
     started = runs.start(lab, lab.flags_of("short"), workdir, stdout=pipe, env=BUFFERED)
@@ -72,7 +72,7 @@ def _reader_gone(lab: Lab, name: str) -> Outcome:
 
 
 def _head(lab: Lab, main: str, arguments: list[str]) -> Outcome:
-  """Pipes what a main prints into `head -1`."""
+  """Pipes the output of a main into `head -1`."""
   if main == "status":
     arguments = [f"--workdir={runs.uninterrupted(lab, 'short')}"]
   command = shlex.join([sys.executable, "-m", f"experiments.{main}", *arguments])

@@ -1,4 +1,4 @@
-"""Directories whose names mean something to a shell, a pattern or a flag file."""
+"""Directories whose names have a meaning in a shell, a pattern or a flag file."""
 
 import functools
 import re
@@ -21,7 +21,7 @@ EVALUATED = ("--num_points=20", "--importance_samples=20")
 
 
 def cases(lab: Lab) -> Iterator[Case]:
-  """Yields a whole run in every place, and one in a child of it that is stopped and resumed."""
+  """Yields a whole run in every place, and one in a subdirectory that is stopped and resumed."""
   for word, directory in NAMES.items():
     for what, check in (("in", _ends), ("below", _resumes)):
       name = f"places/{word} {what}"
@@ -38,7 +38,7 @@ def _ends(lab: Lab, name: str, directory: str) -> Outcome:
 
 
 def _resumes(lab: Lab, name: str, directory: str) -> Outcome:
-  """Stops a run halfway, and lets the same command go on."""
+  """Stops a run halfway, and lets the same command resume it."""
   place = lab.new(name)
   workdir = place / directory / "child"
   ended = contract.stop_halfway(lab, lab.flags_of("short"), workdir)
@@ -51,7 +51,7 @@ def _resumes(lab: Lab, name: str, directory: str) -> Outcome:
 
 
 def _read(lab: Lab, workdir: Path, *, evaluate: bool = True) -> list[str]:
-  """Lists what is wrong with what status and evaluate make of a run."""
+  """Lists what is wrong with the output of status and evaluate for a run."""
   told = contract.train(lab, ("--check",), workdir, main="status")
   problems = [f"status: {fault}" for fault in contract.faults(told, 0)]
   if told.out.count(", intact") != len(runs.steps(workdir)):

@@ -1,4 +1,4 @@
-"""SIGKILL while a checkpoint takes the place of the one of the same step.
+"""SIGKILL while a checkpoint replaces the one of the same step.
 
 A run that is stopped where a row is due saves this step without the row. The same command then
 evaluates, and saves the step again with another record. It is the only checkpoint there is.
@@ -17,7 +17,7 @@ LONGEST = 0.5  # seconds after the first change of the directory
 
 
 def cases(lab: Lab, number: int) -> Iterator[Case]:
-  """Yields so many kills, each of a run of its own."""
+  """Yields this number of kills, each of a run of its own."""
   for i in range(number):
     name = f"replacing/{i}"
     yield Case(name, functools.partial(_killed, lab, name))
@@ -40,7 +40,7 @@ def _killed(lab: Lab, name: str) -> Outcome:
 
 
 def _only_step(source: Path) -> int:
-  """Returns the step of the only checkpoint, which has no row of it.
+  """Returns the step of the only checkpoint, whose record has no row of that step.
 
   Raises:
     RuntimeError: if it is another kind of checkpoint, so that nothing would be replaced.
@@ -53,7 +53,7 @@ def _only_step(source: Path) -> int:
 
 
 def _hit(workdir: Path, step: int) -> str:
-  """Names what a kill hit, by what is left."""
+  """Names what a kill hit, judged by the files."""
   if kills.being_written(workdir):
     return "while it was written"
   saved = runs.steps(workdir)

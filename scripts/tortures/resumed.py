@@ -1,4 +1,4 @@
-"""Runs whose record was edited, or that go on in another world: refused, or told in a warning."""
+"""Runs with an edited record, or resumed in another environment: refused, or with a warning."""
 
 import functools
 import json
@@ -16,7 +16,7 @@ GENERATORS = {
   "rbg": dict(JAX_DEFAULT_PRNG_IMPL="rbg"),
   "not partitionable": dict(JAX_THREEFRY_PARTITIONABLE="false"),
 }
-# A field as config.json has it, and another value for it.
+# A field of config.json, and another value for it.
 FIELDS = {
   "latent_dim": ("model", "latent_dim", 3),
   "seed": (None, "seed", 5),
@@ -28,7 +28,7 @@ NOT_CODE = shutil.ignore_patterns("results", "__pycache__", "*.pyc")
 
 
 def cases(lab: Lab) -> Iterator[Case]:
-  """Yields what must be refused, and then what must be told in a warning."""
+  """Yields the attacks that must be refused, and then those that must give a warning."""
   refused: dict[str, Callable[[Lab, str], Outcome]] = {
     "step renamed": _renamed,
     "seed lost": functools.partial(_flagfile, loses="--seed=3\n"),
@@ -79,7 +79,7 @@ def _flagfile(lab: Lab, name: str, loses: str) -> Outcome:
 
 
 def _evaluated(lab: Lab, name: str, field: str, file: str) -> Outcome:
-  """Edits what a finished run says of itself, and evaluates it."""
+  """Edits the configuration of a finished run, and evaluates it."""
   workdir = contract.copied(lab, name, runs.uninterrupted(lab, "short"))
   config, flags = workdir / "config.json", workdir / "flags.txt"
   part, key, value = FIELDS[field]
@@ -100,7 +100,7 @@ def _evaluated(lab: Lab, name: str, field: str, file: str) -> Outcome:
 
 
 def _elsewhere(lab: Lab, name: str, env: dict | None = None, root: Path = runs.ROOT) -> Outcome:
-  """Resumes a run with something else that decides its numbers; one warning says so."""
+  """Resumes a run with a change that affects its numbers; one warning names the change."""
   workdir = contract.copied(lab, name, contract.stopped(lab))
   step = newest(workdir)
   ended = contract.train(lab, lab.flags_of("short"), workdir, env=env, root=root)
@@ -113,7 +113,7 @@ def _elsewhere(lab: Lab, name: str, env: dict | None = None, root: Path = runs.R
 
 
 def _edited_code(lab: Lab, name: str) -> Outcome:
-  """Resumes a run with a copy of the program that has a comment more."""
+  """Resumes a run with a copy of the program that has an additional comment."""
   root = lab.new(f"{name} checkout")
   for path in CODE:
     source = runs.ROOT / path

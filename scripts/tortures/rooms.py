@@ -17,7 +17,7 @@ ROOM = "remount,size=64m,nr_inodes=100000"
 
 
 class Main(NamedTuple):
-  """A main that writes, where it is given what, and how much room it gets."""
+  """A main that writes: the flag of its directory, its arguments, and the room it gets."""
 
   name: str
   flags: Sequence[str]
@@ -46,7 +46,7 @@ MAINS = {
 
 
 def cases(lab: Lab) -> Iterator[Case]:
-  """Yields a full disk for every main; root alone can mount one."""
+  """Yields a full disk for every main; only root can mount one."""
   if os.geteuid():
     return
   for what, main in MAINS.items():
@@ -56,16 +56,16 @@ def cases(lab: Lab) -> Iterator[Case]:
 
 
 def _full(lab: Lab, name: str, main: Main, pages: int) -> Outcome:
-  with disk._mounted(lab, name, "size=64m") as mounted:
-    place = mounted / main.place
+  with disk.mounted(lab, name, "size=64m") as room:
+    place = room / main.place
     if main.name == "evaluate":
       shutil.copytree(runs.uninterrupted(lab, "short"), place)
-    _leave(mounted, pages)
+    _leave(room, pages)
     run = functools.partial(
       contract.answer, lab, main.name, (*main.flags, f"--{main.where}={place}")
     )
     problems, note = _fills(run, main)
-    subprocess.run(["mount", "-o", ROOM, str(mounted)], check=True)
+    subprocess.run(["mount", "-o", ROOM, str(room)], check=True)
     problems += [f"with room: {fault}" for fault in contract.faults(run(), 0)]
   return contract.outcome(problems, note)
 
@@ -82,7 +82,7 @@ def _fills(run: Callable[[], runs.Ended], main: Main) -> tuple[list[str], str]:
 
 
 def _leave(mounted: pathlib.Path, pages: int) -> None:
-  """Shrinks a file system in memory so that it has as many pages free; two at the least in all."""
+  """Shrinks a file system in memory to this number of free pages; to two in all at the least."""
   there = os.statvfs(mounted)
   used = (there.f_blocks - there.f_bfree) * there.f_frsize // disk.PAGE
   size = max(used + pages, 2) * disk.PAGE

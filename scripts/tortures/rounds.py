@@ -30,7 +30,7 @@ PRECIOUS = "metrics.csv"  # of the run that is there, and no start writes it
 
 
 class Asked(NamedTuple):
-  """What one of the processes asks `open_run` for."""
+  """The arguments with which one of the processes calls `open_run`."""
 
   name: str
   config: Config
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def attempt(place: pathlib.Path, ways: list[Asked]) -> dict[str, str]:
-  """Makes an unfinished run, and lets all open it; returns who had it, and what was wrong."""
+  """Makes an unfinished run, and lets all open it; returns the winner, and what was wrong."""
   workdir = place / "run"
   with directory.locked():
     directory.open_run(workdir, [MINE])
@@ -82,7 +82,7 @@ def attempt(place: pathlib.Path, ways: list[Asked]) -> dict[str, str]:
 
 
 def _indexed(answered: list, children: list) -> list[tuple[int, int, str | None]]:
-  """Joins the answers to the numbers of the processes that gave them."""
+  """Joins the answers with the numbers of the processes that gave them."""
   numbers = {child.pid: i for i, child in enumerate(children)}
   return [(pid, numbers[pid], error) for pid, error in answered]
 
@@ -127,7 +127,7 @@ def _wrong(workdir: pathlib.Path, winners: list, errors: list[str | None]) -> li
 
 
 def _has_open(pid: int, path: pathlib.Path) -> bool:
-  """Tells whether a process has this very file open."""
+  """Reports whether a process has this very file open."""
   for descriptor in pathlib.Path(f"/proc/{pid}/fd").iterdir():
     with contextlib.suppress(OSError):
       if os.path.samestat(descriptor.stat(), path.stat()):

@@ -48,7 +48,7 @@ OTHERS = {
 
 
 class Lab(NamedTuple):
-  """Where the runs go, and the seed of all that is random."""
+  """The place of the runs, and the seed of everything that is random."""
 
   directory: pathlib.Path
   seed: int
@@ -58,7 +58,7 @@ class Lab(NamedTuple):
     return random.Random(f"{self.seed} {name}")
 
   def new(self, name: str) -> pathlib.Path:
-    """A directory that is not there yet, for a run."""
+    """Returns a directory that does not exist yet, for a run."""
     return self.directory / f"{re.sub(r'[/ ]', '-', name)}-{next(NUMBERS)}"
 
   def flags_of(self, kind: str) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ class Lab(NamedTuple):
 
 
 class Outcome(NamedTuple):
-  """What became of what was tried."""
+  """The result of trying an attack."""
 
   trials: int
   problems: list[str]  # of as many trials at most
@@ -113,7 +113,7 @@ class Ended(NamedTuple):
 def start(
   lab: Lab, flags: Sequence[str], workdir: pathlib.Path, *, main: str = "train", **how
 ) -> Started:
-  """Starts a main that has the flag --workdir in a process of its own; `how` as of `launch`."""
+  """Starts a main that has the flag --workdir in a process of its own; `how` goes to `launch`."""
   return launch(lab, main, (*flags, f"--workdir={workdir}"), **how)._replace(workdir=workdir)
 
 
@@ -131,13 +131,13 @@ def launch(
   """Starts a main of `experiments` in a process of its own, whose output goes to files.
 
   Args:
-    lab: whose caches it uses.
+    lab: its caches are used.
     main: the name of the module in `experiments`.
     arguments: its whole command line.
-    env: variables beside the environment of this process; those that are None are unset.
-    first: what to do in the process before, in Python.
-    stdout: where to print, instead of a file.
-    stderr: where to complain, instead of a file.
+    env: variables besides the environment of this process; those that are None are unset.
+    first: Python code that runs in the process before the main.
+    stdout: where standard output goes, instead of a file.
+    stderr: where standard error goes, instead of a file.
     root: the checkout that the main is in.
   """
   (lab.directory / "logs").mkdir(exist_ok=True)
@@ -174,7 +174,7 @@ def environment(
 
 
 def end(started: Started, seconds: float = SECONDS_TO_END) -> Ended:
-  """Waits for it; one that hangs is killed, with status None."""
+  """Waits for a process; kills one that hangs, with status None."""
   try:
     status = started.process.wait(seconds)
   except subprocess.TimeoutExpired:
@@ -193,7 +193,7 @@ def run(*arguments, **named) -> Ended:
 
 
 def until(true: Callable[[], bool], started: Started, seconds: float = SECONDS_TO_END) -> bool:
-  """Waits for something; False if the process ends before, or it takes too long."""
+  """Waits for a condition; False if the process ends before, or it takes too long."""
   deadline = time.monotonic() + seconds
   while started.process.poll() is None and time.monotonic() < deadline:
     if true():
@@ -203,7 +203,7 @@ def until(true: Callable[[], bool], started: Started, seconds: float = SECONDS_T
 
 
 def complete(lab: Lab, flags: Sequence[str], workdir: pathlib.Path, **named) -> list[str]:
-  """Runs to the end; what was wrong with it."""
+  """Runs to the end, and returns what was wrong."""
   ended = run(lab, flags, workdir, **named)
   if ended.status != 0:
     return [f"status {ended.status} where it should go on to the end: {told(ended)}"]
@@ -215,14 +215,14 @@ def told(ended: Ended) -> str:
 
 
 @functools.cache
-def _lock(key: tuple) -> threading.Lock:
+def lock_of(key: tuple) -> threading.Lock:
   return threading.Lock()
 
 
 def uninterrupted(lab: Lab, kind: str) -> pathlib.Path:
-  """The directory of the run that all others of a kind have to come to."""
+  """Returns the directory of the run that all others of a kind have to equal."""
   workdir = lab.directory / f"{kind}-uninterrupted"
-  with _lock((lab.directory, kind)):
+  with lock_of((lab.directory, kind)):
     if not (workdir / "summary.json").exists():
       shutil.rmtree(workdir, ignore_errors=True)
       ended = run(lab, lab.flags_of(kind), workdir)
@@ -236,7 +236,7 @@ def last_step(lab: Lab, kind: str) -> int:
 
 
 def steps(workdir: pathlib.Path) -> list[int]:
-  """Of the checkpoints that are complete."""
+  """Returns the steps of the checkpoints that are complete."""
   return sorted(int(name) for name in checkpoint_names(workdir) if name.isdecimal())
 
 

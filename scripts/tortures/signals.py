@@ -38,7 +38,7 @@ def cases(lab: Lab) -> Iterator[Case]:
 
 
 def _stopped(lab: Lab, name: str, kind: str, number: signal.Signals, status: int) -> Outcome:
-  """At a random time of the loop."""
+  """Sends a signal at a random time of the training loop."""
   draw, workdir, flags = lab.random(name), lab.new(name), lab.flags_of(kind)
   step = draw.uniform(0, 0.8) * runs.last_step(lab, kind)
   started = runs.start(lab, flags, workdir)
@@ -65,8 +65,8 @@ def _stopped(lab: Lab, name: str, kind: str, number: signal.Signals, status: int
 def _early(lab: Lab, name: str, number: signal.Signals) -> Outcome:
   """Sends a signal at many moments before training; then the same command trains to the end.
 
-  In the first instants of Python nobody hears of it, and the process ends as the system has it,
-  which a shell reports with the same status.
+  In the first instants of Python there is no handler, and the system ends the process, which a
+  shell reports with the same status.
   """
   workdir = lab.new(name)
   wrong = {moment: _ended_early(lab, workdir, number, moment) for moment in MOMENTS}
@@ -84,10 +84,10 @@ def _early(lab: Lab, name: str, number: signal.Signals) -> Outcome:
 def _ended_early(lab: Lab, workdir: Path, number: signal.Signals, moment: float) -> list[str]:
   """Lists what is wrong with the end of a run that gets a signal so many seconds after its start.
 
-  Python itself hears of SIGINT from the first, and would show where it was, so that one is sent
-  as soon as the program has handlers.
+  Python itself handles SIGINT from the beginning, and would print a traceback, so SIGINT is sent
+  as soon as the program has its own handlers.
   """
-  if contract.finished(workdir):  # where the signal before went unheard
+  if contract.finished(workdir):  # if the signal before had no handler
     shutil.rmtree(workdir)
   started = runs.start(lab, lab.flags_of("short"), workdir)
   began = time.monotonic()
@@ -103,7 +103,7 @@ def _ended_early(lab: Lab, workdir: Path, number: signal.Signals, moment: float)
 
 
 def _is_heard(started: runs.Started, number: signal.Signals) -> bool:
-  """Tells whether a process has a handler for a signal."""
+  """Reports whether a process has a handler for a signal."""
   with contextlib.suppress(OSError):
     with open(f"/proc/{started.process.pid}/status") as status:
       caught = next(line for line in status if line.startswith("SigCgt"))
@@ -112,7 +112,7 @@ def _is_heard(started: runs.Started, number: signal.Signals) -> bool:
 
 
 def _twice(lab: Lab, name: str) -> Outcome:
-  """A second SIGINT ends a run in the middle of a chunk."""
+  """Ends a run in the middle of a chunk by a second SIGINT."""
   workdir, problems = lab.new(name), []
   started = runs.start(lab, SLOW, workdir)
   runs.until(lambda: (workdir / "metrics.csv").exists(), started)
@@ -134,7 +134,7 @@ def _twice(lab: Lab, name: str) -> Outcome:
 
 
 def _second_start(lab: Lab, name: str) -> Outcome:
-  """Refused as long as the first lives, and no longer."""
+  """Checks that a second start is refused as long as the first lives, and no longer."""
   workdir, flags, problems = lab.new(name), lab.flags_of("aevb"), []
   started = runs.start(lab, flags, workdir)
   runs.until(lambda: newest(workdir) > 0, started)

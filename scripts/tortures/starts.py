@@ -1,4 +1,4 @@
-"""Several starts on one directory at the same moment: exactly one of them has it."""
+"""Several starts in one directory at the same moment: exactly one of them gets it."""
 
 import functools
 import json
@@ -13,7 +13,7 @@ from tortures.kills import newest
 from tortures.runs import Case, Lab, Outcome
 
 TOGETHER = 4
-# What a start may ask for, and the kind of the run that it then is.
+# The flags of a start, and the kind of run that they make.
 ASKED = {
   (): "aevb",
   ("--noresume",): "aevb",
@@ -23,7 +23,7 @@ SECONDS_FOR_A_ROUND = 20
 
 
 def cases(lab: Lab, number: int, rounds: int) -> Iterator[Case]:
-  """Yields so many rounds of whole mains, and one case with all rounds of `open_run` alone."""
+  """Yields rounds of whole mains, and one case with all rounds of only `open_run`."""
   for i in range(number):
     name = f"starts/mains {i}"
     yield Case(name, functools.partial(_mains, lab, name))
@@ -31,7 +31,7 @@ def cases(lab: Lab, number: int, rounds: int) -> Iterator[Case]:
 
 
 def _mains(lab: Lab, name: str) -> Outcome:
-  """Starts four mains on an unfinished run, each asking for something at random."""
+  """Starts four mains on an unfinished run, each with random flags."""
   draw = lab.random(name)
   asked = draw.choices(list(ASKED), k=TOGETHER)
   for kind in set(ASKED.values()):
@@ -74,6 +74,6 @@ def _rounds(lab: Lab, name: str, number: int) -> Outcome:
 
 
 def _judged(file: Path) -> tuple[list[str], Counter]:
-  """Reads what is wrong with the rounds that failed, and who had the directory."""
+  """Reads what was wrong with the rounds that failed, and which process had the directory."""
   rounds = json.loads(file.read_text())
   return [r["wrong"] for r in rounds if r["wrong"]], Counter(r["winner"] for r in rounds)

@@ -72,7 +72,7 @@ def test_every_data_point_has_its_own_noise():
 
 @pytest.mark.parametrize("examples_at_once", [1, 3, 12])
 def test_parts_of_a_minibatch_add_up_to_it(examples_at_once):
-  """With the prior, of which every part has a share, and noise that belongs to examples."""
+  """Every part has its share of the prior, and noise that belongs to its examples."""
   how = dict(num_data=12, log_prior=gaussian_weight_prior(1.0))
   step = lambda **more: jax.jit(aevb(WORLD.model, elbo_a, adam(0.1), **how, **more).update)
   state = aevb(WORLD.model, elbo_a, adam(0.1), **how).init(jax.random.key(0))

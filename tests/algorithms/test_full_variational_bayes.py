@@ -117,7 +117,7 @@ def network_world():
 
 
 def network_expectation(params, x, model, step=0.2):
-  """Likewise: layer by layer, since a layer's pre-activation is Gaussian given its input."""
+  """Computes it layer by layer, since a pre-activation is Gaussian given the input of its layer."""
   nodes = jnp.arange(-7, 7 + step / 2, step)
   weights = jnp.exp(-0.5 * nodes**2) * step / jnp.sqrt(2 * jnp.pi)
   q = model.encoder.given(params.phi, x)
@@ -292,7 +292,7 @@ def test_vmapped_is_looped(way):
 
 @pytest.mark.parametrize("local", [False, True])
 def test_learns(local):
-  # Two kinds of images, which one latent tells apart: a bound of −log 2 for each is in
+  # Two kinds of images, which one latent distinguishes: a bound of −log 2 for each is in
   # reach, and far above −6 log 2 of knowing nothing.
   pixels = np.repeat(np.asarray([[0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0]], np.uint8) * 255, 200, 0)
   model = mlp_vae(bernoulli(6), data_dim=6, latent_dim=1, hidden_dim=8)

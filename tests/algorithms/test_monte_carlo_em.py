@@ -26,7 +26,7 @@ BATCH = jnp.asarray(DATA)[INDEX]
 
 
 def copied(tree):
-  """What `fit` may take over."""
+  """Copies a tree, because `fit` donates its argument."""
   return jax.tree.map(jnp.copy, tree)
 
 
@@ -35,7 +35,7 @@ def at_world(state):
 
 
 def started(algorithm, step_size=0.1):
-  """At the θ of the world, with chains at different places; nearly all are accepted."""
+  """Starts at the θ of the world, with chains at different places; nearly all are accepted."""
   z = jnp.asarray(np.random.default_rng(5).normal(size=(len(DATA), 3)))
   log_step_size = jnp.log(jnp.asarray(step_size))
   return at_world(algorithm.init(jax.random.key(0)))._replace(z=z, log_step_size=log_step_size)

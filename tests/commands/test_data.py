@@ -126,7 +126,7 @@ def test_a_contact_sheet_that_is_a_directory(tmp_path):
 
 
 def pictures_of_others(path):
-  """What may have the name of a picture, by kind."""
+  """Returns, by kind, files that may already have the name of a picture."""
   other, ours = path.with_name("other.png"), path.with_name("ours.png")
   Image.new("L", (9, 9)).save(other)
   known = PngImagePlugin.PngInfo()

@@ -51,7 +51,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def figure_2(runs):
-  """Interrupted in its second run, and started again."""
+  """Interrupts a figure in its second run, and starts it again."""
   workdir = runs.with_name("figure_2")
   how = ["--panels=digits/2", *SHORT, f"--runs={runs}", f"--workdir={workdir}"]
   process = processes.start("lower_bound", "--budget=smoke", *how)

@@ -23,7 +23,7 @@ def test_arrives_at_pca(tmp_path):
   assert result.returncode == 0 and result.stderr == "", result.stderr
   summary = json.loads((workdir / "summary.json").read_text())
 
-  # The maximum that PCA has, by the data's eigenvalues alone.
+  # The maximum of PCA, computed only from the data's eigenvalues.
   x = datasets.load("digits").train / 255
   variances = np.linalg.eigvalsh(np.cov(x, rowvar=False, bias=True))
   noise_var = variances[:-2].mean()
@@ -38,7 +38,7 @@ def test_arrives_at_pca(tmp_path):
   assert bound == pytest.approx(summary["trained_train_bound"] - maximum, abs=2e-3)
   assert summary["max_angle"] < 3
   assert summary["trained_noise_std"] == pytest.approx(noise_var**0.5, rel=0.01)
-  # Of the difference image by image, and so far below that of either.
+  # The error is of the difference image by image, so far below that of either.
   error = summary["difference_test_log_likelihood_se"]
   assert abs(summary["difference_test_log_likelihood"]) < 6 * error + 0.05
   assert 0 < error < 0.2 * summary["pca_test_log_likelihood_se"]

@@ -43,7 +43,7 @@ def test_summary(run):
   assert (summary["algorithm"], summary["num_leapfrogs"], summary["num_updates"]) == ("mcem", 4, 3)
   assert (summary["examples_seen"], summary["evaluations"]) == (2000, 16000)
   assert summary["dataset"] == "digits" and summary["binarization"] == "static"
-  # What takes an encoder is not told.
+  # Numbers that need an encoder are not reported.
   assert not {"test_bound", "test_log_likelihood", "estimator", "num_samples"} & set(summary)
 
 

@@ -28,7 +28,7 @@ def table(file):
 
 
 def numbers(directory):
-  """What metrics.csv says, but for the time it took."""
+  """Returns the numbers of metrics.csv by step, except the seconds."""
   rows = table(directory / "metrics.csv")
   return {int(r["step"]): [float(v) for k, v in r.items() if k != "seconds"] for r in rows}
 
@@ -86,7 +86,7 @@ def test_the_step_size_with_the_best_training_bound_goes_on(sweep):
   (mean,) = json.loads((workdir / "summary.json").read_text())["over_seeds"]
   a, b = (float(row["test_bound"]) for row in rows if row["finished"] == "True")
   assert mean["step_size"] == best and mean["num_seeds"] == 2
-  # Of rows with six digits.
+  # The rows have six digits.
   assert mean["test_bound"] == pytest.approx((a + b) / 2, rel=1e-5)
   assert mean["test_bound_se"] == pytest.approx(abs(a - b) / 2, rel=1e-3)  # s/√2, s = |a − b|/√2
   assert f"test bound {mean['test_bound']:.2f} ± {mean['test_bound_se']:.2f}" in output
@@ -123,7 +123,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
 
 @pytest.mark.long
 def test_eight_devices_report_what_one_reports(tmp_path):
-  """A sweep, one of whose step sizes overflows: to the end, and for itself alone."""
+  """The sweep reaches its end though one of its step sizes overflows, which only it notices."""
   flags = [*SHORT, "--batch_size=96", "--seed=20240101,20240102", "--step_size=0.01,1e30"]
   results = [
     run(*flags, f"--workdir={tmp_path / str(number)}", num_devices=number) for number in (1, 8)
@@ -196,7 +196,7 @@ def test_other_mains_train_once(tmp_path):
 
 
 def test_as_many_devices_train_as_share_a_minibatch(tmp_path):
-  """Of eight devices five do, of minibatches of 100; which is said, and changes no number."""
+  """Five of eight devices share a minibatch of 100; the run reports it, and no number changes."""
   flags = ["--num_examples=500", "--hidden_dim=4", "--num_importance_samples=0"]
   alone = processes.run("train", *flags, f"--workdir={tmp_path / '1'}")
   few = processes.run("train", *flags, f"--workdir={tmp_path / '8'}", num_devices=8)

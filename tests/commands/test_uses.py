@@ -94,7 +94,7 @@ def test_uses(tmp_path):
 
 
 def resume_inside_a_stage(workdir, table):
-  """What the table had when it was cut off is not computed again, not even its seconds."""
+  """Cuts the table off inside a stage: its rows are not computed again, not even their seconds."""
   path = workdir / "uses.csv"
   lines = path.read_text().splitlines(keepends=True)
   (kept,) = [i + 1 for i, line in enumerate(lines) if line.startswith("inpainting,hmc,,,seconds")]

@@ -1,4 +1,4 @@
-"""What every estimator promises, whatever it estimates: ladder 5, 11 and 12."""
+"""The properties that every estimator promises: ladder 5, 11 and 12."""
 
 import jax
 import jax.numpy as jnp

@@ -31,7 +31,7 @@ def contents(directory):
 
 
 def prepared_sets(directory):
-  """What a later run would take for prepared."""
+  """Returns the directories that a later run would take for prepared sets."""
   return [path for path in directory.rglob("dataset_info.json") if "incomplete" not in str(path)]
 
 

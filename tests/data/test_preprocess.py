@@ -1,4 +1,4 @@
-"""What becomes of pixels."""
+"""The functions that turn pixels into data points."""
 
 import jax
 import jax.numpy as jnp

@@ -32,7 +32,7 @@ def correlated(z):
 
 
 def leapfrogs(log_density, z, momentum, step_size, num_leapfrogs):
-  """By the book (Neal 2011, equations 2.28 to 2.30), for a unit mass."""
+  """Integrates by the textbook (Neal 2011, equations 2.28 to 2.30), for a unit mass."""
   gradient = jax.grad(log_density)
   for _ in range(num_leapfrogs):
     momentum = momentum + 0.5 * step_size * gradient(z)

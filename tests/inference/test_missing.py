@@ -152,7 +152,7 @@ KNOWN = jnp.asarray([True, True, False, True, False])
 
 
 def posterior_of_z(world):
-  """Of z given the known pixels alone: mean and covariance."""
+  """Returns the mean and covariance of z, given only the known pixels."""
   kernel, bias = (world.params.theta["mean"][name] for name in ("kernel", "bias"))
   log_var = world.params.theta["log_var"][KNOWN]
   theta = {"mean": {"kernel": kernel[:, KNOWN], "bias": bias[KNOWN]}, "log_var": log_var}
@@ -160,7 +160,7 @@ def posterior_of_z(world):
 
 
 def conditional_of_x(world):
-  """Of the missing pixels given the others, from the covariance of all: mean and covariance."""
+  """Returns the mean and covariance of the missing pixels given the others, from that of all."""
   kernel, bias = (np.asarray(world.params.theta["mean"][name]) for name in ("kernel", "bias"))
   covariance = kernel.T @ kernel + np.diag(np.exp(world.params.theta["log_var"]))
   m, o = ~np.asarray(KNOWN), np.asarray(KNOWN)

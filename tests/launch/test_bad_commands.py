@@ -28,7 +28,7 @@ EXAMPLES = {"train": 30}  # of each other main ten
 
 
 def ending(bad, place):
-  """As scripts/bad_commands.py has it."""
+  """Returns the end of a command, like scripts/bad_commands.py."""
   place.mkdir()
   arguments, clean = prepare(place, bad, None), environment(place.parent)
   before, began = snapshot(place), time.perf_counter()

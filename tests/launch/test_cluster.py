@@ -58,7 +58,7 @@ def meet():
 
 
 def alive(pid, patience=5):
-  """Whether the process is still there when it has had some seconds to end."""
+  """Reports whether the process is still there after some seconds to end."""
   deadline = time.monotonic() + patience
   while time.monotonic() < deadline:
     try:

@@ -1,4 +1,4 @@
-"""What ends a main before its end is one line, with a status that says whose fault it was."""
+"""The early ends of a main: one line, with a status that says whose fault it was."""
 
 import errno
 import os
@@ -82,4 +82,11 @@ def test_an_exit_of_its_own_needs_no_words(capsys):
 
   assert command.status_of(main) == 3
   assert capsys.readouterr() == ("", "")
-  assert isinstance(command.Exit(3), SystemExit) and sys.exc_info() == (None, None, None)
+
+
+def test_an_exit_with_a_status_is_that_of_the_program(capsys):
+  def main():
+    sys.exit(5)  # of a script, which has printed why
+
+  assert command.status_of(main) == 5
+  assert capsys.readouterr() == ("", "")

@@ -36,7 +36,7 @@ def multihost(*arguments):
 
 
 def rows(workdir):
-  """metrics.csv but for the time it took, and the names of its columns."""
+  """Returns metrics.csv without the seconds, and the names of its columns."""
   with open(workdir / "metrics.csv") as file:
     names, *table = csv.reader(file)
   return names[:-1], np.asarray([row[:-1] for row in table], float)
@@ -68,12 +68,12 @@ def test_two_processes_train_as_one_each_with_its_shard(alone, tmp_path):
   assert_same_metrics(alone, workdir)
   flags = (workdir / "flags.txt").read_text()
   assert "process" not in flags and "coordinator" not in flags
-  assert output.count("test bound") == NUM_ROWS + 1  # of the first process alone
+  assert output.count("test bound") == NUM_ROWS + 1  # only from the first process
 
 
 @pytest.mark.long
 def test_a_sweep_of_two_processes(tmp_path):
-  """Whose members are on different hosts, until a step size is selected."""
+  """Its members are on different hosts, until a step size is selected."""
   flags = ["--num_examples=4000", "--eval_every=2000", "--select_step_size=2000"]
   flags += ["--step_size=0.001,0.01"]
   result = train(*flags, f"--workdir={tmp_path / 'one'}")

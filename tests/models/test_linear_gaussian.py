@@ -36,7 +36,7 @@ def mean_over(xs, f, *args):
 
 
 def covariance_of(theta):
-  """Of x, as its definition has it, (D, D)."""
+  """Returns the covariance of x by its definition, (D, D)."""
   w, b = (np.asarray(theta["mean"][name]) for name in ("kernel", "bias"))
   return w.T @ w + np.diag(np.broadcast_to(np.exp(theta["log_var"]), b.shape))
 

@@ -1,4 +1,4 @@
-"""What a figure shows, for tests that look at figures."""
+"""Readers of what a figure shows, for tests of figures."""
 
 import numpy as np
 from PIL import Image

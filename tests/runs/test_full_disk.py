@@ -1,4 +1,4 @@
-"""What cannot be written ends in one line, and can be gone on with once it can."""
+"""Files that cannot be written: the run ends in one line, and resumes once they can."""
 
 import csv
 import os

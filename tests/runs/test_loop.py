@@ -1,4 +1,4 @@
-"""The loop in this process: stopped after any chunk it goes on as if it had not been."""
+"""The loop in this process: stopped after any chunk, it resumes as if it had not been stopped."""
 
 import contextlib
 import dataclasses
@@ -162,7 +162,7 @@ def test_nothing_that_is_not_finite_is_saved(images, tmp_path):
   assert bad.faults.stopped.startswith("step 2: the bound is ")
   assert np.isfinite([row["test_bound"] for row in good.rows]).all()
   assert np.isnan([row["test_bound"] for row in bad.rows]).all()
-  # The other trained as it would have alone.
+  # The other trained as it would have by itself.
   alone, _ = train(images, tmp_path / "alone", CONFIG)
   np.testing.assert_allclose(
     [row["test_bound"] for row in good.rows],
@@ -193,7 +193,7 @@ def test_all_runs_at_fault_end_it(step_sizes, images, tmp_path):
 
 
 def test_an_evaluation_that_is_not_finite_is_no_row(images, tmp_path):
-  """It ends the run, each time that it is resumed; skipping is of steps, and goes on."""
+  """It ends the run each time that the run is resumed; only steps are skipped."""
 
   def without_numbers(learning):
     nan = dict(test_bound=float("nan"))

@@ -1,4 +1,4 @@
-"""How a configuration reads pixels: what training and evaluation see."""
+"""The reading of pixels by a configuration: the x that training and evaluation see."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What a run resumes from is compared with what it says of itself."""
+"""The comparison of a run with the record of the checkpoint that it resumes from."""
 
 import pathlib
 

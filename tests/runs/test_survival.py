@@ -33,7 +33,7 @@ def start(*arguments):
 
 
 def rows(workdir):
-  """metrics.csv but for the time that it took."""
+  """Returns metrics.csv without the seconds."""
   try:
     with open(workdir / "metrics.csv") as file:
       return [row[:-1] for row in csv.reader(file)][1:]
@@ -72,7 +72,7 @@ def whole(tmp_path_factory):
 
 @pytest.mark.long
 def test_three_kills(whole, tmp_path):
-  """During steps, during the writing of a checkpoint, and as a row is written."""
+  """The kills come during steps, during the writing of a checkpoint, and as a row is written."""
   workdir = tmp_path / "run"
   checkpoints = workdir / "checkpoints"
 
@@ -292,7 +292,7 @@ def test_inspect(whole, tmp_path):
 
 
 def test_status_of_what_cannot_be_opened(whole, tmp_path):
-  """Of an older and of a newer version, and of an estimator that is not there."""
+  """The runs are of an older and a newer version, and of an estimator that is not there."""
   flags = (whole / "flags.txt").read_text().replace("--posterior=gaussian", "--latents=gaussian")
   odd = {
     "older": flags,

@@ -1,4 +1,4 @@
-"""What the benchmark holds a step against: its matrix products, counted."""
+"""The floor that the benchmark compares a step with: its matrix products, counted."""
 
 import pathlib
 import sys

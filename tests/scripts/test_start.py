@@ -81,7 +81,7 @@ def test_a_program_prints_its_help_without_any_extra(script, tmp_path):
 
 @pytest.mark.parametrize("script", SHELL_SCRIPTS, ids=lambda path: path.name)
 def test_a_shell_script_prints_its_help(script, tmp_path):
-  # Of no VENV_PYTHON and no .venv is there need for the help.
+  # The help needs neither VENV_PYTHON nor .venv.
   result = start(script, "--help", cwd=tmp_path, environment={"PATH": os.environ["PATH"]})
   check_help(result, f"scripts/{script.name}")
   assert "set -" not in result.stdout and "#!" not in result.stdout

@@ -1,6 +1,6 @@
 """A process of a cluster that computes nothing of use: python -m tests.support.member FLAGS.
 
-It writes the number of the process that takes part, and goes on until it is stopped.
+It writes the number of the process that takes part, and runs until it is stopped.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What a user might hand to --estimator, right and wrong."""
+"""Estimators that a user might pass to --estimator, right and wrong."""
 
 import sys
 
@@ -65,7 +65,7 @@ def ends_the_program(key, model, params, x, *, num_samples=1):
 
 
 class Shy:
-  """Can be called, and its other attributes can't be had."""
+  """A callable whose other attributes cannot be read."""
 
   def __call__(self, key, model, params, x, *, num_samples=1):
     return jnp.sum(x)

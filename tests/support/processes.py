@@ -14,14 +14,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(main, *arguments, **how):
-  """experiments.MAIN, as the shell has it; `how` is as of `python`."""
+  """Runs experiments.MAIN as the shell would; `how` are arguments of `python`."""
   return python(f"experiments.{main}", *arguments, **how)
 
 
 def python(program, *arguments, num_devices=1, cwd=ROOT, environment=None):
-  """`python -m PROGRAM`, or `python PROGRAM` of a file.
+  """Runs `python -m PROGRAM`, or `python PROGRAM` for a file.
 
-  In a fork of what has imported the libraries, which is what took most of the time.
+  It runs in a fork of a process that has imported the libraries, which takes most of the time.
   """
   server, output = _server()
   asked = dict(
@@ -39,7 +39,7 @@ def python(program, *arguments, num_devices=1, cwd=ROOT, environment=None):
 
 
 def definitions(main):
-  """The flags of experiments.MAIN, as scripts/refusals/definitions.py prints them."""
+  """Returns the flags of experiments.MAIN, as scripts/refusals/definitions.py prints them."""
   asked = python(ROOT / "scripts" / "refusals" / "definitions.py", main)
   assert asked.returncode == 0, asked.stderr
   return json.loads(asked.stdout)
@@ -47,7 +47,7 @@ def definitions(main):
 
 @functools.cache
 def _server():
-  """`tests.support.forking`, until this process ends, and where its forks write."""
+  """Starts `tests.support.forking` until this process ends; returns it and its output place."""
   directory = tempfile.TemporaryDirectory()
   pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
   server = subprocess.Popen([sys.executable, "-m", "tests.support.forking"], cwd=ROOT, **pipes)
@@ -62,7 +62,7 @@ def _server():
 
 
 def start(main, *arguments):
-  """experiments.MAIN in a process of its own, which goes on by itself."""
+  """Starts experiments.MAIN in a process of its own, and does not wait for it."""
   pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
   # Where the tests run in the background, what they start would ignore interrupts.
   hear = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "

@@ -52,7 +52,7 @@ def assert_greater(larger, smaller, *, false_alarm=FALSE_ALARM):
 
 
 def assert_errors_are_right(errors, standard_errors, *, false_alarm=FALSE_ALARM):
-  """That standard errors say how large the errors are, of n independent estimates.
+  """Checks that the standard errors of n independent estimates have the right size.
 
   Their root mean squares agree within a fifth, and as many 95 % intervals cover the truth
   as a binomial of 93 to 96 % would. With n = 400 a claim a third too small is rejected.

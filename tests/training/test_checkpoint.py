@@ -139,7 +139,7 @@ def saved(tmp_path_factory):
 
 
 def damages(contents):
-  """Cut short, a bit turned at the start, in the middle or at the end, and gone."""
+  """Yields contents cut short, with a bit turned at the start, middle or end, and None."""
   yield contents[: len(contents) // 2]
   for place in (0, len(contents) // 2, len(contents) - 1):
     yield contents[:place] + bytes([contents[place] ^ 4]) + contents[place + 1 :]
@@ -259,7 +259,7 @@ def test_what_is_replaced_is_there_until_the_other_is(tmp_path, monkeypatch):
 
 
 def test_the_first_state_is_read_back(tmp_path, monkeypatch):
-  """A place that takes everything and gives nothing back is noticed before training goes on."""
+  """A place that takes everything and gives nothing back is noticed before training continues."""
   written = checkpoint._compare
 
   def other(contents, state):
@@ -285,7 +285,7 @@ def test_a_checkpoint_that_was_renamed_is_refused(tmp_path):
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
 def test_what_cannot_be_read_now_is_not_damaged(saved, monkeypatch, code):
-  """Of the record an error of the system, of the arrays a text in an error of another kind."""
+  """The record fails with an error of the system, the arrays with its text in another error."""
 
   def refuse(*args, **kwargs):
     raise OSError(code, os.strerror(code))

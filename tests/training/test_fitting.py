@@ -123,7 +123,7 @@ def test_streamed_training_is_resident_training_bit_for_bit(static_key):
     one, one.init(jax.random.key(0)), jax.random.key(1), PIXELS, batch_size=5, num_steps=14, **how
   )
   streamed, bounds = one.init(jax.random.key(0)), []
-  for lengths in ([4, 2], [8]):  # stopped after six steps, and gone on with from the state alone
+  for lengths in ([4, 2], [8]):  # stopped after six steps, and resumed only from the state
     start = int(streamed.step)
     for minibatches in stream(PIXELS, jax.random.key(1), lengths, batch_size=5, start=start):
       streamed, more = fit_streamed(one, streamed, jax.random.key(1), minibatches, **how)
@@ -206,5 +206,5 @@ def test_floats_that_nobody_has_scaled_are_told():
     train((PIXELS > 127).astype(np.float32))
     train(np.random.default_rng(1).normal(size=PIXELS.shape))  # of a density on all numbers
     train(PIXELS.astype(np.float32), preprocess=lambda key, pixels: pixels / 255)
-    # The same run was told before.
+    # The same run had its warning before.
     fit(one, state, jax.random.key(1), PIXELS.astype(float), batch_size=5, num_steps=2)

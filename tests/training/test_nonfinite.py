@@ -1,4 +1,4 @@
-"""Numbers that are not finite: which step, what of it, and training that goes on without it."""
+"""Numbers that are not finite: the step, the cause, and training that resumes without it."""
 
 import functools
 
@@ -39,7 +39,7 @@ DATA_KEY = 1
 
 @pytest.fixture(autouse=True)
 def single_precision():
-  """Where most of this happens."""
+  """Runs these tests in single precision, where most such faults occur."""
   with jax.enable_x64(False):
     yield
 
@@ -66,7 +66,7 @@ def started(algorithm, **changes):
 
 
 def copied(tree):
-  """What `fit` may take over."""
+  """Copies a tree, because `fit` donates its argument."""
   return jax.tree.map(jnp.copy, tree)
 
 
@@ -101,9 +101,9 @@ def examined(explained, state, pixels=PIXELS, **kwargs):
 
 
 def survive(algorithm, explained, state, pixels=PIXELS, objective="bound", num_steps=12):
-  """As training would: the state at the end, the steps left out, and why the first of them was.
+  """Trains by single steps; returns the end state, the skipped steps and the cause of the first.
 
-  If there is none, what is said of the last step.
+  If no step is skipped, the cause is the explanation of the last step.
   """
   guarded, skipped = cached(skip_nonfinite)(algorithm, objective), []
   for step in range(num_steps):
@@ -121,11 +121,11 @@ explained_by = cached(explain_aevb)
 
 
 def every(index):
-  """Of a fault of all examples, how the clause ends; `index` of the minibatch."""
+  """Returns the end of the clause about a fault in all examples; `index` is the minibatch."""
   return f"in {M} of {M} examples, first training example {index.min()}"
 
 
-# What is finite
+# Which values count as finite
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -150,7 +150,7 @@ def test_members_are_judged_apart():
 # Steps that are left out
 
 
-# By the first pixel of an example, what is wrong with it.
+# The fault of an example by its first pixel.
 FAULTS = {"log_var": 2.0, "kl": 3.0, "gradient": 4.0, "value": 5.0, "square": 6.0}
 
 
@@ -217,7 +217,7 @@ def test_finite_steps_are_those_of_the_algorithm_bit_for_bit(name):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_step_left_out_changes_the_step_alone(name):
-  """Against a loop that makes the good updates by hand."""
+  """The result equals that of a loop that makes the good updates by hand."""
   algorithm, pixels = ALGORITHMS[name], PIXELS.copy()
   pixels[5, 2] = np.nan
   state = by_hand = algorithm.init(jax.random.key(0))
@@ -252,7 +252,7 @@ def test_streamed_steps_are_left_out_too(name):
 
 
 def test_a_value_that_is_not_finite_is_enough():
-  """The gradient, and so the state, would be."""
+  """Only the value is not finite; the gradient, and so the state, would be."""
   state = FAULTY.init(jax.random.key(0))
   at_fault = state._replace(step=jnp.int32(steps_with(17, 12)[0]))
   after, _ = run(FAULTY, at_fault, 1, marked("value"))
@@ -310,7 +310,7 @@ def test_devices_that_share_a_minibatch():
   assert clause == "x is not finite in 1 of 8 examples, first training example 5"
 
 
-# What is to blame
+# Which term is the cause
 
 
 def test_nothing_is_to_blame():
@@ -350,7 +350,7 @@ def test_a_parameter_that_was_so_before(change, name):
   algorithm = ALGORITHM
   state = started(algorithm, **change)
   _, skipped, clause = survive(algorithm, explained_by(algorithm, MODEL), state)
-  assert skipped == list(range(12))  # there is nothing to go on from
+  assert skipped == list(range(12))  # there is no good state to resume from
   assert clause == f"not finite before the step: {name}"
 
 
@@ -423,7 +423,7 @@ def test_without_a_closed_form(log_var, offence):
 
 
 def test_a_density_of_x_that_is_unbounded():
-  """A Gaussian decoder sure of one dimension, which is wrong in one data point alone."""
+  """A Gaussian decoder is sure of one dimension, and wrong there in only one data point."""
   pixels = PIXELS.copy()
   pixels[:, 0] = 0
   pixels[17, 0] = 1

@@ -61,6 +61,6 @@ def _ended(started: runs.Started, workdir: Path) -> list[str]:
   """Lists what is wrong with the end of a run that has lost its directory."""
   ended = runs.end(started, contract.SECONDS_TO_ANSWER)
   problems = ["status 0"] if ended.status == 0 else contract.faults(ended, 1, 2, 74)
-  if workdir.exists() and (found := sorted(path.name for path in workdir.iterdir())):
-    problems.append(f"it made the directory anew, with {found}")
+  if found := sorted(str(path.relative_to(workdir)) for path in workdir.rglob("*")):
+    problems.append(f"it made the directory anew, with {found[:5]}")
   return problems

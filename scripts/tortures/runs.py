@@ -59,7 +59,8 @@ class Lab(NamedTuple):
 
   def new(self, name: str) -> pathlib.Path:
     """Returns a directory that does not exist yet, for a run."""
-    return self.directory / f"{re.sub(r'[/ ]', '-', name)}-{next(NUMBERS)}"
+    places = (self.directory / f"{re.sub(r'[/ ]', '-', name)}-{number}" for number in NUMBERS)
+    return next(place for place in places if not place.exists())
 
   def flags_of(self, kind: str) -> tuple[str, ...]:
     if kind == "frey_face":  # has a validation set, and with it the best parameters so far

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks the code without running it: ruff its style and its format, mypy the types
 # of the package. Installs both into .venv; a minute at first, then seconds.
-# `.venv/bin/ruff check --fix` and `.venv/bin/ruff format` mend what they can.
+#   scripts/check.sh    # `.venv/bin/ruff check --fix` and `.venv/bin/ruff format` mend
 set -euo pipefail
 if [ "${1:-}" = --help ]; then  # the comment above
   sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"

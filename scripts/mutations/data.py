@@ -7,8 +7,8 @@ MUTATIONS = [
   Mutation(
     "binarize: same bits for neighbours",
     "data/preprocess",
-    "(size + 1) // 2, jnp.uint32)",
-    "(size + 1) // 2, jnp.uint32) & 0xFFFF0000",
+    "((size + 1) // 2,), jnp.uint32)",
+    "((size + 1) // 2,), jnp.uint32) & 0xFFFF0000",
   ),
   Mutation("threshold: not above a half", "data/preprocess", "> 0.5)", ">= 0.5)"),
   Mutation("dequantize: by 255", "data/preprocess", "dtype) + u) / 256", "dtype) + u) / 255"),

@@ -20,8 +20,8 @@ MUTATIONS = [
   Mutation(
     "sweep: the worst step size goes on",
     "runs/state",
-    "best = max(means, key=means.get)",
-    "best = min(means, key=means.get)",
+    "best = max(means, key=lambda s: means[s])",
+    "best = min(means, key=lambda s: means[s])",
     "commands/sweep",
   ),
   Mutation(

@@ -7,26 +7,37 @@ log is on a full disk, a terminal hung up, or a stream is ASCII.
 import errno
 import io
 import os
-import select
 import sys
 
 GONE = (errno.EPIPE, errno.EBADF)  # nobody wants to read it
 
 
-class _Lasting(io.FileIO):
-  """A file that drops what it cannot write."""
+class _Lasting(io.TextIOWrapper):
+  """A text stream that goes nowhere from the first time that it cannot be written."""
 
-  lost: OSError | None = None  # the last error while there was a reader
+  lost: OSError | None = None  # why, where somebody was to read it
 
-  def write(self, data) -> int:
+  def write(self, text: str) -> int:
     try:
-      while (written := super().write(data)) is None:  # a pipe that does not wait, and is full
-        select.select([], [self], [])
-      return written
+      return super().write(text)
     except OSError as error:
-      if error.errno not in GONE:
-        self.lost = error
-      return len(data)
+      self._give_up(error)
+      return len(text)
+
+  def flush(self) -> None:
+    try:
+      super().flush()
+    except OSError as error:
+      self._give_up(error)
+
+  def _give_up(self, error: OSError) -> None:
+    """Lets /dev/null take the place of the file, also for what is still to be written."""
+    if error.errno not in GONE:
+      self.lost = error
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, self.fileno())
+    os.close(nowhere)
+    super().flush()
 
 
 def open_missing() -> None:
@@ -45,7 +56,7 @@ def guard() -> None:
   """Replaces standard output and error by streams that never raise an error."""
   for name, descriptor in (("stdout", 1), ("stderr", 2)):
     stream = getattr(sys, name)
-    if isinstance(getattr(getattr(stream, "buffer", None), "raw", None), _Lasting):
+    if isinstance(stream, _Lasting):
       continue
     if stream is not None:
       stream.flush()
@@ -54,12 +65,12 @@ def guard() -> None:
 
 def lasting(descriptor: int, encoding: str | None = None) -> io.TextIOWrapper:
   """Makes a text stream from a file descriptor, which never raises an error and stays open."""
-  raw = _Lasting(descriptor, "wb", closefd=False)
-  how = dict(encoding=encoding, errors="backslashreplace", line_buffering=True)
-  return io.TextIOWrapper(io.BufferedWriter(raw), **how)
+  os.set_blocking(descriptor, True)  # a pipe that is full is waited for
+  file = open(descriptor, "wb", closefd=False)
+  return _Lasting(file, encoding=encoding, errors="backslashreplace", line_buffering=True)
 
 
 def error_of_output() -> OSError | None:
   """Returns why standard output is incomplete although somebody reads it; None if it is not."""
   sys.stdout.flush()
-  return getattr(getattr(sys.stdout.buffer, "raw", None), "lost", None)
+  return getattr(sys.stdout, "lost", None)

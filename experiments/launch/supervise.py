@@ -5,6 +5,7 @@ jax.distributed writes a stack trace and aborts, without notice to Python. So
 the program runs in a child, and its parent prints in one line what happened.
 """
 
+import contextlib
 import multiprocessing
 import os
 import re
@@ -116,5 +117,6 @@ def _pass_on(pipe: BinaryIO, withheld: list[bytes]) -> None:
 
 
 def _write(text: bytes) -> None:
-  sys.stderr.buffer.write(text)
-  sys.stderr.buffer.flush()
+  with contextlib.suppress(OSError):  # nobody reads it
+    sys.stderr.buffer.write(text)
+    sys.stderr.buffer.flush()

@@ -369,15 +369,27 @@ def test_jobs_are_the_configurations_that_train_makes_of_them(figure_2, runs):
 def test_a_run_that_fails_ends_the_figure(tmp_path):
   run = tmp_path / "runs" / AEVB
   run.mkdir(parents=True)
-  (run / "flags.txt").write_text("--latent_dim=7\n")
-  result = make("manifold", "--datasets=digits", *SHORT, f"--runs={tmp_path / 'runs'}",
-                f"--workdir={tmp_path / 'figure'}")  # fmt: skip
+  flags = ["--datasets=digits", *SHORT, f"--runs={tmp_path / 'runs'}"]
+  flags.append(f"--workdir={tmp_path / 'figure'}")
+  with locks.hold(run / "lock"):  # which only the run itself finds out
+    result = make("manifold", *flags)
   assert result.returncode == 2
   first, last = result.stderr.splitlines()
-  assert first.startswith(f"error: --workdir={run}: holds a run with other flags")
+  assert first.startswith(f"error: --workdir={run}: is of a run that is going on")
   assert last == (
     f"error: {AEVB}: ended with status 2, as said above; the same command goes on from there"
   )
+
+
+def test_a_run_with_other_flags_is_refused_before_the_figure_is_begun(tmp_path):
+  run = tmp_path / "runs" / AEVB
+  run.mkdir(parents=True)
+  (run / "flags.txt").write_text("--latent_dim=7\n")
+  result = make("manifold", "--datasets=digits", *SHORT, f"--runs={tmp_path / 'runs'}",
+                f"--workdir={tmp_path / 'figure'}")  # fmt: skip
+  assert result.returncode == 2 and not (tmp_path / "figure").exists()
+  (line,) = result.stderr.splitlines()
+  assert line.startswith(f"error: --workdir={run}: holds a run with other flags")
 
 
 def test_a_figure_with_other_flags_is_set_aside_and_its_runs_stay(figure_2, runs, tmp_path):
@@ -394,7 +406,7 @@ def test_a_figure_with_other_flags_is_set_aside_and_its_runs_stay(figure_2, runs
   assert (workdir / "runs" / AEVB / "summary.json").stat().st_mtime_ns == trained.st_mtime_ns
   old, new = (pathlib.Path(f"{workdir}{end}") for end in (".1", ""))
   names = {"flags.txt", "manifold.csv", "manifold.png", "summary.json"}
-  assert {path.name for path in old.iterdir()} == names
+  assert {path.name for path in old.iterdir()} == names | {"lock"}
   assert {path.name for path in new.iterdir()} == names | {"lock", "runs"}
   assert "--grid=3" in (old / "flags.txt").read_text()
   assert "--grid=4" in (new / "flags.txt").read_text()

@@ -14,6 +14,7 @@ from absl.testing import flagsaver
 
 from experiments.launch import cluster
 from experiments.launch.command import UsageError
+from tests.support.processes import hearing
 
 ROOT = pathlib.Path(__file__).parents[2]
 HOST_TIMEOUT = 6  # seconds
@@ -32,7 +33,7 @@ def start(address, process_id, *arguments, num_processes=2):
   command += [f"--host_timeout={HOST_TIMEOUT}", *arguments]
   environment = os.environ | dict(JAX_NUM_CPU_DEVICES="1")
   pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-  return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+  return subprocess.Popen(hearing(command), cwd=ROOT, env=environment, **pipes)
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/runs/points.csv")
 @pytest.fixture(autouse=True)
 def handlers():
   numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-  before = {number: signal.getsignal(number) for number in numbers}
+  # Where the tests run in the background, they ignore interrupts.
+  before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
   yield
   for number, handler in before.items():
     signal.signal(number, handler)

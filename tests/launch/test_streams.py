@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from experiments.launch import streams
+from tests.support.processes import hearing
 
 IMPORTING = """
 import sys, time
@@ -23,7 +24,7 @@ def test_a_reader_that_has_gone_is_no_error():
   os.close(reading)
   stream = streams.lasting(writing)
   print("nobody reads this", file=stream)
-  assert stream.buffer.raw.lost is None
+  assert stream.lost is None
   os.close(writing)
   print("nor this", file=stream)
 
@@ -50,15 +51,14 @@ def test_a_pipe_that_is_full_is_waited_for():
   """Output is not thrown away because its reader is slow."""
   reading, writing = os.pipe()
   os.set_blocking(writing, False)
-  text = "x" * 2**20
-  child = os.fork()
-  if not child:
-    print(text, file=streams.lasting(writing), flush=True)
-    os._exit(0)
-  os.close(writing)
-  with open(reading) as pipe:
-    assert pipe.read() == text + "\n"
-  os.waitpid(child, 0)
+  program = "import sys; from experiments.launch import streams; "
+  program += "print(2**20 * 'x', file=streams.lasting(int(sys.argv[1])), flush=True)"
+  command = [sys.executable, "-c", program, str(writing)]
+  with subprocess.Popen(command, pass_fds=[writing]) as process:
+    os.close(writing)
+    with open(reading) as pipe:
+      assert pipe.read() == 2**20 * "x" + "\n"
+  assert process.returncode == 0
 
 
 def test_closed_streams_are_nowhere_and_not_the_next_file():
@@ -72,11 +72,10 @@ def test_closed_streams_are_nowhere_and_not_the_next_file():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("ignored", [False, True])
 def test_a_signal_during_the_imports(number, ignored):
-  def prepare():
-    signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
-
+  handler = signal.SIG_IGN if ignored else signal.SIG_DFL
+  command = hearing([sys.executable, "-c", IMPORTING], number, handler)
   pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-  process = subprocess.Popen([sys.executable, "-c", IMPORTING], preexec_fn=prepare, **pipes)
+  process = subprocess.Popen(command, **pipes)
   assert process.stdout.readline() == "importing\n"
   process.send_signal(number)
   if ignored:  # as nohup and the background of a shell ask for

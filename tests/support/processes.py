@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,12 +65,14 @@ def _server():
 def start(main, *arguments):
   """Starts experiments.MAIN in a process of its own, and does not wait for it."""
   pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-  # Where the tests run in the background, what they start would ignore interrupts.
-  hear = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
-  hear += "os.execv(sys.argv[1], sys.argv[1:])"
-  hearing = [sys.executable, "-c", hear, sys.executable, "-m", f"experiments.{main}"]
-  hearing += map(str, arguments)
-  return subprocess.Popen(hearing, cwd=ROOT, **pipes)
+  command = [sys.executable, "-m", f"experiments.{main}", *map(str, arguments)]
+  return subprocess.Popen(hearing(command), cwd=ROOT, **pipes)
+
+
+def hearing(command, number=signal.SIGINT, handler=signal.SIG_DFL):
+  """Returns a command that begins with what a signal does, which is "nothing" in the background."""
+  before = f"import os, signal, sys; signal.signal({int(number)}, signal.{handler.name}); "
+  return [sys.executable, "-c", f"{before}os.execv(sys.argv[1], sys.argv[1:])", *command]
 
 
 def wait_until(process, condition):

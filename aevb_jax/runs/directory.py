@@ -74,7 +74,7 @@ def open_run(
       print(f"the run that was in {workdir} is now in {_set_aside(workdir)}")
       lock(workdir)
     # What is there already stays: a checkpoint may still refuse what these flags would resume.
-    if not (workdir / FLAG_FILE).exists():
+    if not (workdir / FLAG_FILE).exists() or not (workdir / CHECKPOINTS).exists():
       write_config(workdir, configs, only)
   return RunDirectory(workdir, (workdir / SUMMARY).exists())
 

@@ -48,6 +48,22 @@ def test_a_run_is_set_aside_whole_and_one_at_a_time(tmp_path):
   assert [file.read_text() for file in kept] == ["0", "1", "2"]
 
 
+def test_flags_are_written_whole_and_left_alone_once_something_is_saved(tmp_path):
+  """A start that ended between its two files is mended; a checkpoint may still refuse another."""
+  with directory.locked():
+    directory.open_run(tmp_path, [replace(Config(), seed=3)])
+  (tmp_path / "config.json").unlink()
+  with directory.locked():
+    directory.open_run(tmp_path, [replace(Config(), seed=3)])
+  assert '"seed": 3' in (tmp_path / "config.json").read_text()
+  (tmp_path / "checkpoints").mkdir()
+  text = (tmp_path / "flags.txt").read_text().replace("--seed=3\n", "")
+  (tmp_path / "flags.txt").write_text(text)
+  with directory.locked():
+    directory.open_run(tmp_path, [Config()])
+  assert (tmp_path / "flags.txt").read_text() == text
+
+
 def test_a_directory_that_was_moved_or_removed_is_not_made_anew(tmp_path):
   for name in ("moved", "removed"):
     directory.lock(tmp_path / name)

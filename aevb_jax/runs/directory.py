@@ -74,9 +74,11 @@ def open_run(
       print(f"the run that was in {workdir} is now in {_set_aside(workdir)}")
       lock(workdir)
     # What is there already stays: a checkpoint may still refuse what these flags would resume.
-    if not (workdir / FLAG_FILE).exists() or not (workdir / CHECKPOINTS).exists():
+    begun = (workdir / FLAG_FILE).exists() and (workdir / CHECKPOINTS).exists()
+    finished = (workdir / SUMMARY).exists()
+    if not (begun or finished):
       write_config(workdir, configs, only)
-  return RunDirectory(workdir, (workdir / SUMMARY).exists())
+  return RunDirectory(workdir, finished)
 
 
 def open_figure(

@@ -24,7 +24,7 @@ class Held(NamedTuple):
 
   path: pathlib.Path
   file: IO[str]
-  device_and_inode: tuple[int, int]
+  status: os.stat_result  # of the directory, which tells it from another of the same name
 
 
 LOCKS_HELD: list[Held] = []  # until the process ends or leaves `locked`
@@ -67,9 +67,7 @@ def open_run(
       process is training, or anything that is not a run, or cannot be written.
   """
   with _refusing(workdir):
-    refuse_others(workdir, configs, overwrite, only)
-    lock(workdir)
-    differences = refuse_others(workdir, configs, overwrite, only)  # others may have started
+    differences = _lock_unless_other(workdir, configs, overwrite, only)
     if (workdir / FLAG_FILE).exists() and (differences or not resume):
       print(f"the run that was in {workdir} is now in {_set_aside(workdir)}")
       lock(workdir)
@@ -100,9 +98,7 @@ def open_figure(
       process is making, or anything else, or cannot be written.
   """
   with _refusing(workdir):
-    refuse_others(workdir, configs, overwrite)
-    lock(workdir)
-    if refuse_others(workdir, configs, overwrite):  # others may have started
+    if _lock_unless_other(workdir, configs, overwrite):
       place = _set_aside(workdir)
       lock(workdir)
       if (place / RUNS).exists():
@@ -147,16 +143,11 @@ def lock(directory: pathlib.Path) -> None:
       try:
         directory.mkdir(parents=True, exist_ok=True)
         file = locks.hold(directory / LOCK)
-        LOCKS_HELD.append(Held(directory, file, _identity(directory)))
+        LOCKS_HELD.append(Held(directory, file, directory.stat()))
         return
       except FileNotFoundError:  # another process sets it aside at this moment
         if not attempts_left:
           raise
-
-
-def _identity(directory: pathlib.Path) -> tuple[int, int]:
-  found = directory.stat()
-  return found.st_dev, found.st_ino
 
 
 def refuse_if_gone(directory: pathlib.Path) -> None:
@@ -169,7 +160,7 @@ def refuse_if_gone(directory: pathlib.Path) -> None:
     if held.path != directory:
       continue
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-      if _identity(directory) == held.device_and_inode:
+      if os.path.samestat(directory.stat(), held.status):
         continue
     message = f"{directory} was moved or removed while its run was going on"
     raise GoneError(f"{message}{_where_now(held.file)}")
@@ -209,6 +200,18 @@ def _set_aside(workdir: pathlib.Path) -> pathlib.Path:
   LOCKS_HELD.pop().file.close()
   real.mkdir(exist_ok=True)
   return place
+
+
+def _lock_unless_other(
+  workdir: pathlib.Path,
+  configs: Sequence[Any],
+  overwrite: bool,
+  only: Collection[str] | None = None,
+) -> str:
+  """Locks a directory, unless it is refused before; returns as `refuse_others` the differences."""
+  refuse_others(workdir, configs, overwrite, only)
+  lock(workdir)
+  return refuse_others(workdir, configs, overwrite, only)  # others may have started
 
 
 def refuse_others(

@@ -96,6 +96,20 @@ def write_summary(path: pathlib.Path, summary: dict) -> None:
   write_text(path, json.dumps(finite, indent=2) + "\n")
 
 
+def read_text(path: pathlib.Path) -> str:
+  """Reads a text file of a run, with its line ends as they are.
+
+  Raises:
+    RunError: if the file is no text.
+    OSError: if the file is missing, or is no regular file.
+  """
+  try:
+    with disk.read(path, newline="") as file:
+      return file.read()
+  except UnicodeDecodeError as error:
+    raise damaged(path, str(error)) from error
+
+
 def read_json(path: pathlib.Path) -> dict:
   """Reads a JSON object, such as that of summary.json.
 
@@ -143,12 +157,7 @@ def read_table(path: pathlib.Path, needed: Collection[str] = ()) -> list[dict[st
     RunError: if the table was cut off or edited, so that it cannot be read.
     OSError: if the file is missing, or is no regular file.
   """
-  try:
-    with disk.read(path, newline="") as file:
-      text = file.read()
-  except UnicodeDecodeError as error:
-    raise damaged(path, str(error)) from error
-  return parse_table(path, text, needed)
+  return parse_table(path, read_text(path), needed)
 
 
 def parse_table(path: pathlib.Path, text: str, needed: Collection[str] = ()) -> list[dict]:

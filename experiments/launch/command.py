@@ -31,7 +31,6 @@ LIST = re.compile(r"^flag --(\w+)=\[.*?\]: ")  # as absl shows the value of a li
 INTERRUPTED = [128 + number for number in ENDINGS]  # as a shell reports it
 PARENT = "AEVB_JAX_PARENT"  # the environment variable that names a pipe from it
 UNHEARD = 5.0  # seconds after which a signal that ended nothing is sent again
-AGAIN: list[threading.Timer] = []
 OUT_OF_MEMORY = re.compile("out of memory[^\n.]*", re.IGNORECASE)
 
 
@@ -158,20 +157,18 @@ def raise_asked(number: int, frame: FrameType | None) -> None:
   if frame and frame.f_code.co_name == "_xla_gc_callback":
     threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
     return
-  again = threading.Timer(UNHEARD, os.kill, (os.getpid(), number))
-  again.daemon = True
-  again.start()
-  AGAIN.append(again)
+  # By a timer of the system: a handler must not start threads, whose locks it may interrupt.
+  signal.signal(signal.SIGALRM, lambda alarm, frame: os.kill(os.getpid(), number))
+  signal.setitimer(signal.ITIMER_REAL, UNHEARD)
   raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
 
-def heard() -> None:
-  """Takes back that a signal is sent again, which it is where Python ignored what it raised.
+def caught() -> None:
+  """Cancels the second sending of a signal, because the exception of the first was caught.
 
-  Python does so in the finalizers of objects and in the callbacks of weak references.
+  Python ignores exceptions in the finalizers of objects and in the callbacks of weak references.
   """
-  while AGAIN:
-    AGAIN.pop().cancel()
+  signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def status_of(main: Callable[[], None]) -> int:
@@ -185,7 +182,7 @@ def status_of(main: Callable[[], None]) -> int:
   except Exit as stop:
     return stop.code
   finally:
-    heard()
+    caught()
   return 0
 
 

@@ -3,7 +3,6 @@
 import pathlib
 from collections.abc import Collection
 
-from aevb_jax import disk
 from aevb_jax.errors import RunError
 from aevb_jax.runs import files
 from aevb_jax.runs.directory import FLAG_FILE, SUMMARY
@@ -42,11 +41,7 @@ def read_flags(directory: pathlib.Path) -> dict[str, str]:
     RunError: if the file is no text.
     OSError: if the file is not there, or is no regular file.
   """
-  path = directory / FLAG_FILE
-  try:
-    lines = disk.read_text(path).splitlines()
-  except UnicodeDecodeError as error:
-    raise files.damaged(path, str(error)) from error
+  lines = files.read_text(directory / FLAG_FILE).splitlines()
   return {name: value for name, _, value in (line[2:].partition("=") for line in lines)}
 
 

@@ -140,7 +140,7 @@ def run(arguments: Sequence[str], name: str) -> None:
         stopped_by = signal.SIGINT
       except command.Terminated as ended:
         stopped_by = ended.number
-      command.heard()
+      command.caught()
       child.send_signal(stopped_by)
   if stopped_by:
     number = int(stopped_by)

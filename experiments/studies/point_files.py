@@ -81,7 +81,7 @@ def read_points(path: pathlib.Path, needed: Collection[str] = ()) -> list[dict]:
   Raises:
     RunError: if a cell is no number, or the points are not 0, 1, 2, ...
   """
-  if not path.exists() or not (text := _whole_rows(_read_text(path))):
+  if not path.exists() or not (text := _whole_rows(files.read_text(path))):
     return []
   rows = files.parse_table(path, text, ("point", *needed))
   try:
@@ -94,13 +94,6 @@ def read_points(path: pathlib.Path, needed: Collection[str] = ()) -> list[dict]:
     if row["point"] != i:
       raise files.damaged(path, f"where point {i} should be, it has point {row['point']}")
   return points
-
-
-def _read_text(path: pathlib.Path) -> str:
-  try:
-    return disk.read_text(path)
-  except UnicodeDecodeError as error:
-    raise files.damaged(path, str(error)) from error
 
 
 def _whole_rows(text: str) -> str:
@@ -123,7 +116,7 @@ def begin_points(path: pathlib.Path, columns: Sequence[str]) -> list[dict]:
     return []
   if list(rows[0]) != list(columns):
     raise files.damaged(path, f"its columns are {', '.join(rows[0])}, not {', '.join(columns)}")
-  text = _read_text(path)
+  text = files.read_text(path)
   if (whole := _whole_rows(text)) != text:
     files.write_text(path, whole)
   return rows

@@ -76,7 +76,7 @@ MUTATIONS = [
   Mutation(
     "a directory that was moved is made anew",
     "runs/directory",
-    "if _identity(directory) == held.device_and_inode:",
+    "if os.path.samestat(directory.stat(), held.status):",
     "if True:",
     "runs/directory",
   ),

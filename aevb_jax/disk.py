@@ -97,7 +97,7 @@ def _opener(path: str, flags: int) -> int:
     if error.errno == errno.ELOOP and os.path.islink(path):
       raise OSError(errno.ELOOP, "it is a symbolic link", path) from error
     if error.errno == errno.ENXIO:  # a pipe without a reader, or a socket
-      raise OSError(errno.ENXIO, "it is no regular file", path) from error
+      raise OSError(errno.ENXIO, "it is not a regular file", path) from error
     raise
   mode = os.fstat(descriptor).st_mode
   if stat.S_ISREG(mode):
@@ -105,4 +105,4 @@ def _opener(path: str, flags: int) -> int:
   os.close(descriptor)
   if stat.S_ISDIR(mode):
     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-  raise OSError(errno.EINVAL, "it is no regular file", path)
+  raise OSError(errno.EINVAL, "it is not a regular file", path)

@@ -59,7 +59,7 @@ def hold(path: pathlib.Path) -> IO[str]:
   try:
     file.seek(0)
     if file.read(len(HOLDER)) not in ("", HOLDER):
-      raise OSError(errno.EINVAL, "it holds something else than a lock")
+      raise OSError(errno.EINVAL, "it holds something other than a lock")
     file.truncate(0)
     file.write(f"{HOLDER}{os.getpid()} on {os.uname().nodename}")
     file.flush()
@@ -98,7 +98,7 @@ def holder(path: pathlib.Path) -> str | None:
 
 
 @contextlib.contextmanager
-def alone(path: pathlib.Path, doing: str, wait: float) -> Iterator[None]:
+def exclusive(path: pathlib.Path, doing: str, wait: float) -> Iterator[None]:
   """Holds the lock on a file while its context lasts, and waits for the lock if need be.
 
   On a file system without locks nothing is held. What the lock guards is written beside its place

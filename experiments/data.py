@@ -121,7 +121,7 @@ def contact_sheet_path(name: str | None, config: DataConfig) -> pathlib.Path | N
   if os.path.isdir(path) or not (there.is_dir() and os.access(there, os.W_OK)):
     raise cannot_be_written(path, "; name a file in a directory that can")
   if os.path.lexists(path) and not files.is_our_picture(path):
-    message = "is there, and is no picture that aevb_jax drew; name another file, or remove it"
+    message = "exists and is not a picture that aevb_jax drew; name another file, or remove it"
     raise ConfigError("contact_sheet", path, message)
   return path
 

@@ -36,41 +36,43 @@ flags.DEFINE_enum(
   "parameters",
   "last",
   ["last", "best"],
-  "Those that training ended with, or those of its highest validation bound.",
+  "Which parameters to evaluate: the last ones, or those of the highest validation bound.",
 )
-flags.DEFINE_enum("method", "importance", METHODS, "How log p(x) is estimated.")
-flags.DEFINE_enum("split", "test", ["test", "train"], "The points; bdmc draws its own.")
+flags.DEFINE_enum("method", "importance", METHODS, "Method that estimates log p(x).")
+flags.DEFINE_enum(
+  "split", "test", ["test", "train"], "Split whose points are evaluated; bdmc simulates its own."
+)
 flags.DEFINE_integer(
-  "num_points", None, "The first so many points; 0 for all. Default: 1000, or all.", lower_bound=0
+  "num_points", None, "Number of points, from the first; 0 for all. Default: 1000.", lower_bound=0
 )
-flags.DEFINE_integer("importance_samples", 5000, "importance: K for each point.", lower_bound=2)
+flags.DEFINE_integer("importance_samples", 5000, "importance: K, samples per point.", lower_bound=2)
 flags.DEFINE_integer(
   "temperatures",
   None,
-  "ais, bdmc, reciprocal: T, distributions between the start and the posterior. Default: 500, "
-  "of reciprocal 100.",
+  "ais, bdmc, reciprocal: T, number of distributions between the start and the posterior. "
+  "Default: 500, or 100 for reciprocal.",
   lower_bound=1,
 )
 flags.DEFINE_integer(
   "leapfrogs",
   None,
-  "ais, bdmc, reciprocal: leapfrog steps in a transition of HMC. Default: 10, of reciprocal the "
-  "paper's 4.",
+  "ais, bdmc, reciprocal: leapfrog steps in a transition of HMC. Default: 10, or the paper's 4 "
+  "for reciprocal.",
   lower_bound=1,
 )
-flags.DEFINE_integer("chains", 32, "ais, bdmc, reciprocal: chains for each point.", lower_bound=2)
+flags.DEFINE_integer("chains", 32, "ais, bdmc, reciprocal: chains per point.", lower_bound=2)
 flags.DEFINE_enum(
   "start",
   "prior",
   ["prior", "encoder"],
-  "ais, bdmc, reciprocal: where chains start. From the encoder less work is enough, and what "
-  "it misses may stay missed.",
+  "ais, bdmc, reciprocal: the distribution that chains start from. The encoder needs fewer "
+  "temperatures, but modes that it misses may stay missed.",
 )
 flags.DEFINE_enum("fit", "gaussian", list(FITS), "reciprocal: the density that is fitted.")
 flags.DEFINE_integer(
   "posterior_samples",
   100,
-  "reciprocal: draws of each chain to estimate from; as many chains are fitted to.",
+  "reciprocal: draws of each chain for the estimate; the density is fitted to another such set.",
   lower_bound=4,
 )
 flags.DEFINE_integer(

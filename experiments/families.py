@@ -32,7 +32,7 @@ from experiments.plots.families import Drawn, Portrait
 
 flags.adopt_module_key_flags(resuming)
 flags.DEFINE_string("workdir", "runs/families", "Directory for the figure and its numbers.")
-flags.DEFINE_integer("num_draws", 20_000, "Draws of every member.", lower_bound=400)
+flags.DEFINE_integer("num_draws", 20_000, "Number of draws of every member.", lower_bound=400)
 flags.DEFINE_integer("seed", 0, "Seed of the draws.", lower_bound=0, upper_bound=2**32 - 1)
 
 # Fixed parameters, the parameter that differs between the three members, and its values.

@@ -65,10 +65,10 @@ flags.DEFINE_string(
   "workdir", None, "Directory for what this writes. Default: runs/full_vb-DATASET-TIME."
 )
 flags.DEFINE_list(
-  "methods", list(study.METHODS), f"What to compare, of {', '.join(study.METHODS)}."
+  "methods", list(study.METHODS), f"Methods to compare, of {', '.join(study.METHODS)}."
 )
-flags.DEFINE_integer("num_data", 1000, "N, training images that are kept.", lower_bound=1)
-flags.DEFINE_float("weight_std", 0.05, "Standard deviation of q(θ) to start from.")
+flags.DEFINE_integer("num_data", 1000, "N, number of training images.", lower_bound=1)
+flags.DEFINE_float("weight_std", 0.05, "Standard deviation of q(θ) at the start.")
 
 
 @flags.validator("weight_std", "takes a positive number")
@@ -127,13 +127,13 @@ def read_config() -> FullVbConfig:
   check_single(config.train)
   methods, known = config.methods, ", ".join(study.METHODS)
   if config.train.objective.algorithm != "aevb":
-    raise UsageError("algorithm", "is not for this main; it compares --methods")
+    raise UsageError("algorithm", "is not a flag of this main; it compares --methods")
   if not methods or len(set(methods)) < len(methods):
     raise UsageError("methods", f"takes some of {known}, each once")
   if unknown := [name for name in methods if name not in study.METHODS]:
     raise UsageError("methods", f"takes {known}, not {unknown[0]!r}")
   if config.train.optimizer.weight_prior not in (0, 1):
-    message = "is not for this main: N(0, I) for map and full_vb, none for ml"
+    message = "is not a flag of this main: N(0, I) for map and full_vb, none for ml"
     raise UsageError("weight_prior", message)
   if config.train.objective.estimator not in study.ESTIMATORS:
     raise UsageError("estimator", f"takes {', '.join(study.ESTIMATORS)} here")

@@ -71,18 +71,20 @@ flags.DEFINE_list(
   "Estimators to measure, written as for --estimator and separated by commas.",
 )
 flags.DEFINE_list("samples", ["2"], "Numbers of samples L or K to measure them at.")
-flags.DEFINE_list("at", ["0"], "Training samples after which to measure.")
+flags.DEFINE_list("at", ["0"], "Numbers of training samples after which to measure.")
 flags.DEFINE_integer(
-  "num_points", 10, "Test images whose mean gradient is measured.", lower_bound=1
+  "num_points", 10, "Number of test images whose mean gradient is measured.", lower_bound=1
 )
-flags.DEFINE_integer("num_repeats", 2000, "Gradients drawn of each estimator.", lower_bound=40)
 flags.DEFINE_integer(
-  "num_batches", 20, "Batches they are drawn in, from which the intervals come.", lower_bound=5
+  "num_repeats", 2000, "Number of gradients to draw of each estimator.", lower_bound=40
+)
+flags.DEFINE_integer(
+  "num_batches", 20, "Number of batches of gradients, from which the intervals come.", lower_bound=5
 )
 flags.DEFINE_string(
   "reference",
   None,
-  "What biases are measured against: an estimator, or exact (one Gaussian latent or at most 12 "
+  "What biases are compared with: an estimator, or exact (one Gaussian latent or at most 12 "
   "binary ones). Default: what each is known to be unbiased for.",
 )
 flags.DEFINE_string(
@@ -135,7 +137,7 @@ def read_config() -> GradientsConfig:
   Raises:
     UsageError, ConfigError: for flags that cannot be used, or that conflict.
   """
-  budgets.settle(BUDGETS)
+  budgets.resolve(BUDGETS)
   for name, least in (("at", 0), ("samples", 1)):
     texts = raw_value(name)
     if not texts or not all(is_count(text, least) for text in texts):

@@ -54,11 +54,13 @@ figure_flags.define("iwae_table", BUDGETS)
 flags.declare_key_flag("dataset")
 flags.declare_key_flag("seed")
 flags.declare_key_flag("num_importance_samples")
-flags.DEFINE_list("samples", COMMON["samples"], "k, samples in training; several between commas.")
+flags.DEFINE_list(
+  "samples", COMMON["samples"], "k, numbers of samples in training, separated by commas."
+)
 flags.DEFINE_integer(
   "stages",
   len(study.STAGES),
-  "How many of the eight stages of 3^i epochs to train for.",
+  "Number of stages to train for, of the eight of 3^i epochs.",
   lower_bound=1,
   upper_bound=len(study.STAGES),
 )
@@ -85,14 +87,14 @@ def main() -> None:
   judged = [list(map(judge, jobs.member_directories(job, figure))) for job in made_of]
   rows = study.make_rows(config, figure, entries, judged)
   files.write_csv(workdir / "iwae_table.csv", study.COLUMNS, rows)
-  epochs, told = sum(study.STAGES[: config.stages]), study.schedule_in_words(config)
+  epochs, schedule = sum(study.STAGES[: config.stages]), study.schedule_in_words(config)
   title = title_of(dataset, epochs, sum(study.STAGES))
   picture = draw_iwae_table(rows, title, budget=figure.budget)
   files.save_figure(workdir / "iwae_table.png", picture)
   results = dict(rows=rows, epochs=epochs, published_epochs=sum(study.STAGES))
   results |= dict(seeds=config.seeds, dataset=dataset, num_importance_samples=num_samples)
   jobs.write_summary(workdir, results, made, commit)
-  print(f"\n{dataset}, {told}; −L_{num_samples} over {len(judged[0][0].log_p)} test images")
+  print(f"\n{dataset}, {schedule}; −L_{num_samples} over {len(judged[0][0].log_p)} test images")
   print(study.as_table(rows))
   print(f"written to {workdir.resolve()}: iwae_table.csv iwae_table.png summary.json")
 

@@ -61,13 +61,17 @@ BUDGETS = {
 budgets.define(BUDGETS, default=None)
 
 flags.DEFINE_integer("latent_dim", 10, "J, dimensions of z and of PCA's subspace.", lower_bound=1)
-flags.DEFINE_enum("estimator", "elbo_b", list(study.ESTIMATORS), "Of the bound, with one sample.")
+flags.DEFINE_enum(
+  "estimator", "elbo_b", list(study.ESTIMATORS), "Estimator of the bound, with one sample."
+)
 flags.DEFINE_integer("batch_size", 100, "M, data points per minibatch.", lower_bound=1)
-flags.DEFINE_float("step_size", 0.03, "Of Adam at the start; it falls exponentially by 1000.")
+flags.DEFINE_float(
+  "step_size", 0.03, "Adam's step size at the start; at the end it is 1000 times smaller."
+)
 flags.DEFINE_integer(
   "num_examples",
   2_000_000,
-  "Training samples to evaluate; steps are this / M.",
+  "Number of training samples to evaluate; M of them make a step.",
   lower_bound=1,
   upper_bound=10**12,
 )
@@ -115,7 +119,7 @@ def read_config() -> LinearGaussianConfig:
   Raises:
     ConfigError: for flags that cannot be used, or that conflict.
   """
-  budgets.settle(BUDGETS)
+  budgets.resolve(BUDGETS)
   config = replace(read(LinearGaussianConfig), **leaves(data.config()))
   if config.data.binarization is None:
     config = replace(config, binarization="none")
@@ -124,7 +128,7 @@ def read_config() -> LinearGaussianConfig:
     message = "takes none here, where p(x|z) is Gaussian"
     raise ConfigError("binarization", binarization, message)
   if config.data.dequantization:
-    message = "is not for this main: PCA is of the pixels as they are"
+    message = "is not a flag of this main: PCA is of the pixels as they are"
     raise ConfigError("dequantization", True, message)
   check_data(config.data)
   check_num_steps(config.num_examples, config.batch_size)

@@ -43,7 +43,7 @@ PANELS += tuple(f"frey_face:random/{J}" for J in (2, 5, 10, 20))
 BUDGETS = paper_runs.BUDGETS | {"smoke": paper_runs.BUDGETS["smoke"] | dict(panels=["mnist/2"])}
 figure_flags.define("lower_bound", BUDGETS)
 flags.adopt_module_key_flags(paper)
-flags.DEFINE_list("panels", list(PANELS), "What to draw, as DATASET/J.")
+flags.DEFINE_list("panels", list(PANELS), "Panels to draw, as DATASET/J.")
 
 COLUMNS = ("dataset", "latent_dim", "algorithm", "seed", "step_size", "examples_seen",
            "train_bound", "train_bound_se", "test_bound", "test_bound_se", "seconds")  # fmt: skip
@@ -149,7 +149,7 @@ def inside_from(curve: Curve, limits: tuple[float, float]) -> int | None:
 
 def as_table(claims: list[dict]) -> str:
   """Formats one panel a line; least lead is AEVB's smallest test bound minus wake-sleep's."""
-  told = lambda samples: "never" if samples is None else f"{samples:.2g}"
+  in_words = lambda samples: "never" if samples is None else f"{samples:.2g}"
   lines = [
     f"{'':19}{'samples':>9} {'AEVB: train':>12} {'test':>8} {'wake-sleep: train':>18} {'test':>8} "
     f"{'least lead':>11} {'AEVB there after':>17} {'both in axes from':>18}"
@@ -161,8 +161,8 @@ def as_table(claims: list[dict]) -> str:
       f"{name:19}{row['examples_seen']:>9.2g} "
       f"{row['aevb_train']:>12.1f} {row['aevb_test']:>8.1f} {row['wake_sleep_train']:>18.1f} "
       f"{row['wake_sleep_test']:>8.1f} {row['smallest_lead']:>+11.1f} "
-      f"{told(row['samples_to_best_of_wake_sleep']):>17} "
-      f"{told(None if None in inside else max(inside)):>18}"
+      f"{in_words(row['samples_to_best_of_wake_sleep']):>17} "
+      f"{in_words(None if None in inside else max(inside)):>18}"
     )
   return "\n".join(lines)
 

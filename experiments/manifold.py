@@ -33,7 +33,7 @@ BUDGETS = {
 }
 figure_flags.define("manifold", BUDGETS)
 flags.adopt_module_key_flags(paper)
-flags.DEFINE_list("datasets", ["frey_face:random", "mnist"], "Whose manifolds, from left to right.")
+flags.DEFINE_list("datasets", ["frey_face:random", "mnist"], "Data sets, from left to right.")
 flags.DEFINE_integer("grid", 20, "Images in a row and in a column.", lower_bound=2)
 
 

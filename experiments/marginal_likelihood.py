@@ -51,14 +51,22 @@ ALGORITHMS = {
 figure_flags.define("marginal_likelihood", BUDGETS)
 for name in ("dataset", "seed"):
   flags.declare_key_flag(name)
-flags.DEFINE_list("sizes", ["1000", "50000"], "N, the numbers of training images.")
-flags.DEFINE_list("algorithms", list(ALGORITHMS), "Whose curves.")
+flags.DEFINE_list("sizes", ["1000", "50000"], "Numbers N of training images.")
+flags.DEFINE_list("algorithms", list(ALGORITHMS), "Algorithms whose curves are drawn.")
 flags.DEFINE_integer(
-  "num_evaluations", 10**7, "Likelihood evaluations in training, the x axis.", lower_bound=10**4
+  "num_evaluations",
+  10**7,
+  "Number of likelihood evaluations in training, the x axis.",
+  lower_bound=10**4,
 )
-flags.DEFINE_integer("num_stages", 10, "Stages of training to estimate at.", lower_bound=1)
 flags.DEFINE_integer(
-  "num_points", 1000, "The first so many of the training, and of the test images.", lower_bound=2
+  "num_stages", 10, "Number of times in training at which log p(x) is estimated.", lower_bound=1
+)
+flags.DEFINE_integer(
+  "num_points",
+  1000,
+  "Number of training and of test images, from the first, whose log p(x) is estimated.",
+  lower_bound=2,
 )
 
 

@@ -31,7 +31,9 @@ BUDGETS["smoke"] |= dict(latent_dims=["2"])
 figure_flags.define("samples", BUDGETS)
 flags.adopt_module_key_flags(paper)
 flags.declare_key_flag("dataset")
-flags.DEFINE_list("latent_dims", ["2", "5", "10", "20"], "J, from left to right.")
+flags.DEFINE_list(
+  "latent_dims", ["2", "5", "10", "20"], "Numbers of latents J, from left to right."
+)
 flags.DEFINE_integer("grid", 10, "Samples in a row and in a column.", lower_bound=1)
 
 

@@ -23,7 +23,7 @@ from experiments.launch import command
 from experiments.launch.command import UsageError
 
 flags.DEFINE_string("workdir", None, "Directory of a run of experiments.train, or of a member.")
-flags.DEFINE_boolean("check", False, "Reads the arrays of its checkpoints, too.")
+flags.DEFINE_boolean("check", False, "Also reads the arrays of the checkpoints.")
 
 # The first of these columns that a run has decides which row was the best.
 CHOOSING = ("validation_bound", "test_bound", "recent_log_joint")
@@ -128,9 +128,9 @@ def state_in_words(workdir: pathlib.Path, given: dict[str, str], newest: dict | 
   if (workdir / "summary.json").exists():
     state = f"finished: {share}{took}"
   elif holder := locks.holder(workdir / directory.LOCK):
-    state = f"going on ({holder}); saved are {share}{took}"
+    state = f"running ({holder}); saved: {share}{took}"
   elif at >= total:
-    state = f"not finished: trained ({share}{took}), but for its summary and pictures"
+    state = f"not finished: trained ({share}{took}); its summary and pictures are missing"
   else:
     state = f"not finished: {share}{took}"
   commit = newest and newest.get("git_commit")

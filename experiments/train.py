@@ -37,16 +37,16 @@ flags.adopt_module_key_flags(schedule)
 flags.DEFINE_integer(
   "select_step_size",
   0,
-  "Of several step sizes, goes on with the one of the highest training bound after so many "
-  "training samples, the paper's rule; 0 trains all to the end.",
+  "Number of training samples after which, of several step sizes, only the one with the highest "
+  "training bound is trained on, the paper's rule; 0 trains all to the end.",
   lower_bound=LEAST["select_step_size"],
 )
 flags.DEFINE_enum(
   "on_nonfinite",
   "stop",
   list(CHOICES["on_nonfinite"]),
-  "Where a bound or a gradient is not finite: stop before that step, or leave it out, up to 100 in "
-  "a row. A member of a sweep stops alone.",
+  "If a bound or a gradient is not finite: stop before that step, or skip it, up to 100 times in "
+  "a row. In a sweep the other members continue.",
 )
 flags.DEFINE_string(
   "workdir", None, "Directory for what this run writes. Default: runs/DATASET-TIME."
@@ -54,7 +54,7 @@ flags.DEFINE_string(
 flags.DEFINE_boolean(
   "keep_history",
   False,
-  "Keeps the parameters of every row in WORKDIR/history, for figures of what became of them.",
+  "Keeps the parameters of every row of metrics.csv in WORKDIR/history.",
 )
 
 

@@ -57,18 +57,26 @@ figure_flags.define("uses", BUDGETS)
 for name in ("dataset", "num_examples", "seed"):
   flags.declare_key_flag(name)
 flags.DEFINE_integer(
-  "num_points", 500, "Completes the first so many test images.", lower_bound=completion.SHOWN
+  "num_points",
+  500,
+  "Number of test images to complete, from the first.",
+  lower_bound=completion.SHOWN,
 )
 flags.DEFINE_list(
   "num_labels", ["1000", "0"], "Labelled training images that classifiers learn from; 0 for all."
 )
-flags.DEFINE_list("methods", list(study.METHODS), "How y is completed; the first is drawn.")
+flags.DEFINE_list("methods", list(study.METHODS), "Methods that complete y; the first is drawn.")
 flags.DEFINE_integer("chains", 4, "Chains for each y.", lower_bound=1)
-flags.DEFINE_integer("burn_in", 50, "hmc: transitions that are thrown away.", lower_bound=1)
+flags.DEFINE_integer("burn_in", 50, "hmc: transitions that are discarded.", lower_bound=1)
 flags.DEFINE_integer("draws", 30, "hmc: transitions of each chain that are kept.", lower_bound=1)
 flags.DEFINE_integer("leapfrogs", 5, "hmc: leapfrog steps in a transition.", lower_bound=1)
-flags.DEFINE_integer("block", 4, "super-resolution: pixels on a side.", lower_bound=2)
-flags.DEFINE_float("flip_probability", 0.1, "denoising: of each pixel.")
+flags.DEFINE_integer(
+  "block",
+  4,
+  "super-resolution: pixels on a side of the squares whose sums are known.",
+  lower_bound=2,
+)
+flags.DEFINE_float("flip_probability", 0.1, "denoising: probability that a pixel is flipped.")
 
 LATENT_DIMS = (20, 2)
 

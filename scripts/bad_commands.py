@@ -182,9 +182,9 @@ def complaints(bad: Bad, ending: Ending) -> list[str]:
   if len(lines) != 1 or not lines[0].startswith("error: "):
     return [*why, f"{len(lines)} lines on standard error"]
   names, values = zip(*(argument.lstrip("-").partition("=")[::2] for argument in bad.arguments))
-  told = any(word and word in lines[0] for word in (*names, *values, *bad.arguments))
+  named = any(word and word in lines[0] for word in (*names, *values, *bad.arguments))
   # Of two flags that do not go together, the line may name the other one, a default.
-  if not (told or bad.kind in NAMED and lines[0].startswith("error: --")):
+  if not (named or bad.kind in NAMED and lines[0].startswith("error: --")):
     why.append("names neither the flag nor its value")
   line = re.sub(r"/\S*/place\b", "", lines[0])  # whatever directory it is tried in
   for value in values:

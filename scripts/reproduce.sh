@@ -3,7 +3,7 @@
 #   scripts/reproduce.sh --budget=cpu          a night on two cores
 #   scripts/reproduce.sh --budget=smoke        ten minutes, to see that all of it runs
 # Further flags go to every main, such as --data_dir=DIRECTORY. All is written below
-# runs/reproduce-BUDGET, or the directory in $OUT; interrupted, the same command goes on.
+# runs/reproduce-BUDGET, or the directory in $OUT; interrupted, the same command resumes.
 # At the end the page has the new pictures and numbers, but for those of smoke: git diff
 # tells where they differ.
 set -euo pipefail

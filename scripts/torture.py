@@ -159,9 +159,9 @@ def attack(part: str, lab: Lab) -> Tried:
     outcomes = list(pool.map(outcome_of, cases))
   notes = sum((outcome.notes for outcome in outcomes), Counter())
   trials, held = (sum(getattr(o, n) for o in outcomes) for n in ("trials", "survived"))
-  told = ", ".join(f"{text} {number}" for text, number in notes.most_common())
+  noted = ", ".join(f"{text} {number}" for text, number in notes.most_common())
   seconds = time.monotonic() - began
-  print(f"{part:<12}{held:>4} of {trials:<3}{seconds:>8.0f}  {told}", flush=True)
+  print(f"{part:<12}{held:>4} of {trials:<3}{seconds:>8.0f}  {noted}", flush=True)
   return Tried(trials, held)
 
 

@@ -192,7 +192,7 @@ def with_local_noise(key: Key, conditional: Conditional, var: PyTree) -> Conditi
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
     if others := [name for name in names if name.rpartition("/")[0] not in seen]:
       raise UnsupportedError(
-        f"local reparameterization knows dense layers alone, and {', '.join(others)} "
+        f"local reparameterization knows only dense layers, and {', '.join(others)} "
         "belongs to none; use local=False"
       )
     return p

@@ -18,7 +18,7 @@ import numpy as np
 
 from aevb_jax import disk
 from aevb_jax.errors import CacheError
-from aevb_jax.locks import alone
+from aevb_jax.locks import exclusive
 
 FORMAT = 1
 WAIT = 3600.0  # seconds for another process to decode
@@ -50,12 +50,12 @@ def fetch(
   try:
     directory.parent.mkdir(parents=True, exist_ok=True)
     lock = directory.with_name(f"{directory.name}.lock")
-    with alone(lock, f"decoding into {directory}", wait=WAIT):
+    with exclusive(lock, f"decoding into {directory}", wait=WAIT):
       try:
         return _open(directory, source)  # another process wrote it while this one waited
       except _Stale as stale:
         if stale.damaged:
-          LOGGER.warning("array cache %s: %s; it is made anew", directory, stale)
+          LOGGER.warning("array cache %s: %s; it is rebuilt", directory, stale)
       _replace(directory, source, write)
       return _open(directory, source)
   except OSError as error:

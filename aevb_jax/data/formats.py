@@ -71,7 +71,7 @@ def read_idx(path: pathlib.Path, num_axes: int, *, most: int = MOST_BYTES) -> np
       )
     shape = tuple(np.frombuffer(header[4:], ">u4").tolist())
     size = math.prod(shape)
-    promise = f"{path} promises {' × '.join(map(str, shape))} bytes"
+    promise = f"{path} declares {' × '.join(map(str, shape))} bytes"
     if start + size > most:
       raise DataError(f"{promise}, more than the {most} that a file of this name may have")
     contents = file.read(size + 1)
@@ -103,7 +103,7 @@ def read_amat(path: pathlib.Path, num_columns: int) -> np.ndarray:
   cells = contents.reshape(-1, num_columns, 2)
   digits, ends = cells[:, :, 0] - np.uint8(ord("0")), cells[:, :, 1]
   if digits.max() > 1 or (ends[:, :-1] != ord(" ")).any() or (ends[:, -1] != ord("\n")).any():
-    raise DataError(f"{path} holds something else than zeros and ones in lines of {num_columns}")
+    raise DataError(f"{path} holds something other than zeros and ones in lines of {num_columns}")
   return digits
 
 

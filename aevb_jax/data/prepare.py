@@ -13,7 +13,7 @@ import time
 import tensorflow_datasets as tfds
 
 from aevb_jax.errors import DataError
-from aevb_jax.locks import alone
+from aevb_jax.locks import exclusive
 
 LOGGER = logging.getLogger(__name__)
 LEFTOVER_SECONDS = 24 * 3600
@@ -42,7 +42,7 @@ def prepare(
   try:
     if not builder.is_prepared():
       root.mkdir(parents=True, exist_ok=True)
-      with alone(root / ".preparing", f"preparing {builder.name} in {root}", wait):
+      with exclusive(root / ".preparing", f"preparing {builder.name} in {root}", wait):
         if not builder.is_prepared():
           _prepare(builder, root, manual_dir)
     if not builder.info.initialized:  # prepared by another process after `builder` was made

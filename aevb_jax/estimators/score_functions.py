@@ -20,7 +20,7 @@ from aevb_jax.models.networks import MLP
 from aevb_jax.models.vae import init_params
 from aevb_jax.types import Array, Distribution, Key, Model, Params, PyTree
 
-NEEDS_OTHERS = "num_samples is 1, expected at least 2: each sample is held against the others"
+NEEDS_OTHERS = "num_samples is 1, expected at least 2: each sample is compared with the others"
 
 
 class Baseline(NamedTuple):

@@ -23,7 +23,7 @@ def check_support(q: Family, p: Distribution) -> None:
   if not contains(p.support, q.widest):
     raise UnsupportedError(
       f"q(z|x) may be on {in_words(q.widest)}, and p(z), of which a bound takes the logarithm "
-      f"there, is on {in_words(p.support)} alone"
+      f"there, is only on {in_words(p.support)}"
     )
 
 

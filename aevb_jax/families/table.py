@@ -216,7 +216,7 @@ def learned_prior(text: str) -> tuple[str, int] | None:
     return None
   components = arguments.pop("components", 10)
   if arguments or not isinstance(components, int) or components < 1:
-    raise ValueError(f"{name} takes components=, a whole number of at least 1, alone")
+    raise ValueError(f"{name} takes only components=, a whole number of at least 1")
   return name, components
 
 

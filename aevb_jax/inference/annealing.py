@@ -236,12 +236,12 @@ def anneal(
     )
     acceptance = jnp.mean(info.acceptance_rate)
     log_step_size += TUNING_RATE * (acceptance - hmc.TARGET_ACCEPTANCE)
-    told = step_size, acceptance, jnp.sum(info.is_divergent)
-    return (states.position, log_w, log_step_size), told
+    report = step_size, acceptance, jnp.sum(info.is_divergent)
+    return (states.position, log_w, log_step_size), report
 
   carry = z, jnp.zeros(len(z), z.dtype), jnp.log(hmc.first_step_size(z))
-  (z, log_w, _), told = jax.lax.scan(step, carry, jnp.arange(1, len(betas)))
-  step_sizes, acceptance, num_divergent = told
+  (z, log_w, _), reports = jax.lax.scan(step, carry, jnp.arange(1, len(betas)))
+  step_sizes, acceptance, num_divergent = reports
   return Annealed(z, log_w, step_sizes, jnp.mean(acceptance), jnp.sum(num_divergent))
 
 

@@ -226,5 +226,5 @@ def log_prob_per_dimension(p: Distribution, x: Array) -> Array:
   if type(p.eta) not in _OF_ONE_DIMENSION:
     raise UnsupportedError(f"the dimensions of a {type(p.eta).__name__} are not known to be apart")
   family = _OF_ONE_DIMENSION[type(p.eta)]
-  alone = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
-  return jax.vmap(lambda eta, x: family.log_prob(alone(eta), alone(x)))(p.eta, x)
+  one = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
+  return jax.vmap(lambda eta, x: family.log_prob(one(eta), one(x)))(p.eta, x)

@@ -191,7 +191,9 @@ def principal_angles(a: Array, b: Array) -> np.ndarray:
   """
   a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
   if a.shape != b.shape or not np.linalg.matrix_rank(a) == np.linalg.matrix_rank(b) == len(a):
-    raise ValueError(f"{a.shape} and {b.shape} are no two bases, a vector a row, of the same size")
+    raise ValueError(
+      f"{a.shape} and {b.shape} are not two bases of one size with a vector in each row"
+    )
   a, b = np.linalg.qr(a.T)[0], np.linalg.qr(b.T)[0]
   cosines = np.linalg.svd(a.T @ b, compute_uv=False)
   sines = np.linalg.svd(b - a @ (a.T @ b), compute_uv=False)

@@ -184,7 +184,7 @@ def make_likelihood(config: Config, images: ImageData) -> Family:
     return likelihoods.continuous_bernoulli(data_dim)
   if name in table.LEVELS:
     if images.train.dtype != np.uint8:
-      message = f"{name} is of 8-bit pixels, and {config.data.dataset} has others"
+      message = f"{name} takes 8-bit pixels, and {config.data.dataset} has others"
       raise ConfigError("likelihood", name, message)
     step = 1 / pixel_scale(images, config.data)
     if name == "categorical":

@@ -177,15 +177,15 @@ def check_data(data: Any) -> None:
     ConfigError: for the first such field.
   """
   if data.dequantization and data.binarization != "none":
-    raise ConfigError("dequantization", True, "is of real values; it takes --binarization=none")
+    raise ConfigError("dequantization", True, "takes real values; use --binarization=none")
   if data.dequantization and data.pixel_scale == 255:
     raise ConfigError("pixel_scale", 255, "is 256 with --dequantization")
   levels = {"binarized_mnist": 2, "digits": 17}.get(data.dataset, 256)
   if data.dequantization and levels != 256:
-    message = f"is of 8-bit pixels, and {data.dataset} has {levels} levels"
+    message = f"takes 8-bit pixels, and {data.dataset} has {levels} levels"
     raise ConfigError("dequantization", True, message)
   if data.pixel_scale and levels == 2:
-    raise ConfigError("pixel_scale", data.pixel_scale, "does not go with pixels that are 0 or 1")
+    raise ConfigError("pixel_scale", data.pixel_scale, "cannot be used with pixels that are 0 or 1")
   if data.mirror and data.dataset not in datasets.PROTOCOLS:
     message = f"takes a --dataset among {', '.join(datasets.PROTOCOLS)}"
     raise ConfigError("mirror", data.mirror, message)
@@ -206,7 +206,7 @@ def _is_address(text: str) -> bool:
 def _check_dequantization(config: Config) -> None:
   likelihood = config.model.likelihood
   if config.data.dequantization and (likelihood == "bernoulli" or likelihood in table.LEVELS):
-    message = "is for a density; it takes --likelihood=gaussian"
+    message = "is for densities; use --likelihood=gaussian"
     raise ConfigError("dequantization", True, message)
 
 
@@ -271,7 +271,7 @@ def _check_sweep(config: Config) -> None:
     message = f"takes more than the {warmup} training samples in which nothing moves"
     raise ConfigError("select_step_size", select, message)
   if config.budget.keep_history and swept(config):
-    raise ConfigError("keep_history", True, "is of single runs")
+    raise ConfigError("keep_history", True, "takes a single run, not a sweep")
 
 
 def check_single(config: Config) -> None:

@@ -103,7 +103,7 @@ def open_figure(
       lock(workdir)
       if (place / RUNS).exists():
         (place / RUNS).rename(workdir / RUNS)
-      print(f"the figure that was in {workdir} is now in {place}, but for its runs")
+      print(f"the figure that was in {workdir} is now in {place}; its runs stay here")
     write_config(workdir, configs)
   return workdir
 
@@ -123,10 +123,10 @@ def _refusing(workdir: pathlib.Path) -> Iterator[None]:
   try:
     yield
   except locks.Held as held:
-    message = f"is of a run that is going on ({held})"
+    message = f"is in use by {held}; wait for it or name another directory"
     raise ConfigError("workdir", workdir, message) from held
   except UnicodeDecodeError as error:
-    raise ConfigError("workdir", workdir, "holds a flags.txt that is no text") from error
+    raise ConfigError("workdir", workdir, "holds a flags.txt that is not text") from error
   except OSError as error:
     message = f"cannot be used ({error.strerror}: {error.filename})"
     raise ConfigError("workdir", workdir, message) from error
@@ -162,7 +162,7 @@ def refuse_if_gone(directory: pathlib.Path) -> None:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
       if os.path.samestat(directory.stat(), held.status):
         continue
-    message = f"{directory} was moved or removed while its run was going on"
+    message = f"{directory} was moved or removed during its run"
     raise GoneError(f"{message}{_where_now(held.file)}")
 
 

@@ -81,7 +81,7 @@ def remedy(
     made = compiled(length)(states, training.keys, minibatches, static_key=static_key)
     return chunk_of(*made, learning.objective, training.shardings)  # type: ignore[call-arg]
 
-  def settled(training: Training, chunk: Chunk, minibatches: PyTree) -> tuple[Training, Chunk]:
+  def recover(training: Training, chunk: Chunk, minibatches: PyTree) -> tuple[Training, Chunk]:
     finite = [run.faults.stopped is not None or ok for run, ok in zip(training.runs, chunk.finite)]
     runs = [
       run._replace(faults=run.faults._replace(in_a_row=0)) if ok else run
@@ -93,17 +93,17 @@ def remedy(
         runs[i] = _judged(training, int(i), repeated, loop, end)
       if loop.on_nonfinite == "skip":
         chunk = repeated
-    going_on = np.asarray([run.faults.stopped is None for run in runs])
-    if not going_on.any():
+    active = np.asarray([run.faults.stopped is None for run in runs])
+    if not active.any():
       last = runs[int(np.flatnonzero(~np.asarray(finite))[-1])] if not all(finite) else runs[-1]
       raise FloatingPointError(f"{last.name} {last.faults.stopped}".lstrip())
     training = training.with_runs(runs)
-    if going_on.all():
+    if active.all():
       return training, chunk
-    states = where(going_on, chunk.states, training.saved.states)
+    states = where(active, chunk.states, training.saved.states)
     return training, chunk._replace(states=jax.device_put(states, training.placement))
 
-  return settled
+  return recover
 
 
 def _judged(training: Training, i: int, again: Chunk, loop: Loop, end: int) -> Run:
@@ -120,9 +120,9 @@ def _judged(training: Training, i: int, again: Chunk, loop: Loop, end: int) -> R
     if goes_on:
       why += " and left out, as later ones will be"
     elif skipping:
-      why = f"no step could be made of the last {in_a_row}: {why}"
+      why = f"each of the last {in_a_row} steps failed: {why}"
     if loop.selecting and training.sweep and not goes_on:
-      tqdm.write(f"{run.name} is out of the search for a step size: {why}")
+      tqdm.write(f"{run.name} leaves the search for a step size: {why}")
     elif training.sweep or goes_on:
       tqdm.write(f"{run.name} {why}".lstrip())
   if not goes_on:
@@ -135,7 +135,9 @@ def _explained(training: Training, i: int, again: Chunk, loop: Loop) -> str:
   """Explains which step of a chunk was the first that a run could not make, and why."""
   learning, made, step = loop.learning, again.made[i], training.step
   if made.all():  # the program that skips may round differently
-    return f"by step {step + made.size} something was not finite; made again, all is"
+    return (
+      f"by step {step + made.size} something was not finite; when computed again, everything is"
+    )
   num_before = int(np.argmin(made))
   value = again.metrics[learning.objective][i, num_before]
   what = f"step {step + num_before + 1}: the {learning.objective.replace('_', ' ')} is {value:.6g}"

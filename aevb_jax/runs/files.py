@@ -182,7 +182,7 @@ def parse_table(path: pathlib.Path, text: str, needed: Collection[str] = ()) -> 
     raise damaged(path, f"it has no column {min(missing)}")
   for number_of_row, row in enumerate(rows, 1):
     if None in row or None in row.values():
-      raise damaged(path, f"row {number_of_row} has not one cell for each column")
+      raise damaged(path, f"row {number_of_row} does not have one cell for each column")
   return rows
 
 

@@ -70,7 +70,9 @@ def make_job(config: Config, machine: Machine) -> Job:
   learning = make_learning(single, model, images)
   data = pixels.make_pixels(images, config.data, shardings)
   if data.streamed and len(members(config)) > 1 and jax.process_count() > 1:
-    message = "must hold the training set of a sweep in many processes"
+    message = (
+      "must be large enough for the training set: a sweep in several processes does not stream"
+    )
     raise ConfigError("max_resident_mb", config.data.max_resident_mb, message)
   own = source_of(getattr(config.objective, "estimator", ""))
   origin = make_origin(config, [own] if own else [])
@@ -294,5 +296,5 @@ def finish(job: Job, training: Training, i: int, started: float) -> None:
   if num_skipped := run.faults.skipped:
     lines.append(f"steps left out       {num_skipped}, whose bound or gradient was not finite")
   about = dict(wall_seconds=seconds) | files.provenance(job.origin.commit)
-  told = report.summarize(run, job.images, results, training.timing, about)
-  print("\n".join(told + lines))
+  summary = report.summarize(run, job.images, results, training.timing, about)
+  print("\n".join(summary + lines))

@@ -83,7 +83,7 @@ def load(
   except ConfigError as error:
     if error.field in (*PLACES, "dataset", "array_cache_dir"):
       raise
-    raise RunError(workdir, f"holds a run that cannot be made again: --{error}") from error
+    raise RunError(workdir, f"holds a run that cannot be rebuilt: --{error}") from error
   metrics, summary = files.read_metrics(workdir), workdir / directory.SUMMARY
   summary = files.read_json(summary) if summary.exists() else None
   pixels = make_pixels(images, config.data)
@@ -110,7 +110,7 @@ def read_config(workdir: pathlib.Path) -> Config:
     raise RunError(workdir, "holds a run of another main than experiments.train")
   if several := swept(config):
     found = sorted(path.parent.name for path in workdir.glob(f"{several[0]}_*/flags.txt"))
-    raise RunError(workdir, f"is of a sweep; name a member of it: {' '.join(found)}")
+    raise RunError(workdir, f"holds a sweep; name one of its members: {' '.join(found)}")
   return config
 
 
@@ -139,7 +139,9 @@ def load_params(
     raise RunError(workdir, f"has no parameters to evaluate: {error}") from error
   if changed:
     what = "; ".join(changed)
-    LOGGER.warning("warning: since %s was trained, %s: x is binarized otherwise", workdir, what)
+    LOGGER.warning(
+      "warning: since %s was trained, %s: x is binarized in another way", workdir, what
+    )
   return saved.best.params if best else saved.states.params
 
 
@@ -292,7 +294,7 @@ def _of_images(function: Callable, run: LoadedRun, images: Array) -> np.ndarray:
   images = images.reshape(len(images), -1)
   if images.shape[1] != run.data.train.shape[1]:
     shape = run.data.image_shape
-    raise ValueError(f"images have {images.shape[1]} pixels, and the model is of {shape}")
+    raise ValueError(f"images have {images.shape[1]} pixels, and the model takes {shape}")
   reading: dict[str, Any] = dict(preprocess=run.pixels.preprocess, static_key=run.pixels.test_draw)
   return evaluate_in_blocks(
     function, jax.random.key(0), run.params, images, batch_size=20, **reading

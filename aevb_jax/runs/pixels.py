@@ -97,7 +97,7 @@ def load_data(
   if images.train.dtype != np.uint8:
     for name in ("dequantization", "pixel_scale"):
       if value := getattr(data, name):
-        raise ConfigError(name, value, f"is of 8-bit pixels, and {data.dataset} has others")
+        raise ConfigError(name, value, f"takes 8-bit pixels, and {data.dataset} has others")
   return _first(images, data) if data.num_train else images
 
 
@@ -167,7 +167,7 @@ def check_resident(pixels: Pixels, data: DataConfig) -> None:
     ConfigError: if the training set would be streamed.
   """
   if pixels.streamed:
-    message = f"must hold the training images of {data.dataset}"
+    message = f"must be large enough for the training images of {data.dataset}"
     raise ConfigError("max_resident_mb", data.max_resident_mb, message)
 
 

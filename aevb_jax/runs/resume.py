@@ -147,8 +147,10 @@ def newest(
       examples = step * batch_size
       if changed and is_first():
         what = f"since the checkpoint of step {step}: {'; '.join(changed)}"
-        LOGGER.warning("warning: %s; the run may end otherwise than without a stop", what)
-      print(f"going on after {examples:,} training samples, where an earlier run was")
+        LOGGER.warning(
+          "warning: %s; the run may end with other numbers than an uninterrupted one", what
+        )
+      print(f"resuming after {examples:,} training samples, where an earlier run stopped")
       return training._replace(saved=saved)
     if is_first():
       place = checkpoint.set_aside(directory, step)

@@ -66,7 +66,7 @@ class Training(NamedTuple):
   """The runs of a command, and how far they have trained."""
 
   everyone: tuple[Run, ...]
-  going_on: tuple[int, ...]  # the places in `everyone` of the runs that train
+  active: tuple[int, ...]  # the places in `everyone` of the runs that train
   step: int
   saved: Saved  # the states and the best parameters of those that train
   sums: dict[str, np.ndarray]  # (S,) for every metric since the last row, and "num_steps" made
@@ -77,7 +77,7 @@ class Training(NamedTuple):
   @property
   def runs(self) -> list[Run]:
     """The runs that train."""
-    return [self.everyone[i] for i in self.going_on]
+    return [self.everyone[i] for i in self.active]
 
   @property
   def sweep(self) -> bool:
@@ -98,7 +98,7 @@ class Training(NamedTuple):
   def with_runs(self, runs: Sequence[Run]) -> "Training":
     """Returns the same training with other rows and faults of the runs that train."""
     everyone = list(self.everyone)
-    for i, run in zip(self.going_on, runs, strict=True):
+    for i, run in zip(self.active, runs, strict=True):
       everyone[i] = run
     return self._replace(everyone=tuple(everyone))
 
@@ -182,13 +182,13 @@ def begin(
   def at(step: int, record: dict) -> Training:
     """Returns the runs of a record, with shapes for arrays."""
     everyone = tuple(_resumed(run, record["runs"].get(run.name, {})) for run in runs)
-    going_on = tuple(range(len(everyone)))
+    active = tuple(range(len(everyone)))
     if step > select_step > 0:
-      going_on = select(everyone, select_step, batch_size)
+      active = select(everyone, select_step, batch_size)
     sums = {name: np.asarray(values) for name, values in record["sums"].items()}
-    shapes = jax.eval_shape(init, *arguments([everyone[i] for i in going_on]))
-    seconds, shardings = record["seconds"], share(len(going_on))
-    return Training(everyone, going_on, step, shapes, sums, seconds, shardings)
+    shapes = jax.eval_shape(init, *arguments([everyone[i] for i in active]))
+    seconds, shardings = record["seconds"], share(len(active))
+    return Training(everyone, active, step, shapes, sums, seconds, shardings)
 
   if found := newest(checkpoints, at, batch_size, origin):
     return found
@@ -233,8 +233,8 @@ def select(runs: Sequence[Run], step: int, batch_size: int) -> tuple[int, ...]:
   best = max(means, key=lambda s: means[s])
   if means[best] == -np.inf:
     raise FloatingPointError(f"no step size has finite training bounds at step {step}")
-  told = ", ".join(f"{step_size:g}: {mean:.2f}" for step_size, mean in means.items())
-  print(f"step size {best:g}, by the training bound after {step * batch_size:,} samples ({told})")
+  tried = ", ".join(f"{step_size:g}: {mean:.2f}" for step_size, mean in means.items())
+  print(f"step size {best:g}, by the training bound after {step * batch_size:,} samples ({tried})")
   return tuple(i for i, run in enumerate(runs) if run.config.optimizer.step_size == best)
 
 
@@ -245,7 +245,7 @@ def take(training: Training, chosen: Sequence[int], share: Callable) -> Training
     lambda saved: jax.tree.map(lambda leaf: leaf[index], saved), out_shardings=shardings.members
   )
   return training._replace(
-    going_on=tuple(training.going_on[i] for i in chosen),
+    active=tuple(training.active[i] for i in chosen),
     saved=few(training.saved),
     sums={name: values[index] for name, values in training.sums.items()},
     shardings=shardings,
@@ -271,4 +271,4 @@ def single(training: Training, i: int) -> Training:
     step = int(saved.states.step)
     rows = tuple(row for row in run.rows if row["step"] <= step)
     run = run._replace(rows=rows, faults=run.faults._replace(stopped=None))
-  return training._replace(everyone=(run,), going_on=(0,), step=step, saved=saved, sums={})
+  return training._replace(everyone=(run,), active=(0,), step=step, saved=saved, sums={})

@@ -73,7 +73,7 @@ def from_flags(text: str) -> Config:
     if name == OF_PRESETS:
       continue
     if name not in hints:
-      raise ConfigError(name, line.partition("=")[2], "is no field of a configuration")
+      raise ConfigError(name, line.partition("=")[2], "is not a field of a configuration")
     if line in (f"--{name}", f"--no{name}"):
       values[name] = line == f"--{name}"
     else:
@@ -151,7 +151,7 @@ def _from_dict(default: Any, read: dict, path: str) -> Any:
   hints, values = typing.get_type_hints(type(default)), {}
   for name, value in read.items():
     if name not in hints:
-      raise ConfigError(f"{path}{name}", value, "is no field of a configuration; a newer one?")
+      raise ConfigError(f"{path}{name}", value, "is not a field of a configuration; a newer one?")
     old = getattr(default, name)
     if dataclasses.is_dataclass(old):
       if not isinstance(value, dict):

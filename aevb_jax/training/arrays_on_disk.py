@@ -30,10 +30,10 @@ def orbax():
   """Imports orbax.checkpoint, and keeps it from logging the errors that it also raises."""
   import orbax.checkpoint as ocp
 
-  def told(log: logging.LogRecord) -> bool:
+  def heard(log: logging.LogRecord) -> bool:
     return log.levelno < logging.ERROR or "orbax" not in pathlib.Path(log.pathname).parts
 
-  logging.getLogger("absl").addFilter(told)
+  logging.getLogger("absl").addFilter(heard)
   logging.getLogger("asyncio").setLevel(logging.CRITICAL)
   return ocp
 
@@ -104,7 +104,7 @@ def read_arrays(path: pathlib.Path, like: PyTree | None) -> PyTree:
   with damaged("its arrays cannot be read"), held(path / "state") as path:
     for file in path.rglob("*"):
       if not (file.is_file() or file.is_dir()):
-        raise ValueError(f"{file} is no regular file")  # reading a pipe would block
+        raise ValueError(f"{file} is not a regular file")  # reading a pipe would block
     with one_error(), ocp.Checkpointer(handler) as reader:
       like = _arrays_there(path) if like is None else like
       return reader.restore(path, args=ocp.args.StandardRestore(like))

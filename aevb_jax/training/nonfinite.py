@@ -132,10 +132,10 @@ def _offences(terms: Terms) -> Iterator[str]:
     yield f"the prior on the parameters, log p(θ), is not finite{_largest(terms)}"
   if not value_is_finite:
     names = [name for name, finite in terms.metrics.items() if not finite]
-    yield f"every term of {bound} is finite, what is made of them is not: {_names(names)}"
+    yield f"every term of {bound} is finite, but what is computed from them is not: {_names(names)}"
   if broken := _broken(terms.after):
-    yield f"every term of {bound} is finite, its gradient or the update is not: {_names(broken)}"
-  yield "made again, everything in the step is finite"
+    yield f"every term of {bound} is finite, but its gradient or update is not: {_names(broken)}"
+  yield "when computed again, everything in the step is finite"
 
 
 def _finite_arrays(tree: PyTree) -> PyTree:

@@ -18,16 +18,16 @@ def define(budgets: Budgets, default: str | None = "cpu") -> None:
       an accelerator) the values of flags, each of its type.
     default: the budget of a command line without one; None for the flags' own defaults.
   """
-  told = "; ".join(
+  listed = "; ".join(
     f"{name}: " + (", ".join(f"{flag}={_text(value)}" for flag, value in values.items()) or "as is")
     for name, values in budgets.items()
   )
   flags.DEFINE_enum(
-    "budget", default, list(budgets), f"Values for the flags that are not given. {told}."
+    "budget", default, list(budgets), f"Values for the flags that are not given. {listed}."
   )
 
 
-def settle(budgets: Budgets) -> None:
+def resolve(budgets: Budgets) -> None:
   """Gives the flags that are not given the values of --budget; a main calls it first."""
   for name, value in budgets.get(FLAGS.budget, {}).items():
     if not FLAGS[name].present:

@@ -13,8 +13,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string(
   "dataset",
   "digits",
-  f"digits (8x8, comes with scikit-learn), {', '.join(PROTOCOLS)}, which are prepared "
-  "when they are first asked for, or any image data set of TensorFlow Datasets.",
+  f"The data set: digits (8x8, comes with scikit-learn); one of {', '.join(PROTOCOLS)}, which is "
+  "downloaded and prepared at its first use; or any image data set of TensorFlow Datasets.",
 )
 flags.DEFINE_string(
   "data_dir", None, "Directory of prepared TensorFlow Datasets. Default: TFDS's own."
@@ -26,12 +26,12 @@ flags.DEFINE_string(
   "--data_dir.",
 )
 flags.DEFINE_string(
-  "mirror", None, "Address of a directory to download from instead of a data set's own."
+  "mirror", None, "URL of a directory to download from, instead of the data set's own."
 )
 flags.DEFINE_string(
   "array_cache_dir",
   ARRAYS,
-  "Where decoded data sets are kept between runs; empty for nowhere.",
+  "Directory that keeps decoded data sets between runs; empty for none.",
 )
 flags.DEFINE_float(
   "max_resident_mb",
@@ -43,16 +43,17 @@ flags.DEFINE_float(
 flags.DEFINE_integer(
   "num_train",
   0,
-  "Trains on the first so many training images; 0: on all.",
+  "Number of training images to use, from the first; 0 for all.",
   lower_bound=LEAST["num_train"],
 )
 flags.DEFINE_enum(
   "binarization",
   None,
   list(CHOICES["binarization"]),
-  "Pixels as probabilities of a 1, drawn at each use (dynamic) or once (static); a 1 where above "
-  "1/2 (threshold); or real values (none). Test images are binarized once, the same for every run. "
-  "Default: dynamic, and none for likelihoods of real values.",
+  "How pixels become x. dynamic: the pixels are probabilities of a 1, and training draws x anew at "
+  "each use; static: x is drawn once; threshold: x is 1 where the pixel is above 1/2; none: x is "
+  "the real value. Test images are binarized once, the same for every run. Default: dynamic, or "
+  "none for likelihoods of real values.",
 )
 flags.DEFINE_enum(
   "pixel_scale",

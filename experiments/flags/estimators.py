@@ -15,7 +15,10 @@ flags.DEFINE_string(
   "one data point x, returning a scalar.",
 )
 flags.DEFINE_integer(
-  "num_samples", 1, "L or K, samples of z per data point.", lower_bound=LEAST["num_samples"]
+  "num_samples",
+  1,
+  "L or K, number of samples of z per data point.",
+  lower_bound=LEAST["num_samples"],
 )
 flags.DEFINE_float(
   "beta", 1.0, "Weight of the KL in the training objective.", lower_bound=LEAST["beta"]
@@ -23,13 +26,13 @@ flags.DEFINE_float(
 flags.DEFINE_integer(
   "kl_warmup",
   0,
-  "Training samples in which the KL's weight grows from 0 to --beta.",
+  "Number of training samples during which the weight of the KL grows from 0 to --beta.",
   lower_bound=LEAST["kl_warmup"],
 )
 flags.DEFINE_float(
   "free_bits",
   0.0,
-  "Nats of KL that each latent has for free in training.",
+  "Nats of KL per latent that cost nothing in the training objective.",
   lower_bound=LEAST["free_bits"],
 )
 validate("beta", "free_bits")

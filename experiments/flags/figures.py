@@ -56,14 +56,14 @@ def settings(kind: type, made_of: budgets.Budgets) -> tuple[Figure, Any]:
   Raises:
     UsageError: for flags of experiments.train that the main sets itself.
   """
-  budgets.settle(made_of)
+  budgets.resolve(made_of)
   main = sys.modules["__main__"]
   own = {flag.name for flag in FLAGS.get_key_flags_for_module(main)}
   own |= {flag.name for flag in FLAGS.get_key_flags_for_module(app)}
   for name in FLAGS:
     module = FLAGS.find_module_defining_flag(name)
     if FLAGS[name].present and name not in own and module.startswith("experiments."):
-      raise UsageError(name, "is settled here; --help lists what is not")
+      raise UsageError(name, "is set by this main itself; --help lists the flags that it takes")
   workdir = pathlib.Path(FLAGS.workdir).expanduser()
   runs = pathlib.Path(FLAGS.runs).expanduser() if FLAGS.runs else workdir / "runs"
   figure = Figure(workdir, runs, FLAGS.budget, data.place_flags(), FLAGS.overwrite)

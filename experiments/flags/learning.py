@@ -19,19 +19,19 @@ flags.DEFINE_enum(
 flags.DEFINE_integer(
   "num_leapfrogs",
   10,
-  "mcem: leapfrog steps of HMC for every minibatch.",
+  "mcem: leapfrog steps of HMC in each minibatch.",
   lower_bound=LEAST["num_leapfrogs"],
 )
 flags.DEFINE_integer(
   "num_updates",
   5,
-  "mcem: updates of the weights for every minibatch.",
+  "mcem: updates of the weights in each minibatch.",
   lower_bound=LEAST["num_updates"],
 )
 flags.DEFINE_integer(
   "num_importance_samples",
   500,
-  "K, samples per test point for the log-likelihood at the end; 0 leaves it out.",
+  "K, samples per test point for the test log-likelihood at the end; 0 skips it.",
   lower_bound=LEAST["num_importance_samples"],
 )
 
@@ -59,4 +59,4 @@ def refuse_given(but_for: set[str]) -> None:
   """
   for flag in FLAGS.get_key_flags_for_module(__name__):
     if flag.present and flag.name not in but_for:
-      raise UsageError(flag.name, "is settled by the run in --workdir")
+      raise UsageError(flag.name, "comes from the run in --workdir; leave it out")

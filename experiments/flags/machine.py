@@ -19,8 +19,9 @@ flags.DEFINE_float(
 flags.DEFINE_integer(
   "num_devices",
   None,
-  "Devices that train: members of a sweep are spread over them, and minibatches over those of a "
-  "member. Default: all, or as many as share a minibatch evenly.",
+  "Number of devices to train on. The members of a sweep are spread over them; if there are more "
+  "devices than members, so are the minibatches. Default: all, or as many as share a minibatch "
+  "evenly.",
   lower_bound=1,
 )
 

@@ -18,9 +18,9 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
   "likelihood",
   "bernoulli",
-  f"p(x|z), one of {', '.join(table.LIKELIHOODS)}. bernoulli and gaussian are those of "
-  f"appendix C; {', '.join(table.LEVELS)} are probabilities of 8-bit pixels; the others "
-  "densities, of pixels where they are finite, with arguments as of --posterior.",
+  f"p(x|z), one of {', '.join(table.LIKELIHOODS)}. bernoulli and gaussian are in appendix C; "
+  f"{', '.join(table.LEVELS)} are probabilities of 8-bit pixels; the others are densities, for "
+  "pixels where they are finite. Arguments are written as for --posterior.",
 )
 flags.DEFINE_boolean(
   "sigmoid_mean",
@@ -45,17 +45,16 @@ flags.DEFINE_string(
 flags.DEFINE_string(
   "prior",
   None,
-  f"p(z), one of {', '.join(table.PRIORS)}, with arguments after colons, which may be "
-  "parameters: gamma:shape=2:rate=0.5. mixture and vamp are learned and take components=10. "
-  "Default: gaussian, N(0, I), where q(z|x) is on all numbers; otherwise a standard member of "
-  "a family that is where q(z|x) is.",
+  f"p(z), one of {', '.join(table.PRIORS)}, with arguments or parameters after colons, such as "
+  "gamma:shape=2:rate=0.5. mixture and vamp are learned and take components=10. Default: "
+  "gaussian, N(0, I), if q(z|x) is on all numbers; otherwise a standard member of a family with "
+  "the support of q(z|x).",
 )
 flags.DEFINE_list(
   "hidden_dim",
   None,
-  "Hidden units of encoder and decoder, by default 500; 200,200 for two layers of each; of "
-  "--model=conv the channels of each convolution of the encoder, by default 32,64. The decoder "
-  "reverses them.",
+  "mlp: hidden units of encoder and decoder, such as 200,200 for two layers each; default: 500. "
+  "conv: channels of the encoder's convolutions; default: 32,64. The decoder reverses them.",
 )
 flags.DEFINE_enum(
   "compute_dtype",

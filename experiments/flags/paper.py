@@ -11,11 +11,14 @@ flags.DEFINE_list("seeds", ["0"], "Seeds of every curve.")
 flags.DEFINE_integer(
   "seeds_at_once",
   1,
-  "Seeds that train as one sweep: on an accelerator all; on a CPU it is no faster.",
+  "Number of seeds that train as one sweep; more is faster on an accelerator, not on a CPU.",
   lower_bound=1,
 )
 flags.DEFINE_integer(
-  "select_after", 100_000, "Training samples after which a step size is chosen.", lower_bound=1
+  "select_after",
+  100_000,
+  "Number of training samples after which a step size is chosen.",
+  lower_bound=1,
 )
 for name in ("num_examples", "eval_every", "evals_per_decade"):
   flags.declare_key_flag(name)

@@ -17,12 +17,12 @@ FLAGS = flags.FLAGS
 flags.DEFINE_boolean(
   "resume",
   True,
-  "Goes on with the same run where --workdir holds it; --noresume sets that one aside.",
+  "Resumes the run in --workdir if it is the same run; --noresume sets it aside and starts anew.",
 )
 flags.DEFINE_boolean(
   "overwrite",
   False,
-  "Where --workdir holds a run with other flags, sets it aside as WORKDIR.1 and starts.",
+  "If --workdir holds a run with other flags, sets it aside as WORKDIR.1 and starts anew.",
 )
 
 

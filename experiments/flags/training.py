@@ -32,16 +32,15 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
   "examples_at_once",
   None,
-  "Examples of a minibatch whose gradients are taken together, the next after them: less memory "
-  "for large minibatches. Default: all, and 32 for --model=conv on a CPU, where they fit its "
-  "cache.",
+  "Number of examples of a minibatch whose gradients are computed at once; fewer take less "
+  "memory. Default: all, or 32 for --model=conv on a CPU, where they fit its cache.",
   lower_bound=LEAST["examples_at_once"],
 )
 flags.DEFINE_enum(
   "optimizer",
   "adam",
   list(CHOICES["optimizer"]),
-  "adagrad is the paper's: accumulator from 0, and the first "
+  "The optimizer. adagrad is the paper's: its accumulator starts at 0, and the first "
   f"{ADAGRAD_WARMUP_STEPS} steps only accumulate.",
 )
 sweeps.define(
@@ -53,15 +52,15 @@ sweeps.define(
 flags.DEFINE_list(
   "stage_epochs",
   None,
-  "Epochs of each stage, such as 1,3,9,27: from each to the next the step size falls by the "
-  "seventh root of 10, as that of Burda et al.; the last goes on to the end. Default: it is "
-  "constant.",
+  "Epochs of each stage, such as 1,3,9,27. From stage to stage the step size is divided by the "
+  "seventh root of 10, as in Burda et al.; the last stage lasts to the end. Default: a constant "
+  "step size.",
 )
 flags.DEFINE_float(
   "adam_eps",
   None,
-  "adam: what is added to the root of the second moments of the gradient per data point. "
-  "Default: 1e-8.",
+  "adam: the constant that is added to the root of the second moments of the gradient per data "
+  "point. Default: 1e-8.",
 )
 flags.DEFINE_float(
   "weight_prior",
@@ -72,7 +71,7 @@ flags.DEFINE_float(
 flags.DEFINE_integer(
   "num_examples",
   1_000_000,
-  "Training samples to evaluate, the x axis of the paper's figures; steps are this / M.",
+  "Number of training samples to evaluate, the x axis of the paper's figures; M make a step.",
   lower_bound=LEAST["num_examples"],
   upper_bound=MOST["num_examples"],
 )
@@ -91,7 +90,7 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
   "compilation_cache_dir",
   os.path.join(CACHE, "xla"),
-  "Where compiled programs are kept between runs; empty for nowhere.",
+  "Directory that keeps compiled programs between runs; empty for none.",
 )
 
 

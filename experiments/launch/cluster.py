@@ -26,22 +26,22 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string(
   "coordinator_address",
   None,
-  "HOST:PORT where process 0 is, and listens for the others, or auto: on SLURM, Open MPI, "
-  "Kubernetes and TPU pods JAX finds address, number and id by itself. Default: one process.",
+  "HOST:PORT at which process 0 listens for the others; or auto, with which JAX finds address, "
+  "number and id on SLURM, Open MPI, Kubernetes and TPU pods. Default: one process.",
 )
 flags.DEFINE_integer(
-  "num_processes", None, "Processes in all, with --coordinator_address.", lower_bound=1
+  "num_processes", None, "Number of processes, with --coordinator_address.", lower_bound=1
 )
 flags.DEFINE_integer(
-  "process_id", None, "Which of them this is, from 0, with --coordinator_address.", lower_bound=0
+  "process_id", None, "Number of this process, from 0, with --coordinator_address.", lower_bound=0
 )
 flags.DEFINE_integer(
-  "init_timeout", 300, "Seconds to wait until all processes have come.", lower_bound=1
+  "init_timeout", 300, "Seconds to wait for all processes to arrive.", lower_bound=1
 )
 flags.DEFINE_integer(
   "host_timeout",
   20,
-  "Seconds without a sign of life after which a process is taken for dead, and the others stop.",
+  "Seconds of silence after which a process is taken for dead and the others stop.",
   lower_bound=2,
 )
 
@@ -148,7 +148,9 @@ def _check_port(port: int) -> None:
     socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
   except OSError as error:
     reason = os.strerror(error.errno)
-    raise UsageError("coordinator_address", f"cannot be listened at here ({reason})") from error
+    raise UsageError(
+      "coordinator_address", f"cannot be opened for listening here ({reason})"
+    ) from error
 
 
 def _describe_wait() -> str:

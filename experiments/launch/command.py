@@ -52,7 +52,7 @@ def run(main: Callable[[], None]) -> None:
     helping.define()
     for argument in argv[1:]:
       if NOT_TEXT.search(argument):
-        fail(f"argument {ascii(argument)} has characters that are no text", 2)
+        fail(f"argument {ascii(argument)} has characters that are not text", 2)
     try:
       rest = flags.FLAGS(argv)
       check_values()
@@ -106,7 +106,7 @@ def check_values() -> None:
       raise UsageError(name, "takes a value; leave the flag out for its default")
     if isinstance(flag.value, str) and flag.value.startswith("~"):
       if os.path.expanduser(flag.value) == flag.value:
-        raise UsageError(name, "is in a home directory that there is not")
+        raise UsageError(name, "is in a home directory that does not exist")
     if isinstance(flag.parser, flags.IntegerParser) and flag.parser.upper_bound is None:
       if flag.value > MAX_COUNT:
         raise UsageError(name, f"takes at most {MAX_COUNT}")

@@ -60,7 +60,7 @@ def heard() -> Iterator[Callable[[], int]]:
 
 
 def _end_at_once(number: int) -> None:
-  print("error: ended before it was saved; the same command goes on from the last checkpoint",
+  print("error: ended before it was saved; the same command resumes from the last checkpoint",
         file=sys.stderr, flush=True)  # fmt: skip
   os._exit(128 + number)
 
@@ -97,7 +97,7 @@ def telling_what_is_safe(
     path, step = last
     saved = f"the state after {step * batch_size:,} training samples is in {path}"
     named = "" if is_named else f" with --workdir={workdir}"
-    return f"{saved}; the same command{named} goes on from there"
+    return f"{saved}; the same command{named} resumes from there"
 
   try:
     yield

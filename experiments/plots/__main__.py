@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
   """The outcome for a picture, in words, with the reason if it was not drawn."""
 
   path: pathlib.Path
-  told: str
+  kind: str
   why: str = ""
 
 
@@ -94,10 +94,10 @@ def main() -> None:
   try:
     for outcome in redraw_below(root):
       outcomes.append(outcome)
-      print(f"{outcome.told:8} {outcome.path}" + (f": {outcome.why}" if outcome.why else ""))
+      print(f"{outcome.kind:8} {outcome.path}" + (f": {outcome.why}" if outcome.why else ""))
   except OSError as error:
     raise UsageError("redraw", files.error_in_words(error)) from error
-  if not any(outcome.told == "drawn" for outcome in outcomes):
+  if not any(outcome.kind == "drawn" for outcome in outcomes):
     raise UsageError("redraw", "holds no run with a table that a picture can be drawn from")
 
 

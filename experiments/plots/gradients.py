@@ -65,8 +65,8 @@ def draw_gradient_noise(rows: Sequence[dict], title: str, *, budget: str | None 
 
 def redraw(directory: pathlib.Path) -> "Figure":
   """Redraws the figure of a directory of experiments.gradients."""
-  given, told = records.read_flags(directory), records.read_summary(directory)
-  title = title_of(given["dataset"], given["latent_dim"], told["num_points"])
+  given, summary = records.read_flags(directory), records.read_summary(directory)
+  title = title_of(given["dataset"], given["latent_dim"], summary["num_points"])
   rows = records.read_rows(directory / "gradients.csv")
   return draw_gradient_noise(rows, title, budget=given.get("budget"))
 

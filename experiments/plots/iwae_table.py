@@ -54,9 +54,9 @@ def draw_iwae_table(rows: Sequence[dict], title: str, *, budget: str | None = No
 
 def redraw(directory: pathlib.Path) -> "Figure":
   """Redraws the figure of a directory of experiments.iwae_table."""
-  rows, told = records.read_rows(directory / "iwae_table.csv"), records.read_summary(directory)
-  title = title_of(told["dataset"], told["epochs"], told["published_epochs"])
-  return draw_iwae_table(rows, title, budget=told.get("budget"))
+  rows, summary = records.read_rows(directory / "iwae_table.csv"), records.read_summary(directory)
+  title = title_of(summary["dataset"], summary["epochs"], summary["published_epochs"])
+  return draw_iwae_table(rows, title, budget=summary.get("budget"))
 
 
 def _draw_numbers(axes: "Axes", rows: Sequence[dict], name: str) -> None:

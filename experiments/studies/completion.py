@@ -233,8 +233,8 @@ def scores(mean: np.ndarray, x: np.ndarray, scored: np.ndarray) -> dict[str, Mea
   of pixels whose more probable value is wrong; squared_error that of P(x_d = 1|y).
   """
   p, x = np.asarray(mean, np.float64)[:, scored], np.asarray(x)[:, scored] > 0.5
-  told = dict(wrong=(p > 0.5) != x, squared_error=(p - x) ** 2)
+  scores = dict(wrong=(p > 0.5) != x, squared_error=(p - x) ** 2)
   if np.any((p > 0) & (p < 1)):
     held = np.clip(p, FLOOR, 1 - FLOOR)
-    told = dict(log_prob=np.log(np.where(x, held, 1 - held))) | told
-  return {name: mean_and_standard_error(values.mean(axis=1)) for name, values in told.items()}
+    scores = dict(log_prob=np.log(np.where(x, held, 1 - held))) | scores
+  return {name: mean_and_standard_error(values.mean(axis=1)) for name, values in scores.items()}

@@ -191,7 +191,7 @@ def check_estimator(
     ConfigError: if the model or the flags do not allow the estimator.
   """
   if not has_encoder(run.params):
-    message = f"takes an encoder, which --algorithm={run.config.objective.algorithm} has not"
+    message = f"takes an encoder, and --algorithm={run.config.objective.algorithm} has none"
     if config.method == "importance":
       raise ConfigError("method", config.method, message)
     if config.start == "encoder":
@@ -254,7 +254,7 @@ def estimate_points(
         rows += new
         bar.update(len(new))
   except KeyboardInterrupt:
-    command.fail(f"interrupted; the same command goes on from {path}", 130)
+    command.fail(f"interrupted; the same command resumes from {path}", 130)
   return rows
 
 

@@ -164,8 +164,8 @@ def compare(
     run = Run(config, "", workdir / name, Keys(*jax.random.split(train_key, 3)))
 
     def write_rows(run: Run, new: list[dict], before: tuple[dict, ...] = tuple(rows)) -> None:
-      told = [{n: row[n] for n in COLUMNS} for row in (*before, *run.rows, *new)]
-      files.write_csv(workdir / "metrics.csv", COLUMNS, told)
+      table = [{n: row[n] for n in COLUMNS} for row in (*before, *run.rows, *new)]
+      files.write_csv(workdir / "metrics.csv", COLUMNS, table)
 
     training = train_single(
       run,

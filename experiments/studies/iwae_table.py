@@ -163,7 +163,7 @@ def _read_column(path: pathlib.Path, names: Sequence[str], size: int) -> np.ndar
   """
   rows = files.read_table(path, names)
   if [row[names[0]] for row in rows] != [str(i) for i in range(size)]:
-    raise ValueError(f"{path} has not the rows 0 to {size - 1}")
+    raise ValueError(f"{path} does not have the rows 0 to {size - 1}")
   return np.array([float(row[names[1]]) for row in rows])
 
 

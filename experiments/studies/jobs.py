@@ -144,9 +144,9 @@ def run(arguments: Sequence[str], name: str) -> None:
       child.send_signal(stopped_by)
   if stopped_by:
     number = int(stopped_by)
-    command.fail(f"stopped by {stopped_by.name}; the same command goes on from there", 128 + number)
+    command.fail(f"stopped by {stopped_by.name}; the same command resumes from there", 128 + number)
   if status:
-    what = f"{name}: ended with status {status}, as said above; the same command goes on from there"
+    what = f"{name}: ended with status {status}, see above; the same command resumes from there"
     command.fail(what, status if status > 0 else 1)
 
 
@@ -158,14 +158,14 @@ def place_of(job: Job, figure: Figure) -> pathlib.Path:
 def is_finished(job: Job, figure: Figure) -> bool:
   """Reports whether the run is there, complete and with these flags.
 
-  If tables of the run were lost or cut off, its summary is removed, so that the run is made again
-  from its last checkpoint.
+  If tables of the run were lost or cut off, its summary is removed, so that the run is trained
+  again from its last checkpoint.
   """
   if not was_finished(job, figure):
     return False
   if not (damage := damage_of(job, figure)):
     return True
-  print(f"{job.name}: its tables cannot be read ({damage}); the run is made again")
+  print(f"{job.name}: its tables cannot be read ({damage}); the run is trained again")
   (place_of(job, figure) / directory.SUMMARY).unlink()
   return False
 
@@ -192,7 +192,7 @@ def damage_of(job: Job, figure: Figure) -> str:
     for member in members:
       rows, given = files.read_metrics(member, needed), records.read_flags(member)
       if steps is not None and [row["step"] for row in rows] != steps:
-        return f"{member.name} has not the rows of its flags"
+        return f"{member.name}does not have the rows that its flags ask for"
       if not (rows[-1]["seconds"] and given["seed"].isdecimal() and float(given["step_size"])):
         return f"{member.name} has no seed, step size or time"
   except (OSError, RunError) as error:

@@ -28,7 +28,7 @@ def summarize(rows: list[dict], data_dim: int, config: Config) -> tuple[dict, li
     lines.append(line)
   if "lower" in means and all(math.isfinite(mean.value) for mean in means.values()):
     bounds = sandwich_in_words(*(monte_carlo(columns, side) for side in sides))
-    lines.append(f"{bounds} (errors of sampling alone)")
+    lines.append(f"{bounds} (sampling errors only)")
   for side in sides:
     bits = to_bits(means[side].value, data_dim, config)
     if bits is not None and math.isfinite(bits):
@@ -59,7 +59,7 @@ def average(side: str, values: np.ndarray, errors: np.ndarray) -> tuple[Mean, di
     line += "so there is no mean"
     if finite.any():
       rest = mean_and_standard_error(values[finite])
-      line += f"; that of the others alone is {rest.value:.2f} ± {rest.standard_error:.2f}"
+      line += f"; the mean of the others is {rest.value:.2f} ± {rest.standard_error:.2f}"
   return mean, summary, line
 
 
@@ -87,8 +87,8 @@ def diagnose(columns: dict[str, np.ndarray]) -> tuple[dict, list[str]]:
     side = next((s for s in ("lower", "upper") if name.startswith(f"{s}_")), "log_p")
     kind = name.removeprefix(f"{side}_")
     if kind in DIAGNOSTICS:
-      told, more = DIAGNOSTICS[kind](values)
-      summary |= {f"{key}_{name}": value for key, value in told.items()}
+      found, more = DIAGNOSTICS[kind](values)
+      summary |= {f"{key}_{name}": value for key, value in found.items()}
       lines += [line + SIDES[side] for line in more]
   return summary, lines
 
@@ -129,7 +129,7 @@ def tell_divergences(num_divergent: np.ndarray) -> tuple[dict, list[str]]:
 def tell_pareto_k(k: np.ndarray) -> tuple[dict, list[str]]:
   lines = []
   if np.isposinf(k).all():
-    lines.append("warning: too few samples to tell Pareto k̂ from")
+    lines.append("warning: too few samples to estimate Pareto k̂")
   elif doubtful := count_not(k <= MAX_PARETO_K):
     lines.append(
       f"warning: Pareto k̂ is not below {MAX_PARETO_K} at {doubtful} of {len(k)} points: few "

@@ -83,7 +83,7 @@ def rows_there(path: pathlib.Path, runs: Mapping[Curve, pathlib.Path]) -> list[d
 def steps_of(member: pathlib.Path) -> list[int]:
   """Returns the steps whose parameters a run kept; ends the program if it has lost them."""
   if not (steps := checkpoint.steps(member / directory.HISTORY)):
-    what = f"{member} has lost its {directory.HISTORY}; remove it, and it is made again"
+    what = f"{member} has lost its {directory.HISTORY}; remove it, and it is trained again"
     command.fail(what, 1)
   return steps
 
@@ -101,9 +101,9 @@ def estimate_run(
     try:
       params = checkpoint.restore(member / directory.HISTORY, step, run.params)
     except CheckpointError as error:
-      command.fail(f"{error}; remove {member}, and it is made again", 1)
+      command.fail(f"{error}; remove {member}, and it is trained again", 1)
     if not set(OF_RUN) <= metrics.get(step, {}).keys():
-      raise files.damaged(member / "metrics.csv", f"it says not enough of step {step}")
+      raise files.damaged(member / "metrics.csv", f"it lacks columns at step {step}")
     row = {name: metrics[step][name] for name in OF_RUN}
     for split in SPLITS:
       mean = estimate_split(estimate, run, params, split, estimation, progress=progress)

@@ -55,7 +55,7 @@ MUTATIONS = [
   Mutation(
     "non-finite: the state after the fault is saved",
     "runs/faults",
-    "    if not going_on.any():",
+    "    if not active.any():",
     "    if False:",
     "runs/loop",
   ),

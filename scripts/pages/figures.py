@@ -125,14 +125,14 @@ def made(names: Sequence[str]) -> list[str]:
   header = ["main", "training", "evaluation and pictures", "device", "commit"]
   rows = []
   for name in names:
-    told = summary(name)
+    found = summary(name)
     rows.append(
       [
         f"`{name}.py`",
-        hours(told["train_seconds"]),
-        hours(told["evaluation_seconds"]),
-        told["device"],
-        (told["git_commit"] or "")[:7],
+        hours(found["train_seconds"]),
+        hours(found["evaluation_seconds"]),
+        found["device"],
+        (found["git_commit"] or "")[:7],
       ]
     )
   return table(header, rows)

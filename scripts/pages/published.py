@@ -89,8 +89,8 @@ def bits_per_dim(nats: float) -> str:
 
 
 def of_summary(name: str, value: str) -> str:
-  told = summary(name)
-  return with_error(told[value], told[f"{value}_se"])
+  found = summary(name)
+  return with_error(found[value], found[f"{value}_se"])
 
 
 def conv_loss(epochs: float) -> str:

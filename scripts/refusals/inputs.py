@@ -197,7 +197,7 @@ VALUES = {
   "empty": empty,
   "no choice": no_choice,
   "no boolean": no_boolean,
-  "no text": no_text,
+  "not text": no_text,
   "a value twice": twice,
   "path": path,
   "estimator": estimator,

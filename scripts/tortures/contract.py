@@ -20,7 +20,7 @@ from tortures.runs import Ended, Lab, Outcome
 # A process has a minute to end once it can, and half a minute to start on a few busy cores.
 SECONDS_TO_ANSWER = 90
 PROGRESS = re.compile(r"warning: .*|SIG\w+: stops as soon as it has saved its state.*")
-GOING_ON = re.compile(r"going on after ([\d,]+) training samples")
+GOING_ON = re.compile(r"resuming after ([\d,]+) training samples")
 ATTEMPTS = 15  # at stopping a run that trains for a fraction of a second
 BATCH_SIZE = 100
 

@@ -88,7 +88,7 @@ def _full_cache(lab: Lab, name: str) -> Outcome:
   workdir = lab.new(name)
   with mounted(lab, name, f"size={PAGE}") as place:
     ended = runs.run(lab, lab.flags_of("short"), workdir, env=dict(XDG_CACHE_HOME=str(place)))
-  problems = [] if ended.status == 0 else [f"status {ended.status}: {runs.told(ended)}"]
+  problems = [] if ended.status == 0 else [f"status {ended.status}: {runs.in_words(ended)}"]
   others = [line for line in ended.err.splitlines() if not CACHE_WARNING.fullmatch(line)]
   if others:
     problems.append(f"on standard error: {others[:5]}")

@@ -49,16 +49,16 @@ def _damaged(
   *_, before, damaged = runs.steps(workdir)
   make(workdir / file)
   ended = runs.run(lab, lab.flags_of("short"), workdir)
-  problems = [] if ended.status == 0 else [f"status {ended.status}: {runs.told(ended)}"]
-  if told := SET_ASIDE.fullmatch(ended.err.strip()):
-    if int(told[1]) != damaged or not pathlib.Path(told[2]).is_dir():
-      problems.append(f"it names another checkpoint than {damaged}: {told[0]}")
+  problems = [] if ended.status == 0 else [f"status {ended.status}: {runs.in_words(ended)}"]
+  if noticed := SET_ASIDE.fullmatch(ended.err.strip()):
+    if int(noticed[1]) != damaged or not pathlib.Path(noticed[2]).is_dir():
+      problems.append(f"it names another checkpoint than {damaged}: {noticed[0]}")
   elif ended.err:
     problems.append(f"more than a warning on standard error: {ended.err[:2000]}")
-  start = before if told else damaged
-  if f"going on after {start * 100:,} training samples" not in ended.out:
+  start = before if noticed else damaged
+  if f"resuming after {start * 100:,} training samples" not in ended.out:
     problems.append(f"it does not go on from step {start}: {ended.out[:300]!r}")
   problems += compare.differences(workdir, runs.uninterrupted(lab, "short"))
   if not problems:
     shutil.rmtree(workdir)
-  return Outcome(1, problems, Counter([f"{'set aside' if told else 'of no effect'}"]))
+  return Outcome(1, problems, Counter([f"{'set aside' if noticed else 'of no effect'}"]))

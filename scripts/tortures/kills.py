@@ -128,8 +128,8 @@ def _wrong_with_start(lab: Lab, kind: str, started: Started, saved: int) -> list
   if started.complained:
     return [f"on standard error: {started.complained.strip()}"]
   (size,) = [f.split("=")[1] for f in lab.flags_of(kind) if "batch_size" in f] or ["100"]
-  expected = f"going on after {saved * int(size):,} training samples"
-  trains = "going on after" in started.printed or "samples   " in started.printed
+  expected = f"resuming after {saved * int(size):,} training samples"
+  trains = "resuming after" in started.printed or "samples   " in started.printed
   if saved and trains and expected not in started.printed:
     return [f"a checkpoint of step {saved} was there, and the run said {started.printed[:300]!r}"]
   return []
@@ -163,8 +163,8 @@ def _moved(lab: Lab, name: str, counts: tuple[int, int]) -> Outcome:
   ended = runs.run(lab, flags, workdir, env=env[1])
   if f", on {counts[1]} × ".replace("1 × ", "") not in ended.out:
     problems.append(f"it does not tell of its devices: {ended.out[:200]!r}")
-  if ended.status or ended.err or "going on after" not in ended.out:
-    problems.append(f"status {ended.status}: {ended.out[:200]!r} {runs.told(ended)}")
+  if ended.status or ended.err or "resuming after" not in ended.out:
+    problems.append(f"status {ended.status}: {ended.out[:200]!r} {runs.in_words(ended)}")
   problems += compare.differences(workdir, expected, rtol=ROUNDING)
   if not problems:
     shutil.rmtree(workdir)

@@ -20,7 +20,7 @@ from tortures.runs import Case, Lab, Outcome
 
 NUM_EXAMPLES = 3000
 SAFE = (
-  r"the state after ([\d,]+) training samples is in (\S+); the same command goes on from there; "
+  r"the state after ([\d,]+) training samples is in (\S+); the same command resumes from there; "
   r"a smaller --step_size(, or --on_nonfinite=skip,)? may help"
 )
 PREPARING = threading.Lock()

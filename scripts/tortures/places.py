@@ -42,7 +42,7 @@ def _resumes(lab: Lab, name: str, directory: str) -> Outcome:
   place = lab.new(name)
   workdir = place / directory / "child"
   ended = contract.stop_halfway(lab, lab.flags_of("short"), workdir)
-  saved = r"stopped by SIGTERM; the state after [\d,]+ training samples is in {}; .+ goes on .+"
+  saved = r"stopped by SIGTERM; the state after [\d,]+ training samples is in {}; .+ resumes .+"
   where = re.escape(str(workdir / "checkpoints" / str(newest(workdir))))
   problems = contract.faults(ended, 143, line=saved.format(where))
   problems += _read(lab, workdir, evaluate=False)
@@ -52,10 +52,10 @@ def _resumes(lab: Lab, name: str, directory: str) -> Outcome:
 
 def _read(lab: Lab, workdir: Path, *, evaluate: bool = True) -> list[str]:
   """Lists what is wrong with the output of status and evaluate for a run."""
-  told = contract.train(lab, ("--check",), workdir, main="status")
-  problems = [f"status: {fault}" for fault in contract.faults(told, 0)]
-  if told.out.count(", intact") != len(runs.steps(workdir)):
-    problems.append(f"status does not find its checkpoints intact: {told.out[-300:]!r}")
+  status = contract.train(lab, ("--check",), workdir, main="status")
+  problems = [f"status: {fault}" for fault in contract.faults(status, 0)]
+  if status.out.count(", intact") != len(runs.steps(workdir)):
+    problems.append(f"status does not find its checkpoints intact: {status.out[-300:]!r}")
   if evaluate:
     ended = contract.train(lab, EVALUATED, workdir, main="evaluate")
     problems += [f"evaluate: {fault}" for fault in contract.faults(ended, 0)]

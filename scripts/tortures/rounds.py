@@ -49,8 +49,8 @@ def main() -> None:
   place, number, seed = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
   draw = random.Random(seed)
   with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-    told = [attempt(place / str(i), draw.choices(WAYS, k=TOGETHER)) for i in range(number)]
-  (place / "rounds.json").write_text(json.dumps(told))
+    results = [attempt(place / str(i), draw.choices(WAYS, k=TOGETHER)) for i in range(number)]
+  (place / "rounds.json").write_text(json.dumps(results))
 
 
 def attempt(place: pathlib.Path, ways: list[Asked]) -> dict[str, str]:
@@ -77,8 +77,8 @@ def attempt(place: pathlib.Path, ways: list[Asked]) -> dict[str, str]:
   if not wrong:
     shutil.rmtree(place)
   names = " ".join(way.name for way in ways)
-  told = f"{names} in {place}: {', '.join(wrong)}" if wrong else ""
-  return dict(winner=winners[0][0].name if len(winners) == 1 else "none or several", wrong=told)
+  problem = f"{names} in {place}: {', '.join(wrong)}" if wrong else ""
+  return dict(winner=winners[0][0].name if len(winners) == 1 else "none or several", wrong=problem)
 
 
 def _indexed(answered: list, children: list) -> list[tuple[int, int, str | None]]:

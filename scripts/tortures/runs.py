@@ -207,11 +207,11 @@ def complete(lab: Lab, flags: Sequence[str], workdir: pathlib.Path, **named) -> 
   """Runs to the end, and returns what was wrong."""
   ended = run(lab, flags, workdir, **named)
   if ended.status != 0:
-    return [f"status {ended.status} where it should go on to the end: {told(ended)}"]
-  return [f"on standard error: {told(ended)}"] if ended.err else []
+    return [f"status {ended.status} where it should go on to the end: {in_words(ended)}"]
+  return [f"on standard error: {in_words(ended)}"] if ended.err else []
 
 
-def told(ended: Ended) -> str:
+def in_words(ended: Ended) -> str:
   return " | ".join(ended.err.strip().splitlines()[-3:])
 
 
@@ -228,7 +228,7 @@ def uninterrupted(lab: Lab, kind: str) -> pathlib.Path:
       shutil.rmtree(workdir, ignore_errors=True)
       ended = run(lab, lab.flags_of(kind), workdir)
       if ended.status:
-        raise RuntimeError(f"the uninterrupted run of {kind} failed: {told(ended)}")
+        raise RuntimeError(f"the uninterrupted run of {kind} failed: {in_words(ended)}")
   return workdir
 
 

@@ -50,7 +50,7 @@ def _stopped(lab: Lab, name: str, kind: str, number: signal.Signals, status: int
   words = (
     rf"{number.name}: stops as soon as it has saved its state{hint}\n"
     rf"error: stopped by {number.name}; the state after [\d,]+ training samples is in "
-    rf"{re.escape(str(workdir))}/checkpoints/{newest(workdir)}; the same command goes on from there"
+    rf"{re.escape(str(workdir))}/checkpoints/{newest(workdir)}; the same command resumes from there"
     "\n"
   )
   if ended.status != status or not re.fullmatch(words, ended.err):
@@ -125,7 +125,7 @@ def _twice(lab: Lab, name: str) -> Outcome:
   if (seconds := time.monotonic() - began) > 3:
     problems.append(f"it took {seconds:.1f} s to end")
   *_, last = ended.err.splitlines() or [""]
-  words = "error: ended before it was saved; the same command goes on from the last checkpoint"
+  words = "error: ended before it was saved; the same command resumes from the last checkpoint"
   if ended.status != 130 or last != words:
     problems.append(f"status {ended.status}: {ended.err[:2000]}")
   if len(ended.err.splitlines()) != 2:
@@ -140,9 +140,7 @@ def _second_start(lab: Lab, name: str) -> Outcome:
   runs.until(lambda: newest(workdir) > 0, started)
   started.process.send_signal(signal.SIGSTOP)  # so that it lives long enough
   second = runs.run(lab, flags, workdir)
-  words = (
-    rf"error: --workdir=\S+: is of a run that is going on \(process {started.process.pid} on .+\)"
-  )
+  words = rf"error: --workdir=\S+: is in use by process {started.process.pid} on .+; wait .+"
   if second.status != 2 or not re.fullmatch(words, second.err.strip()):
     problems.append(f"status {second.status}: {second.err[:2000]}")
   runs.kill(started)

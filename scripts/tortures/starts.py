@@ -41,16 +41,18 @@ def _mains(lab: Lab, name: str) -> Outcome:
   starts = [runs.start(lab, (*lab.flags_of("aevb"), *flags), workdir) for flags in asked]
   ended = [runs.end(started) for started in starts]
   winners = [i for i, end in enumerate(ended) if end.status == 0]
-  told = f"{asked} ended with {[end.status for end in ended]}"
+  endings = f"{asked} ended with {[end.status for end in ended]}"
   if len(winners) != 1:
-    errors = [runs.told(end) for end in ended]
-    return contract.outcome([f"{len(winners)} of {TOGETHER} went on: {told} {errors}"], "several")
+    errors = [runs.in_words(end) for end in ended]
+    return contract.outcome(
+      [f"{len(winners)} of {TOGETHER} went on: {endings} {errors}"], "several"
+    )
   problems = [f for end in ended for f in contract.faults(end, 0 if end.status == 0 else 2)]
   (winner,) = winners
   problems += compare.differences(workdir, runs.uninterrupted(lab, ASKED[asked[winner]]))
   aside = sorted(workdir.parent.glob(f"{workdir.name}.[0-9]*"))
-  if "going on after" not in ended[winner].out and step not in map(newest, aside):
-    problems.append(f"the run that was stopped at step {step} is gone: {told}, {aside}")
+  if "resuming after" not in ended[winner].out and step not in map(newest, aside):
+    problems.append(f"the run that was stopped at step {step} is gone: {endings}, {aside}")
   note = " ".join(asked[winner]) or "plain"
   return contract.outcome(problems, f"had by {note}", workdir, *aside)
 

@@ -77,8 +77,8 @@ def test_parts_of_a_minibatch_add_up_to_it(examples_at_once):
   step = lambda **more: jax.jit(aevb(WORLD.model, elbo_a, adam(0.1), **how, **more).update)
   state = aevb(WORLD.model, elbo_a, adam(0.1), **how).init(jax.random.key(0))
   whole, metrics = step()(state, jnp.asarray(DATA))
-  parts, told = step(examples_at_once=examples_at_once)(state, jnp.asarray(DATA))
-  np.testing.assert_allclose(told["bound"], metrics["bound"], rtol=1e-12)
+  parts, reported = step(examples_at_once=examples_at_once)(state, jnp.asarray(DATA))
+  np.testing.assert_allclose(reported["bound"], metrics["bound"], rtol=1e-12)
   moments = lambda state: jax.tree.leaves(state.opt_state.inner_state)
   for a, b in zip(moments(whole), moments(parts), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-15)
@@ -139,8 +139,8 @@ def test_update_ascends_the_gradient():
   bounds = [oracles.affine_bound(WORLD.params, x) for x in DATA[:4]]
   np.testing.assert_allclose(metrics["bound"], np.mean(bounds), rtol=1e-12)
   assert algorithm.update(after, batch)[1]["bound"] > metrics["bound"]
-  told, _ = algorithm.update(state, batch, jnp.arange(4))
-  for got, want in zip(jax.tree.leaves(told.params), jax.tree.leaves(after.params)):
+  updated, _ = algorithm.update(state, batch, jnp.arange(4))
+  for got, want in zip(jax.tree.leaves(updated.params), jax.tree.leaves(after.params)):
     np.testing.assert_array_equal(got, want)  # where the examples are changes nothing
 
 

@@ -329,7 +329,7 @@ def test_local_noise_refuses_what_is_no_dense_layer():
     jax.random.key(0), model, params, jnp.zeros(4)
   )
   assert jnp.isfinite(estimate())
-  with pytest.raises(UnsupportedError, match="dense layers alone, and log_var belongs to none"):
+  with pytest.raises(UnsupportedError, match="only dense layers, and log_var belongs to none"):
     estimate(local=True)
 
 

@@ -50,7 +50,7 @@ def leaves(state):
 
 
 @functools.cache
-def settled():
+def trained():
   """4000 data points, and their chains after fifty epochs at one θ; the last ten's metrics."""
   x = np.random.default_rng(0).normal(size=(4000, 5))
   algorithm = frozen(len(x))
@@ -65,7 +65,7 @@ def ten_epochs(algorithm, state, x):
 
 
 def test_every_chain_draws_from_the_posterior_of_its_own_data_point():
-  _, x, state, _ = settled()
+  _, x, state, _ = trained()
   theta = WORLD.params.theta
   w, b = np.asarray(theta["mean"]["kernel"]), np.asarray(theta["mean"]["bias"])
   noise_var = np.exp(theta["log_var"])
@@ -79,7 +79,7 @@ def test_every_chain_draws_from_the_posterior_of_its_own_data_point():
 
 
 def test_fishers_identity():
-  _, x, state, _ = settled()
+  _, x, state, _ = trained()
 
   def log_marginal(theta, x):
     w, b = theta["mean"]["kernel"], theta["mean"]["bias"]
@@ -99,7 +99,7 @@ def test_fishers_identity():
 
 @pytest.mark.parametrize("start", [1e-3, 30.0])
 def test_acceptance_comes_to_its_target_from_any_start(start):
-  algorithm, x, state, metrics = settled()
+  algorithm, x, state, metrics = trained()
   assert 0.88 < metrics["acceptance"].mean() < 0.92
   state = copied(state)._replace(log_step_size=jnp.log(start))
   state, first = ten_epochs(algorithm, state, x)
@@ -109,7 +109,7 @@ def test_acceptance_comes_to_its_target_from_any_start(start):
 
 
 def test_acceptance_has_other_targets():
-  _, x, state, _ = settled()
+  _, x, state, _ = trained()
   _, metrics = ten_epochs(frozen(4000, target_acceptance=0.65), copied(state), x)
   assert 0.63 < metrics["acceptance"][100:].mean() < 0.67
 

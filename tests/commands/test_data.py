@@ -157,7 +157,7 @@ def test_what_is_no_contact_sheet_is_not_replaced(kind, tmp_path):
   state = lambda: (path.lstat().st_ino, path.lstat().st_mode, path.lstat().st_mtime_ns)
   before = state()
   line = one_clear_line(data(tmp_path, "--dataset=no_such_set"))  # before any data are looked for
-  assert f"--contact_sheet={path}: is there, and is no picture that aevb_jax drew" in line
+  assert f"--contact_sheet={path}: exists and is not a picture that aevb_jax drew" in line
   assert "name another file, or remove it" in line
   assert state() == before
 

@@ -122,7 +122,7 @@ def test_an_interrupt_keeps_what_is_known(run):
   begun = lambda: path.exists() and path.stat().st_size
   status, errors = processes.stop_when(process, begun, signal.SIGINT)
   assert status == 130
-  assert errors[-1].startswith("error: interrupted; the same command goes on")
+  assert errors[-1].startswith("error: interrupted; the same command resumes")
   rows = table(path.parent)
   assert 10 <= len(rows) < 1400 and len(rows) % 10 == 0
 
@@ -204,8 +204,8 @@ def test_what_is_known_of_latents(posterior, words, tmp_path):
     (["--importance_samples=0"], "importance_samples", "integer >= 2"),
     (["--temperatures=10"], "temperatures", "has no meaning for --method=importance"),
     (["--method=bdmc", "--split=train"], "split", "has no meaning for --method=bdmc"),
-    (["--num_importance_samples=9"], "num_importance_samples", "is settled by the run"),
-    (["--dataset=mnist"], "dataset", "is settled by the run"),
+    (["--num_importance_samples=9"], "num_importance_samples", "comes from the run"),
+    (["--dataset=mnist"], "dataset", "comes from the run"),
     (["--method=ais", "--temperatures=-5"], "temperatures", "not a positive integer"),
     (["--method=bdmc", "--chains=1"], "chains", "integer >= 2"),
     (["--num_points=361"], "num_points", "takes at most the 360 test points"),
@@ -267,14 +267,14 @@ def test_a_pipe_in_place_of_the_points_is_not_waited_for(run, evaluated, tmp_pat
 
   result = evaluate_as_before(run, damage, tmp_path, *METHODS["importance"])
   assert result.returncode == os.EX_IOERR and len(result.stderr.splitlines()) == 1
-  assert "points.csv cannot be written or read (it is no regular file)" in result.stderr
+  assert "points.csv cannot be written or read (it is not a regular file)" in result.stderr
 
 
 def test_an_evaluation_that_goes_on_is_not_started_twice(run, evaluated):
   before = {path: path.read_bytes() for path in (run / "importance-test").iterdir()}
   with locks.hold(run / "importance-test" / "lock"):
     result = evaluate(run, "--num_points=30", *METHODS["importance"])
-    assert_refused_for(result, "importance-test: is of a run that is going on")
+    assert_refused_for(result, "importance-test: is in use by")
   for path, contents in before.items():
     assert path.name == "lock" or path.read_bytes() == contents
 

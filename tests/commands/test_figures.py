@@ -58,7 +58,7 @@ def figure_2(runs):
   second = runs / "digits-2-wake_sleep-seed-0" / "step_size_0.01" / "metrics.csv"
   status, errors = processes.stop_when(process, second.exists, signal.SIGINT)
   assert status == 130 and "Traceback" not in "".join(errors), errors
-  assert errors[-1] == "error: stopped by SIGINT; the same command goes on from there"
+  assert errors[-1] == "error: stopped by SIGINT; the same command resumes from there"
   assert not (workdir / "summary.json").exists()
   result = make("lower_bound", *how)
   assert result.returncode == 0, result.stderr
@@ -316,7 +316,7 @@ def test_figure_3(runs):
 @pytest.mark.parametrize(
   "main, arguments, words",
   [
-    ("lower_bound", ["--latent_dim=3"], "--latent_dim=3: is settled here"),
+    ("lower_bound", ["--latent_dim=3"], "--latent_dim=3: is set by this main"),
     ("lower_bound", ["--panels=mnist"], "takes DATASET/J"),
     ("lower_bound", ["--seeds=a"], "--seeds=a: takes whole numbers"),
     ("manifold", ["--datasets="], "--datasets"),
@@ -375,9 +375,9 @@ def test_a_run_that_fails_ends_the_figure(tmp_path):
     result = make("manifold", *flags)
   assert result.returncode == 2
   first, last = result.stderr.splitlines()
-  assert first.startswith(f"error: --workdir={run}: is of a run that is going on")
+  assert first.startswith(f"error: --workdir={run}: is in use by")
   assert last == (
-    f"error: {AEVB}: ended with status 2, as said above; the same command goes on from there"
+    f"error: {AEVB}: ended with status 2, see above; the same command resumes from there"
   )
 
 
@@ -417,7 +417,7 @@ def test_figures_may_set_others_aside_but_never_resume(main):
   result = processes.run(main, "--help")
   assert "--[no]overwrite" in result.stdout and "resume:" not in result.stdout
   result = processes.run(main, "--noresume")
-  assert result.returncode == 2 and "--resume=False: is settled here" in result.stderr
+  assert result.returncode == 2 and "--resume=False: is set by this main" in result.stderr
 
 
 def test_a_finished_run_has_the_flags_of_its_job(tmp_path):

@@ -55,13 +55,13 @@ def test_the_smallest_budget_stopped_and_gone_on_with(tmp_path):
   status, (said, error) = processes.stop_when(process, one_stage, signal.SIGINT)
   assert status == 130 and said.startswith("SIGINT: stops as soon as")
   assert error.startswith("error: stopped by SIGINT; the state after ")
-  assert error.endswith("; the same command goes on from there")
+  assert error.endswith("; the same command resumes from there")
   rows = without_times(stopped)
   assert {row[0] for row in rows} == {"at", "0"} and not (stopped / "summary.json").exists()
 
   result = run(*flags)
   assert result.returncode == 0 and result.stderr == ""
-  assert "\ngoing on after " in result.stdout
+  assert "\nresuming after " in result.stdout
   assert without_times(stopped) == without_times(whole)
   assert without_times(stopped)[: len(rows)] == rows and len(without_times(whole)) > len(rows)
   summaries = [json.loads((d / "summary.json").read_text()) for d in (whole, stopped)]

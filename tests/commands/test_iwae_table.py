@@ -91,7 +91,7 @@ def test_smoke(tmp_path):
     (["--samples=5,5"], "--samples=5,5: takes whole numbers of at least 1, each once"),
     (["--stages=9"], "--stages=9"),
     (["--num_importance_samples=0"], "--num_importance_samples=0: takes at least 1 here"),
-    (["--adam_eps=1e-4"], "--adam_eps=0.0001: is settled here"),
+    (["--adam_eps=1e-4"], "--adam_eps=0.0001: is set by this main"),
     (["--budget=huge"], "--budget"),
   ],
 )

@@ -89,13 +89,13 @@ def test_the_smallest_budget_stopped_and_gone_on_with(tmp_path):
   words = (
     r"error: stopped by SIGTERM; the state after ([\d,]+) training samples is in .*; the same "
   )
-  (seen,) = re.fullmatch(words + "command goes on from there", error).groups()
+  (seen,) = re.fullmatch(words + "command resumes from there", error).groups()
   rows = (stopped / "metrics.csv").read_text()
   assert not (stopped / "summary.json").exists()
 
   result = run(*flags)
   assert result.returncode == 0 and result.stderr == ""
-  assert f"going on after {seen} training samples" in result.stdout
+  assert f"resuming after {seen} training samples" in result.stdout
   assert (stopped / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
   assert (stopped / "metrics.csv").read_text().startswith(rows)
   summaries = [json.loads((d / "summary.json").read_text()) for d in (whole, stopped)]

@@ -98,7 +98,7 @@ def test_a_member_is_evaluated_as_a_run_is(sweep):
   assert member.returncode == 0, member.stderr
   whole = run(f"--workdir={sweep[0]}", *how, main="evaluate")
   assert whole.returncode == 2
-  assert "is of a sweep; name a member of it: seed_0-step_size_0.001" in whole.stderr
+  assert "holds a sweep; name one of its members: seed_0-step_size_0.001" in whole.stderr
 
 
 @pytest.mark.long
@@ -116,7 +116,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     assert not (killed / "summary.json").exists()
   result = run(*flags, f"--workdir={killed}")
   assert result.returncode == 0, result.stderr
-  assert "going on after" in result.stdout
+  assert "resuming after" in result.stdout
   for directory in whole.glob("seed_*"):
     assert numbers(directory) == numbers(killed / directory.name)
 

@@ -112,7 +112,7 @@ def resume_inside_a_stage(workdir, table):
 @pytest.mark.parametrize(
   "main, arguments, words",
   [
-    ("conv_vae", ["--latent_dim=3"], "--latent_dim=3: is settled here"),
+    ("conv_vae", ["--latent_dim=3"], "--latent_dim=3: is set by this main"),
     ("conv_vae", ["--seed=0,1"], "--seed=0,1: "),
     ("uses", ["--block=3"], "--block=3: does not divide 8 by 8 pixels"),
     ("uses", ["--num_points=361"], "--num_points=361: takes at most the 360 test images"),
@@ -188,12 +188,12 @@ def test_scores():
   x = np.array([[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
   mean = np.array([[0.9, 0.2, 0.4, 0.0], [0.5, 0.0, 1.0, 0.7]])
   scored = np.array([True, True, True, False])
-  told = completion.scores(mean, x, scored)
+  scores = completion.scores(mean, x, scored)
   first = np.mean(np.log([0.9, 0.8, 0.4])), 1 / 3, np.mean([0.01, 0.04, 0.36])
   second = np.mean(np.log([0.5, 1 - 1e-4, 1 - 1e-4])), 0.0, 0.25 / 3
   for measure, a, b in zip(("log_prob", "wrong", "squared_error"), first, second):
-    np.testing.assert_allclose(told[measure].value, (a + b) / 2, rtol=1e-12)
-    np.testing.assert_allclose(told[measure].standard_error, abs(a - b) / 2, rtol=1e-12)
+    np.testing.assert_allclose(scores[measure].value, (a + b) / 2, rtol=1e-12)
+    np.testing.assert_allclose(scores[measure].standard_error, abs(a - b) / 2, rtol=1e-12)
   assert "log_prob" not in completion.scores(np.round(mean), x, scored)  # no probabilities
 
 

@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from aevb_jax.data.builders import BUILDERS, BinarizedMnist, FreyFace, Omniglot28x28
 from aevb_jax.data.prepare import prepare
 from aevb_jax.errors import DataError
-from aevb_jax.locks import alone
+from aevb_jax.locks import exclusive
 from tests.support import tiny
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -158,7 +158,7 @@ def test_prepared_by_another_before_this_one_looked(tmp_path):
 def test_waiting_for_another_process_ends(tmp_path, caplog):
   builder = tiny.builder(tmp_path)
   (tmp_path / "tiny").mkdir()
-  with alone(tmp_path / "tiny" / ".preparing", "preparing", wait=0):
+  with exclusive(tmp_path / "tiny" / ".preparing", "preparing", wait=0):
     with pytest.raises(DataError, match="was not done in 0.3 s; wait for it or end it") as error:
       prepare(builder, wait=0.3)
   holder = f"process {os.getpid()} on"

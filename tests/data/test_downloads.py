@@ -71,7 +71,7 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path, of_contents):
   with server({NAME: BODY}) as (address, asked):
     contents = gzip.decompress(BODY) if of_contents else BODY
     file = remote(address, contents, of_contents=of_contents)
-    with pytest.raises(DataError, match="cannot be read .it is no regular file.; put the right"):
+    with pytest.raises(DataError, match="cannot be read .it is not a regular file.; put the right"):
       find(file, tmp_path)
     (tmp_path / "manual" / NAME).rename(tmp_path / "downloads" / NAME)
     assert asked == []

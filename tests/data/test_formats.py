@@ -88,7 +88,7 @@ def test_a_header_that_promises_too_much_is_refused_before_anything_is_unpacked(
 )
 def test_a_pipe_is_not_waited_for(tmp_path, read):
   os.mkfifo(tmp_path / "file")
-  with pytest.raises(DataError, match="file cannot be read .it is no regular file."):
+  with pytest.raises(DataError, match="file cannot be read .it is not a regular file."):
     read(tmp_path / "file")
 
 

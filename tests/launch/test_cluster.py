@@ -148,7 +148,9 @@ def test_an_address_that_is_taken():
     process = start(address, 0, "--init_timeout=1")
     _, errors = process.communicate(timeout=60)
   assert process.returncode == 2
-  assert errors.startswith(f"error: --coordinator_address={address}: cannot be listened at here")
+  assert errors.startswith(
+    f"error: --coordinator_address={address}: cannot be opened for listening here"
+  )
   assert errors.count("\n") == 1
 
 

@@ -61,12 +61,12 @@ def redrawn(tmp_path_factory):
 
 def test_every_picture_has_a_line(redrawn):
   root, lines = redrawn
-  told = {}
+  found = {}
   for line in lines:
     word, path = line.partition(":")[0].split()
-    told[str(pathlib.Path(path).relative_to(root).with_suffix(""))] = word
+    found[str(pathlib.Path(path).relative_to(root).with_suffix(""))] = word
   names = {str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.png")}
-  assert told == {name: "drawn" if name in DRAWN else "left" for name in names}
+  assert found == {name: "drawn" if name in DRAWN else "left" for name in names}
   for name in names:
     size = pixels(root / f"{name}.png").shape[:2]
     assert size > (300, 300) if name in DRAWN else size == (1, 1)
@@ -140,7 +140,7 @@ def test_a_sweep_is_drawn_from_its_members(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "lines, told",
+  "lines, title",
   [
     (("--dataset=binarized_mnist", "--binarization=none"), "binarized_mnist, binary pixels"),
     (("--dataset=mnist", "--binarization=none", "--dequantization"), "mnist, dequantized pixels"),
@@ -148,11 +148,11 @@ def test_a_sweep_is_drawn_from_its_members(tmp_path):
     (("--dataset=mnist", "--binarization=static"), "mnist, static binarization"),
   ],
 )
-def test_pixels_are_described_as_the_run_described_them(lines, told, tmp_path):
+def test_pixels_are_described_as_the_run_described_them(lines, title, tmp_path):
   (tmp_path / "flags.txt").write_text("\n".join([*lines, "--latent_dim=3", "--estimator=iwae"]))
   columns = "examples_seen,train_bound,train_bound_se,test_bound,test_bound_se"
   (tmp_path / "metrics.csv").write_text(f"{columns}\n100,-30,1,-31,1\n")
-  assert training.redraw_bound(tmp_path).axes[0].get_title() == f"{told}\n3 latents, iwae"
+  assert training.redraw_bound(tmp_path).axes[0].get_title() == f"{title}\n3 latents, iwae"
 
 
 def test_an_unfinished_run_and_a_broken_table_are_skipped(tmp_path):
@@ -165,8 +165,8 @@ def test_an_unfinished_run_and_a_broken_table_are_skipped(tmp_path):
   result = processes.run("plots", f"--redraw={tmp_path}")
   assert result.returncode == 0, result.stderr
   lines = dict(line.split(maxsplit=1)[::-1] for line in result.stdout.splitlines())
-  told = "its table or flags cannot be read (iwae_table.csv has no rows)"
-  assert lines[f"{tmp_path}/broken/iwae_table.png: {told}"] == "skipped"
+  reason = "its table or flags cannot be read (iwae_table.csv has no rows)"
+  assert lines[f"{tmp_path}/broken/iwae_table.png: {reason}"] == "skipped"
   assert lines[f"{tmp_path}/unfinished/gradients.png: the run has not ended"] == "skipped"
   assert lines[f"{tmp_path}/whole/bound.png"] == "drawn"
   for name in ("unfinished/gradients.png", "broken/iwae_table.png"):
@@ -202,9 +202,9 @@ def test_what_cannot_be_read_is_left_with_its_reason(name, how, tmp_path):
       path.write_bytes(bytes(range(256)))
     case _:
       path.write_text(EDITED[how](text))
-  told = {outcome.path.name: outcome for outcome in plots.redraw_run(run)}
-  outcome = told.get("bound.png", told.get("metrics.csv"))
-  assert outcome.told in ("skipped", "left") and "\n" not in outcome.why
+  found = {outcome.path.name: outcome for outcome in plots.redraw_run(run)}
+  outcome = found.get("bound.png", found.get("metrics.csv"))
+  assert outcome.kind in ("skipped", "left") and "\n" not in outcome.why
   assert (run / "bound.png").read_bytes() == picture
 
 

@@ -105,7 +105,7 @@ def test_what_fields_imply(change, implied):
     (dict(select_step_size=10), "select_step_size=10: takes several"),
     (dict(examples_at_once=3), "examples_at_once=3: must divide"),
     (dict(output_bias="data_mean", model="conv"), "output_bias=data_mean: takes"),
-    (dict(seed=(0, 1), keep_history=True), "keep_history=True: is of single runs"),
+    (dict(seed=(0, 1), keep_history=True), "keep_history=True: takes a single run, not a sweep"),
     (dict(num_train=-1), "num_train=-1: takes at least 0"),
   ],
 )

@@ -42,7 +42,7 @@ def test_a_run_is_set_aside_whole_and_one_at_a_time(tmp_path):
       opened = directory.open_run(workdir, [replace(config, seed=number)], overwrite=True)
       assert not opened.finished
       (workdir / "result").write_text(str(number))
-      with pytest.raises(ConfigError, match="is of a run that is going on"):
+      with pytest.raises(ConfigError, match="is in use by"):
         directory.open_run(workdir, [config], resume=False, overwrite=True)
   kept = [tmp_path / name / "result" for name in ("run.1", "run.2", "run")]
   assert [file.read_text() for file in kept] == ["0", "1", "2"]
@@ -75,7 +75,7 @@ def test_a_directory_that_was_moved_or_removed_is_not_made_anew(tmp_path):
   (tmp_path / "removed" / "lock").unlink()
   directory.refuse_if_gone(tmp_path / "removed")  # it is still there, without its lock
   (tmp_path / "removed").rmdir()
-  with pytest.raises(GoneError, match="was moved or removed while its run was going on, with all"):
+  with pytest.raises(GoneError, match="was moved or removed during its run, with all"):
     directory.refuse_if_gone(tmp_path / "removed")
 
 

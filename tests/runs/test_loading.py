@@ -101,7 +101,7 @@ def test_a_run_that_was_broken_off_resumes(trained, tmp_path, capsys):
     with pytest.raises(Interrupt):
       runs.train(CONFIG, workdir, checkpoint_every=0.0, **HERE)
   again = runs.train(CONFIG, workdir, **HERE)
-  assert "going on after 1,000 training samples" in capsys.readouterr().out
+  assert "resuming after 1,000 training samples" in capsys.readouterr().out
   for a, b in zip(leaves(again.params), leaves(trained.params), strict=True):
     np.testing.assert_array_equal(a, b)
   assert [row["test_bound"] for row in again.metrics] == [
@@ -124,7 +124,7 @@ def test_a_sweep_has_members(tmp_path):
   assert [m.seed for m in runs.members(config)] == [0, 1]
   member = runs.load(tmp_path / "sweep" / "seed_1")
   assert runs.load(tmp_path / "sweep" / "seed_0").config == runs.replace(member.config, seed=0)
-  with pytest.raises(RunError, match="is of a sweep; name a member of it: seed_0 seed_1"):
+  with pytest.raises(RunError, match="holds a sweep; name one of its members: seed_0 seed_1"):
     runs.load(tmp_path / "sweep")
 
 

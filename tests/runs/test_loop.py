@@ -176,7 +176,7 @@ def test_a_member_that_diverges_is_out_of_the_search(images, tmp_path, capsys):
   ended, _ = train(images, tmp_path, config)
   (run,) = ended.runs
   assert run.config.optimizer.step_size == 0.001 and ended.step == 210
-  words = "step_size_1e+30 is out of the search for a step size: step 2: the bound is "
+  words = "step_size_1e+30 leaves the search for a step size: step 2: the bound is "
   assert words in capsys.readouterr().out
 
 

@@ -81,9 +81,9 @@ def test_three_kills(whole, tmp_path):
 
   for number in range(3):
     process = start(*MCEM, f"--workdir={workdir}")
-    told = [process.stdout.readline() for _ in range(4 if number else 3)]
-    assert ("going on after" in "".join(told)) == (number > 0)
-    assert told[-1].split()[1].startswith("samples")  # a row, of this process
+    printed = [process.stdout.readline() for _ in range(4 if number else 3)]
+    assert ("resuming after" in "".join(printed)) == (number > 0)
+    assert printed[-1].split()[1].startswith("samples")  # a row, of this process
     before = len(rows(workdir))
     wait_until(process, [lambda: True, writing, lambda b=before: len(rows(workdir)) > b][number])
     process.kill()
@@ -116,7 +116,7 @@ def test_a_run_that_is_asked_to_stop_and_a_damaged_checkpoint(whole, tmp_path):
   assert said == "SIGTERM: stops as soon as it has saved its state"
   assert error == (
     f"error: stopped by SIGTERM; the state after {steps[-1] * 100:,} training samples is in "
-    f"{checkpoints}/{steps[-1]}; the same command goes on from there"
+    f"{checkpoints}/{steps[-1]}; the same command resumes from there"
   )
 
   (data,) = (checkpoints / str(steps[-1]) / "state" / "d").iterdir()
@@ -137,7 +137,7 @@ def test_a_run_that_is_asked_to_stop_and_a_damaged_checkpoint(whole, tmp_path):
   for step, warning in zip(reversed(steps[1:]), warnings, strict=True):
     assert warning.startswith(f"warning: the checkpoint of step {step} is damaged (its ")
     assert (workdir / "checkpoints-damaged" / str(step)).is_dir()
-  assert f"going on after {steps[0] * 100:,}" in result.stdout
+  assert f"resuming after {steps[0] * 100:,}" in result.stdout
   assert_same_run(workdir, whole)
 
 
@@ -150,7 +150,7 @@ def test_an_interrupt_stops_and_a_second_one_at_once(tmp_path):
   # A second run is kept out as long as the first lives, and no longer.
   second = run(*slow, f"--workdir={workdir}")
   assert second.returncode == 2 and len(second.stderr.splitlines()) == 1
-  assert f"is of a run that is going on (process {process.pid} on" in second.stderr
+  assert f"is in use by process {process.pid} on" in second.stderr
   process.send_signal(signal.SIGINT)
   said = process.stderr.readline()
   assert said == "SIGINT: stops as soon as it has saved its state; again to stop at once\n"
@@ -192,8 +192,8 @@ def test_a_gradient_that_is_not_finite_stops_the_run_at_its_step(tmp_path):
 
   assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
   words = r"error: step (\d+): the bound is -[\d.]+, its gradient or the update not finite; "
-  words += r"every term of the bound is finite, its gradient or the update is not: .*theta.*; "
-  words += r"the state after ([\d,]+) training samples is in .*; the same command goes on from "
+  words += r"every term of the bound is finite, but its gradient or update is not: .*theta.*; "
+  words += r"the state after ([\d,]+) training samples is in .*; the same command resumes from "
   words += r"there; a smaller --step_size, or --on_nonfinite=skip, may help"
   step, saved = re.fullmatch(words, result.stderr.strip()).groups()
   assert int(step) == faulty[0] + 1
@@ -248,7 +248,7 @@ def test_nothing_is_unpickled_and_nobody_called(tmp_path):
   assert run_audited("train", *flags).returncode == 0
   os.unlink(tmp_path / "run" / "summary.json")  # as if it had ended just before
   again = run_audited("train", *flags)
-  assert again.returncode == 0 and "going on after 2,000" in again.stdout
+  assert again.returncode == 0 and "resuming after 2,000" in again.stdout
   evaluated = run_audited("evaluate", flags[-1], "--num_points=10", "--importance_samples=20")
   assert evaluated.returncode == 0
   seen = subprocess.run([*audited, "pickletools"], capture_output=True, text=True)

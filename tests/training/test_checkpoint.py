@@ -106,8 +106,8 @@ async def read():
 """
 
 
-@pytest.mark.parametrize("directory, told", [("orbax", 0), ("ours", 1)])
-def test_an_error_of_orbax_that_nobody_awaits_is_not_printed(directory, told, monkeypatch):
+@pytest.mark.parametrize("directory, number", [("orbax", 0), ("ours", 1)])
+def test_an_error_of_orbax_that_nobody_awaits_is_not_printed(directory, number, monkeypatch):
   names, heard = {}, []
   exec(compile(ENDED_WHILE_IT_READS, f"/{directory}/reading.py", "exec"), names)
   monkeypatch.setattr(sys, "unraisablehook", heard.append)
@@ -115,7 +115,7 @@ def test_an_error_of_orbax_that_nobody_awaits_is_not_printed(directory, told, mo
     reading = names["read"]()
     reading.send(None)
     del reading
-  assert len(heard) == told
+  assert len(heard) == number
 
 
 def test_what_had_not_begun_when_another_file_failed_is_not_printed(recwarn):

@@ -208,11 +208,11 @@ def test_finite_steps_are_those_of_the_algorithm_bit_for_bit(name):
   guarded = cached(skip_nonfinite)(algorithm, objective_of(name))
   state, clean = algorithm.init(jax.random.key(0)), PIXELS.clip(0, 1)
   after, metrics = run(algorithm, state, 12, clean)
-  same, told = run(guarded, state, 12, clean)
+  same, expected = run(guarded, state, 12, clean)
   assert_same(after, same)
-  assert not told.pop("skipped").any()
+  assert not expected.pop("skipped").any()
   for name in metrics:
-    np.testing.assert_array_equal(metrics[name], told[name])
+    np.testing.assert_array_equal(metrics[name], expected[name])
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -244,8 +244,8 @@ def test_streamed_steps_are_left_out_too(name):
   resident, metrics = run(guarded, state, 12, pixels)
   key, streamed, parts = jax.random.key(DATA_KEY), copied(state), []
   for minibatches in stream(pixels, key, [6, 6], batch_size=M):
-    streamed, told = fit_streamed(guarded, streamed, key, minibatches)
-    parts.append(told["skipped"])
+    streamed, expected = fit_streamed(guarded, streamed, key, minibatches)
+    parts.append(expected["skipped"])
   assert_same(resident, streamed)
   np.testing.assert_array_equal(np.concatenate(parts), metrics["skipped"])
   assert metrics["skipped"].any()
@@ -259,7 +259,7 @@ def test_a_value_that_is_not_finite_is_enough():
   assert all_finite(after)
   _, skipped, clause = survive(FAULTY, explain_faulty(), state, marked("value"))
   assert skipped == steps_with(17, 12)
-  assert clause == "every term of the bound is finite, what is made of them is not: bound"
+  assert clause == "every term of the bound is finite, but what is computed from them is not: bound"
 
 
 @pytest.mark.parametrize(
@@ -283,17 +283,17 @@ def test_a_member_that_skips_takes_no_other_along(name, streamed):
 
   guarded = skip_nonfinite(algorithm, objective)
   states, metrics = swept(algorithm, 1e38)
-  kept, told = swept(guarded, 1e38)
+  kept, expected = swept(guarded, 1e38)
   np.testing.assert_array_equal(jax.vmap(all_finite)(states), [True, False, True])
   np.testing.assert_array_equal(jax.vmap(all_finite)(kept), [True, True, True])
   np.testing.assert_array_equal(kept.step, [8, 8, 8])
-  assert not told["skipped"][others].any() and told["skipped"][1].any()
+  assert not expected["skipped"][others].any() and expected["skipped"][1].any()
   quiet, told_quiet = swept(guarded, 2e-2)
   assert not told_quiet["skipped"].any()
   for a, b, c in zip(leaves(states), leaves(kept), leaves(quiet), strict=True):
     np.testing.assert_array_equal(b[others], c[others])
     np.testing.assert_allclose(a[others], b[others], rtol=1e-4, atol=1e-6)
-  np.testing.assert_allclose(metrics[objective][others], told[objective][others], rtol=1e-5)
+  np.testing.assert_allclose(metrics[objective][others], expected[objective][others], rtol=1e-5)
 
 
 def test_devices_that_share_a_minibatch():
@@ -317,7 +317,7 @@ def test_nothing_is_to_blame():
   algorithm = ALGORITHM
   state = algorithm.init(jax.random.key(0))
   _, skipped, clause = survive(algorithm, explained_by(algorithm, MODEL), state)
-  assert skipped == [] and clause == "made again, everything in the step is finite"
+  assert skipped == [] and clause == "when computed again, everything in the step is finite"
 
 
 def test_a_pixel():
@@ -521,7 +521,7 @@ explained_mcem = functools.partial(cached(explain_mcem), MCEM, BERNOULLI)
 def test_mcem_nothing_is_to_blame():
   state, clean = MCEM.init(jax.random.key(0)), PIXELS.clip(0, 1)
   _, skipped, clause = survive(MCEM, explained_mcem(), state, clean, "log_joint")
-  assert skipped == [] and clause == "made again, everything in the step is finite"
+  assert skipped == [] and clause == "when computed again, everything in the step is finite"
 
 
 def test_mcem_a_pixel():

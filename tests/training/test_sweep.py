@@ -56,11 +56,11 @@ def leaves(tree):
 def assert_members_are_single_runs(algorithm, states, metrics):
   for i, step_size in enumerate(STEP_SIZES):
     start = with_step_size(algorithm.init(keys(0)[i]), step_size)
-    state, told = fit(algorithm, start, keys(1)[i], PIXELS, batch_size=8, num_steps=6, **HOW)
+    state, expected = fit(algorithm, start, keys(1)[i], PIXELS, batch_size=8, num_steps=6, **HOW)
     for a, b in zip(leaves(state), leaves(states), strict=True):
       np.testing.assert_allclose(a, b[i], rtol=1e-8, atol=1e-12)
-    for name in told:
-      np.testing.assert_allclose(metrics[name][i], told[name], rtol=1e-8)
+    for name in expected:
+      np.testing.assert_allclose(metrics[name][i], expected[name], rtol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_a_member_that_overflows_leaves_the_others_alone():
   states, metrics = fit_sweep(algorithm, states, keys(1)[:2], PIXELS, **how)
   assert not np.isfinite(metrics["bound"][0, -1])
   single = aevb(MODEL, elbo_b, sgd(1e-2), num_data=23)
-  _, told = fit(single, single.init(keys(0)[1]), keys(1)[1], PIXELS, **how)
-  np.testing.assert_allclose(metrics["bound"][1], told["bound"], rtol=1e-10)
+  _, expected = fit(single, single.init(keys(0)[1]), keys(1)[1], PIXELS, **how)
+  np.testing.assert_allclose(metrics["bound"][1], expected["bound"], rtol=1e-10)
 
 
 def test_as_many_step_sizes_as_keys():

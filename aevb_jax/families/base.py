@@ -1,8 +1,8 @@
 """The reparameterization trick (section 2.4), through which every family here is used.
 
-The families of section 2.4 are in `inverse_cdf`, `location_scale` and `composition`, after the
-paper's three constructions, and in `gaussians`; those of appendix C are in `binary` and
-`gaussians`.
+The families of section 2.4 are in `inverse_cdf`, `location_scale` and `composition`, one module for
+each of the paper's three constructions, and in `gaussians`. The families of appendix C are in
+`binary` and `gaussians`.
 """
 
 import functools
@@ -39,7 +39,7 @@ def distribution(family: Family, eta: Eta) -> Distribution:
   """Makes the member of `family` that has the parameters `eta`.
 
   Args:
-    family: any.
+    family: any family.
     eta: parameters of one member, as `family.from_heads` returns them.
 
   Returns:

@@ -30,7 +30,7 @@ class MADE(nn.Module):
   def __call__(self, x: Array, context: Array) -> tuple[Array, ...]:
     degrees, h = np.arange(1, self.size + 1), x
     for i, width in enumerate(self.hidden):
-      # With a context, some units depend on it only, for the first entry of the outputs.
+      # With a context, some units depend only on it: the first entry of each output needs them.
       least = 0 if context.size else 1
       of_hidden = least + np.arange(width) % max(self.size - least, 1)
       h = _masked(self, f"hidden_{i}", h, of_hidden[None] >= degrees[:, None])
@@ -51,7 +51,7 @@ def _masked(
   bias: bool = True,
   small: bool = False,
 ) -> Array:
-  """Applies a linear layer some of whose weights are held at zero by a mask."""
+  """Applies a linear layer whose weights are zero where the mask is."""
   dtype = jnp.result_type(float)
   init = _SMALL if small else nn.initializers.lecun_normal()
   kernel = module.param(f"{name}_kernel", init, mask.shape, dtype)
@@ -68,7 +68,7 @@ def inverse_autoregressive(size: int, hidden: Sequence[int], *, context_size: in
   """Makes the map y = σ x + (1 − σ) m, σ = sigmoid(s + 2), of an inverse autoregressive flow.
 
   A MADE computes m and s from x and the context. `forward` takes one pass through it; `inverse`
-  takes J passes, because each number needs those before it. The map starts near y = 0.88 x.
+  takes J passes, because each number needs the numbers before it. The map starts near y = 0.88 x.
 
   Source: Kingma et al. (2016), algorithm 1, whose s starts from 1 or 2.
 
@@ -106,7 +106,7 @@ def inverse_autoregressive(size: int, hidden: Sequence[int], *, context_size: in
 
 
 class _Conditioner(nn.Module):
-  """An MLP of the first part of a coupling and of the context; its outputs start near zero."""
+  """An MLP that takes the first part of a coupling and the context; its outputs start near zero."""
 
   hidden: Sequence[int]
   size: int
@@ -128,7 +128,7 @@ def _coupling(
   forward: Callable[[Array, Array], tuple[Array, Array]],
   inverse: Callable[[Array, Array], tuple[Array, Array]],
 ) -> Bijection:
-  """Makes a bijection that keeps the first half and maps the numbers of the second one by one.
+  """Makes a bijection that keeps the first half and maps each number of the second half.
 
   An MLP of the first half and the context sets the parameters of these maps, P for each number.
   forward and inverse: (numbers (n,), parameters (n, P)) -> (numbers, log-derivatives).
@@ -186,7 +186,7 @@ def affine_coupling(size: int, hidden: Sequence[int], *, context_size: int = 0) 
   return _coupling(size, hidden, context_size, 2, forward=forward, inverse=inverse)
 
 
-MIN_BIN, MIN_SLOPE = 1e-3, 1e-3  # of a bin, relative to the mean bin, and at a knot
+MIN_BIN, MIN_SLOPE = 1e-3, 1e-3  # least size of a bin relative to the mean; least slope at a knot
 
 
 def spline_coupling(
@@ -210,7 +210,7 @@ def spline_coupling(
     hidden: units of each hidden layer of the MLP.
     context_size: length of the context; 0 for none.
     num_bins: K.
-    bound: in units of x; outside, the map is the identity.
+    bound: the end of the spline's interval, in units of x.
 
   Returns:
     A bijection of J numbers.
@@ -249,14 +249,14 @@ def _knots(raw: Array, num_bins: int, bound: float) -> tuple[Array, Array, Array
 
 
 def _bin(at: Array, ends: Array, knots: tuple[Array, ...]) -> tuple[Array, ...]:
-  """Finds the bin of `at`: its left end, width, lower end, height and two slopes."""
+  """Finds the bin that holds `at`: its left end, width, lower end, height and two slopes."""
   x, y, slopes = knots
   i = jnp.clip(jnp.searchsorted(ends, at, side="right") - 1, 0, len(x) - 2)
   return x[i], x[i + 1] - x[i], y[i], y[i + 1] - y[i], slopes[i], slopes[i + 1]
 
 
 def _log_slope(t: Array, slope: Array, left: Array, right: Array) -> Array:
-  """Computes log dy/dx at the fraction t of a bin of mean slope `slope`."""
+  """Computes log dy/dx at the fraction t of the width of a bin with the mean slope `slope`."""
   u = t * (1 - t)
   above = right * t**2 + 2 * slope * u + left * (1 - t) ** 2
   below = slope + (right + left - 2 * slope) * u
@@ -275,7 +275,7 @@ def _spline(x: Array, knots: tuple[Array, Array, Array]) -> tuple[Array, Array]:
 
 
 def _inverse_spline(y: Array, knots: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-  """Computes the inverse and log dy/dx there; t is the root in [0, 1] of a t² + b t + c."""
+  """Computes the inverse x and log dy/dx at x; t is the root in [0, 1] of a t² + b t + c."""
   inside = jnp.abs(y) < -knots[0][0]
   at = jnp.where(inside, y, 0)
   x_0, width, y_0, height, left, right = _bin(at, knots[1], knots)

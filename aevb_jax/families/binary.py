@@ -17,7 +17,7 @@ class Bernoulli(NamedTuple):
 
 @jax.custom_jvp
 def _softplus(logits: Array) -> Array:
-  # Its derivative needs only the logits; that of jax.nn.softplus also needs its value.
+  # The derivative below needs only the logits; the one of jax.nn.softplus also needs its value.
   return jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
 
 
@@ -26,8 +26,8 @@ _softplus.defjvps(lambda tangent, value, logits: jax.nn.sigmoid(logits) * tangen
 
 @jax.checkpoint
 def _bernoulli_log_prob(logits: Array, x: Array) -> Array:
-  # x log y + (1 - x) log(1 - y) with y = sigmoid(logits), finite at any logit. The checkpoint keeps
-  # only the logits for the backward pass: K x M x D numbers for K samples and M examples.
+  # This is x log y + (1 - x) log(1 - y) with y = sigmoid(logits), finite at any logit. The backward
+  # pass keeps only the logits: K x M x D numbers for K samples and M examples.
   return jnp.sum(x * logits - _softplus(logits))
 
 
@@ -36,7 +36,7 @@ def bernoulli(size: int) -> Family:
 
   log_prob takes x in [0, 1]. For x strictly between 0 and 1, as the paper's real-valued pixels are,
   log_prob is the cross-entropy and not a log-density. For x outside [0, 1], such as pixels that
-  were not scaled, log_prob means nothing, and training climbs without end.
+  were not scaled, log_prob has no meaning, and the bound grows without limit in training.
 
   `transform` compares the logits with logistic noise. That samples correctly, but its derivative is
   zero everywhere, so the family is not reparameterized.

@@ -1,12 +1,12 @@
 """Section 2.4, third construction: z as a function of auxiliary variables that can be drawn.
 
-A Gamma variable of real shape has no elementary transform of noise without parameters. It is drawn
-by rejection, with the implicit derivative dz/dη = −(∂F/∂η) / p(z) (Figurnov, Mohamed & Mnih 2018),
-which `jax.random.gamma` has. The noise is random bits, which determine all that the sampler draws.
+A Gamma variable of real shape is not an elementary function of noise without parameters. It is
+drawn by rejection, and `jax.random.gamma` gives it the implicit derivative dz/dη = −(∂F/∂η) / p(z)
+(Figurnov, Mohamed & Mnih 2018). The noise is random bits, which determine all the sampler's draws.
 
 Densities outside the support are −inf. In float32 log_prob is within 1e-5 of its value, relative to
-the largest of its terms, for parameters from 1e-2 to 1e3. Gamma draws are raised to the
-smallest normal number, 1e-38 in float32: 1 in 1e11 of shape 0.3 and 1 in 100 of shape 0.05 are.
+the largest of its terms, for parameters from 1e-2 to 1e3. Gamma draws below the smallest normal
+number, 1e-38 in float32, are raised to it: 1 in 1e11 at shape 0.3, and 1 in 100 at shape 0.05.
 """
 
 import math
@@ -22,7 +22,7 @@ from aevb_jax.types import Array, Family, Key, Support
 
 
 class LogNormal(NamedTuple):
-  """z = exp(y), y ~ N(location, scale²): both in units of log z."""
+  """Parameters of z = exp(y), y ~ N(location, scale²); both are in units of log z."""
 
   location: Array
   scale: Array
@@ -84,7 +84,7 @@ def log_normal(size: int) -> Family:
 
 
 def random_bits(key: Key, shape: tuple[int, ...] = ()) -> Array:
-  """Draws the noise of a rejection sampler: two words, whatever the sampler draws from them."""
+  """Draws the noise of a rejection sampler: two words, from which the sampler makes its key."""
   del shape
   return jax.random.bits(key, (2,), jnp.uint32)
 
@@ -136,7 +136,7 @@ def _gamma_entropy(eta: Gamma) -> Array:
 
 
 def chi_squared_as_gamma(eta: ChiSquared) -> Gamma:
-  """Returns the same distribution as a Gamma, Gamma(ν/2, 1/2)."""
+  """Returns the parameters of the same distribution as a Gamma: Gamma(ν/2, 1/2)."""
   half = 0.5 * eta.degrees_of_freedom
   return Gamma(half, jnp.full_like(half, 0.5))
 
@@ -204,7 +204,7 @@ def f(size: int) -> Family:
 
   def entropy(eta: F) -> Array:
     a, b = 0.5 * eta.numerator, 0.5 * eta.denominator
-    # The entropy of a Beta variable's odds, plus that of a change of scale.
+    # This is the entropy of a Beta variable's odds, then the change that the scale makes.
     value = betaln(a, b) + (1 - a) * digamma(a) - (1 + b) * digamma(b) + (a + b) * digamma(a + b)
     return value + jnp.log(eta.denominator / eta.numerator)
 
@@ -225,7 +225,8 @@ def f(size: int) -> Family:
 def beta(size: int) -> Family:
   """Makes the Beta family (section 2.4), p(z) = zᵃ⁻¹ (1 − z)ᵇ⁻¹ / B(a, b), 0 ≤ z ≤ 1.
 
-  z = y₁ / (y₁ + y₂) for Gammas y, off 0 by the smallest normal number and off 1 by half a rounding.
+  z = y₁ / (y₁ + y₂) for Gamma variables y. A draw is at least the smallest normal number, and at
+  most 1 − half the machine epsilon.
 
   Args:
     size: the number of dimensions J.
@@ -262,8 +263,8 @@ def beta(size: int) -> Family:
 def dirichlet(size: int) -> Family:
   """Makes the Dirichlet family (section 2.4), p(z) ∝ Π zⱼ^(αⱼ − 1) where Σ zⱼ = 1.
 
-  z is Gamma variables over their sum. The density is that of the first J − 1 numbers, and −inf if z
-  is off the simplex by more than rounding.
+  z = y / Σ yⱼ for Gamma variables y. The density is that of the first J − 1 numbers, and 0 if z is
+  off the simplex by more than rounding.
 
   Args:
     size: the number of dimensions J.

@@ -1,7 +1,7 @@
-"""Posteriors made by a chain of invertible maps from a simpler one, of any richness.
+"""Flows: posteriors that a chain of invertible maps makes from a simpler distribution.
 
 z = T(z₀; context, shared), where z₀ follows a base family. The encoder gives the context and the
-parameters of the base. `shared` are the parameters of T's own networks, the same for every x;
+parameters of the base. `shared` holds the parameters of T's own networks, the same for every x;
 `networks.conditional` keeps them in φ. log q(z) = log q₀(z₀) − log |det ∂T/∂z₀|.
 """
 
@@ -21,12 +21,12 @@ class Bijection(NamedTuple):
   init: Callable[[Key], PyTree]  # key -> params
   # (params, context, x) -> (y, log |det ∂y/∂x|); shapes (J,) and ()
   forward: Callable[[PyTree, Array, Array], tuple[Array, Array]]
-  # (params, context, y) -> (x, log |det ∂y/∂x|): the determinant is that of `forward`, at x
+  # (params, context, y) -> (x, log |det ∂y/∂x|), the log-determinant of `forward` at x
   inverse: Callable[[PyTree, Array, Array], tuple[Array, Array]]
 
 
 class Flow(NamedTuple):
-  """Parameters of a flow: those of its base, the encoder's context for T, and T's own."""
+  """Parameters of a flow: of its base, the encoder's context for T, and of T's networks."""
 
   base: Eta
   context: Array
@@ -36,17 +36,17 @@ class Flow(NamedTuple):
 def flow(base: Family, bijection: Bijection, *, context_size: int = 0) -> Family:
   """Makes the family of z = T(z₀) with z₀ ~ `base` and T = `bijection`.
 
-  One pass through T gives a draw and its log-density together. The log-density of any other z takes
+  One pass through T gives a draw and its log-density together. The log-density of any other z needs
   T's inverse. The family's mean is T(E[z₀]), which is not E[z].
 
   Args:
-    base: reparameterized, of J dimensions, with all numbers as its support.
+    base: a reparameterized family of J dimensions whose support is all real numbers.
     bijection: a map of J numbers and a context of `context_size` numbers.
     context_size: width of the one head that is added to those of `base`; 0 for none.
 
   Returns:
-    A family with the heads of `base`, then that of the context. `from_heads` takes the parameters
-    of the bijection as its last argument; `init_shared` makes them.
+    A family with the heads of `base`, then the head for the context. `from_heads` takes the
+    parameters of the bijection as its last argument; `init_shared` makes them.
   """
 
   def from_heads(*heads_and_shared: PyTree) -> Flow:
@@ -111,7 +111,7 @@ def chain(*bijections: Bijection) -> Bijection:
 def reverse() -> Bijection:
   """Makes the bijection that reverses the order of the numbers.
 
-  It goes between two maps that treat the first numbers differently from the last ones.
+  It is for use between two maps that treat the first numbers differently from the last ones.
 
   Returns:
     A bijection without parameters, whose log-determinant is 0.
@@ -121,7 +121,7 @@ def reverse() -> Bijection:
 
 
 def stack(bijection: Bijection, num_steps: int) -> Bijection:
-  """Chains `num_steps` copies of a bijection, with the order reversed between two of them.
+  """Chains `num_steps` copies of a bijection and reverses the order of the numbers between them.
 
   Args:
     bijection: the map of one step.

@@ -1,4 +1,4 @@
-"""Gaussians of diagonal (appendix C.2), full, and low-rank plus diagonal covariance."""
+"""Gaussians with diagonal (appendix C.2), full, or low-rank plus diagonal covariance."""
 
 import math
 from collections.abc import Callable
@@ -93,10 +93,10 @@ def tril_sizes(size: int) -> tuple[int, ...]:
 
 
 def scale_tril(size: int, log_square: Array, below: Array | None = None) -> Array:
-  """Makes L from two heads: the log-squares of its diagonal (J,), and what is below it, row by row.
+  """Makes L from two heads: log L_jj² (J,), and the numbers below the diagonal, row by row.
 
   With `below` at zero, L Lᵀ is the diagonal covariance of a `gaussian` whose log_var is
-  `log_square`. For J = 1 there is nothing below, and no head for it.
+  `log_square`. For J = 1 there are no numbers below the diagonal, and no head for them.
 
   Raises:
     ValueError: if a head has another size.

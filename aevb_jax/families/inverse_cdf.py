@@ -1,4 +1,4 @@
-"""Section 2.4, first construction: z = F⁻¹(ε; η) with ε ~ U(0, 1), a tractable inverse CDF.
+"""Section 2.4, first construction: z = F⁻¹(ε; η), ε ~ U(0, 1), with a tractable inverse CDF.
 
 Each family has `size` independent dimensions. Densities outside the support are −inf.
 
@@ -114,7 +114,7 @@ def cauchy(size: int) -> Family:
 
   def log_prob(eta: Cauchy, z: Array) -> Array:
     t = (z - eta.location) / eta.scale
-    # t² by itself would overflow.
+    # hypot does not overflow where t² would.
     return -math.log(math.pi) - jnp.log(eta.scale) - 2 * jnp.log(jnp.hypot(1.0, t))
 
   def standard(u: Array) -> Array:
@@ -363,11 +363,12 @@ def gumbel(size: int) -> Family:
 def erlang(size: int, count: int) -> Family:
   """Makes the Erlang family, sums of k exponentials of one rate λ: z = −Σᵢ log(1 − εᵢ) / λ.
 
-  Its inverse CDF is not elementary, but that of each term is. The noise has shape (J, k).
+  The inverse CDF of the sum is not elementary, but the inverse CDF of each term is. The noise has
+  shape (J, k).
 
   Args:
     size: the number of dimensions J.
-    count: k.
+    count: k, the number of terms.
 
   Returns:
     a family with one head of J numbers, the rate λ > 0 in inverse units of z.

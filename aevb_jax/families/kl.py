@@ -1,4 +1,4 @@
-"""KL(q ‖ p) in closed form, found by the types of the two etas."""
+"""Closed forms of KL(q ‖ p), chosen by the types of the two etas."""
 
 import functools
 from collections.abc import Callable
@@ -35,11 +35,11 @@ from aevb_jax.types import Array, Distribution, Eta
 def kl_divergence(q: Distribution, p: Distribution) -> Array:
   """Computes KL(q ‖ p) in closed form.
 
-  The types of the two etas choose the formula. These pairs have one for each dimension: diagonal
-  Gaussians, of which appendix B is the case p = N(0, I); Bernoullis; Laplace; Gamma, Exponential
+  The types of the two etas choose the formula. These pairs have a formula for each dimension:
+  diagonal Gaussians (appendix B is the case p = N(0, I)); Bernoullis; Laplace; Gamma, Exponential
   and Chi-Squared with each other; Beta; Log-Normal; Weibull with Weibull, Gamma, Exponential or
-  Chi-Squared; Uniform inside Uniform (otherwise infinite). These have one over all dimensions
-  together: Gaussians of any two covariances, diagonal, low-rank or full; Dirichlet.
+  Chi-Squared; Uniform inside Uniform (otherwise infinite). These pairs have a formula for all
+  dimensions together: Gaussians of any two covariances, diagonal, low-rank or full; Dirichlet.
 
   Args:
     q: a distribution over J dimensions.
@@ -49,7 +49,7 @@ def kl_divergence(q: Distribution, p: Distribution) -> Array:
     KL(q ‖ p) in nats, shape ().
 
   Raises:
-    UnsupportedError: for a pair that has no closed form here.
+    UnsupportedError: if the pair has no closed form here.
 
   Source: appendix B; for Weibull and Gamma, Zhang et al. (2018).
   """
@@ -70,8 +70,7 @@ def kl_per_latent(q: Distribution, p: Distribution) -> Array:
     The terms in nats, shape (J,); their sum is KL(q ‖ p).
 
   Raises:
-    UnsupportedError: for a pair that has no closed form here, or whose latents are not
-      independent.
+    UnsupportedError: if the pair has no closed form here, or its latents are not independent.
   """
   pair = type(q.eta), type(p.eta)
   if pair in _PER_LATENT:

@@ -1,7 +1,7 @@
-"""Section 2.4, second construction: z = location + scale · ε, ε of the standard distribution.
+"""Section 2.4, second construction: z = location + scale · ε, ε from the standard distribution.
 
 The Gaussian is `gaussians.gaussian`, or `gaussians.full_gaussian` for any covariance. The Logistic
-is `inverse_cdf.logistic`, which belongs to both constructions. Each of the others except the
+is `inverse_cdf.logistic`, which belongs to both constructions. Every family here except the
 Elliptical has `size` independent dimensions. Densities outside the support are −inf.
 
 In float32 log_prob is within 1e-5 of its value, relative to the largest of its terms, for scales
@@ -62,7 +62,7 @@ class Radius(NamedTuple):
   """The distribution of the distance of an elliptical family's standard member from its centre."""
 
   sample: Callable[[Key], Array]  # key -> r ≥ 0, shape ()
-  log_density: Callable[[Array], Array]  # r² -> log p(ε) in nats, of any ε with |ε|² = r²
+  log_density: Callable[[Array], Array]  # r² -> log p(ε) in nats, for any ε with |ε|² = r²
   variance: float  # of each dimension of ε, E[r²] / J; inf if it does not exist
 
 
@@ -135,13 +135,13 @@ def student_t(size: int, degrees_of_freedom: float = 5.0) -> Family:
 def uniform(size: int, within: tuple[float, float] | None = None) -> Family:
   """Makes the Uniform family (section 2.4), p(z) = 1 / (b − a), a ≤ z ≤ b: z = a + (b − a) ε.
 
-  The first head is a, and the second makes b = a + softplus(head) + 1e-6. With `within`, both are
-  logits: (a − low, b − a, high − b) divide that interval as softmax(head, other head, 0), so that
-  low ≤ a < b ≤ high.
+  The first head is a, and the second makes b = a + softplus(head) + 1e-6. With `within`, both heads
+  are logits: softmax(first head, second head, 0) is the shares of the interval that a − low, b − a
+  and high − b take, so that low ≤ a < b ≤ high.
 
-  The log-density jumps at a and b, and its derivatives with respect to them do not show that. An
-  estimator that differentiates E[f(z)] through z is right. One that uses ∇ log q(z), such as
-  `score_function`, is wrong.
+  The log-density jumps at a and b, and its derivatives with respect to a and b miss the jumps. An
+  estimator that differentiates E[f(z)] through z is right. An estimator that uses ∇ log q(z), such
+  as `score_function`, is wrong.
 
   Args:
     size: the number of dimensions J.
@@ -176,7 +176,7 @@ def uniform(size: int, within: tuple[float, float] | None = None) -> Family:
       check_shape(f"the head for the {name}", head, size)
     below, width, _ = jax.nn.softmax(jnp.stack([*heads, jnp.zeros_like(heads[0])]), axis=0)
     start, length = within[0], within[1] - within[0]
-    # Any narrower, rounding could make the ends equal.
+    # Rounding could make the ends of a narrower interval equal.
     width = jnp.maximum(width, SMALLEST)
     below = jnp.minimum(below, 1 - width)
     return Uniform(start + length * below, start + length * (below + width))
@@ -257,8 +257,8 @@ def student_radius(size: int, degrees_of_freedom: float) -> Radius:
 def elliptical(size: int, radius: Callable[[int], Radius] | None = None) -> Family:
   """Makes the Elliptical family (section 2.4): z = m + L r u, u uniform on the unit sphere.
 
-  Its densities are constant on ellipsoids. p(z) = p(ε) / |L| with ε = L⁻¹(z − m) depends only on
-  |ε|², in the way that `radius` gives.
+  Its densities are constant on ellipsoids. p(z) = p(ε) / |L|, where ε = L⁻¹(z − m). `radius` gives
+  p(ε), which depends only on |ε|².
 
   Args:
     size: J.

@@ -30,9 +30,9 @@ def gaussian_mixture(size: int, num_components: int) -> Family:
 
   The index of the component that z is drawn from jumps with π, but the distribution of z does not.
   `transform` therefore has the implicit derivative dz/dη = −(∂F/∂z)⁻¹ ∂F/∂η, where F has J
-  entries, the CDF of each z_j given those before it. Any estimator may differentiate through z. The
-  derivative costs J² K beside a draw. `estimators.stratified` does without it: it takes samples of
-  every component.
+  entries, the CDF of each z_j given z_1 … z_{j−1}. Any estimator may differentiate through z. The
+  derivative costs J² K operations more than the draw. `estimators.stratified` does not need the
+  derivative: it takes samples of every component.
 
   Source: Graves (2016); Figurnov, Mohamed & Mnih (2018).
 

@@ -1,4 +1,4 @@
-"""Likelihoods of pixels beside the two of appendix C: for 8-bit levels, and for [0, 1].
+"""Likelihoods of pixels that appendix C does not have: for 8-bit levels, and for [0, 1].
 
 The likelihoods of levels are probabilities and not densities: log p(x) is below zero, and
 −log₂ p(x) / D are bits per dimension. x is a level times `step`, as data sets scale it: k/255 or
@@ -21,20 +21,20 @@ STEP = 1 / 255
 
 
 class ContinuousBernoulli(NamedTuple):
-  """p(x) = C λˣ (1 − λ)¹⁻ˣ on [0, 1], λ = sigmoid(logits); shape (D,)."""
+  """Parameters of p(x) = C λˣ (1 − λ)¹⁻ˣ on [0, 1], λ = sigmoid(logits); shape (D,)."""
 
   logits: Array
 
 
 class DiscretizedLogistic(NamedTuple):
-  """A logistic density's mass in the bin of each level; the scale is exp(log_scale), both (D,)."""
+  """Parameters of a logistic density cut into the bins of the levels; both have shape (D,)."""
 
   mean: Array
   log_scale: Array
 
 
 class DiscretizedGaussian(NamedTuple):
-  """A Gaussian density's mass in the bin of each level; both (D,)."""
+  """Parameters of a Gaussian density cut into the bins of the levels; both have shape (D,)."""
 
   mean: Array
   log_var: Array
@@ -47,10 +47,10 @@ class Categorical(NamedTuple):
 
 
 def continuous_bernoulli(size: int) -> Family:
-  """Makes the Bernoulli's formula a density on [0, 1], by its normalizer C = l / tanh(l/2).
+  """Makes the continuous Bernoulli family p(x) = C λˣ (1 − λ)¹⁻ˣ on [0, 1], C = l / tanh(l/2).
 
-  l are the logits. The Bernoulli of real-valued pixels lacks C, and is not a density. The inverse
-  CDF is elementary, log(1 + ε (eˡ − 1)) / l, so this family is reparameterized.
+  l = logit(λ). The Bernoulli's formula lacks C, so it is not a density of real-valued pixels. The
+  inverse CDF is elementary, log(1 + ε (eˡ − 1)) / l, so this family is reparameterized.
 
   Source: Loaiza-Ganem & Cunningham (2019).
 
@@ -72,7 +72,7 @@ def continuous_bernoulli(size: int) -> Family:
     return jnp.where(small, 0.5 + l / 12 - l**3 / 720, -1 / jnp.expm1(-safe) - 1 / safe)
 
   def transform(eta: ContinuousBernoulli, u: Array) -> Array:
-    # By symmetry only negative logits are used, whose exponential does not overflow.
+    # By symmetry negative logits suffice, and their exponential does not overflow.
     l = -jnp.abs(eta.logits)
     v = jnp.where(eta.logits < 0, u, 1 - u)
     small = l > -1e-3
@@ -93,7 +93,7 @@ def continuous_bernoulli(size: int) -> Family:
 
 
 def _log_normalizer(logits: Array) -> Array:
-  """Computes log(l / tanh(l/2)), by its series near 0."""
+  """Computes log(l / tanh(l/2)), near 0 by its series."""
   small = jnp.abs(logits) < 0.1
   l = jnp.where(small, 1.0, jnp.abs(logits))
   square = jnp.where(small, logits**2, 0.0)
@@ -116,7 +116,7 @@ def discretized_logistic(
 
   Args:
     size: D.
-    levels: their number.
+    levels: the number of levels.
     step: the distance between levels in units of x.
     mean_link: a function from the first head to the mean.
 
@@ -163,7 +163,7 @@ def discretized_gaussian(
 
   Args:
     size: D.
-    levels: their number.
+    levels: the number of levels.
     step: the distance between levels in units of x.
     mean_link: a function from the first head to the mean.
 
@@ -217,7 +217,7 @@ def _discretized(
   noise: Callable[[Key, tuple[int, ...]], Array],
   transform: Callable[..., Array],
 ) -> Family:
-  """Cuts a density into bins; the parameters eta are a mean and a spread."""
+  """Makes a family from a density cut into bins; the parameters eta are a mean and a spread."""
   _check_levels(levels, step)
   top = (levels - 1) * step
   support = Support(0.0, top, "levels")
@@ -229,7 +229,7 @@ def _discretized(
 
   def masses(eta: Eta, x: Array) -> Array:
     a, b = standardize(eta, x - 0.5 * step), standardize(eta, x + 0.5 * step)
-    # A quarter of a bin is more than rounding, and less than a level.
+    # A quarter of a step is more than the rounding of x, and less than the step between levels.
     ends = jnp.where(x < 0.25 * step, log_cdf(b), log_cdf(-a))
     inner = (x > 0.25 * step) & (x < top - 0.25 * step)
     return jnp.where(inner, log_mass(a, b), ends)
@@ -262,11 +262,11 @@ def _discretized(
 
 
 def categorical(size: int, *, levels: int = 256, step: float = STEP) -> Family:
-  """Makes the family of any probabilities of the levels of each pixel.
+  """Makes the family in which each level of each pixel has its own probability.
 
   Args:
     size: D.
-    levels: their number.
+    levels: the number of levels.
     step: the distance between levels in units of x.
 
   Returns:

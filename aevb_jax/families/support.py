@@ -1,4 +1,4 @@
-"""The sets where densities are positive, and a check that q(z|x) stays inside that of p(z)."""
+"""The sets where densities are positive, and a check that q(z|x) stays inside the set of p(z)."""
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ def check_support(q: Family, p: Distribution) -> None:
   only a part of the support of p(z), such as a Beta under a Gaussian, gives a valid bound.
 
   Args:
-    q: the family of q(z|x); its `widest` support counts.
+    q: the family of q(z|x); the check uses its `widest` support.
     p: p(z).
 
   Raises:
@@ -28,9 +28,9 @@ def check_support(q: Family, p: Distribution) -> None:
 
 
 def contains(whole: Support, part: Support) -> bool:
-  """Tests that `part` lies in `whole` and is of its kind.
+  """Tests that `part` lies in `whole` and is of the same kind.
 
-  Only then has a distribution on `part` a density with respect to one on `whole`.
+  A distribution on `part` has a density with respect to one on `whole` only in this case.
   """
   if whole.kind != part.kind:
     return False

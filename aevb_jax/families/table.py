@@ -24,7 +24,7 @@ from aevb_jax.types import Distribution, Family
 
 
 class Entry(NamedTuple):
-  """A family by name.
+  """A family that a command line can name.
 
   Attributes:
     make: (size, **arguments) -> the family.
@@ -47,8 +47,8 @@ def _flow(
 ) -> Family:
   """Makes a flow of `steps` bijections, whose networks have one hidden layer.
 
-  The networks receive `context` numbers that depend on x. With 0 of them, the map is the same for
-  every x, and so only changes the coordinates of z.
+  The networks receive `context` numbers that depend on x. If `context` is 0, the map is the same
+  for every x, and so only changes the coordinates of z.
   """
   if steps < 1 or hidden < 1 or context < 0:
     raise ValueError(
@@ -86,7 +86,7 @@ def mixture(size: int, components: int = 5) -> Family:
 
 
 UNIT_SCALE = dict(location=0.0, scale=1.0)
-# The 22 of section 2.4, in its order.
+# The 22 families of section 2.4, in the paper's order.
 REPARAMETERIZABLE = {
   "exponential": Entry(inverse_cdf.exponential, dict(rate=1.0), "exponential"),
   "cauchy": Entry(inverse_cdf.cauchy, UNIT_SCALE),
@@ -175,7 +175,7 @@ def make_family(text: str, entries: dict[str, Entry], size: int) -> Family:
 def make_prior(text: str, size: int) -> Distribution:
   """Makes the fixed p(z) that `text` names, in `size` dimensions.
 
-  Its arguments are those of the family, or parameters of the member.
+  The arguments in `text` are arguments of the family, or parameters of the member.
 
   Raises:
     ValueError: if there is no such prior.
@@ -209,7 +209,7 @@ def learned_prior(text: str) -> tuple[str, int] | None:
   """Returns the name and the number of components of a learned prior; None for any other prior.
 
   Raises:
-    ValueError: if its arguments are not those of a learned prior.
+    ValueError: if there is no such prior, or a learned prior does not take its arguments.
   """
   name, arguments = parse(text, PRIORS)
   if name not in LEARNED_PRIORS:
@@ -235,6 +235,6 @@ def _make(
 
 @functools.cache
 def _takes(make: Callable[..., Family]) -> dict[str, int | float]:
-  """Returns the numbers that a family takes beside its size, with their defaults."""
+  """Returns the numbers that a family takes in addition to its size, with their defaults."""
   parameters = list(inspect.signature(make).parameters.values())[1:]
   return {p.name: p.default for p in parameters if isinstance(p.default, int | float)}

@@ -1,7 +1,7 @@
 """Families of independent dimensions, made from functions of one number.
 
-Links map a network's unconstrained heads to parameters; each link has the units of the parameter
-that it makes. Like all functions here, links take arrays of any shape.
+Links map a network's unconstrained heads to parameters, in the units of the parameters. Links take
+arrays of any shape.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,8 +47,8 @@ def positive(head: Array) -> Array:
 def uniform_noise(key: Key, shape: Sequence[int]) -> Array:
   """Draws ε ~ U(0, 1), never 0 and never 1: odd multiples of half a step of the generator.
 
-  In float32, ε reaches from 6e-8 to 1 − 6e-8. Draws of an inverse CDF reach into the tails no
-  further than that.
+  In float32, ε reaches from 6e-8 to 1 − 6e-8. Draws through an inverse CDF do not reach the tails
+  beyond these quantiles.
 
   Args:
     key: consumed.
@@ -109,7 +109,7 @@ def independent(
     check_shape("z", z, size)
     low, high, _ = support(eta)
     inside = (z >= low) & (z <= high)
-    # A point inside replaces those outside, so that their gradients are zero and not NaN.
+    # A point inside replaces each point outside, whose gradient is then zero and not NaN.
     return jnp.sum(
       jnp.where(inside, log_prob(eta, jnp.where(inside, z, _within(low, high))), -jnp.inf)
     )
@@ -129,7 +129,7 @@ def independent(
 
 
 def with_ordered_ends(family: Family) -> Family:
-  """Returns the same intervals, but with a second head for the length, not the upper end."""
+  """Returns the family with a second head for the length of its interval, not the upper end."""
 
   def from_heads(low: Array, length: Array) -> Eta:
     eta = family.from_heads(low, length)

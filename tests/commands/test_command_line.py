@@ -386,7 +386,7 @@ def assert_one_clear_line(result, *words):
     (["--likelihood=beta"], ["--likelihood=beta", "has the density inf at pixels of 0"]),
     (
       ["--likelihood=categorical", "--dequantization", "--dataset=mnist"],
-      ["--dequantization", "is for a density"],
+      ["--dequantization", "is for densities"],
     ),
     (["--num_leapfrogs=5"], ["--num_leapfrogs=5", "--algorithm=aevb"]),
     (

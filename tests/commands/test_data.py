@@ -73,7 +73,7 @@ def test_a_damaged_cache_is_said_and_mended(tmp_path):
   contents[5000] ^= 255
   array.write_bytes(contents)
   again = data(tmp_path, *flags)
-  assert again.returncode == 0 and "made anew" in again.stderr
+  assert again.returncode == 0 and "rebuilt" in again.stderr
   same = [[line for line in r.stdout.splitlines() if "read in" not in line] for r in (first, again)]
   assert same[0] == same[1]
 

@@ -188,7 +188,7 @@ def test_a_run_that_has_lost_a_table_is_made_again(figure_2, runs, tmp_path, tab
   result = make("manifold", *how)
   assert result.returncode == 0, result.stderr
   (line,) = [line for line in result.stdout.splitlines() if "cannot be read" in line]
-  assert line.startswith(f"{AEVB}: its tables cannot be read (") and "made again" in line
+  assert line.startswith(f"{AEVB}: its tables cannot be read (") and "trained again" in line
   but_for_seconds = lambda rows: [{k: v for k, v in r.items() if k != "seconds"} for r in rows]
   for name in ("sweep.csv", f"{chosen_member(runs).name}/metrics.csv"):
     there, before = read(copied / AEVB / name), read(runs / AEVB / name)

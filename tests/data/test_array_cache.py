@@ -95,7 +95,7 @@ def empty(contents):
 def test_a_damaged_cache_is_noticed_and_made_anew(filled, name, change, caplog):
   edit(filled / name, change)
   assert fetch_again(filled)
-  assert "made anew" in caplog.text and str(filled) in caplog.text
+  assert "rebuilt" in caplog.text and str(filled) in caplog.text
   assert not fetch_again(filled)
 
 

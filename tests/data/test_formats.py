@@ -33,8 +33,8 @@ def test_idx(tmp_path, suffix):
 @pytest.mark.parametrize(
   "contents, words",
   [
-    (tiny.idx(IMAGES)[:-1], "promises 40 × 28 × 28 bytes but holds 31359"),
-    (tiny.idx(IMAGES) + b"x", "promises 40 × 28 × 28 bytes but holds more"),
+    (tiny.idx(IMAGES)[:-1], "declares 40 × 28 × 28 bytes but holds 31359"),
+    (tiny.idx(IMAGES) + b"x", "declares 40 × 28 × 28 bytes but holds more"),
     (tiny.idx(IMAGES[:, 0]), "magic number 0x00000802, not 0x00000803"),
     (tiny.idx(IMAGES, kind=0x0D), "magic number 0x00000d03, not 0x00000803"),
     (b"<!DOCTYPE html><html>", "magic number 0x3c21444f"),
@@ -69,10 +69,10 @@ def test_a_damaged_gzip_file(tmp_path, damage, words):
 
 def test_a_header_that_promises_too_much_is_refused_before_anything_is_unpacked(tmp_path):
   path = write(tmp_path / "images", b"\0\0\x08\x03" + 3 * b"\xff\xff\xff\xff")
-  with pytest.raises(DataError, match=r"promises 4294967295 × .* bytes, more than the 1073741824"):
+  with pytest.raises(DataError, match=r"declares 4294967295 × .* bytes, more than the 1073741824"):
     formats.read_idx(path, 3)
   path = write(tmp_path / "images", tiny.idx(IMAGES))
-  with pytest.raises(DataError, match="promises 40 × 28 × 28 bytes, more than the 1000"):
+  with pytest.raises(DataError, match="declares 40 × 28 × 28 bytes, more than the 1000"):
     formats.read_idx(path, 3, most=1000)
   np.testing.assert_array_equal(formats.read_idx(path, 3, most=16 + IMAGES.size), IMAGES)
 
@@ -123,7 +123,7 @@ def test_a_file_that_unpacks_to_much_more_than_it_should_takes_no_memory(tmp_pat
   *lines, kilobytes = result.stdout.splitlines()
   assert lines[0] == "unpacks to more than the 47040016 bytes that it should hold"
   assert lines[1].startswith("has sha256 ") and f"({path.stat().st_size} bytes)" in lines[1]
-  assert lines[2] == f"{path} promises 60000 × 28 × 28 bytes but holds more"
+  assert lines[2] == f"{path} declares 60000 × 28 × 28 bytes but holds more"
   assert int(kilobytes) < 120 * 2**10  # an intact file takes 47 MB, and as much while it is read
 
 
@@ -139,10 +139,10 @@ def test_amat(tmp_path):
   [
     ("", "not made of lines"),
     ("0 1 0\n1 1\n", "not made of lines"),
-    ("0 2 0\n", "something else"),
-    ("0 1 0\n0,1 0\n", "something else"),
-    ("0 1 0 0 1 0 ", "something else"),
-    ("/ 1 0\n", "something else"),
+    ("0 2 0\n", "something other"),
+    ("0 1 0\n0,1 0\n", "something other"),
+    ("0 1 0 0 1 0 ", "something other"),
+    ("/ 1 0\n", "something other"),
   ],
 )
 def test_what_is_no_amat_file(tmp_path, text, words):

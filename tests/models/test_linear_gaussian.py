@@ -265,7 +265,7 @@ def test_principal_angles():
   angles = principal_angles(2 * e[:3] + e[[1, 2, 0]], np.stack(tilted))
   np.testing.assert_allclose(angles, [np.pi / 2, 0.3, 1e-9], rtol=1e-6)
   for other in (a[[0, 1, 0]], a[:2], a[:, :7]):
-    with pytest.raises(ValueError, match="no two bases"):
+    with pytest.raises(ValueError, match="not two bases"):
       principal_angles(a, other)
 
 

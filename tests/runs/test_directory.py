@@ -114,10 +114,10 @@ def test_nothing_is_written_through_a_link(tmp_path, link, name):
 
 def test_a_pipe_in_the_place_of_a_file_is_an_error_and_no_wait(tmp_path):
   os.mkfifo(tmp_path / "flags.txt")
-  with pytest.raises(ConfigError, match="no regular file"):
+  with pytest.raises(ConfigError, match="not a regular file"):
     directory.open_run(tmp_path, [Config()])
   for use in (disk.read, disk.extend):
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
       use(tmp_path / "flags.txt")
   with disk.create(tmp_path / "flags.txt") as file:
     file.write("--seed=0")

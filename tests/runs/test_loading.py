@@ -169,7 +169,7 @@ def test_what_is_no_run(tmp_path, trained):
   with pytest.raises(RunError, match="holds no run of experiments.train"):
     runs.load(tmp_path)
   (tmp_path / "flags.txt").write_text("--num_draws=20\n")
-  with pytest.raises(RunError, match="num_draws=20: is no field .* may be of another main"):
+  with pytest.raises(RunError, match="num_draws=20: is not a field .* may be of another main"):
     runs.load(tmp_path)
   (tmp_path / "flags.txt").write_text("--latent_dim=3\n--num_examples=1000\n")
   with pytest.raises(RunError, match="holds a run of another main"):
@@ -184,7 +184,7 @@ def test_what_is_no_run(tmp_path, trained):
   [
     (dict(seed="one"), "seed=one: takes a whole number"),
     (dict(model=dict(latent_dim=2.5)), "model.latent_dim=2.5: takes a whole number"),
-    (dict(model=dict(flavour="vanilla")), "model.flavour=vanilla: is no field"),
+    (dict(model=dict(flavour="vanilla")), "model.flavour=vanilla: is not a field"),
     (dict(optimizer=dict(step_size=-1.0)), "step_size=-1.0: takes positive numbers"),
     (dict(objective=dict(estimator="no.such_module:function")), "no.such_module"),
   ],

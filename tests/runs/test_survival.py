@@ -216,7 +216,7 @@ def test_a_bound_that_is_never_finite(tmp_path):
   flags = ["--estimator=tests.support.my_estimators:never_finite", *FAULTY[1:]]
   for policy, saved, words in (
     ("stop", 0, "step 1: "),
-    ("skip", "2,000", "no step could be made of the last 30: step 21: "),
+    ("skip", "2,000", "each of the last 30 steps failed: step 21: "),
   ):
     result = run(*flags, f"--on_nonfinite={policy}", f"--workdir={workdir}")
     assert result.returncode == 1 and len(result.stderr.splitlines()) == 1

@@ -368,8 +368,8 @@ def test_an_optimizer_that_was_so_before():
   [
     ("log_var", "q(z|x) has no finite log_var at latents 1, 3 in {}"),
     ("kl", "KL(q(z|x) ‖ p(z)) overflows at latent 2 in {}"),
-    ("gradient", "every term of the bound is finite, {}theta/head_0/bias"),
-    ("square", "every term of the bound is finite, {}opt_state/inner_state/0/nu/phi/head_1/bias"),
+    ("gradient", "every term of the bound is finite, but {}theta/head_0/bias"),
+    ("square", "every term of the bound is finite, but {}opt_state/inner_state/0/nu/phi/head_1/bias"),
   ],
 )
 def test_one_example(fault, clause):
@@ -379,7 +379,7 @@ def test_one_example(fault, clause):
   if fault in ("log_var", "kl"):
     assert found.startswith(clause.format("1 of 8 examples, first training example 17 (largest "))
   else:
-    assert found == clause.format("its gradient or the update is not: ")
+    assert found == clause.format("its gradient or update is not: ")
 
 
 def test_a_kl_that_overflows_by_a_parameter():
@@ -479,7 +479,7 @@ def test_the_prior_on_the_parameters():
     "(largest parameter: phi/hidden_0/kernel, 1e+20 in size)"
   )
   without = first_offence(examined(explained_by(ALGORITHM, MODEL), state, pixels))
-  assert without.startswith("made again, ")
+  assert without.startswith("when computed again, ")
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def linear_draws(way):
 
 
 def blocks(params):
-  """Separates the mean and log-variances of q(θ) from φ, or errors in one would hide in another."""
+  """Separates the mean of q(θ), its log-variances and φ, so that none hides another's error."""
   leaves = {"mean": [params.theta.mean], "log_var": [params.theta.log_var]}
   return leaves | {"phi": jax.tree.leaves(params.phi)}
 

@@ -55,7 +55,7 @@ def test_many_samples_cost_one_pass_through_the_encoder(estimator):
 
   program = str(jax.make_jaxpr(estimate)(jax.random.key(0), world.params))
   # Both networks have 7 hidden units. The encoder's are computed once, the decoder's for 4
-  # samples. Each dream needs its own encoder pass, which is again for 4 samples.
+  # samples. The encoder also runs on dreams, one for each of the 4 samples.
   assert program.count("f64[1,7] = product") == 1
   assert program.count("f64[4,7] = product") >= 1
 

@@ -141,7 +141,7 @@ def test_update_ascends_the_gradient():
   assert algorithm.update(after, batch)[1]["bound"] > metrics["bound"]
   updated, _ = algorithm.update(state, batch, jnp.arange(4))
   for got, want in zip(jax.tree.leaves(updated.params), jax.tree.leaves(after.params)):
-    np.testing.assert_array_equal(got, want)  # where the examples are changes nothing
+    np.testing.assert_array_equal(got, want)  # the positions of the examples change nothing
 
 
 def test_every_step_has_its_own_noise():
@@ -188,8 +188,8 @@ def test_eight_devices_give_what_one_gives():
 
 
 def test_learns_factor_analysis():
-  # The best bound of the affine-Gaussian model is factor analysis's maximum
-  # likelihood, since its posterior, rotated, is diagonal.
+  # The best bound of the affine-Gaussian model is the maximum log-likelihood of factor
+  # analysis, because a rotation of z makes the posterior diagonal.
   from sklearn.decomposition import FactorAnalysis
 
   rng = np.random.default_rng(0)

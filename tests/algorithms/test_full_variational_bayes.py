@@ -1,4 +1,4 @@
-"""Full variational Bayes against exact worlds, and its local reparameterization."""
+"""Full variational Bayes compared with exact values, and its local reparameterization."""
 
 import functools
 
@@ -40,7 +40,7 @@ from tests.support import oracles
 from tests.support.statistics import assert_greater, assert_unbiased
 
 N = 80_000
-NUM_DATA = 10  # few, so that an error in the KL of θ shows
+NUM_DATA = 10  # few, so that the KL of θ is large and an error in it shows
 X_VAR = 0.4
 WAYS = {
   "eq. 24": (elbo_b, dict()),
@@ -50,7 +50,7 @@ WAYS = {
 
 
 class KnownNoise(nn.Module):
-  """A mean affine in the input, and a log-variance that is a number."""
+  """A network whose mean is affine in the input and whose log-variance is constant."""
 
   size: int
 
@@ -61,7 +61,7 @@ class KnownNoise(nn.Module):
 
 
 def linear_world(data_dim=4, latent_dim=2):
-  """p(x|z) = N(zW + b, X_VAR I), q(z|x) affine-Gaussian, q(W, b) arbitrary."""
+  """Makes p(x|z) = N(zW + b, X_VAR I), an affine-Gaussian q(z|x) and an arbitrary q(W, b)."""
   rng = np.random.default_rng(4)
   model = Model(
     prior=lambda theta: standard_normal(latent_dim),
@@ -87,9 +87,9 @@ def weight_kl(theta):
 
 
 def linear_expectation(params, x):
-  """E over q(θ) and q(z|x) of the bound at θ, by hand: the first terms of equation 24."""
+  """The first terms of equation 24: E over q(θ) and q(z|x) of the bound at θ, by hand."""
   data_dim, latent_dim = params.phi["mean"]["kernel"].shape
-  # The vector of θ has the biases first, as Flax's names sort.
+  # The biases come first in the vector of θ, because Flax sorts the names.
   of_bias = lambda vector: vector[:data_dim]
   of_kernel = lambda vector: vector[data_dim:].reshape(latent_dim, data_dim)
   mean, var = params.theta.mean, jnp.exp(params.theta.log_var)
@@ -102,10 +102,10 @@ def linear_expectation(params, x):
 
 
 def network_world():
-  """One latent, one hidden tanh unit, one pixel: exact by quadrature."""
+  """Makes a model of one latent, one hidden tanh unit and one pixel, exact by quadrature."""
   model = mlp_vae(bernoulli(1), data_dim=1, latent_dim=1, hidden_dim=1)
   params = init_params(jax.random.key(2), model)
-  mean = jnp.asarray([0.4, 0.3, 1.6, 1.3])  # of the head's bias, ... as the names sort
+  mean = jnp.asarray([0.4, 0.3, 1.6, 1.3])  # bias and kernel of the head, then of the hidden unit
   assert params.theta.mean.shape == mean.shape
   log_var = jnp.asarray([-1.0, -0.5, -0.3, 0.2])
   weights = {"hidden_0": (0.9, 0.2), "head_0": (0.8, 0.5), "head_1": (-0.5, -1.0)}
@@ -117,7 +117,7 @@ def network_world():
 
 
 def network_expectation(params, x, model, step=0.2):
-  """Computes it layer by layer, since a pre-activation is Gaussian given the input of its layer."""
+  """Computes the bound layer by layer: a pre-activation is Gaussian given its layer's input."""
   nodes = jnp.arange(-7, 7 + step / 2, step)
   weights = jnp.exp(-0.5 * nodes**2) * step / jnp.sqrt(2 * jnp.pi)
   q = model.encoder.given(params.phi, x)
@@ -141,7 +141,7 @@ def network_expectation(params, x, model, step=0.2):
 
 
 def draws(estimator, world, n=N, seed=0, **kwargs):
-  """Values and gradients of n independent estimates."""
+  """The values and gradients of n independent estimates."""
 
   def value_and_grad(key):
     return jax.value_and_grad(lambda p: estimator(key, world.model, p, world.x, **kwargs))(
@@ -158,12 +158,12 @@ def linear_draws(way):
 
 
 def blocks(params):
-  """The mean of q(θ), its log-variances, and φ, as vectors; apart, or one would hide another."""
+  """Separates the mean of q(θ), its log-variances and φ, so that none hides another's error."""
   leaves = {"mean": [params.theta.mean], "log_var": [params.theta.log_var]}
   return leaves | {"phi": jax.tree.leaves(params.phi)}
 
 
-DETECTS = {"mean": 0.05, "log_var": 0.15, "phi": 0.05}  # a variance's gradient is the noisiest
+DETECTS = {"mean": 0.05, "log_var": 0.15, "phi": 0.05}  # log-variances have the noisiest gradient
 
 
 def assert_gradients_unbiased(gradients, exact):
@@ -212,8 +212,8 @@ def test_the_average_over_theta_leaves_the_kl_out(local):
 
 
 def test_local_noise_varies_less():
-  # For one layer its gradient is that of a drawn θ, averaged over all θ with the same
-  # pre-activation; with respect to the mean of q(θ) the two are the same.
+  # For one layer, the local gradient is the gradient at a drawn θ, averaged over all θ with
+  # the same pre-activation. With respect to the mean of q(θ), the two gradients are the same.
   (_, drawn), (_, local) = linear_draws("eq. 24"), linear_draws("local")
   for block in ("log_var", "phi"):
     squares = []
@@ -224,7 +224,7 @@ def test_local_noise_varies_less():
 
 
 def at_the_mean_of_z(key, model, params, x):
-  """A bound that draws nothing but θ."""
+  """A bound that draws only θ."""
   z = model.encoder.given(params.phi, x).mean
   return model.decoder.given(params.theta, z).log_prob(x)
 
@@ -254,7 +254,7 @@ def test_n_divides_the_kl_and_nothing_else(local):
 
 
 def test_the_sampled_kl_is_that_of_the_drawn_theta():
-  # An estimator that returns log q(θ) of the θ it is given shows which one was drawn.
+  # An estimator that returns one coordinate of its θ shows which θ was drawn.
   world = linear_world()
   drawn = lambda key, model, params, x: params.theta["mean"]["bias"][0]
   estimate = lambda n: full_vb(drawn, num_data=n, closed_form=False)(jax.random.key(0), *world)
@@ -273,7 +273,7 @@ def test_parameters_survive_the_round_trip():
   assert params.theta.mean.shape == params.theta.log_var.shape == (size,)
   np.testing.assert_allclose(jnp.exp(0.5 * params.theta.log_var), 0.3, rtol=1e-12)
   jax.tree.map(np.testing.assert_array_equal, mean_params(model, params), point)
-  # Every number of the vector has a place of its own.
+  # Every entry of the vector has its own place in the tree.
   leaves = jax.tree.leaves(unravel(model, jnp.arange(size)))
   assert sorted(int(i) for leaf in leaves for i in np.ravel(leaf)) == list(range(size))
 
@@ -292,8 +292,8 @@ def test_vmapped_is_looped(way):
 
 @pytest.mark.parametrize("local", [False, True])
 def test_learns(local):
-  # Two kinds of images, which one latent distinguishes: a bound of −log 2 for each is in
-  # reach, and far above −6 log 2 of knowing nothing.
+  # One latent can distinguish the two kinds of images: a bound of −log 2 per image is
+  # possible, far above the −6 log 2 of a model that has learned nothing.
   pixels = np.repeat(np.asarray([[0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0]], np.uint8) * 255, 200, 0)
   model = mlp_vae(bernoulli(6), data_dim=6, latent_dim=1, hidden_dim=8)
   algorithm = aevb(
@@ -363,7 +363,7 @@ def test_local_noise_without_biases():
   def logits(key, z, var=var):
     return with_local_noise(key, decoder, var).given(params, z).eta.logits
 
-  # A layer that has nothing coming in has nothing to say, and a gradient that is a number.
+  # An input of zeros gives a pre-activation of variance zero, and the gradient is finite.
   gradient = jax.grad(lambda var: logits(jax.random.key(0), jnp.zeros(2), var)[0])(var)
   assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
   z = jnp.asarray([1.0, -2.0])
@@ -386,4 +386,4 @@ def test_layers_and_units_have_noise_of_their_own():
   samples = np.asarray(samples)
   samples = samples - samples.mean(0)
   products = samples[:, [0, 0, 0, 1, 1, 2]] * samples[:, [1, 2, 3, 2, 3, 3]]
-  assert_unbiased(products, np.zeros(6), detects_shift=0.2)  # of a variance of 2
+  assert_unbiased(products, np.zeros(6), detects_shift=0.2)  # each variance is 2

@@ -1,4 +1,4 @@
-"""Monte Carlo EM: what its chains draw, what θ follows, and what a run keeps."""
+"""Monte Carlo EM: the draws of its chains, the updates of θ, and the state of a run."""
 
 import functools
 
@@ -21,7 +21,7 @@ from tests.support.statistics import assert_unbiased
 
 WORLD = oracles.affine_world()
 DATA = np.random.default_rng(4).normal(size=(12, 5))
-INDEX = jnp.asarray([7, 2, 11, 3])  # a minibatch, in no order
+INDEX = jnp.asarray([7, 2, 11, 3])  # a minibatch in arbitrary order
 BATCH = jnp.asarray(DATA)[INDEX]
 
 
@@ -35,7 +35,7 @@ def at_world(state):
 
 
 def started(algorithm, step_size=0.1):
-  """Starts at the θ of the world, with chains at different places; nearly all are accepted."""
+  """Starts at the world's θ with chains at different places; nearly all moves are accepted."""
   z = jnp.asarray(np.random.default_rng(5).normal(size=(len(DATA), 3)))
   log_step_size = jnp.log(jnp.asarray(step_size))
   return at_world(algorithm.init(jax.random.key(0)))._replace(z=z, log_step_size=log_step_size)
@@ -51,7 +51,7 @@ def leaves(state):
 
 @functools.cache
 def trained():
-  """4000 data points, and their chains after fifty epochs at one θ; the last ten's metrics."""
+  """Runs 4000 data points' chains for fifty epochs at one θ; the metrics are from the last ten."""
   x = np.random.default_rng(0).normal(size=(4000, 5))
   algorithm = frozen(len(x))
   state = at_world(algorithm.init(jax.random.key(0)))
@@ -71,7 +71,7 @@ def test_every_chain_draws_from_the_posterior_of_its_own_data_point():
   noise_var = np.exp(theta["log_var"])
   precision = np.eye(3) + (w / noise_var) @ w.T
   mean = (x - b) / noise_var @ w.T @ np.linalg.inv(precision)
-  # By the Cholesky factor, what would be N(0, I) for exact draws.
+  # The Cholesky factor turns exact draws into draws from N(0, I).
   standard = (np.asarray(state.z) - mean) @ np.linalg.cholesky(precision)
   assert_unbiased(standard, np.zeros(3), detects_shift=0.1)
   products = standard[:, :, None] * standard[:, None, :]
@@ -129,7 +129,7 @@ def test_a_step_size_depends_on_the_past_alone():
 @pytest.mark.parametrize("num_updates", [1, 3])
 def test_theta_climbs_the_log_joint_at_the_new_z(num_updates):
   log_prior = gaussian_weight_prior(1.0)
-  optimizer = adam(0.01)  # remembers how many updates were made
+  optimizer = adam(0.01)  # its state counts the updates
   algorithm = mcem(
     WORLD.model, optimizer, num_data=12, num_updates=num_updates, log_prior=log_prior
   )
@@ -164,7 +164,7 @@ def test_chains_go_on_from_where_they_were():
   others = np.setdiff1d(np.arange(12), INDEX)
   np.testing.assert_array_equal(after.z[others], state.z[others])
   assert np.abs(after.z - state.z)[INDEX].min() > 0
-  # With tiny leapfrogs each remains by its own place, which tells whose row is whose.
+  # With tiny leapfrogs every chain stays near its start, so exchanged rows would show.
   still = started(algorithm, step_size=1e-9)
   after, _ = algorithm.update(still, BATCH, INDEX)
   assert np.any(after.z != still.z)
@@ -176,7 +176,7 @@ def test_a_chain_has_its_own_target_and_noise():
   state = started(algorithm)
   alone, _ = algorithm.update(state, BATCH[:1], INDEX[:1])
   together, _ = algorithm.update(state, BATCH, INDEX)
-  # The first of a minibatch draws from the same key whoever is beside it.
+  # The first chain of a minibatch draws from the same key in a minibatch of any size.
   np.testing.assert_allclose(alone.z[INDEX[0]], together.z[INDEX[0]], rtol=1e-12)
   same = state._replace(z=jnp.tile(state.z[:1], (12, 1)))
   after, _ = algorithm.update(same, jnp.tile(BATCH[:1], (4, 1)), INDEX)
@@ -301,7 +301,7 @@ def test_learns_factor_analysis():
   after = np.mean(oracles.affine_log_marginal(state.params, x))
   assert before < optimum - 1
   assert optimum - 0.02 < after <= optimum + 1e-6
-  # p(z|x) narrowed by much, and the step size followed it.
+  # p(z|x) became much narrower, and the step size shrank with it.
   assert metrics["step_size"][-100:].mean() < 0.7 * metrics["step_size"][:10].mean()
   assert 0.88 < metrics["acceptance"][-500:].mean() < 0.92
 
@@ -327,7 +327,7 @@ def test_where_there_is_no_density_no_chain_goes(outside):
 
 
 def test_chains_that_are_missing_show():
-  algorithm = frozen(num_data=11)  # of twelve
+  algorithm = frozen(num_data=11)  # the minibatch has an index of 11
   state = algorithm.init(jax.random.key(0))
   _, metrics = algorithm.update(state, BATCH, INDEX)
   assert np.isnan(metrics["log_joint"])

@@ -17,7 +17,7 @@ def test_adagrad_written_out():
   optimizer = optimizers.adagrad(0.02, warmup_steps=2)
   params = expected = np.ones(4)
   state = optimizer.init(jnp.asarray(params))
-  accumulator = np.zeros(4)  # and not 0.1
+  accumulator = np.zeros(4)  # optax starts at 0.1
   for step, gradient in enumerate(gradients):
     updates, state = optimizer.update(jnp.asarray(gradient), state)
     params = optax.apply_updates(params, updates)
@@ -29,7 +29,7 @@ def test_adagrad_written_out():
 
 
 def test_adagrad_does_not_depend_on_the_scale_of_gradients():
-  # With optax's own accumulator of 0.1, the smaller would hardly move.
+  # With optax's initial accumulator of 0.1, the smaller gradient would hardly move anything.
   moves = []
   for scale in (1.0, 1e-2):
     optimizer = optimizers.adagrad(0.02)
@@ -75,7 +75,7 @@ def test_stages_written_out():
   factor = jax.jit(optimizers.stages([2 * n for n in epochs]))
   factors = jax.vmap(factor)(jnp.arange(2 * 3280, dtype=jnp.int32))
   np.testing.assert_allclose(factors, expected, rtol=1e-12)
-  np.testing.assert_allclose(factor(jnp.int32(10**9)), 0.1, rtol=1e-12)  # what follows the last
+  np.testing.assert_allclose(factor(jnp.int32(10**9)), 0.1, rtol=1e-12)  # after the last stage
   assert float(optimizers.stages([5])(jnp.int32(7))) == 1
 
 

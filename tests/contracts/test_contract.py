@@ -1,4 +1,4 @@
-"""The properties that every estimator promises: ladder 5, 11 and 12."""
+"""The properties that every estimator promises."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from aevb_jax.estimators import sgvb
 from tests.support import oracles
 from tests.support.estimator_table import ALL, TIGHT_AT_THE_POSTERIOR, WITHOUT_REPARAMETERIZATION
 
-# Whose values at the posterior are below.
+# Left out of most tests below; their values at the exact posterior are tested.
 OTHER_ALPHAS = ("renyi -1", "renyi 1", "renyi 3", "renyi inf")
 EACH = {name: estimator for name, estimator in ALL.items() if name not in OTHER_ALPHAS}
 every_estimator = pytest.mark.parametrize("estimator", EACH.values(), ids=EACH)
@@ -31,7 +31,7 @@ def test_a_scalar_the_same_jitted_and_eager(estimator):
 
 @every_estimator
 def test_vmapped_is_looped(estimator):
-  # Nothing of one data point, such as a learning signal, reaches another.
+  # No value of one data point, such as its learning signal, may affect another.
   world = oracles.affine_world()
   xs = world.x[None] + jnp.arange(3.0)[:, None]
 
@@ -54,8 +54,8 @@ def test_many_samples_cost_one_pass_through_the_encoder(estimator):
     return estimator(key, world.model, params, world.x, num_samples=4)
 
   program = str(jax.make_jaxpr(estimate)(jax.random.key(0), world.params))
-  # Both networks have 7 hidden units: the encoder's once, the decoder's for 4 samples.
-  # Dreams have an encoder pass each, of 4 samples again.
+  # Both networks have 7 hidden units. The encoder's are computed once, the decoder's for 4
+  # samples. The encoder also runs on dreams, one for each of the 4 samples.
   assert program.count("f64[1,7] = product") == 1
   assert program.count("f64[4,7] = product") >= 1
 
@@ -86,7 +86,7 @@ def test_every_bound_is_log_p_at_the_exact_posterior(estimator):
 
 @every_estimator
 def test_differentiated_forwards_as_backwards(estimator):
-  # `jax.jvp` and Hessian-vector products are what second-order optimizers ask for.
+  # Second-order optimizers need `jax.jvp` and Hessian-vector products.
   world = oracles.bernoulli_world()
   function = lambda p: estimator(jax.random.key(0), world.model, p, world.x, num_samples=2)
   ones = jax.tree.map(jnp.ones_like, world.params)

@@ -152,7 +152,7 @@ def test_dequantized_white_stays_below_one():
 
 
 def test_estimates_of_a_likelihood_of_many_dimensions():
-  # log p(x) of some -1000 nats, by every estimator within its error of the exact value.
+  # Every estimate of a log p(x) of about -1000 nats is within its error of the exact value.
   model = lg.linear_gaussian_vae(784, 3)
   w_key, x_key, *keys = jax.random.split(jax.random.key(0), 5)
   kernel = 0.05 * jax.random.normal(w_key, (3, 784))
@@ -176,10 +176,10 @@ def test_estimates_of_a_likelihood_of_many_dimensions():
 
 @pytest.mark.parametrize("case", UNIVARIATE, ids=lambda case: case.name)
 def test_families(case):
-  """Draws, their densities and both derivatives, of parameters from 0.0025 to 6."""
+  """Draws, their densities and both derivatives are finite for parameters from 0.0025 to 6."""
   family, heads = case.family, jnp.asarray([-6.0, -1.0, 0.0, 2.0, 6.0], jnp.float32)
   if case.name in ("pareto", "weibull", "gamma", "beta", "f", "chi_squared"):
-    heads = heads[1:]  # not shapes of 0.0025, which are beyond what the docstrings promise
+    heads = heads[1:]  # the docstrings promise nothing for shapes of 0.0025
   etas = jax.vmap(lambda h: family.from_heads(*(jnp.full(n, h) for n in family.sizes)))(heads)
   noise = jax.vmap(family.noise)(jax.random.split(jax.random.key(0), 300))
 
@@ -199,7 +199,7 @@ def test_families(case):
 
 
 def test_uniform_noise_is_strictly_between():
-  draw = lambda generator: generator(jax.random.key(4), (2**20,))  # one of which is zero
+  draw = lambda generator: generator(jax.random.key(4), (2**20,))  # includes a zero
   assert draw(jax.random.uniform).min() == 0
   u = draw(uniform_noise)
   assert u.dtype == jnp.float32 and 0 < u.min() and u.max() < 1

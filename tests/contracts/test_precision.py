@@ -1,4 +1,4 @@
-"""Products of rounded operands: what is rounded, and what must not be."""
+"""Products round their operands to bfloat16; nothing else is rounded."""
 
 import functools
 
@@ -23,7 +23,7 @@ from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.algorithms.optimizers import adam
 from aevb_jax.ops.products import product
 
-ULP = 2.0**-8  # of bfloat16, relative; rounding to nearest errs by half of it
+ULP = 2.0**-8  # of bfloat16, relative; rounding to nearest errs by at most half of it
 MODELS = {
   "mlp": functools.partial(mlp_vae, data_dim=784, hidden_dim=50),
   "conv": functools.partial(conv_vae, image_shape=(28, 28, 1), widths=(4, 8)),
@@ -42,7 +42,7 @@ def make(name, likelihood=bernoulli, dtype=jnp.bfloat16):
 
 
 def images(n):
-  """Discs of n sizes: of noise the gradients cancel, and what is left is rounding."""
+  """Makes discs of n sizes; for noise, gradients would cancel and leave only rounding errors."""
   row, column = np.mgrid[:28, :28] - 13.5
   radii = np.linspace(4, 11, n)[:, None, None]
   return jnp.asarray((row**2 + column**2 < radii**2).reshape(n, 784), jnp.float32)
@@ -87,7 +87,7 @@ def test_bound_and_gradients_are_near_those_of_single_precision(name, likelihood
   assert_single((bound, grads))
   assert 0 < abs(bound - exact) < ULP * abs(exact)
   flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
-  # A ReLU whose input changes sign has another derivative, by 1: there are some.
+  # Rounding changes the sign of some ReLU inputs, and so their derivatives by 1.
   for block, ulps in dict(theta=2, phi=2 if name == "mlp" else 20).items():
     gradient, expected = (flat(getattr(g, block)) for g in (grads, exact_grads))
     assert np.linalg.norm(gradient - expected) < ulps * ULP * np.linalg.norm(expected)
@@ -103,15 +103,15 @@ def test_heads_and_log_densities_are_not_rounded(name):
   assert np.mean(logits == logits.astype(jnp.bfloat16).astype(jnp.float32)) < 0.05
   exact = np.asarray(logits, np.float64)
   exact = np.sum(np.asarray(x) * exact - np.logaddexp(0, exact))
-  # Some -540 nats: the numbers that bfloat16 has there are 4 apart.
+  # About -540 nats, where neighboring bfloat16 numbers are 4 apart.
   assert exact < -300 and abs(p.log_prob(x) - exact) < 1e-3
   assert_single(iwae(jax.random.key(3), model, params, x, num_samples=5))
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_of_biases_sum_in_single_precision(name):
-  # Of M = 600 equal examples the gradient is that of one; in bfloat16, whose 257 is 256,
-  # a sum of 600 terms would stop growing half-way.
+  # The mean gradient of M = 600 equal examples is the gradient of one. In bfloat16, which
+  # rounds 257 to 256, a sum of 600 terms would stop growing half-way.
   model, params = make(name)
   (x,) = images(1)
 

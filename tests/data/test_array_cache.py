@@ -1,4 +1,4 @@
-"""The cache of decoded arrays is used when it is intact, and never when it is not."""
+"""The cache of decoded arrays is used only when it is intact."""
 
 import json
 import pathlib
@@ -43,7 +43,7 @@ def left_behind(parent):
 
 
 def fetch_again(directory, source=SOURCE, array=ARRAY):
-  """Fetches, checks what came, and says whether it was decoded anew."""
+  """Fetches arrays, checks them, and returns whether they were decoded again."""
   decoder = Decoder(array)
   arrays = array_cache.fetch(directory, source, decoder)
   np.testing.assert_array_equal(arrays["images"], array)

@@ -1,4 +1,4 @@
-"""Preparing data sets: our builders, and everything that can go wrong on the way."""
+"""Preparing data sets: our builders, and everything that can go wrong."""
 
 import gzip
 import importlib.util
@@ -47,7 +47,7 @@ def test_idx_files_from_a_server_to_a_prepared_set(tmp_path):
     ("train", train_images, train_labels),
     ("test", test_images, test_labels),
   ):
-    # TFDS shuffles: sorted by their bytes, they are the same pairs.
+    # TFDS shuffles, so the pairs are compared in the order of their bytes.
     expected = sorted((image.tobytes(), int(label)) for image, label in zip(images, labels))
     assert sorted((image.tobytes(), int(label)) for image, label in splits[split]) == expected
   assert builder.info.file_format.value == "array_record"
@@ -92,7 +92,7 @@ def test_files_that_are_wrong(tmp_path, changes, words):
   for word in words:
     assert word in str(error.value)
   assert not builder.is_prepared() and not prepared_sets(tmp_path)
-  with tiny.server(tiny.files()) as (address, _):  # the right files mend it
+  with tiny.server(tiny.files()) as (address, _):  # the right files repair it
     right = tiny.builder(tmp_path, address)
     prepare(right)
   assert len(tiny.read(right)["train"]) == 40
@@ -127,7 +127,7 @@ def test_killed_while_it_prepares(tmp_path):
     process.kill()
     process.wait()
   assert asked and not prepared_sets(tmp_path)
-  with tiny.server(tiny.files()) as (address, _):  # its lock went with it
+  with tiny.server(tiny.files()) as (address, _):  # its lock was released
     builder = tiny.builder(tmp_path, address)
     prepare(builder, wait=0)
   assert builder.is_prepared()
@@ -141,7 +141,7 @@ def test_two_processes_prepare_at_once(tmp_path):
     results = [process.communicate(timeout=120) for process in processes]
   assert [process.returncode for process in processes] == [0, 0, 0], results
   assert {out.strip() for out, _ in results} == {str(sum(a.sum() for a in tiny.arrays()[::2]))}
-  assert sorted(asked) == sorted(tiny.NAMES)  # one of them did it
+  assert sorted(asked) == sorted(tiny.NAMES)  # only one process downloaded
   assert contents(tmp_path / "tiny")[:2] == [".preparing", "3.0.1"]
 
 
@@ -190,7 +190,7 @@ def test_a_full_disk(tmp_path):
       prepare(builder)
       print(len(tiny.read(builder)["train"]))
   """
-  for limit in (10_000, 40_000):  # while it downloads, while it writes records
+  for limit in (10_000, 40_000):  # reached by the download, by the records
     result = subprocess.run(
       [sys.executable, "-c", textwrap.dedent(program), str(limit)],
       cwd=ROOT,
@@ -211,7 +211,7 @@ def test_a_set_that_needs_tensorflow_to_be_prepared_says_so(tmp_path):
 
     def _generate_examples(self, split):
       for i, image in enumerate(split.images):
-        yield i, {"image": image, "label": 0}  # TFDS encodes the array by TensorFlow
+        yield i, {"image": image, "label": 0}  # TFDS encodes the array with TensorFlow
 
   with tiny.server(tiny.files()) as (address, _):
     builder = NeedsTensorflow(data_dir=str(tmp_path))
@@ -351,7 +351,7 @@ def test_real_frey_face(tmp_path):
   frames = np.stack([example["image"] for example in builder.as_data_source("train")])
   assert frames.shape == (1965, 28, 20, 1) and frames.dtype == np.uint8
   assert frames.min() == 8 and frames.max() == 238
-  # One video: a frame is far more like the next one than like others.
+  # The frames are one video: a frame is much closer to the next frame than to others.
   x = frames.reshape(1965, -1).astype(float)
   order = np.random.default_rng(0).permutation(1965)
   assert np.abs(x[1:] - x[:-1]).mean() < 0.6 * np.abs(x[order[1:]] - x[order[:-1]]).mean()

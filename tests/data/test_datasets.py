@@ -23,7 +23,7 @@ TFDS_DIR = REAL / "tfds"
 
 @pytest.fixture(scope="module")
 def real_dir(tmp_path_factory):
-  """A directory with MNIST as TFDS prepared it and Frey Face as we do."""
+  """Makes a directory with MNIST prepared by TFDS and Frey Face prepared by our builder."""
   directory = tmp_path_factory.mktemp("tfds")
   shutil.copytree(TFDS_DIR / "mnist", directory / "mnist")
   builder = BUILDERS["frey_face"](data_dir=str(directory), file_format="array_record")
@@ -33,7 +33,7 @@ def real_dir(tmp_path_factory):
 
 @pytest.fixture
 def no_network(monkeypatch):
-  """Fails where anything is downloaded."""
+  """Fails a test that downloads anything."""
 
   def refuse(*args, **kwargs):
     raise AssertionError("asked for the network")
@@ -64,7 +64,7 @@ def test_digits():
   assert digits.train.dtype == np.uint8 and digits.image_shape == (8, 8, 1)
   assert digits.train.min() == 0 and digits.train.max() == 255 and digits.validation is None
   assert np.bincount(digits.train_labels).min() > 120 and len(np.unique(digits.test_labels)) == 10
-  # The ink of zeros leaves the centre empty: labels belong to their images.
+  # Zeros have an empty centre, so the labels belong to their images.
   zeros = digits.test[digits.test_labels == 0].mean(0).reshape(8, 8)
   ones = digits.test[digits.test_labels == 1].mean(0).reshape(8, 8)
   assert zeros[3:5, 3:5].mean() < 0.2 * ones[3:5, 3:5].mean()
@@ -119,7 +119,7 @@ def test_the_protocols_of_frey_face(real_dir):
     x, y = images.test.astype(float), images.train.astype(float)
     return np.mean([np.abs(y - row).mean(axis=1).min() for row in x])
 
-  assert nearest(shuffled) < 0.7 * nearest(video)  # a random split leaks
+  assert nearest(shuffled) < 0.7 * nearest(video)  # a random split leaks frames
 
 
 @needs_real_data
@@ -143,7 +143,7 @@ def test_a_cache_follows_the_prepared_set(real_dir, tmp_path, monkeypatch):
 def test_a_split_without_images_is_named(tmp_path, decode):
   with tiny.server(tiny.files()) as (address, _):
     prepare(tiny.builder(tmp_path, address))
-  shutil.move(tmp_path / "tiny", tmp_path / "mnist")  # of which 10000 of 60000 would validate
+  shutil.move(tmp_path / "tiny", tmp_path / "mnist")  # MNIST validates on the last 10000 of 60000
   with pytest.raises(DataError, match=r"no images in the split 'validation' .*'train' holds 40"):
     data.load("mnist", str(tmp_path), decode=decode)
   assert len(data.load("mnist:60k", str(tmp_path), decode=decode).train) == 40
@@ -182,7 +182,7 @@ def test_unknown_version():
 def test_a_version_of_tfds_is_tfds_own_protocol():
   mnist = data.load("mnist:3.0.1", str(TFDS_DIR), decode=False)
   assert len(mnist.train) == 60_000 and mnist.validation is None
-  # Labels are read though images are not decoded; the well-known counts of the test set.
+  # Labels are read though images are not decoded. The counts of the test set are well known.
   assert mnist.train_labels is None
   assert np.bincount(mnist.test_labels)[[0, 1, 5]].tolist() == [980, 1135, 892]
 

@@ -1,4 +1,4 @@
-"""The real client against a real server on 127.0.0.1 that behaves, or does not."""
+"""Downloads by the real client from a server on 127.0.0.1, which works or fails."""
 
 import gzip
 import hashlib
@@ -34,7 +34,7 @@ def test_a_file_is_downloaded_once(tmp_path):
     assert path.read_bytes() == BODY and left_behind(tmp_path) == [path]
     assert find(remote(address), tmp_path) == path
     assert asked == [NAME]
-    path.write_bytes(BODY[:-1])  # damaged since: downloaded anew
+    path.write_bytes(BODY[:-1])  # damaged since, so downloaded again
     assert find(remote(address), tmp_path).read_bytes() == BODY
     assert asked == [NAME, NAME]
 
@@ -137,7 +137,7 @@ def test_a_file_that_the_user_has_is_not_downloaded(tmp_path):
     with pytest.raises(DataError, match="put the right file in its place, or remove it") as error:
       find(remote(address), tmp_path)
     assert str(mine) in str(error.value) and asked == []
-  assert mine.exists()  # it is the user's
+  assert mine.exists()  # the file is the user's
 
 
 def test_a_download_directory_that_cannot_be_written(tmp_path):

@@ -56,7 +56,7 @@ def test_what_is_no_idx_file(tmp_path, contents, words):
     (lambda packed: packed[:-20], "cut short"),
     (lambda packed: b"not gzip at all", "not an intact gzip file"),
     (lambda packed: packed[:1000] + bytes(100) + packed[1100:], "not an intact gzip file"),
-    (lambda packed: packed[:-8] + bytes(8), "not an intact gzip file"),  # its own checksum
+    (lambda packed: packed[:-8] + bytes(8), "not an intact gzip file"),  # gzip's own checksum
   ],
   ids=["truncated", "other", "altered", "crc"],
 )
@@ -124,7 +124,7 @@ def test_a_file_that_unpacks_to_much_more_than_it_should_takes_no_memory(tmp_pat
   assert lines[0] == "unpacks to more than the 47040016 bytes that it should hold"
   assert lines[1].startswith("has sha256 ") and f"({path.stat().st_size} bytes)" in lines[1]
   assert lines[2] == f"{path} declares 60000 × 28 × 28 bytes but holds more"
-  assert int(kilobytes) < 120 * 2**10  # an intact file takes 47 MB, and as much while it is read
+  assert int(kilobytes) < 120 * 2**10  # an intact file takes 47 MB, and as much again to read it
 
 
 def test_amat(tmp_path):

@@ -1,4 +1,4 @@
-"""The order of the data, and reading it ahead through Grain."""
+"""The order of the data, and reading ahead through Grain."""
 
 import itertools
 
@@ -42,7 +42,7 @@ def test_all_permutations_are_equally_likely():
 
 
 def test_neighbours_in_a_large_set_are_spread_apart():
-  # Where an index and the next one go: uniform, and independent of each other.
+  # The places of an index and of the next one are uniform and independent of each other.
   n = 50_000
   keys = jax.random.split(jax.random.key(0), 20_000)
   pair = jnp.asarray([123, 124], jnp.uint32)
@@ -64,7 +64,7 @@ def test_memory_does_not_depend_on_the_size_of_the_set():
 
 def test_a_set_of_two_billion():
   n = 2**31 - 1
-  last = n // 100 - 2  # and the one after it, the last of the epoch
+  last = n // 100 - 2  # the next step is the last of the epoch
   index = minibatch_indices(jax.random.key(0), jnp.int32(last), 2, num_data=n, batch_size=100)
   assert index.min() >= 0 and len(np.unique(index)) == 200
 
@@ -113,7 +113,7 @@ def test_one_batch_an_epoch_and_the_whole_set_a_batch():
 
 
 def take(lengths, source=PIXELS, **kwargs):
-  """All that a stream has for some lengths, the items joined."""
+  """Reads a stream of the given lengths and joins its items."""
   items = list(stream(source, jax.random.key(1), lengths, batch_size=4, **kwargs))
   assert [len(item.index) for item in items] == list(lengths)
   return Minibatch(*(np.concatenate(arrays) for arrays in zip(*items)))
@@ -165,7 +165,7 @@ def test_what_a_stream_refuses():
 
 
 class OneByOne:
-  """The least that is a Grain data source."""
+  """A minimal Grain data source."""
 
   def __len__(self):
     return len(PIXELS)

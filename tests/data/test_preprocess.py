@@ -27,8 +27,8 @@ def test_binarize_has_the_pixels_as_probabilities(dtype, levels):
   draw = jax.jit(jax.vmap(lambda key: binarize(key, pixels, levels=levels)))
   x = np.asarray(draw(keys))
   assert set(np.unique(x)) == {0.0, 1.0}
-  assert not x[:, 0].any()  # black is 0, always
-  assert x[:, -1].all() == (levels == 255)  # white is 1, always, unless 256 makes it 255/256
+  assert not x[:, 0].any()  # black is always 0
+  assert x[:, -1].all() == (levels == 255)  # white is always 1, unless levels=256 makes it 255/256
   assert_unbiased(x, values / levels, detects=0.02)
 
 
@@ -46,7 +46,7 @@ def test_binarized_pixels_are_independent():
   centered = x - 100 / 255
   products = centered[:, :, None] * centered[:, None, :]
   variance = 100 / 255 * 155 / 255
-  assert_unbiased(products, np.diag(np.full(8, variance)), detects_shift=0.01)  # of 0.24
+  assert_unbiased(products, np.diag(np.full(8, variance)), detects_shift=0.01)  # compared with 0.24
 
 
 def test_threshold_is_above_a_half():
@@ -76,6 +76,6 @@ def test_dequantization_is_of_bytes():
 
 
 def test_bits_per_dim():
-  assert bits_per_dim(0.0, 560) == 8  # the uniform density: all 256 levels alike
+  assert bits_per_dim(0.0, 560) == 8  # the uniform density over all 256 levels
   # As published for Frey Face: 4.53 bits are 1346.9 nats.
   np.testing.assert_allclose(bits_per_dim(1346.9, 560), 4.53, atol=1e-3)

@@ -1,4 +1,4 @@
-"""Tighter bounds and their gradients, against exact expectations: ladder 5 to 8."""
+"""Tighter bounds and their gradients compared with exact expectations."""
 
 import functools
 
@@ -33,7 +33,7 @@ WORLD = oracles.bernoulli_world()
 
 @functools.cache
 def one_draw(estimator, num_samples):
-  """Value and gradient of a single estimate."""
+  """Returns the value and gradient of a single estimate."""
   key, world = jax.random.key(0), WORLD
   return oracles.value_and_grad(
     lambda p: estimator(key, world.model, p, world.x, num_samples=num_samples)
@@ -66,7 +66,7 @@ def test_limits_of_the_power_mean():
 
 @pytest.mark.parametrize("distance", [1e-3, 1e-6, 1e-9, 1e-12])
 def test_power_mean_is_accurate_near_one(distance):
-  # Its derivative in alpha at 1 is -Var(log w)/2.
+  # The derivative of the bound in alpha at 1 is -Var(log w)/2.
   for alpha in (1 + distance, 1 - distance):
     value = power_mean(alpha)(jnp.asarray(LOG_W))
     expected = LOG_W.mean() + (1 - alpha) * LOG_W.var() / 2
@@ -111,7 +111,7 @@ def test_own_derivatives_by_hand():
   np.testing.assert_allclose(b - own, 0.25, rtol=1e-12)
 
 
-# Identities on one key
+# Identities for one key
 
 LIKE_IWAE = {
   "renyi 0": P(renyi, alpha=0.0),
@@ -184,7 +184,7 @@ def test_vr_max_trains_on_the_best_sample_alone():
   assert_same_draw(one_draw(P(renyi, alpha=-INF), 6), one_draw(best, 6))
 
 
-# Gradients against exact expectations of two samples
+# Gradients compared with exact expectations of two samples
 
 OF_TWO = {
   "iwae": (iwae, log_mean_exp),
@@ -239,7 +239,7 @@ def test_same_expectation_with_ten_samples(estimator, reference):
   _, gradients = oracles.draws(estimator, WORLD, 20_000, num_samples=10)
   _, others = oracles.draws(reference, WORLD, 20_000, num_samples=10)
   difference = oracles.rows(gradients.phi) - oracles.rows(others.phi)
-  # Power: a quarter of the reference's own mean would be seen.
+  # Power: an error of a quarter of the reference's mean would be detected.
   quarter = 0.25 * oracles.rows(others.phi).mean(0)
   assert_unbiased(difference, np.zeros(difference.shape[1]), detects_shift=quarter)
 
@@ -279,7 +279,7 @@ def test_the_signal_for_phi_drowns_with_samples_but_not_doubly_reparameterized()
     samples = oracles.rows(gradients.phi)
     return np.sqrt(np.sum(samples.mean(0) ** 2) / np.sum(samples.var(0)))
 
-  # Rainforth et al. (2018): like 1/√K, so that 16 times the samples cost a factor of 4.
+  # Rainforth et al. (2018): it falls like 1/√K, so 16 times the samples cost a factor of 4.
   assert snr(iwae, 64) < snr(iwae, 4) / 2
   assert snr(dreg, 64) > 0.8 * snr(dreg, 4)
 

@@ -1,4 +1,4 @@
-"""β-weighting, warm-up and free bits: the right objective over any estimator, at no cost."""
+"""β-weighting, warm-up and free bits: the right objective for any estimator, at no extra cost."""
 
 import functools
 
@@ -72,7 +72,7 @@ def test_free_bits_by_hand():
   plain, plain_gradients = value_and_grad(elbo_b)
   expected = plain + terms.sum() - np.maximum(terms, nats).sum()
   np.testing.assert_allclose(value, expected, rtol=1e-12)
-  # Below λ the KL pulls no more: the latent's gradient is that of the reconstruction.
+  # Below λ the KL has no gradient, so only the reconstruction moves the latent.
   kl_gradient = oracles.grad(lambda p: kl(WORLD, p))(WORLD.params).phi["log_var"]
   difference = gradients.phi["log_var"] - plain_gradients.phi["log_var"]
   np.testing.assert_allclose(difference, np.where(terms < nats, kl_gradient, 0), atol=1e-12)
@@ -81,7 +81,7 @@ def test_free_bits_by_hand():
 @pytest.mark.parametrize("beta", [0.25, 4.0])
 def test_weighted_free_bits_stay_free(beta):
   terms = np.asarray(kl_per_latent(*q_and_p(WORLD, WORLD.params)))
-  nats = terms.max() + 1  # all are below
+  nats = terms.max() + 1  # all terms are below
   objective = beta_weighted(free_bits(elbo_b, nats), beta, kl=floored_kl(nats))
   value, gradients = value_and_grad(objective)
   reconstruction, of_reconstruction = value_and_grad(beta_weighted(elbo_b, 0.0))
@@ -137,7 +137,7 @@ def test_bad_arguments():
   with pytest.raises(ValueError, match="num_steps is 0"):
     kl_warmup(elbo_b, 0)
 
-  class Learned:  # the eta of some prior
+  class Learned:  # stands for the eta of a prior
     pass
 
   model = WORLD.model._replace(prior=lambda params: standard_normal(3)._replace(eta=Learned()))

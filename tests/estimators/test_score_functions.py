@@ -1,4 +1,4 @@
-"""The score function, its control variates and VIMCO, against exact gradients: ladder 6 to 8."""
+"""The score function, its control variates and VIMCO compared with exact gradients."""
 
 import functools
 
@@ -75,7 +75,7 @@ def test_unbiased_for_the_bound(estimator, num_samples, world):
     world.params
   )
   draws = oracles.draws(estimator, world, N, num_samples=num_samples)
-  # The naive estimator's variance lets no smaller error be seen.
+  # The naive estimator varies too much for a smaller error to be detected.
   assert_draws_unbiased(draws, *exact, detects=0.5 if estimator is score_function else 0.3)
 
 
@@ -99,7 +99,7 @@ def test_a_baseline_that_looks_at_its_own_sample_is_caught():
   _, gradients = oracles.draws(invalid, BINARY, N, num_samples=3)
   with pytest.raises(AssertionError, match="threshold"):
     assert_unbiased(oracles.rows(gradients.phi), oracles.flat(exact.phi))
-  # Its own sample is a third of the mean, and a third of the gradient is gone.
+  # Each sample is a third of its own baseline, so a third of the gradient is lost.
   assert_unbiased(oracles.rows(gradients.phi), oracles.flat(exact.phi) * 2 / 3, detects=0.3)
 
 
@@ -115,7 +115,7 @@ def test_control_variates_lower_the_variance():
 
 
 def test_the_score_function_drowns_where_the_data_have_many_dimensions():
-  # Adding a constant to log p(x|z), as more pixels do, moves the score function alone.
+  # A constant added to log p(x|z), as more pixels do, affects only the score function.
   far = lambda z: -500.0
 
   def shifted(world):
@@ -135,7 +135,7 @@ def test_the_score_function_drowns_where_the_data_have_many_dimensions():
 
 @pytest.mark.parametrize("world", [GAUSSIAN, BINARY], ids=["gaussian", "binary"])
 def test_two_samples_scaled_optimally_are_held_against_each_other(world):
-  # The ratio over a single other sample is that sample's signal.
+  # With one other sample, the ratio of the optimal scale is that sample's learning signal.
   gradient = lambda estimator: jax.jit(
     jax.grad(lambda p: estimator(jax.random.key(3), world.model, p, world.x, num_samples=2))
   )(world.params)
@@ -170,7 +170,7 @@ def test_leaving_one_out_by_hand():
   np.testing.assert_allclose(leave_one_out.predict((), None, f), [7, 5, 3])
   expected = [np.log(np.mean(np.exp(w))) for w in ([7, 5, 9], [1, 5, 9], [1, 5, 3])]
   np.testing.assert_allclose(without_each(log_mean_exp, f), expected, rtol=1e-12)
-  # Far apart, where subtracting from the sum would leave nothing but rounding.
+  # Weights so far apart that subtracting from the sum would leave only rounding errors.
   far = without_each(log_mean_exp, jnp.asarray([0.0, -800.0, -801.0]))
   assert np.isfinite(far).all()
   np.testing.assert_allclose(far[0], -800 + np.log((np.exp(-0.5) + 1 + np.exp(-1)) / 3), rtol=1e-9)
@@ -192,7 +192,7 @@ def test_the_moving_average_is_one():
   for f in signals:
     grads = jax.tree.map(jnp.ones_like, params)._replace(
       psi=-(f - params.psi)
-    )  # of minus the bound
+    )  # gradient of minus the bound
     updates, state = optimizer.update(grads, state, params)
     moved = optax.apply_updates(params, updates)
     np.testing.assert_allclose(oracles.flat(params.phi) - oracles.flat(moved.phi), 0.1, rtol=1e-9)

@@ -1,4 +1,4 @@
-"""SGVB A, B and sticking the landing against exact worlds: ladder 5, 6, 7 and 8."""
+"""SGVB A, B and sticking the landing compared with exact bounds and gradients."""
 
 import functools
 
@@ -37,7 +37,7 @@ def draws(estimator, world, num_samples=1, n=N, seed=0):
 
 
 def assert_gradients_unbiased(gradients, exact, detects):
-  # Block by block: θ's low variance would hide an error in φ.
+  # Each block is tested separately, because θ's low variance would hide an error in φ.
   for block in ("theta", "phi"):
     samples = oracles.rows(getattr(gradients, block))
     assert_unbiased(samples, oracles.flat(getattr(exact, block)), detects=detects)
@@ -89,7 +89,7 @@ def test_sticking_the_landing_is_a_without_the_score():
   assert value == value_a
   np.testing.assert_array_equal(oracles.flat(stl.theta), oracles.flat(a.theta))
 
-  def mean_log_q(phi):  # of the samples as they fell
+  def mean_log_q(phi):  # for fixed samples
     q = world.model.encoder.given(world.params.phi, world.x)
     z = jax.vmap(q.sample)(jax.random.split(jax.random.key(0), 3))
     return jnp.mean(jax.vmap(world.model.encoder.given(phi, world.x).log_prob)(z))
@@ -102,14 +102,14 @@ def test_sticking_the_landing_is_a_without_the_score():
 def test_b_is_steadier_at_first_and_the_order_can_turn_at_the_optimum():
   start = oracles.affine_world()
   wide = start.params._replace(phi=jax.tree.map(jnp.zeros_like, start.params.phi))
-  start = start._replace(params=wide)  # q(z|x) = N(0, I), as freshly initialized networks have it
-  # Variances at n = 20000 are known to some percent; the margin is a tenth.
+  start = start._replace(params=wide)  # q(z|x) = N(0, I), as at initialization
+  # Variances at n = 20000 are known to a few percent; the margin is a tenth.
   spread = lambda estimator, world: draws(estimator, world, n=20_000)
   variance = lambda tree: np.var(oracles.rows(tree), 0).sum()
   (_, a), (_, b) = spread(elbo_a, start), spread(elbo_b, start)
   assert variance(b.phi) < 0.9 * variance(a.phi)
-  # At the posterior, log p(x, z) - log q(z|x) does not vary at all. The gradient for
-  # log σ² of A has variance 1/2 there, that of B grows with the posterior mean.
+  # At the posterior, log p(x, z) - log q(z|x) does not vary at all. A's gradient for log σ²
+  # has variance 1/2 there; B's grows with the posterior mean.
   optimum = oracles.exact_posterior_world()
   optimum = optimum._replace(x=optimum.x + 8.0)
   (a_values, a), (b_values, b) = spread(elbo_a, optimum), spread(elbo_b, optimum)
@@ -133,12 +133,12 @@ def test_a_and_b_differ_by_the_noise_in_the_kl_alone():
 def test_more_samples_average_independent_ones():
   values_1, _ = draws(elbo_a, oracles.affine_world(), num_samples=1)
   values_4, _ = draws(elbo_a, oracles.affine_world(), num_samples=4)
-  # The variance of a variance at n = 80000 is about 0.5 %; L shared noise would give 1.
+  # A variance at n = 80000 is known to about 0.5 %. Noise that L samples share would give 1.
   np.testing.assert_allclose(np.var(values_1) / np.var(values_4), 4, rtol=0.15)
 
 
 def test_b_refuses_a_pair_without_closed_form_and_takes_one_given():
-  class Learned:  # the eta of some prior that is not a diagonal Gaussian
+  class Learned:  # stands for the eta of a prior that is not a diagonal Gaussian
     pass
 
   world = oracles.bernoulli_world()
@@ -166,7 +166,7 @@ def test_log_joint_is_prior_plus_likelihood():
 def test_many_samples_are_taken_in_chunks_of_the_same_value_and_gradient(num_samples):
   rng = np.random.default_rng(0)
   w, z = jnp.asarray(rng.normal(size=(4, 5))), jnp.asarray(rng.normal(size=(num_samples, 4)))
-  weights = jnp.asarray(rng.normal(size=num_samples))  # so that an exchange of samples shows
+  weights = jnp.asarray(rng.normal(size=num_samples))  # exchanged samples would show
 
   def value_and_gradient(each):
     def total(w, z):
@@ -192,5 +192,5 @@ def test_the_memory_of_a_gradient_does_not_grow_with_the_samples(estimator):
     return jax.jit(jax.grad(bound)).lower(params).compile().memory_analysis().temp_size_in_bytes
 
   few, many = memory(2 * SAMPLES_AT_ONCE), memory(20 * SAMPLES_AT_ONCE)
-  held = 8 * 100 * 18 * SAMPLES_AT_ONCE  # one array of the hidden units of the other samples
+  held = 8 * 100 * 18 * SAMPLES_AT_ONCE  # bytes of one array of hidden units for the extra samples
   assert many - few < held / 2

@@ -1,4 +1,4 @@
-"""Wake-sleep and its reweighted form: what each phase moves, and in which direction."""
+"""Wake-sleep and its reweighted form: the gradient that each phase follows."""
 
 import functools
 
@@ -35,7 +35,7 @@ def test_the_wake_phase_climbs_the_bound_in_theta():
   "estimator", [wake_sleep, P(reweighted_wake_sleep, wake=0.0, sleep=1.0)], ids=["ws", "rws"]
 )
 def test_the_sleep_phase_learns_from_sampled_dreams(estimator):
-  # Dreams that were the means of p(x|z) would have another expectation.
+  # If the dreams were the means of p(x|z), the expectation would be different.
   exact = oracles.flat(oracles.sleep_phi(BINARY.model, BINARY.params))
   _, gradients = oracles.draws(estimator, BINARY, N, num_samples=2)
   assert_unbiased(oracles.rows(gradients.phi), exact, detects=0.1)

@@ -1,4 +1,4 @@
-"""Families against scipy, quadrature and the definition: ladder 1, 2, 3 and 9."""
+"""Families compared with scipy, quadrature and their definitions."""
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ def test_gaussian_density_integrates_to_one():
 
 @pytest.mark.parametrize("noise", [-3.0, -0.4, 0.0, 1.3, 4.0])
 def test_gaussian_pathwise_derivative_is_the_implicit_one(noise):
-  # dz/dη = −(∂F/∂η) / f, point by point, for η the mean and the log-variance.
+  # dz/dη = −(∂F/∂η) / f at every point, for η the mean and the log-variance.
   family = gaussian(1)
   eta = DiagonalGaussian(jnp.asarray([0.4]), jnp.asarray([0.9]))
 

@@ -1,4 +1,4 @@
-"""Flows: ladder 4, their density against samples, and every estimator on top of them."""
+"""Flows: their inverses and Jacobians, their densities, and estimators that use them."""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ STEPS = {
 
 
 def rough(tree, scale=1.0):
-  """Parameters far from where a flow starts, which is near the identity."""
+  """Moves the parameters far from their start, where a flow is near the identity."""
   leaves, treedef = jax.tree.flatten(tree)
   rng = np.random.default_rng(0)
   return treedef.unflatten([leaf + scale * rng.normal(size=leaf.shape) for leaf in leaves])
@@ -58,7 +58,7 @@ def test_there_and_back_and_the_volume_between(name):
     return y, log_det, *bijection.inverse(params, context, y), jacobian
 
   rng = np.random.default_rng(1)
-  # Some numbers outside of the splines' bound, some in every bin.
+  # Some values are outside the splines' bound, and some are in every bin.
   for x in (*rng.normal(size=(5, J)) * 3, np.full(J, 40.0)):
     _, log_det, back, same_log_det, jacobian = there_and_back(jnp.asarray(x))
     np.testing.assert_allclose(back, x, rtol=1e-7, atol=1e-7)
@@ -130,7 +130,7 @@ X = jnp.asarray([1.0, 0.0, 0.0, 1.0, 1.0, 0.0])
 
 @pytest.mark.parametrize("name", ["autoregressive", "spline"])
 def test_estimators_agree_about_a_flows_gradient(name):
-  # Three that know the gradient by different ways: through z, without the score, the score alone.
+  # Three ways to the gradient: through z, through z without the score, only by the score.
   model, params = vae(name)
   keys = lambda seed: jax.random.split(jax.random.key(seed), 20_000)
 

@@ -1,4 +1,4 @@
-"""Closed forms of KL(q ‖ p) against quadrature, Monte Carlo and their own gradients: ladder 9."""
+"""Closed forms of KL(q ‖ p) compared with quadrature, Monte Carlo and finite differences."""
 
 import functools
 
@@ -93,7 +93,7 @@ def test_every_latents_term_is_the_integral(name):
 
 
 def integral(q, p):
-  """∫ q (log q − log p) dz of one dimension, piece by piece."""
+  """Integrates q (log q − log p) over one dimension, piece by piece."""
 
   @jax.jit
   def term(z):

@@ -1,4 +1,4 @@
-"""Mixtures as posteriors, by their implicit gradient and stratified; and learned priors."""
+"""Mixtures as posteriors, by implicit gradients or stratified sampling, and learned priors."""
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ def test_log_prob_and_moments():
 
 
 def test_the_implicit_gradient_is_unbiased():
-  # E[f(z)] of a smooth f by quadrature over each component, differentiated exactly.
+  # Quadrature over each component gives E[f(z)] of a smooth f and its exact gradient.
   f = lambda z: jnp.sin(z[0]) * z[1] + 0.3 * z[0] ** 2
 
   def expected(eta):
@@ -63,7 +63,7 @@ def test_the_implicit_gradient_is_unbiased():
   draws = jax.jit(jax.vmap(of_key))(jax.random.split(jax.random.key(1), 200_000))
   for ours, truth in zip(draws[1:], exact[1:]):
     assert_unbiased(ours, truth, detects=0.1)
-  # Of log π only what leaves Σ π = 1 is a derivative of the mixture.
+  # For log π, only directions that keep Σ π = 1 are derivatives of the mixture.
   pi = np.exp(ETA.log_weights)
   tangent = lambda g: g - pi * np.sum(g, axis=-1, keepdims=True)
   assert_unbiased(tangent(np.asarray(draws[0])), tangent(np.asarray(exact[0])), detects=0.1)
@@ -112,7 +112,7 @@ def test_bounds_of_a_mixture_and_their_gradients_are_unbiased(estimator):
 
 
 def test_strata_take_away_the_noise_of_the_choice():
-  # Of components far apart nearly all the noise is which of them z is drawn from.
+  # If components are far apart, nearly all the noise is in the choice of z's component.
   model, params = world(2)
   heads = jax.tree.map(jnp.zeros_like, {name: params.phi[name] for name in ("head_1", "head_2")})
   heads["head_1"]["bias"], heads["head_2"]["bias"] = A([-3.0, 0.5]), A([-4.0, -4.0])

@@ -1,4 +1,4 @@
-"""The families of section 2.4 against scipy, quadrature and the definition: ladder 1, 2, 3, 12."""
+"""The families of section 2.4 compared with scipy, quadrature and their definitions."""
 
 import functools
 
@@ -38,7 +38,7 @@ def test_log_prob_is_scipys(case):
   z = np.stack([frozen.ppf(QUANTILES) for frozen in case.scipy], axis=1)
   value = jax.jit(jax.vmap(lambda z: case.family.log_prob(case.eta, z)))(jnp.asarray(z))
   expected = sum(frozen.logpdf(z[:, j]) for j, frozen in enumerate(case.scipy))
-  # What a quantile rounds to may be the end of the support, where the density is infinite or zero.
+  # A quantile may round to an end of the support, where the density is infinite or zero.
   known = np.isfinite(expected)
   assert known.sum() >= 8
   np.testing.assert_allclose(value[known], expected[known], rtol=1e-10, atol=1e-10)
@@ -65,12 +65,12 @@ def test_the_density_integrates_to_one(case):
   one = case.make(1)
   density = jax.jit(jax.vmap(lambda eta, z: jnp.exp(one.log_prob(eta, z[None])), (None, 0)))
   tail = 10.0 ** np.arange(-10, 0)
-  # Near 1, where this Beta's density runs away, z itself is rounded.
+  # Near 1, where this Beta's density diverges, the rounding of z is too coarse.
   upper = tail[4:] if case.name == "beta" else tail
   marks = [*tail, 0.3, 0.5, 0.7, *(1 - upper[::-1])]
   for j, frozen in enumerate(case.scipy):
     ends = list(frozen.ppf(marks))
-    if case.name in ("triangular", "laplace"):  # the tip
+    if case.name in ("triangular", "laplace"):  # add the tip
       ends.append(
         frozen.median() if case.name == "laplace" else case.eta[0][j] + 0.3 * case.eta[1][j]
       )
@@ -86,7 +86,7 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(60)
 
 
 def pieces(density, eta, a, b, low, high):
-  """The integral from a to b; by the logarithm of the distance to a close end of the support."""
+  """Integrates from a to b, over the log-distance to an end of the support if one is close."""
   if np.isfinite(low) and 0 < a - low < 0.1 * (b - low):
     start, sign, near, far = low, 1, a - low, b - low
   elif np.isfinite(high) and 0 < high - b < 0.1 * (high - a):
@@ -133,7 +133,7 @@ def test_the_pathwise_derivative_is_that_of_the_cdf(case):
   density = np.stack([frozen.pdf(z[:, j]) for j, frozen in enumerate(case.scipy)], axis=1)
   for name, ours, of_cdf in zip(case.eta._fields, moved, of_the_cdf):
     expected = -np.asarray(of_cdf) / density
-    # JAX's derivative of the incomplete gamma function with respect to its shape has 1e-8.
+    # JAX's derivative of the incomplete gamma function in its shape has errors of 1e-8.
     rtol = 1e-6 if case.name in ("gamma", "chi_squared") else 1e-9
     np.testing.assert_allclose(ours, expected, rtol=rtol, atol=1e-9, err_msg=name)
 
@@ -141,8 +141,8 @@ def test_the_pathwise_derivative_is_that_of_the_cdf(case):
 C = np.sqrt(0.5 * np.log(2 / FALSE_ALARM))  # the statistic of Kolmogorov and Smirnov is below C/√n
 
 
-# An error of 2 % in scale moves the CDF of a Gaussian by 0.0048 at most, which 1e5 draws, whose
-# CDF is off by 0.0085 at this false alarm, cannot tell: as many are drawn as it takes.
+# An error of 2 % in scale moves the CDF of a Gaussian by 0.0048 at most. The CDF of 1e5 draws may
+# be off by 0.0085 at this rate of false alarms, so the test draws as many as the error needs.
 @pytest.mark.parametrize("error", [0.06, pytest.param(0.02, marks=pytest.mark.long)])
 @by_name
 def test_samples_follow_the_density(case, error):
@@ -163,7 +163,7 @@ def test_pathwise_derivatives_of_two_noises_are_unbiased(name):
   case = next(case for case in COMPOSITION if case.name == name)
   family, eta, n = case.family, case.eta, 20_000
   bounded = lambda z: z / (1 + z)
-  # E[bounded(z)] by the quantiles of u = v³, which near 0 are smooth enough.
+  # E[bounded(z)] by quadrature over the quantiles at u = v³, which are smooth enough near 0.
   nodes, weights = scipy.special.roots_legendre(400)
   v = 0.5 * (nodes + 1)
 
@@ -211,7 +211,7 @@ def test_dirichlet_samples_and_their_derivative():
   for j, a in enumerate(eta.concentration):
     marginal = scipy.stats.beta(a, eta.concentration.sum() - a)
     assert scipy.stats.kstest(z[:, j], marginal.cdf).pvalue > FALSE_ALARM
-  # Σ_j c_j E[z_j] and its derivative c_i / s − (c · α) / s², s = Σ α.
+  # The derivative of Σ_j c_j E[z_j] in α_i is c_i / s − (c · α) / s², with s = Σ α.
   c, alpha = jnp.asarray([1.0, -2.0, 0.5]), eta.concentration
   of_key = lambda key: jax.grad(lambda eta: c @ reparameterize(key, family, eta))(eta)
   gradients = jax.jit(jax.vmap(of_key))(keys(1)).concentration
@@ -262,7 +262,7 @@ def test_dependent_families(name, family, eta, frozen):
   spread = 5 / 3 if name == "elliptical t" else 1.0
   expected = spread * (frozen.shape if name == "elliptical t" else frozen.cov)
   np.testing.assert_allclose(family.variance(eta), np.diag(expected), rtol=1e-10)
-  # Every direction is the marginal it should be, a combination of dimensions among them.
+  # The marginals along the axes and along one combination of them are exact.
   for direction in np.eye(3).tolist() + [[1.0, -1.0, 0.5]]:
     along = np.asarray(samples) @ direction
     scale = np.sqrt(direction @ expected @ direction / spread)

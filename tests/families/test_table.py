@@ -21,9 +21,9 @@ PRIOR_OF = {"laplace": "laplace", "weibull": "gamma:shape=2:rate=0.5", "chi_squa
 
 
 def make(name):
-  """A small model and parameters that are not where it starts."""
+  """Makes a small model, with parameters away from their initial values."""
   entry = table.POSTERIORS[name]
-  few = ":steps=1" if name.endswith(("iaf", "flow")) else ""  # which compile sooner
+  few = ":steps=1" if name.endswith(("iaf", "flow")) else ""  # compiles faster
   family = table.make_family(name + few, table.POSTERIORS, 3)
   prior = PRIOR_OF.get(name, entry.prior)
   check_support(family, table.try_prior(prior, 3))
@@ -35,7 +35,7 @@ def make(name):
     posterior=lambda size: family,
     prior=lambda size: table.make_prior(prior, size),
   )
-  params = init_params(jax.random.key(1), model)  # eagerly: what is drawn is compiled once for all
+  params = init_params(jax.random.key(1), model)  # eagerly, so that all models share compiled draws
   return model, jax.tree.map(lambda w: 0.5 * w + 0.3, params)
 
 
@@ -47,7 +47,7 @@ def test_a_posterior_and_its_prior(name):
   if not closed:
     with pytest.raises(UnsupportedError, match="no closed form"):
       kl_divergence(q, p)
-  if name == "bernoulli":  # has no gradient through z
+  if name == "bernoulli":  # there is no gradient through z
     return
 
   def both(key):
@@ -75,10 +75,10 @@ def test_arguments_reach_family_and_member():
   np.testing.assert_array_equal(p.eta.scale, [2.0, 2.0])
   expected = table.make_prior("student_t:scale=2", 2)
   z = jnp.asarray([9.0, 9.0])
-  assert p.log_prob(z) > expected.log_prob(z)  # of 3 degrees of freedom and not of 5
+  assert p.log_prob(z) > expected.log_prob(z)  # 3 degrees of freedom instead of 5
   family = table.make_family("iaf:steps=3:context=5", table.POSTERIORS, 2)
   assert family.sizes == (2, 2, 5)
-  assert len(family.init_shared(jax.random.key(0))) == 5  # 3 steps, and what turns the order
+  assert len(family.init_shared(jax.random.key(0))) == 5  # 3 steps and 2 reversals between them
   alone = table.make_family("spline_flow:context=0", table.POSTERIORS, 2)
   assert alone.sizes == (2, 2)
   assert table.learned_prior("vamp:components=7") == ("vamp", 7)

@@ -1,4 +1,4 @@
-"""Annealing: unbiased weights in both directions, the sandwich, the error."""
+"""Annealing: unbiased weights in both directions, the sandwich of bounds, and the error."""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ def over(estimate, *arguments):
 
 
 def sandwiches(world, n, **kwargs):
-  """Sandwiches of n data points of the model itself, and their exact log p(x)."""
+  """Draws n data points x from the model and returns their sandwiches, and x."""
   z, x = jax.jit(jax.vmap(lambda key: simulate(key, world.model, world.params)))(
     jax.random.split(jax.random.key(1), n)
   )
@@ -99,7 +99,7 @@ def test_the_sandwich():
   log_p = log_marginals(AFFINE.params.theta, x)
   assert_greater(log_p, lower.value)
   assert_greater(upper.value, log_p)
-  # Both ratios have mean one: weights forward over p(x), and backward times p(x).
+  # Both have mean one: forward weights over p(x), and backward (inverse) weights times p(x).
   assert_unbiased(np.exp(lower.value - log_p), 1.0, detects=0.1)
   assert_unbiased(np.exp(log_p - upper.value), 1.0, detects=0.15)
 
@@ -130,7 +130,7 @@ def test_many_latents():
   world = oracles.World(model, params, None)
   (lower, upper), x = sandwiches(world, 10, num_temperatures=1000, num_chains=16)
   log_p = log_marginals(params.theta, x)
-  for side in (lower, upper):  # scripts/calibrate.py has the small errors of many
+  for side in (lower, upper):  # scripts/calibrate.py measures smaller errors
     error = np.asarray(side.value - log_p)
     assert abs(error.mean()) < 5 * error.std() / np.sqrt(10) and error.std() < 0.3
 
@@ -204,7 +204,7 @@ def test_memory_does_not_grow_with_the_temperatures():
     return jax.jit(function).lower(jax.random.key(0)).compile().memory_analysis()
 
   more = memory(2000).temp_size_in_bytes - memory(1000).temp_size_in_bytes
-  assert 0 <= more <= 1000 * 6 * 8  # a few numbers for each
+  assert 0 <= more <= 1000 * 6 * 8  # a few numbers per temperature
 
 
 @pytest.mark.parametrize("what", ["num_temperatures", "num_leapfrogs", "num_chains"])

@@ -1,4 +1,4 @@
-"""The instrument itself: what it says of gradients whose bias, variance and signal are known."""
+"""The diagnostics, applied to gradients whose bias, variance and signal are known."""
 
 import functools
 
@@ -71,7 +71,7 @@ def test_mean_and_variance_are_those_of_the_draws():
 def test_small_noise_on_a_large_mean_in_single_precision():
   with jax.enable_x64(False):
     (batch, *_) = batches(noisy(1000.0, 0.1), params=jax.tree.map(jnp.float32, PARAMS))
-    # Squares of the gradients themselves would have lost it to rounding.
+    # A mean of squared gradients minus the squared mean would lose the variance to rounding.
     np.testing.assert_allclose(batch.variance["phi"], 0.04, rtol=0.4)
 
 
@@ -98,7 +98,7 @@ def test_known_variance_and_signal_to_noise():
 
 
 def test_intervals_cover():
-  # Of 200 intervals at 95 %, fewer than 175 cover with probability 1e-5.
+  # The probability that fewer than 175 of 200 intervals at 95 % cover is 1e-5.
   strong, weak = noisy(0.5, 2.0), noisy(0.02, 2.0)
 
   def covers(seed):

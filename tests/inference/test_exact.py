@@ -1,4 +1,4 @@
-"""The oracles against each other: quadrature converged, enumeration by hand, bounds below log p."""
+"""The oracles compared with each other: quadrature, enumeration, and bounds below log p."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo: the leapfrogs, what is drawn, and what is tuned."""
+"""Hamiltonian Monte Carlo: its leapfrogs, its draws, and the tuning of its step size."""
 
 import functools
 
@@ -22,7 +22,7 @@ MEAN = np.array([1.0, -2.0, 0.5])
 
 
 def curved(z):
-  """A density that is no Gaussian, in two dimensions."""
+  """A log-density in two dimensions that is not Gaussian."""
   return -0.5 * z[0] ** 2 - 0.5 * (z[1] - jnp.sin(2 * z[0])) ** 2 - 0.1 * z[1] ** 4
 
 
@@ -55,7 +55,7 @@ def test_a_proposal_is_so_many_leapfrogs_and_they_lead_back(num_leapfrogs):
   end, momentum = leapfrogs(curved, z, info.momentum, 0.2, num_leapfrogs)
   np.testing.assert_allclose(info.proposal.position, end, rtol=1e-12)
   one_more, _ = leapfrogs(curved, z, info.momentum, 0.2, num_leapfrogs + 1)
-  assert np.abs(one_more - end).max() > 1e-3  # which would tell n + 1 of them from n
+  assert np.abs(one_more - end).max() > 1e-3  # one leapfrog too many would show
   # The momentum of a proposal is flipped, so that the same leapfrogs lead back.
   np.testing.assert_allclose(info.proposal.momentum, -momentum, rtol=1e-12)
   back, momentum = leapfrogs(
@@ -82,7 +82,7 @@ def test_a_transition_costs_as_many_gradients_as_leapfrogs():
 
 def test_the_energy_error_is_of_second_order():
   def error(num_leapfrogs):
-    """Root mean square over starts, after a trajectory of length 1.6."""
+    """The root mean square of energy errors after trajectories of length 1.6."""
 
     def one(key, z):
       state = blackjax.hmc.init(z, curved)
@@ -100,7 +100,7 @@ def test_the_energy_error_is_of_second_order():
 
 @functools.cache
 def drawn():
-  """Eight chains of a Gaussian whose scales are twenty to one, and how they were tuned."""
+  """Tunes and draws eight chains of a Gaussian whose scales are twenty to one."""
   start_key, warm_up_key, key = jax.random.split(jax.random.key(0), 3)
 
   def run():
@@ -125,7 +125,7 @@ def test_moments():
   threshold = scipy.stats.norm.isf(FALSE_ALARM / (2 * exact.size))
   z_scores = lambda expected: np.abs(values.mean((0, 1)) - expected) / mcse
   assert z_scores(exact).max() < threshold
-  # Power: off by a quarter of a standard deviation would have shown in each of them.
+  # Power: an error of a quarter of a standard deviation would show in each moment.
   assert z_scores(exact + 0.25 * spread).min() > threshold
 
 
@@ -140,7 +140,7 @@ def test_the_step_size_is_held_while_samples_are_kept():
 
 
 @pytest.mark.parametrize("num_latents, num_chains", [(2, 16), (10, 4), (40, 8)])
-# The average that dual averaging ends with accepts more than its target, the more the lower that.
+# The average that dual averaging ends with accepts more than its target, most for low targets.
 @pytest.mark.parametrize("target, tolerance", [(0.65, 0.12), (0.9, 0.03)])
 def test_acceptance_is_near_its_target(num_latents, num_chains, target, tolerance):
   model, params, x = oracles.affine_world(12, num_latents)
@@ -162,7 +162,7 @@ def test_acceptance_is_near_its_target(num_latents, num_chains, target, toleranc
 
 @pytest.mark.parametrize("outside", [np.nan, -np.inf, np.inf])
 def test_what_has_no_density_is_never_drawn(outside):
-  # So that of a Gaussian there remains the part below 1.
+  # The part of a Gaussian below 1 remains.
   log_density = lambda z: jnp.where(z[0] > 1, outside, -0.5 * jnp.sum(z**2))
   states = hmc.init(log_density, jnp.zeros((2000, 1)))
   how = dict(num_samples=30, num_leapfrogs=4)
@@ -170,7 +170,7 @@ def test_what_has_no_density_is_never_drawn(outside):
     jax.random.key(0)
   )
   assert draws.num_divergent > 1000 and draws.acceptance < 0.95
-  z = np.asarray(draws.z[:, -1, 0])  # of each chain the last, all independent
+  z = np.asarray(draws.z[:, -1, 0])  # the last draw of each chain; all are independent
   assert z.max() <= 1
   truncated = scipy.stats.truncnorm(-np.inf, 1)
   assert scipy.stats.kstest(z, truncated.cdf).pvalue > FALSE_ALARM

@@ -1,4 +1,4 @@
-"""Completions of x: what evidence says exactly, and chains that end where they should."""
+"""Completions of x: exact evidence, and chains with the right stationary distribution."""
 
 import functools
 import itertools
@@ -28,7 +28,7 @@ RATE = 0.15  # of errors
 
 
 def kinds(x, mask, image_shape):
-  """For each kind of evidence: what is known of x, and p(y|x') of that for any x'."""
+  """Makes, for each kind, the evidence y about x and the function p(y|x') of any x'."""
   sums = functools.partial(sum_blocks, image_shape=image_shape, block=2)
   num_wrong = lambda other: jnp.sum(other != x)
   return {
@@ -51,7 +51,7 @@ KINDS = kinds(X, MASK, SHAPE)
 
 
 def posterior_of_x(kind):
-  """All x (256, 8), p(x|y, z) of each, and log p(y|z): by enumeration."""
+  """Enumerates all x (256, 8), with the p(x|y, z) of each, and log p(y|z)."""
   p, everything = distribution(bernoulli(8), Bernoulli(LOGITS)), binary_vectors(8)
   joint = jnp.exp(jax.vmap(p.log_prob)(everything)) * jax.vmap(KINDS[kind][1])(everything)
   return everything, joint / joint.sum(), jnp.log(joint.sum())
@@ -76,7 +76,7 @@ def test_draws_of_x_follow_it(kind):
   assert np.all(probabilities[number] > 0)
   likely = np.argsort(probabilities)[-8:]
   assert_unbiased(number[:, None] == likely, probabilities[likely], detects=0.1)
-  # Pixels together, which each alone does not say.
+  # Pairs of pixels show dependence, which single pixels do not.
   pairs = np.array([x[:, i] * x[:, j] for i, j in itertools.combinations(range(8), 2)]).T
   exact = [probabilities @ (everything[:, i] * everything[:, j])
            for i, j in itertools.combinations(range(8), 2)]  # fmt: skip
@@ -108,8 +108,8 @@ def test_observed_takes_any_decoder_of_independent_pixels():
   np.testing.assert_array_equal(drawn[~mask], p.sample(jax.random.key(0))[~mask])
 
 
-# Chains. Started where they should end, they must stay: after a few transitions of many chains
-# that never met, everything is independent.
+# Chains that start at their stationary distribution must stay there. Each of many chains makes a
+# few transitions and gives one draw, so that all draws are independent.
 
 
 def after(world, evidence, z, *, corrected, num_steps=3):
@@ -142,7 +142,7 @@ def test_binary_latents_stay_at_their_posterior(kind):
     number = np.rint(np.asarray(z) @ 2 ** np.arange(3)).astype(int)
     if corrected:
       assert_unbiased(number[:, None] == np.arange(8), posterior, detects=0.1)
-    else:  # as the planted error: q is not the posterior
+    else:  # the planted error: q is not the posterior
       with pytest.raises(AssertionError, match="max"):
         assert_unbiased(number[:, None] == np.arange(8), posterior)
 
@@ -160,7 +160,7 @@ def posterior_of_z(world):
 
 
 def conditional_of_x(world):
-  """Returns the mean and covariance of the missing pixels given the others, from that of all."""
+  """Returns the mean and covariance of the missing pixels given the known ones."""
   kernel, bias = (np.asarray(world.params.theta["mean"][name]) for name in ("kernel", "bias"))
   covariance = kernel.T @ kernel + np.diag(np.exp(world.params.theta["log_var"]))
   m, o = ~np.asarray(KNOWN), np.asarray(KNOWN)
@@ -170,7 +170,7 @@ def conditional_of_x(world):
 
 
 def moments(values, mean):
-  """Draws (n, k) as their errors and the products of those, (n, k + k (k + 1) / 2)."""
+  """Turns draws (n, k) into errors and products of errors, (n, k + k (k + 1) / 2)."""
   error = np.asarray(values) - np.asarray(mean)
   pairs = itertools.combinations_with_replacement(range(error.shape[1]), 2)
   return np.concatenate([error, np.array([error[:, i] * error[:, j] for i, j in pairs]).T], axis=1)
@@ -188,7 +188,7 @@ def test_gaussian_latents_stay_at_their_posterior():
   evidence = observed(jnp.where(KNOWN, AFFINE.x, jnp.nan), KNOWN)
   exact = exact_moments(covariance)
   z = after(AFFINE, evidence, start, corrected=True)
-  assert np.mean(np.any(z != start, axis=1)) > 0.3  # they did move
+  assert np.mean(np.any(z != start, axis=1)) > 0.3  # the chains did move
   assert_unbiased(moments(z, mean), exact, detects_shift=0.05)
   pseudo = after(AFFINE, evidence, start, corrected=False)
   with pytest.raises(AssertionError, match="max"):
@@ -203,7 +203,7 @@ METHODS = {
 EXACT = oracles.exact_posterior_world()
 
 
-# The same with a q that is too wide, by half its standard deviation, and beside the posterior.
+# The same with a wrong q: its standard deviation is 1.5 times too large, and its mean is off.
 BESIDE = EXACT._replace(
   params=EXACT.params._replace(
     phi={
@@ -272,14 +272,14 @@ def test_single_precision_at_the_extremes(kind, size):
     assert value.dtype == jnp.float32 and np.isfinite(value) and np.isfinite(gradient).all()
     mean, drawn = evidence.mean(p_of(logits)), evidence.sample(jax.random.key(0), p_of(logits))
     assert np.isfinite(mean).all() and np.isfinite(drawn).all()
-    if kind == "block_sums":  # whatever the decoder thinks of them
+    if kind == "block_sums":  # for any logits of the decoder
       sums = sum_blocks(x, SHAPE, 2)
       np.testing.assert_array_equal(sum_blocks(drawn, SHAPE, 2), sums)
       np.testing.assert_allclose(sum_blocks(mean, SHAPE, 2), sums, atol=1e-4)
 
 
 def test_sums_that_a_decoder_holds_for_impossible():
-  # In float32 their probabilities, down to exp(-320), would be 0; in float64 they are not.
+  # Their probabilities, down to exp(-320), would be 0 in float32; in float64 they are not.
   rng = np.random.default_rng(0)
   logits = np.concatenate([rng.normal(size=(17, 16)) * 30, np.full((17, 16), 20.0)])
   counts = np.tile(np.arange(17), 2)

@@ -1,4 +1,4 @@
-"""Appendix D's estimator: exactness, new samples, direction of its bias, its error."""
+"""Appendix D's estimator: exactness, new samples, the direction of its bias, and its error."""
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def test_exact_where_the_fit_is_the_posterior():
 
 
 def test_estimates_from_new_samples():
-  # A fit that is twice as high at its own samples gives log 2 less on them.
+  # This fit is twice as high at its own samples; estimates from those would be log 2 too low.
   def remembering(z):
     log_q = exact_fit(z)
     return lambda y: log_q(y) + jnp.log(2.0) * jnp.any(jnp.all(y[None] == z, axis=1))
@@ -89,7 +89,7 @@ def test_the_standard_error_is_right_and_chains_accept_as_tuned():
 
 
 def squared_world(log_var):
-  """x = z² and noise: a mode on either side of zero, and HMC stays on one."""
+  """Makes x = z² + noise: z has a mode on either side of zero, and HMC stays at one."""
 
   def given(theta, z):
     return squared.given(theta, z**2)
@@ -112,14 +112,14 @@ def test_chains_that_disagree_are_noticed():
 
 @pytest.mark.long
 def test_few_chains_are_never_far_off():
-  # Sets of two chains that found their modes apart would fit to one and estimate from the other.
+  # If two chains found different modes, the fit would be to one, the estimate from the other.
   world = squared_world(log_var=-10.0)
   few = dict(num_samples=20, num_chains=2, num_temperatures=60, num_warmup=20)
   value = np.asarray(repeated(world, 200, **few).value)
   z = jnp.linspace(1.5, 2.5, 100_001)
   log_p = jax.vmap(lambda z: log_joint(world[0], world[1], world[2], z[None]))(z)
   exact = float(jax.nn.logsumexp(log_p) + jnp.log(2 * (z[1] - z[0])))
-  # Without one of the modes it is log 2 less.
+  # An estimate that misses one of the modes is log 2 lower.
   assert np.all((exact - np.log(2) - 0.5 < value) & (value < exact + 0.5))
 
 

@@ -1,4 +1,4 @@
-"""The linear-Gaussian VAE: closed forms against SciPy, by hand, against samples; then trained."""
+"""The linear-Gaussian VAE: closed forms compared with SciPy and samples, and its training."""
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def covariance_of(theta):
 
 
 def perturbations(tree, size, count=30):
-  """Random changes to all of a tree at once, of both signs and to all its leaves."""
+  """Yields copies of a tree with random changes, of both signs, to all its leaves."""
   rng = np.random.default_rng(0)
   for _ in range(count):
     yield jax.tree.map(lambda leaf: leaf + size * rng.normal(size=np.shape(leaf)), tree)
@@ -111,7 +111,7 @@ def test_no_other_phi_is_better(theta):
   for size in (0.01, 0.3):
     others = [mean_bound(other) for other in perturbations(phi, size)]
     assert max(others) < mean_bound(phi) - size**2 / 10
-  # The marginal variances of the posterior are not the best of a diagonal q.
+  # The marginal variances of the posterior are not the best variances of a diagonal q.
   _, covariance = posterior(theta, XS[0])
   assert jnp.all(jnp.diagonal(covariance) > 1.01 * jnp.exp(phi["log_var"]))
 
@@ -125,7 +125,7 @@ def test_the_optimal_bound_is_tight_where_the_rows_are_orthogonal():
   np.testing.assert_allclose(
     oracles.flat(optimal_phi(world.params.theta)), oracles.flat(world.params.phi), rtol=1e-10
   )
-  # A rotation of W keeps log p(x), and not the bound.
+  # A rotation of W keeps log p(x) but changes the bound.
   kernel = world.params.theta["mean"]["kernel"]
   rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
   rotated = world.params.theta | {
@@ -162,7 +162,7 @@ def test_single_precision_with_little_noise_and_many_pixels():
   exact, exact_gradient, *exact_bounds = results(jnp.float64)
   with jax.enable_x64(False):
     value, gradient, *bounds = results(jnp.float32)
-  # What is left is that x, W and b are rounded, by up to 3e-4 of the noise.
+  # The remaining error is the rounding of x, W and b, by up to 3e-4 of the noise.
   assert value.dtype == jnp.float32 and exact > 4000
   np.testing.assert_allclose(value, exact, atol=0.02)
   np.testing.assert_allclose(bounds, exact_bounds, atol=0.02)
@@ -171,7 +171,7 @@ def test_single_precision_with_little_noise_and_many_pixels():
 
 
 def data(n=400, data_dim=7, seed=0):
-  """(n, D) of a covariance whose eigenvalues are far apart."""
+  """Draws data, (n, D), with a covariance whose eigenvalues are far apart."""
   rng = np.random.default_rng(seed)
   scales = np.array([3.0, 2.0, 1.5, 0.6, 0.5, 0.4, 0.2])[:data_dim]
   axes = np.linalg.qr(rng.normal(size=(data_dim, data_dim)))[0]
@@ -184,7 +184,7 @@ def eigenvalues(x):
 
 
 def closed_form_maximum(x, latent_dim):
-  """Mean log p(x) at the maximum: Tipping & Bishop (1999), equation 4 with C at its best."""
+  """The maximum of the mean log p(x): Tipping & Bishop (1999), equation 4 at the best C."""
   variances = eigenvalues(x)
   noise_var = variances[latent_dim:].mean()
   log_det = np.sum(np.log(variances[:latent_dim]))
@@ -208,7 +208,7 @@ def test_ml_theta_is_the_maximum_of_the_likelihood(latent_dim):
 
 
 def test_other_eigenvectors_are_stationary_but_worse():
-  # So that a zero gradient alone would not have shown the maximum.
+  # Therefore a zero gradient is not enough to show a maximum.
   x = data()
   theta = ml_theta(x, 2)
   axes = np.linalg.svd(x - x.mean(axis=0))[2]
@@ -305,7 +305,7 @@ def test_training_arrives_at_pca():
   assert jnp.exp(0.5 * (state.params.theta["log_var"] - pca["log_var"])) == pytest.approx(
     1, abs=0.01
   )
-  # Of all bases of that subspace the bound picks the principal axes, which comes last.
+  # The bound prefers, of all bases of that subspace, the principal axes; they are learned last.
   axes = pca["mean"]["kernel"]
   lengths = [np.linalg.norm(w, axis=1) for w in (kernel, axes)]
   cosines = np.abs(kernel @ axes.T) / np.outer(*lengths)

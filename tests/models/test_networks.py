@@ -1,4 +1,4 @@
-"""The networks of appendix C, written out."""
+"""The networks of appendix C compared with their equations."""
 
 import flax.linen as nn
 import jax
@@ -62,7 +62,7 @@ def test_output_bias():
   plain, theta = (jax.jit(m.decoder.init)(key) for m in (model, with_output_bias(model, bias)))
   np.testing.assert_array_equal(theta["head_0"]["bias"], bias)
   theta["head_0"]["bias"] = plain["head_0"]["bias"]
-  jax.tree.map(np.testing.assert_array_equal, theta, plain)  # nothing else is another
+  jax.tree.map(np.testing.assert_array_equal, theta, plain)  # nothing else changes
   with pytest.raises(ValueError, match="shape"):
     with_output_bias(model, bias[:4]).decoder.init(key)
 
@@ -105,7 +105,7 @@ def test_several_layers_are_mirrored():
 
 
 def randomized(params):
-  """Biases too, which start from 0."""
+  """Adds noise to all parameters, because biases start from 0."""
   leaves, tree = jax.tree.flatten(params)
   keys = jax.random.split(jax.random.key(7), len(leaves))
   return tree.unflatten([w + 0.1 * jax.random.normal(k, w.shape) for k, w in zip(keys, leaves)])

@@ -1,4 +1,4 @@
-"""Convolutions as matrix products against XLA's own, in value and in every derivative."""
+"""Convolutions as matrix products have the values and derivatives of XLA's convolutions."""
 
 import functools
 
@@ -89,14 +89,14 @@ def test_transformations_compose(layer):
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_gradient_of_a_minibatch_is_one_product(layer):
-  # And not one for each example, which would hold M gradients before their sum.
+  # One product per example would hold M gradients in memory before their sum.
   images, kernel = operands(9, 8, 3, 3, 2, 4, lead=(7,))
   ours, _ = LAYERS[layer]
   one = lambda kernel, image: jnp.sum(jnp.sin(ours(image, kernel, stride=2, as_products=True)))
   loss = lambda kernel: jnp.mean(jax.vmap(one, (None, 0))(kernel, images))
   hlo = jax.jit(jax.grad(loss)).lower(kernel).as_text()
   products = [line for line in hlo.splitlines() if "dot_general" in line]
-  assert len(products) == 2  # forwards; that of the kernel: pixels need none
+  assert len(products) == 2  # one forwards, one for the kernel's gradient
   assert all("batching_dims" not in line for line in products)
 
 
@@ -147,11 +147,11 @@ def test_operands_are_rounded_and_sums_are_not(layer, as_products):
     its_ = lambda i, k: its(i, k, 2, "SAME")
     exact, exact_gradients = value_and_pull(its_, *rounded, value)
     ulp = 2.0**-8
-    tolerance = 1e-5 if as_products else ulp  # XLA's own gives its result in bfloat16
+    tolerance = 1e-5 if as_products else ulp  # XLA rounds the result to bfloat16
     assert_close(value, exact, tolerance * float(jnp.max(jnp.abs(exact))))
     for gradient, expected in zip(gradients, exact_gradients):
       assert_close(gradient, expected, 2 * ulp * float(jnp.max(jnp.abs(expected))))
-    assert jnp.max(jnp.abs(value - its(image, kernel, 2, "SAME"))) > 1e-3  # it does round
+    assert jnp.max(jnp.abs(value - its(image, kernel, 2, "SAME"))) > 1e-3  # operands are rounded
 
 
 def test_what_does_not_fit_is_refused():

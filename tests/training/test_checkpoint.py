@@ -1,4 +1,4 @@
-"""States on disk: what comes back is what was saved, or a sentence."""
+"""States on disk: a restored state is the one that was saved, or an error says what is wrong."""
 
 import errno
 import os
@@ -139,7 +139,7 @@ def saved(tmp_path_factory):
 
 
 def damages(contents):
-  """Yields contents cut short, with a bit turned at the start, middle or end, and None."""
+  """Yields contents cut short, with a bit flipped at the start, middle or end, and None."""
   yield contents[: len(contents) // 2]
   for place in (0, len(contents) // 2, len(contents) - 1):
     yield contents[:place] + bytes([contents[place] ^ 4]) + contents[place + 1 :]
@@ -169,7 +169,7 @@ def test_damage_to_any_file_is_noticed_or_of_no_effect(saved):
 
 
 def test_another_array_in_the_place_of_one_is_noticed(tmp_path):
-  """Files that are in order, and not those that belong to the record."""
+  """The files are intact, but one does not belong to the record."""
   for name, key in (("one", 0), ("other", 1)):
     with checkpoint.saver(tmp_path / name) as save:
       save(1, algorithm().init(jax.random.key(key)))
@@ -223,7 +223,7 @@ def test_refuses_the_state_of_another_model(saved):
   for other in (algorithm(latent_dim=4), algorithm(optimizer=optax.adam(0.1))):
     with pytest.raises(errors.CheckpointError, match="is not of this model") as error:
       checkpoint.restore(saved[0], 1, shapes(other))
-    assert not isinstance(error.value, errors.DamagedError)  # and is not set aside
+    assert not isinstance(error.value, errors.DamagedError)  # so it is not set aside
 
 
 @pytest.mark.parametrize("name", ["beta=[4]", "a*b?", "back\\slash", "ünï code"])
@@ -242,7 +242,7 @@ def test_what_is_replaced_is_there_until_the_other_is(tmp_path, monkeypatch):
   with checkpoint.saver(tmp_path) as save:
     save(1, states[0], {"rows": 1})
 
-  def ended(*args, **kwargs):  # as SIGKILL would, after the old one has made way
+  def ended(*args, **kwargs):  # as SIGKILL would, after the old checkpoint was moved away
     raise KeyboardInterrupt
 
   with pytest.raises(KeyboardInterrupt), checkpoint.saver(tmp_path) as save:
@@ -259,7 +259,7 @@ def test_what_is_replaced_is_there_until_the_other_is(tmp_path, monkeypatch):
 
 
 def test_the_first_state_is_read_back(tmp_path, monkeypatch):
-  """A place that takes everything and gives nothing back is noticed before training continues."""
+  """A disk that does not keep what is written to it is noticed before training continues."""
   written = checkpoint._compare
 
   def other(contents, state):
@@ -285,7 +285,7 @@ def test_a_checkpoint_that_was_renamed_is_refused(tmp_path):
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
 def test_what_cannot_be_read_now_is_not_damaged(saved, monkeypatch, code):
-  """The record fails with an error of the system, the arrays with its text in another error."""
+  """The record fails with an OSError, the arrays with its text in another error."""
 
   def refuse(*args, **kwargs):
     raise OSError(code, os.strerror(code))

@@ -66,7 +66,7 @@ def test_the_scan_is_the_loop():
 
 
 def binarized_patterns(num_steps, **how):
-  """A number for what a step sees of one of four gray images, one image a step."""
+  """Trains on one of four gray images per step; returns each step's binary pixels as a number."""
   gray = np.full((4, 6), 128, np.uint8)
   seen = aevb(
     MODEL,
@@ -190,7 +190,7 @@ def test_a_minibatch_larger_than_the_data_is_refused():
 
 
 def test_floats_that_nobody_has_scaled_are_told():
-  """Levels of 0…255 as floats under a Bernoulli climb to bounds that no log-probability has."""
+  """Under a Bernoulli, unscaled floats of 0…255 reach bounds that no log-probability can have."""
   one = algorithm()
 
   def train(pixels, **how):
@@ -204,7 +204,7 @@ def test_floats_that_nobody_has_scaled_are_told():
     state, _ = train(PIXELS)
     train(PIXELS / np.float32(255))
     train((PIXELS > 127).astype(np.float32))
-    train(np.random.default_rng(1).normal(size=PIXELS.shape))  # of a density on all numbers
+    train(np.random.default_rng(1).normal(size=PIXELS.shape))  # data for a density on all numbers
     train(PIXELS.astype(np.float32), preprocess=lambda key, pixels: pixels / 255)
-    # The same run had its warning before.
+    # A run that resumes had its warning at the start.
     fit(one, state, jax.random.key(1), PIXELS.astype(float), batch_size=5, num_steps=2)

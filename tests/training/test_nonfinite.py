@@ -1,4 +1,4 @@
-"""Numbers that are not finite: the step, the cause, and training that resumes without it."""
+"""Numbers that are not finite: their step is skipped, their cause found, training continues."""
 
 import functools
 
@@ -57,7 +57,7 @@ ALGORITHM = learn(MODEL)
 
 
 def started(algorithm, **changes):
-  """A state to start from, some of whose arrays are others: `name__head__array=(index, value)`."""
+  """Makes an initial state; `block__layer__name=(index, value)` changes some of its arrays."""
   params = algorithm.init(jax.random.key(0)).params
   for path, (index, value) in changes.items():
     block, layer, name = path.split("__")
@@ -95,7 +95,7 @@ def steps_with(example, num_steps):
 
 
 def examined(explained, state, pixels=PIXELS, **kwargs):
-  """The terms of the next step."""
+  """Makes the next step and returns its terms."""
   _, terms = run(explained, state, 1, pixels, **kwargs)
   return jax.tree.map(lambda leaf: np.asarray(leaf)[0], terms)
 
@@ -116,7 +116,7 @@ def survive(algorithm, explained, state, pixels=PIXELS, objective="bound", num_s
   return state, skipped, first_offence(examined(explained, before, pixels))
 
 
-cached = functools.cache(functools.cache)  # so that what is compiled for one test serves others
+cached = functools.cache(functools.cache)  # tests share compiled code
 explained_by = cached(explain_aevb)
 
 
@@ -150,12 +150,12 @@ def test_members_are_judged_apart():
 # Steps that are left out
 
 
-# The fault of an example by its first pixel.
+# The first pixel of an example selects its fault.
 FAULTS = {"log_var": 2.0, "kl": 3.0, "gradient": 4.0, "value": 5.0, "square": 6.0}
 
 
 def marked(fault):
-  """Images of which number 17 has a fault."""
+  """Returns the images, with a fault in number 17."""
   pixels = PIXELS.copy()
   pixels[17, 0] = FAULTS[fault]
   return pixels
@@ -165,7 +165,7 @@ def faulty_model():
   def given(phi, x):
     q = MODEL.encoder.given(phi, x)
     infinite = jnp.where(x[0] == FAULTS["log_var"], jnp.inf, 0.0)
-    large = jnp.where(x[0] == FAULTS["kl"], 200.0, 0.0)  # exp(200) is none of float32
+    large = jnp.where(x[0] == FAULTS["kl"], 200.0, 0.0)  # exp(200) overflows
     log_var = q.eta.log_var.at[jnp.asarray([1, 3])].add(infinite).at[2].add(large)
     return q.at(q.eta._replace(log_var=log_var))
 
@@ -173,7 +173,7 @@ def faulty_model():
 
 
 def faulty_estimator(key, model, params, x):
-  """The gradient is that of √w at w = 0, behind a where; Adam squares what `square` gives."""
+  """`gradient` differentiates √w at w = 0, behind a where; Adam's square of `square` overflows."""
   w = params.theta["head_0"]["bias"]
   w = jnp.where(x[0] == FAULTS["gradient"], w - jax.lax.stop_gradient(w), 1.0)
   value = jnp.where(x[0] == FAULTS["value"], -jnp.inf, 0.0)
@@ -217,7 +217,7 @@ def test_finite_steps_are_those_of_the_algorithm_bit_for_bit(name):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_step_left_out_changes_the_step_alone(name):
-  """The result equals that of a loop that makes the good updates by hand."""
+  """The result equals the result of a loop that makes only the good updates."""
   algorithm, pixels = ALGORITHMS[name], PIXELS.copy()
   pixels[5, 2] = np.nan
   state = by_hand = algorithm.init(jax.random.key(0))
@@ -252,7 +252,7 @@ def test_streamed_steps_are_left_out_too(name):
 
 
 def test_a_value_that_is_not_finite_is_enough():
-  """Only the value is not finite; the gradient, and so the state, would be."""
+  """The value is not finite, although the gradient and the new state are."""
   state = FAULTY.init(jax.random.key(0))
   at_fault = state._replace(step=jnp.int32(steps_with(17, 12)[0]))
   after, _ = run(FAULTY, at_fault, 1, marked("value"))
@@ -394,7 +394,7 @@ def test_a_kl_that_overflows_by_a_parameter():
 
 
 class OtherGaussian(DiagonalGaussian):
-  """For a prior that no closed form of the KL is known for."""
+  """The parameters of a prior for which no closed form of the KL is known."""
 
 
 def without_closed_form(size):
@@ -423,7 +423,7 @@ def test_without_a_closed_form(log_var, offence):
 
 
 def test_a_density_of_x_that_is_unbounded():
-  """A Gaussian decoder is sure of one dimension, and wrong there in only one data point."""
+  """A Gaussian decoder is certain of one dimension, and wrong there in only one data point."""
   pixels = PIXELS.copy()
   pixels[:, 0] = 0
   pixels[17, 0] = 1
@@ -456,7 +456,7 @@ def test_logits_that_overflow():
 
 @pytest.mark.parametrize("model, algorithm", [(MODEL, ALGORITHM), (BERNOULLI, ALGORITHMS["adam"])])
 def test_a_step_size(model, algorithm):
-  """One step is made, to numbers that are finite and far too large for the next."""
+  """The first step reaches numbers that are finite but far too large for the next step."""
   state = with_step_size(algorithm.init(jax.random.key(0)), 1e30)
   explained = explained_by(algorithm, model)
   after, skipped, clause = survive(algorithm, explained, state, PIXELS.clip(0, 1))
@@ -486,7 +486,7 @@ def test_the_prior_on_the_parameters():
   "num_samples, latents", [(1, "binary"), (3, "continuous"), (60, "continuous")]
 )
 def test_z_is_that_of_the_estimator(num_samples, latents):
-  """A decoder with a wall: the examples that meet it are those whose estimate is not finite."""
+  """The examples whose z is beyond a wall in the decoder are those without a finite estimate."""
   binary = dict(posterior=bernoulli, prior=fair_coins) if latents == "binary" else {}
   model = vae(bernoulli, **binary)
   given, wall = model.decoder.given, {1: 0.2, 3: 0.8, 60: 2.2}[num_samples]
@@ -535,7 +535,7 @@ def test_mcem_a_pixel():
 
 def test_mcem_a_chain():
   state = MCEM.init(jax.random.key(0))
-  state = state._replace(z=state.z.at[17, 2].set(1e30))  # whose square is none of float32
+  state = state._replace(z=state.z.at[17, 2].set(1e30))  # its square overflows
   after, skipped, clause = survive(MCEM, explained_mcem(), state, PIXELS.clip(0, 1), "log_joint")
   assert skipped == steps_with(17, 12) and all_finite(after)
   assert clause.startswith("log p(z) is not finite in 1 of 8 examples, first training example 17 (")

@@ -43,7 +43,7 @@ STATIC = pytest.param(jax.random.key(5), marks=pytest.mark.long)
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_eight_devices_learn_what_one_learns(name, static_key):
   if name == "mcem":
-    static_key = jax.random.key(5)  # it keeps a z for every x
+    static_key = jax.random.key(5)  # mcem keeps a z for every x
   algorithm = ALGORITHMS[name]
   plain, _ = fit(
     algorithm,
@@ -70,7 +70,7 @@ def test_every_device_has_its_share_of_the_minibatch_and_the_whole_state():
   text = program.as_text()
   # The gradients of all parameters are summed over devices; nothing else is exchanged.
   assert "all-reduce" in text and "all-gather" not in text and "all-to-all" not in text
-  # The encoder's hidden units of two examples a device, not of sixteen.
+  # Each device computes the encoder's hidden units of two examples, not of sixteen.
   assert "f64[2,5]" in text and "f64[16,5]" not in text
   state, _ = program(state, jax.random.key(1), PIXELS)
   assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.params))

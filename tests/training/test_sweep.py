@@ -70,7 +70,7 @@ def assert_members_are_single_runs(algorithm, states, metrics):
 )
 def test_a_member_is_the_single_run(name, num_devices):
   shardings = make_shardings(jax.devices()[:num_devices], len(STEP_SIZES))
-  algorithm = ALGORITHMS[name](123.0)  # the step sizes of the states are what counts
+  algorithm = ALGORITHMS[name](123.0)  # only the step sizes in the states matter
   states = init_sweep(algorithm, keys(0), jnp.asarray(STEP_SIZES))
   states = jax.device_put(states, shardings.members)
   how = dict(batch_size=8, num_steps=3, sharding=shardings.minibatch, **HOW)

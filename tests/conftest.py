@@ -1,4 +1,4 @@
-"""Double precision, no silent broadcasting, no key used twice, eight devices."""
+"""Settings of all tests: double precision, no silent broadcasting, no key reuse, 8 devices."""
 
 import gc
 import os
@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 import sys
 
-# For the processes that the tests start, too.
+# These also apply to the processes that the tests start.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
@@ -21,30 +21,30 @@ jax.config.update("jax_debug_key_reuse", True)
 
 
 def compile_quickly():
-  """Most of the time would go into compiling programs that then run for an instant.
+  """Sets XLA_FLAGS to compile quickly, because most programs here run only for an instant.
 
   With JAX_DISABLE_MOST_OPTIMIZATIONS=0 and XLA_FLAGS= they are compiled as users have them.
   """
-  if "XLA_FLAGS" in os.environ:  # of the user, or of the process whose worker this is
+  if "XLA_FLAGS" in os.environ:  # set by the user, or by the process whose worker this is
     return
   quick = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
   start = [sys.executable, "-c", "import jax; jax.devices()"]
   started = subprocess.run(start, env=os.environ | {"XLA_FLAGS": quick}, capture_output=True)
-  # An XLA that has one of them no longer ends at once.
+  # An XLA that no longer has one of these flags ends at once.
   os.environ["XLA_FLAGS"] = "" if started.returncode else quick
 
 
 compile_quickly()
-# Imports stay and tracing makes much garbage: collecting it less often saves a tenth.
+# Imports stay and tracing makes much garbage: collecting less often saves a tenth of the time.
 gc.freeze()
 gc.set_threshold(50_000)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def caches(tmp_path_factory):
-  """Decoded arrays, shared by all that is started, and not the user's own.
+  """Keeps decoded arrays in a cache that all processes share, instead of in the user's.
 
-  Compiled programs are not kept: as they are compiled here, that takes longer.
+  Compiled programs are not kept: compiled as they are here, keeping them takes longer.
   """
   directory = tmp_path_factory.mktemp("cache")
   with pytest.MonkeyPatch.context() as patch:

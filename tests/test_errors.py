@@ -18,7 +18,7 @@ from aevb_jax.errors import ConfigError
 )
 def test_a_config_error_names_the_field(value, text):
   error = ConfigError("batch_size", value, "takes at least 1")
-  again = pickle.loads(pickle.dumps(error))  # as it comes back from another process
+  again = pickle.loads(pickle.dumps(error))  # as an error comes back from another process
   for each in (error, again):
     assert isinstance(each, ValueError) and str(each) == text
     assert (each.field, each.value, each.message) == ("batch_size", value, "takes at least 1")

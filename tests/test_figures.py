@@ -1,4 +1,4 @@
-"""The contents of the pictures."""
+"""The pictures show what they should: grids, tiles, labels, axes and ticks."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Importing the package is cheap, and what it exposes is what its names say."""
+"""Importing the package is cheap, and its public names are documented and hide no module."""
 
 import ast
 import importlib
@@ -68,7 +68,7 @@ def test_a_room_says_what_is_in_it(package):
 
 
 def test_all_is_what_the_package_imports():
-  """Rooms that nothing here imports, such as `runs`, are not in `import *`."""
+  """Rooms that the package itself does not import, such as `runs`, are not in `import *`."""
   tree = ast.parse(pathlib.Path(aevb_jax.__file__).read_text())
   imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
   imported = [alias.asname or alias.name for node in imports for alias in node.names]

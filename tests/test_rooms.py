@@ -1,4 +1,4 @@
-"""The package is a staircase of rooms without circles, and everything in it is of readable size."""
+"""The folders ("rooms") of the package import without circles, and all code is of readable size."""
 
 import ast
 import graphlib
@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Each imports only from itself and from those before it.
+# Each step imports only from itself and from the steps before it.
 STAIRS = (
   ("types", "errors", "disk", "locks"),
   ("ops",),
@@ -23,7 +23,7 @@ STAIRS = (
 )
 STEP = {room: step for step, rooms in enumerate(STAIRS) for room in rooms}
 LINES, CODE_LINES, POSITIONAL, MODULES = 300, 40, 5, 15
-# The larger ones, and why they stay.
+# Names that may exceed these limits, each with the reason.
 LARGE_MODULES = {}
 LARGE_FUNCTIONS = {}
 LARGE_FOLDERS = {"experiments": "the mains, each started by its name, stay where they are"}
@@ -48,7 +48,7 @@ NAMES = {dotted(path) for path in PACKAGE}
 
 
 def imports(source):
-  """Yields the modules that a module imports anywhere, those of the package by whole names."""
+  """Yields the modules that a module imports anywhere; those of the package have whole names."""
   for node in ast.walk(ast.parse(source)):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
@@ -108,7 +108,7 @@ def docstring_lines(tree):
 
 
 def code_lines(function, source):
-  """Lines of a function's body, without docstrings, comments and empty ones."""
+  """Counts the lines of a function's body, without docstrings, comments and empty lines."""
   lines, docstrings = source.splitlines(), docstring_lines(function)
   body = set(range(function.body[0].lineno, function.end_lineno + 1)) - docstrings
   return sum(bool(text := lines[i - 1].strip()) and not text.startswith("#") for i in body)
@@ -123,7 +123,7 @@ EVERYTHING = modules("aevb_jax", "experiments")
 
 
 def test_modules_are_of_readable_size():
-  # A docstring is as long as it has to be.
+  # Docstrings do not count, because a docstring is as long as it has to be.
   lines = lambda source: len(source.splitlines()) - len(docstring_lines(ast.parse(source)))
   large = {path for path, source in EVERYTHING.items() if lines(source) > LINES}
   assert not large - LARGE_MODULES.keys()
@@ -161,7 +161,7 @@ def readers_of_flags(source):
 
 
 def test_only_mains_flags_and_launch_read_flags():
-  """A configuration, made once, decides what is computed; nothing below reads the command line."""
+  """A configuration decides what is computed; nothing below the mains reads the command line."""
   exempt = ("experiments/flags/", "experiments/launch/")
   sources = modules("aevb_jax", "experiments")
   found = {p: readers_of_flags(s) for p, s in sources.items() if not p.startswith(exempt)}

@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 ODD = re.compile(r"(Of|What|Which|Where|How|Whether|By|To|As|With)\b")
 VERB = re.compile(r"[A-Z][a-z]+s\b")  # in the third person
 RETURNS = re.compile(r"(Returns|Yields|Makes)\b|.*\nReturns:\n", re.DOTALL)
-FEW_VERBS = 0.7  # of the function docstrings of the package
+FEW_VERBS = 0.7  # the least share of function docstrings of the package that begin with a verb
 ONE_LINE = {}  # exported functions that are simple enough for one line, with the reason
 PUBLIC = [
   name
@@ -24,7 +24,7 @@ PUBLIC = [
 
 
 def docstrings(folder, kinds=(ast.FunctionDef, ast.ClassDef, ast.Module)):
-  """Returns the docstrings in a folder by the place of what they describe."""
+  """Returns the docstrings in a folder, by the path and the name of what each describes."""
   found = {}
   for path in sorted((ROOT / folder).rglob("*.py")):
     for node in ast.walk(ast.parse(path.read_text())):

@@ -1,4 +1,4 @@
-"""The main job as a user runs it: a whole run, and every mistake that has a clear line."""
+"""experiments.train as a user runs it: a whole run, and one clear line for every mistake."""
 
 import csv
 import json
@@ -96,7 +96,7 @@ def test_last_lines_and_silence(run):
   lines = run[1].stdout.strip().splitlines()
   assert "manifold.png" in lines[-3] and "test bound" in lines[-2]
   assert "test log-likelihood" in lines[-1] and "±" in lines[-1]
-  assert run[1].stderr == ""  # no progress bar where there is no terminal
+  assert run[1].stderr == ""  # no progress bar without a terminal
 
 
 def test_flags_repeat_the_run_to_the_last_digit(run, tmp_path):
@@ -128,7 +128,7 @@ def test_other_flags_do_not_overwrite(run):
 def test_a_finished_run_is_not_made_again_unasked(run, tmp_path):
   workdir = shutil.copytree(run[0], tmp_path / "run")
   before = contents(workdir)
-  # Where the data lie is not what a run is.
+  # A run stays the same run when its data lie elsewhere.
   result = processes.run("train", *SHORT, f"--workdir={workdir}", "--data_dir=elsewhere")
   assert result.returncode == 0, result.stderr
   assert result.stdout.startswith("finished before: ") and contents(workdir) == before
@@ -138,7 +138,7 @@ def test_a_finished_run_is_not_made_again_unasked(run, tmp_path):
 def test_a_finished_run_is_made_again_beside_it(run, tmp_path):
   workdir = shutil.copytree(run[0], tmp_path / "run")
   before = contents(workdir)
-  # Asked to, both that and another run leave this one whole, beside the new one.
+  # Both ways of replacing a run keep the old one whole, beside the new one.
   for number, flags in ((1, ["--noresume"]), (2, ["--seed=1", "--overwrite"])):
     result = train(*SHORT, *flags, f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
@@ -162,7 +162,7 @@ def test_preset_gives_way_to_flags(tmp_path):
     "--num_importance_samples=0", f"--workdir={tmp_path / 'run'}",
   )  # fmt: skip
   assert result.returncode == 0, result.stderr
-  assert "not a log-density" in result.stdout  # a Bernoulli of real-valued pixels
+  assert "not a log-density" in result.stdout  # a Bernoulli likelihood of real-valued pixels
   flags = (tmp_path / "run" / "flags.txt").read_text().splitlines()
   for flag in (
       "--optimizer=adagrad", "--init=0.1", "--weight_prior=1.0", "--binarization=none",
@@ -189,7 +189,7 @@ def test_the_preset_of_burda_et_al(tmp_path):
     assert flag in flags
   table = rows(workdir)
   assert [int(row["step"]) for row in table] == [71, 142, 200]  # epochs of 1437 // 20 steps
-  # From fair coins, 64 log 2 = 44.4 nats, 200 steps would not get as far.
+  # A start at fair coins, 64 log 2 = 44.4 nats, would not get this far in 200 steps.
   assert float(table[-1]["test_bound"]) > -30
 
 

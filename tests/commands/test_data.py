@@ -1,4 +1,4 @@
-"""Preparing a data set from the command line: its card, its picture, every mistake."""
+"""The preparation of a data set from the command line: its card, its picture, every mistake."""
 
 import os
 import stat
@@ -54,8 +54,8 @@ def test_mnist_from_its_server_to_its_card(tmp_path):
     "10000",
     "10000",
   ]
-  assert rows["test"][6:8] == ["0.1325", "0.3105"]  # well known of MNIST's test images
-  again = data(tmp_path, *flags)  # without a server
+  assert rows["test"][6:8] == ["0.1325", "0.3105"]  # the known mean and std of MNIST's test images
+  again = data(tmp_path, *flags)  # the server is gone
   assert again.returncode == 0 and again.stderr == ""
 
 
@@ -83,7 +83,7 @@ def test_a_damaged_cache_is_said_and_mended(tmp_path):
   [(404, "404 Not Found"), ("cut", "cut before the end"), ("serve", "sha256")],
 )
 def test_a_server_that_fails(tmp_path, behaviour, words):
-  with tiny.server(tiny.files(), behaviour) as (address, _):  # not the files of MNIST
+  with tiny.server(tiny.files(), behaviour) as (address, _):  # these are not the files of MNIST
     result = data(
       tmp_path, "--dataset=mnist", f"--data_dir={tmp_path / 'tfds'}", f"--mirror={address}"
     )
@@ -126,7 +126,7 @@ def test_a_contact_sheet_that_is_a_directory(tmp_path):
 
 
 def pictures_of_others(path):
-  """Returns, by kind, files that may already have the name of a picture."""
+  """Returns functions, by kind, that put something else at the path of a picture."""
   other, ours = path.with_name("other.png"), path.with_name("ours.png")
   Image.new("L", (9, 9)).save(other)
   known = PngImagePlugin.PngInfo()
@@ -156,7 +156,7 @@ def test_what_is_no_contact_sheet_is_not_replaced(kind, tmp_path):
     pytest.skip("devices are made by root")
   state = lambda: (path.lstat().st_ino, path.lstat().st_mode, path.lstat().st_mtime_ns)
   before = state()
-  line = one_clear_line(data(tmp_path, "--dataset=no_such_set"))  # before any data are looked for
+  line = one_clear_line(data(tmp_path, "--dataset=no_such_set"))  # before any data lookup
   assert f"--contact_sheet={path}: exists and is not a picture that aevb_jax drew" in line
   assert "name another file, or remove it" in line
   assert state() == before

@@ -100,7 +100,7 @@ def test_the_sandwich_is_printed(run):
 
 
 def test_goes_on_where_it_was(run, evaluated, tmp_path):
-  # The 25 points from a part of them, cut in the middle of a row.
+  # The 25 points are completed from a file that was cut in the middle of a row.
   shutil.copytree(run, tmp_path / "run")
   path = tmp_path / "run" / "importance-test" / "points.csv"
   whole = path.read_text()
@@ -109,7 +109,7 @@ def test_goes_on_where_it_was(run, evaluated, tmp_path):
   assert result.returncode == 0 and path.read_text() == whole
   lines = [line for line in result.stdout.splitlines() if not line.startswith("minus")]
   assert lines == evaluated.stdout.splitlines()
-  # More points than before are estimated in addition.
+  # More points are added to those that were estimated before.
   result = evaluate(tmp_path / "run", "--num_points=30", *METHODS["importance"])
   assert result.returncode == 0 and path.read_text().startswith(whole)
   assert len(table(path.parent)) == 30
@@ -168,7 +168,8 @@ def test_binary_latents_are_refused_where_hmc_would_move_them(tmp_path):
 
 
 def test_a_flow_under_a_learned_prior(tmp_path):
-  # No closed form, no single latents, a prior made of the encoder, and 17 levels for pixels.
+  # The KL has no closed form and no terms of single latents. The prior uses the encoder, and
+  # pixels have 17 levels.
   arguments = ["--posterior=iaf:hidden=8", "--prior=vamp:components=5", "--num_examples=2000"]
   arguments += ["--likelihood=discretized_logistic", "--estimator=iwae", "--num_samples=3"]
   workdir = trained(tmp_path / "run", *arguments, "--num_importance_samples=0", "--latent_dim=3")
@@ -256,7 +257,8 @@ def test_rows_that_are_not_those_of_the_points_are_refused(run, evaluated, how, 
     path = copy / "importance-test" / "points.csv"
     path.write_text("".join(ROWS[how](path.read_text().splitlines(keepends=True))))
 
-  result = evaluate_as_before(run, damage, tmp_path, *METHODS[method])  # also to compare with
+  # AIS reads these rows, too, because it compares its estimates with them.
+  result = evaluate_as_before(run, damage, tmp_path, *METHODS[method])
   assert_refused_for(result, "importance-test: has a damaged points.csv (")
 
 
@@ -292,7 +294,7 @@ def test_whole_points_are_never_written_anew(tmp_path):
   assert point_files.begin_points(path, columns) == rows[:2] and path.read_text() == whole
   point_files.add_points(path, rows[2:])
   assert point_files.read_points(path) == rows
-  path.write_text("point,lo")  # of a header that was cut short nothing is left
+  path.write_text("point,lo")  # nothing is left of a header that was cut short
   assert point_files.begin_points(path, columns) == [] and not path.exists()
 
 

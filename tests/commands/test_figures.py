@@ -1,4 +1,4 @@
-"""Figures 2 to 5 as a user makes them: what is drawn is what the runs below them left."""
+"""Figures 2 to 5 as a user makes them: each draws what its own runs have written."""
 
 import csv
 import json
@@ -152,7 +152,7 @@ def test_an_estimate_is_of_so_many_points(untrained, split, num_points):
   brightness = lambda key, params, x: x.mean()
   mean = stages.estimate_split(brightness, run, run.params, split, estimation, progress=seen.append)
   few = np.asarray(getattr(run.data, split))[:num_points] / 255
-  np.testing.assert_allclose(mean.value, few.mean(), rtol=1e-6)  # x are real values
+  np.testing.assert_allclose(mean.value, few.mean(), rtol=1e-6)  # x is real-valued
   error = few.mean(axis=1).std(ddof=1) / np.sqrt(num_points)
   np.testing.assert_allclose(mean.standard_error, error, rtol=1e-5)
   assert sum(seen) == num_points
@@ -252,7 +252,7 @@ def is_alive(pid):
     status = pathlib.Path(f"/proc/{pid}/stat").read_text()
   except FileNotFoundError:
     return False
-  return status.rpartition(")")[2].split()[0] != "Z"  # which nobody has waited for
+  return status.rpartition(")")[2].split()[0] != "Z"  # Z: ended, not yet waited for
 
 
 def test_a_run_ends_with_the_figure_that_started_it(tmp_path):
@@ -284,14 +284,14 @@ def test_figure_3(runs):
   stages = [(row["algorithm"], row["evaluations"]) for row in table]
   at = {"aevb": ("20000", "40000"), "mcem": ("19200", "38400")}
   assert stages == [(name, number) for name, numbers in at.items() for number in numbers]
-  # The bound of all points, and log p(x) of the first: below it, and not far.
+  # The bound is of all points, log p(x) of the first ones; the bound is slightly lower.
   (metrics,) = runs.glob("digits-first-500-aevb-*/metrics.csv")
   for row, of_bound in zip(table, read(metrics)):
     for split in ("train", "test"):
       error = 5 * float(row[f"{split}_log_likelihood_se"])
       gap = float(row[f"{split}_log_likelihood"]) - float(of_bound[f"{split}_bound"])
       assert -error < gap < 3 + error
-  # Stages that are in the file are not estimated again; one that is not, to the same number.
+  # Stages in the file are not estimated again; a missing one gets the same number as before.
   path = workdir / "marginal_likelihood.csv"
   whole = path.read_text()
   lines = whole.splitlines(keepends=True)
@@ -300,7 +300,7 @@ def test_figure_3(runs):
   assert again.returncode == 0 and again.stderr.count("evaluations   train") <= 1
   assert path.read_text() == whole
   assert_picture(workdir / "marginal_likelihood.png")
-  # As many points as were asked for: others give other numbers, of the same runs.
+  # The number of points is the one asked for; more points give other numbers for the same runs.
   assert json.loads((workdir / "summary.json").read_text())["num_points"] == 20
   more = runs.with_name("figure_3_of_more")
   how = ["--dataset=digits", "--algorithms=aevb", "--num_points=80", f"--runs={runs}"]
@@ -310,7 +310,7 @@ def test_figure_3(runs):
   for few, many in zip(table, read(more / "marginal_likelihood.csv")):
     for split in ("train", "test"):
       errors = [float(row[f"{split}_log_likelihood_se"]) for row in (few, many)]
-      assert 1.3 < errors[0] / errors[1] < 3.2  # about 2
+      assert 1.3 < errors[0] / errors[1] < 3.2  # about √(80 / 20) = 2
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_jobs_are_the_configurations_that_train_makes_of_them(figure_2, runs):
     made = resolve(jobs.config_of(job))
     assert texts.to_json(made) == (runs / job.name / "config.json").read_text()
   job = jobs.Job("mcem", ("--preset=iwae", "--algorithm=mcem", "--optimizer=sgd"), 1.0)
-  config = jobs.config_of(job)  # what a preset sets of estimators and of Adam is left out
+  config = jobs.config_of(job)  # without the preset's estimator and Adam settings
   assert config.objective.algorithm == "mcem" and config.optimizer.adam_eps is None
   assert config.model.hidden_dim == (200, 200) and config.optimizer.optimizer == "sgd"
 
@@ -371,7 +371,7 @@ def test_a_run_that_fails_ends_the_figure(tmp_path):
   run.mkdir(parents=True)
   flags = ["--datasets=digits", *SHORT, f"--runs={tmp_path / 'runs'}"]
   flags.append(f"--workdir={tmp_path / 'figure'}")
-  with locks.hold(run / "lock"):  # which only the run itself finds out
+  with locks.hold(run / "lock"):  # only the run itself finds this out
     result = make("manifold", *flags)
   assert result.returncode == 2
   first, last = result.stderr.splitlines()
@@ -451,7 +451,7 @@ def test_claims_are_read_from_the_curves():
   table += rows("aevb", 1, (-400, -142, -122, -112), (-400, -141, -121, -111))
   table += rows("wake_sleep", 0, (-200, -143, -130, -121), (-200, -142, -129, -120))
   claim = lower_bound.judge(("mnist", 3), table)
-  # In the mean over seeds, from a hundred thousand samples on.
+  # The numbers are means over seeds, from a hundred thousand samples on.
   assert (claim["aevb_test"], claim["wake_sleep_test"]) == (-111, -121)
   assert claim["smallest_lead"] == 2 and claim["samples_to_best_of_wake_sleep"] == 200_000
   assert claim["aevb_inside_axes_from"] == claim["wake_sleep_inside_axes_from"] == 100_000

@@ -34,10 +34,10 @@ def test_writes_what_it_measured(tmp_path):
   for line in LINES:
     first = next(row for row in rows if (row["method"], row["theta"]) == line)
     assert float(last[line]["train_bound"]) > float(first["train_bound"]) + 0.2
-  # From the same start on the same minibatches, noise of 0.05 in the weights does only so much.
+  # The start and the minibatches are the same, so noise of 0.05 in the weights changes little.
   point, mean, drawn = (float(last[line]["test_bound"]) for line in LINES)
   assert 0 < abs(point - mean) < 3 and 0 < abs(mean - drawn) < 3
-  # 2 × 10 + 10 + 10 × 64 + 64 weights, hardly moved from a standard deviation of 0.05.
+  # 2 × 10 + 10 + 10 × 64 + 64 weights, whose standard deviations are still close to 0.05.
   assert last["map", "point"]["kl_theta"] == ""
   kl = float(last["full_vb", "drawn"]["kl_theta"])
   assert kl == pytest.approx(734 * (-math.log(0.05) - 0.5) / 100, rel=0.1)

@@ -1,4 +1,4 @@
-"""The instrument as its users start it, and the template of an estimator."""
+"""experiments.gradients as a user runs it, and the template of an estimator."""
 
 import csv
 import json
@@ -107,11 +107,11 @@ def test_known_facts(measured):
 def test_biases(measured):
   _, rows, _ = measured
   references = {row["estimator"]: row["reference"] for row in rows}
-  assert references["elbo_a"] == "exact"  # one latent
+  assert references["elbo_a"] == "exact"  # the model has one latent
   assert references["dreg"] == "iwae" and references["iwae"] == ""
   for at in ("0", "2000"):
     for estimator in ("elbo_a", "elbo_b", "dreg"):
-      # Within 95 % intervals the unbiased are; ten times wider ones never fail.
+      # A 95 % interval sometimes misses a bias of 0; limits ten times wider never fail.
       row = find(rows, at=at, estimator=estimator, block="phi")
       assert row["bias_low"] < 0.1 and row["bias"] < 0.5
 

@@ -34,7 +34,7 @@ def test_smoke(tmp_path):
   rows = read(workdir / "iwae_table.csv")
   assert [(row["model"], row["k"]) for row in rows] == [("vae", "5"), ("iwae", "5")]
 
-  # The numbers are those of the runs, image by image and in the mean over seeds.
+  # The numbers come from the runs: they are averaged over seeds for each image.
   log_p = []
   for row in rows:
     run_name = f"digits-{row['model']}-{row['k']}-stages-1-seed-0-1"
@@ -65,7 +65,7 @@ def test_smoke(tmp_path):
         "--output_bias=data_mean", "--hidden_dim=200,200", "--latent_dim=50",
       ):  # fmt: skip
         assert flag in flags
-    assert row["paper_nll"] == ""  # nothing is published of these
+    assert row["paper_nll"] == ""  # nothing is published for the digits
 
   summary = json.loads((workdir / "summary.json").read_text())
   assert (summary["epochs"], summary["published_epochs"]) == (1, 3280)
@@ -77,7 +77,7 @@ def test_smoke(tmp_path):
   assert f"{summary['rows'][1]['nll']:.2f} ± " in result.stdout
 
   (workdir / "iwae_table.csv").unlink()
-  again = run(*smoke)  # nothing is trained or estimated anew
+  again = run(*smoke)  # nothing is trained or estimated again
   assert again.returncode == 0, again.stderr
   assert "2 of 2 runs are finished" in again.stdout and "log p(x) by" not in again.stdout
   assert read(workdir / "iwae_table.csv") == rows

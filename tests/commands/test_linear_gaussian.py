@@ -38,7 +38,7 @@ def test_arrives_at_pca(tmp_path):
   assert bound == pytest.approx(summary["trained_train_bound"] - maximum, abs=2e-3)
   assert summary["max_angle"] < 3
   assert summary["trained_noise_std"] == pytest.approx(noise_var**0.5, rel=0.01)
-  # The error is of the difference image by image, so far below that of either.
+  # The error is that of differences image by image, so it is far below that of either mean.
   error = summary["difference_test_log_likelihood_se"]
   assert abs(summary["difference_test_log_likelihood"]) < 6 * error + 0.05
   assert 0 < error < 0.2 * summary["pca_test_log_likelihood_se"]

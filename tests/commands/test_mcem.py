@@ -1,4 +1,4 @@
-"""Monte Carlo EM as a user runs it: what a run leaves, and what it cannot take."""
+"""Monte Carlo EM as a user runs it: what a run leaves, and what it refuses."""
 
 import json
 
@@ -28,7 +28,7 @@ def test_metrics(run):
     "step,examples_seen,evaluations,recent_log_joint,acceptance,num_divergent,hmc_step_size,seconds"
   )
   assert [int(row["examples_seen"]) for row in table] == [500, 1000, 1500, 2000]
-  # Of every example one at the chain's place, four by leapfrogs and three by updates.
+  # Evaluations per example: one at the chain's state, four in leapfrogs, three in updates.
   assert [int(row["evaluations"]) for row in table] == [4000, 8000, 12000, 16000]
   assert float(table[-1]["recent_log_joint"]) > float(table[0]["recent_log_joint"]) + 1
   assert all(0.5 < float(row["acceptance"]) <= 1 for row in table)
@@ -62,7 +62,7 @@ def test_last_lines_and_silence(run):
 
 
 def test_flags_repeat_the_run_to_the_last_digit(run, tmp_path):
-  # Streamed, since that changes nothing.
+  # The second run is streamed, which must change no number.
   flags = [f"--flagfile={run[0] / 'flags.txt'}", "--max_resident_mb=0"]
   again = train(*flags, f"--workdir={tmp_path / 'again'}")
   assert again.returncode == 0, again.stderr

@@ -1,4 +1,4 @@
-"""experiments.status tells what a directory holds, or in one line why it cannot."""
+"""experiments.status reports what a directory holds, or prints one line that says why not."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Sweeps, several devices and interrupted runs of the main job, as a user has them."""
+"""experiments.train as a user runs it: sweeps, several devices and interrupted runs."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def sweep(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
-  """The run of a member, by the flags that the pages give for it."""
+  """A single run with the seed and step size of one member of the sweep."""
   workdir = tmp_path_factory.mktemp("runs") / "single"
   result = run(*SHORT, "--seed=1", "--step_size=0.01", f"--workdir={workdir}")
   assert result.returncode == 0, result.stderr
@@ -54,7 +54,7 @@ def test_a_member_is_its_single_run(sweep, single):
   member = sweep[0] / "seed_1-step_size_0.01"
   assert (member / "flags.txt").read_text() == (single / "flags.txt").read_text()
   rows, expected = numbers(member), numbers(single)
-  assert set(rows) - set(expected) == {7}  # where step sizes were compared
+  assert set(rows) - set(expected) == {7}  # the step where step sizes were compared
   for step in expected:
     np.testing.assert_allclose(rows[step], expected[step], rtol=1e-5)
   summaries = [json.loads((d / "summary.json").read_text()) for d in (member, single)]
@@ -86,7 +86,7 @@ def test_the_step_size_with_the_best_training_bound_goes_on(sweep):
   (mean,) = json.loads((workdir / "summary.json").read_text())["over_seeds"]
   a, b = (float(row["test_bound"]) for row in rows if row["finished"] == "True")
   assert mean["step_size"] == best and mean["num_seeds"] == 2
-  # The rows have six digits.
+  # The rows have six significant digits.
   assert mean["test_bound"] == pytest.approx((a + b) / 2, rel=1e-5)
   assert mean["test_bound_se"] == pytest.approx(abs(a - b) / 2, rel=1e-3)  # s/√2, s = |a − b|/√2
   assert f"test bound {mean['test_bound']:.2f} ± {mean['test_bound_se']:.2f}" in output
@@ -123,7 +123,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
 
 @pytest.mark.long
 def test_eight_devices_report_what_one_reports(tmp_path):
-  """The sweep reaches its end though one of its step sizes overflows, which only it notices."""
+  """The sweep reaches its end although one step size overflows; the other runs are unaffected."""
   flags = [*SHORT, "--batch_size=96", "--seed=20240101,20240102", "--step_size=0.01,1e30"]
   results = [
     run(*flags, f"--workdir={tmp_path / str(number)}", num_devices=number) for number in (1, 8)
@@ -182,7 +182,7 @@ def test_bad_input_is_one_line(arguments, words, num_devices, tmp_path):
 
 @pytest.mark.long
 def test_members_share_devices_that_a_single_run_could_not(tmp_path):
-  """25 examples cannot be shared by two devices; two members with 25 each can."""
+  """Two devices cannot share 25 examples evenly, but they can share two members with 25 each."""
   flags = [*SHORT, "--batch_size=25", "--num_examples=500", "--seed=0,1"]
   result = run(*flags, f"--workdir={tmp_path / 'run'}", num_devices=2)
   assert result.returncode == 0, result.stderr

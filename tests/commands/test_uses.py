@@ -1,4 +1,4 @@
-"""The article's VAE and the uses of a model, as a user makes them; how uses are scored."""
+"""The article's VAE and the uses of a model as a user runs them, and the scores of the uses."""
 
 import csv
 import json
@@ -46,7 +46,7 @@ def test_conv_vae(tmp_path):
       np.testing.assert_allclose(loss, -bound, rtol=1e-5)
   assert [row["examples_seen"] for row in table] == ["1600", "3200"]
   flags = (metrics.parent / "flags.txt").read_text()
-  assert "--model=conv\n" in flags and "--batch_size=32\n" in flags  # of --preset=article
+  assert "--model=conv\n" in flags and "--batch_size=32\n" in flags  # from --preset=article
   summary = json.loads((workdir / "summary.json").read_text())
   np.testing.assert_allclose(summary["test_loss"], float(table[-1]["test_loss"]), rtol=1e-5)
   assert summary["budget"] == "smoke" and len(summary["runs"]) == 1
@@ -74,7 +74,7 @@ def test_uses(tmp_path):
   accuracies = [value["representation", p, f, "accuracy"] for p in probes for f in features]
   assert all(0.4 < accuracy < 1 for accuracy in accuracies)
   assert value["visualization", "nearest neighbours", "2 latents", "accuracy"] > 0.15
-  # The models are hardly trained; what is known of y counts for all the same.
+  # The models are hardly trained, but y is enough to do better than a fair coin.
   for use in ("inpainting", "super-resolution", "denoising"):
     for method in ("hmc", "pixel means", "nearest training image"):
       log_prob = value[use, method, "", "log_prob"]
@@ -94,7 +94,7 @@ def test_uses(tmp_path):
 
 
 def resume_inside_a_stage(workdir, table):
-  """Cuts the table off inside a stage: its rows are not computed again, not even their seconds."""
+  """Cuts the table off inside a stage: the rows that are left stay, even their seconds."""
   path = workdir / "uses.csv"
   lines = path.read_text().splitlines(keepends=True)
   (kept,) = [i + 1 for i, line in enumerate(lines) if line.startswith("inpainting,hmc,,,seconds")]
@@ -152,7 +152,8 @@ def test_what_is_known_of_x():
   squares = x.reshape(-1, 2, 2, 2, 2).sum(axis=(2, 4)).reshape(-1, 4)
   np.testing.assert_array_equal(of["super-resolution"], squares)
   assert abs(np.mean(of["denoising"] != x) - 0.2) < 6 * np.sqrt(0.2 * 0.8 / x.size)
-  for name in ("inpainting", "super-resolution"):  # as of training images, to compare them
+  # `known` reduces training images to what y shows, so that they can be compared with y.
+  for name in ("inpainting", "super-resolution"):
     np.testing.assert_array_equal(TASKS[name].known(x), of[name])
   assert {name: task.scored.sum() for name, task in TASKS.items()} == {
     "inpainting": 8, "super-resolution": 16, "denoising": 16,
@@ -173,7 +174,7 @@ def test_simple_methods():
   np.testing.assert_allclose(nearest, (train[order[:, 0], 8:] + mean[8:]) / 2, rtol=1e-5)
   ten = (train[order[:, :10]].sum(axis=1) + mean) / 11
   np.testing.assert_allclose(half["10 nearest training images"][:, 8:], ten[:, 8:], rtol=1e-5)
-  # By Bayes' rule, pixel by pixel.
+  # Bayes' rule for each pixel.
   y = corrupted(TASKS["denoising"], x)
   of_one, of_zero = np.where(y == 1, 0.8, 0.2), np.where(y == 1, 0.2, 0.8)
   posterior = mean * of_one / (mean * of_one + (1 - mean) * of_zero)
@@ -194,7 +195,7 @@ def test_scores():
   for measure, a, b in zip(("log_prob", "wrong", "squared_error"), first, second):
     np.testing.assert_allclose(scores[measure].value, (a + b) / 2, rtol=1e-12)
     np.testing.assert_allclose(scores[measure].standard_error, abs(a - b) / 2, rtol=1e-12)
-  assert "log_prob" not in completion.scores(np.round(mean), x, scored)  # no probabilities
+  assert "log_prob" not in completion.scores(np.round(mean), x, scored)  # no longer probabilities
 
 
 def test_classifiers():

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md runs from top to bottom: its files are written, its commands and code run."""
+"""The recipes of CONTRIBUTING.md work: their files are written, their commands and code run."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ from tests.support import pages
 
 PAGE = "CONTRIBUTING.md"
 FILE = re.compile(r"# (\S+\.py)\n")
-RESULTS = {  # what each recipe leaves
+RESULTS = {  # files that each recipe leaves
   "Write an estimator": ("runs/tempered/gradients.csv", "runs/digits-tempered/summary.json"),
   "Add a family": (),
   "Use your own images": ("runs/my_data/stripes.png", "runs/stripes/summary.json"),
@@ -26,7 +26,7 @@ RESULTS = {  # what each recipe leaves
 
 @pytest.mark.parametrize("section", RESULTS)
 def test_a_recipe_works_as_written(section, tmp_path):
-  if section == "Draw a figure":  # its files are among the mains
+  if section == "Draw a figure":  # its new files stand among the mains
     ignored = shutil.ignore_patterns("results", "__pycache__")
     shutil.copytree(pages.ROOT / "experiments", tmp_path / "experiments", ignore=ignored)
   num_run = 0
@@ -54,7 +54,7 @@ def test_every_recipe_is_run():
 
 
 def run_command(line: str, directory: pathlib.Path) -> bool:
-  """Runs a command line of Python, unless it is one of scripts/; tells whether it did."""
+  """Runs a command line of Python, unless it is one of scripts/; returns whether it did."""
   python, *arguments = shlex.split(line)
   if python != "python" or arguments[0].startswith("scripts/"):
     return False

@@ -1,4 +1,4 @@
-"""The page of flags says what the definitions of the flags say."""
+"""The page of flags agrees with the definitions of the flags."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""The page of figures says what the results say."""
+"""The page of figures agrees with the results."""
 
 import pathlib
 import subprocess

@@ -1,4 +1,4 @@
-"""The links of all pages lead somewhere, their commands can be given, their Python runs."""
+"""The links of all pages lead somewhere, their commands are valid and their Python runs."""
 
 import json
 import os
@@ -14,10 +14,10 @@ from tests.support.pages import PAGES, ROOT
 
 MAIN = re.compile(r"python -m experiments\.(\w+)(.*)")
 SCRIPT = re.compile(r"\b(?:python|bash) ((?:scripts|experiments)/\S+\.(?:py|sh))\b")
-RECIPES = "CONTRIBUTING.md"  # which test_contributing.py runs
-# Of what is not ours: pip, tensorboard, and absl's own.
+RECIPES = "CONTRIBUTING.md"  # test_contributing.py runs it
+# Options of other programs, such as pip and tensorboard, and those that absl defines.
 OTHER_OPTIONS = {"editable", "logdir", "flagfile", "help", "helpshort", "fix", "no"}
-# README.md has a test of its own, and these have two.
+# The pages that are left out have tests of their own.
 WITH_PYTHON = [
   page
   for page in PAGES
@@ -103,7 +103,7 @@ def test_flags_that_pages_name_are_there():
   for script in (ROOT / "scripts").glob("*.*"):
     flags |= set(re.findall(r'(?:--|DEFINE_\w+\(\s*")(\w+)', script.read_text()))
   assert len(flags) > 100
-  for page in set(PAGES) - {"CHANGELOG.md"}:  # which names flags that were renamed
+  for page in set(PAGES) - {"CHANGELOG.md"}:  # CHANGELOG.md names flags that were renamed
     for name in set(re.findall(r"(?<![\w-])--(\w+)", pages.read(page))) - OTHER_OPTIONS:
       assert name in flags or name.removeprefix("no") in flags, (page, name)
 
@@ -118,7 +118,7 @@ def test_an_estimator_of_ones_own_trains():
     p.text for p in pages.passages("aevb_jax/estimators/README.md") if "def " in p.text
   ]
   assert len(example.splitlines()) <= 25
-  # Of 5000 steps, and so compiled as users have it.
+  # It trains for 5000 steps, so it is compiled with all optimizations, as for users.
   output = run_python(example, ROOT, JAX_DISABLE_MOST_OPTIMIZATIONS="0", XLA_FLAGS="")
   value, error = map(float, re.findall(r"=([-\d.]+)", output))
   assert -20 < value < -14 and 0 < error < 1
@@ -134,7 +134,7 @@ def test_the_first_estimator_has_a_gradient(tmp_path):
 
 def test_runs_are_trained_opened_and_compared(tmp_path):
   output = run_python(pages.python_of("aevb_jax/runs/README.md"), tmp_path)
-  # A row for each number of latents, under the three columns.
+  # The table has a row for each number of latents, under three columns.
   rows = re.findall(r"^(2|5|10) +(-\d+\.\d+) +(-\d+\.\d+) +\d", output, re.MULTILINE)
   assert [row[0] for row in rows] == ["2", "5", "10"]
   for _, bound, log_p in rows:
@@ -142,7 +142,7 @@ def test_runs_are_trained_opened_and_compared(tmp_path):
 
 
 def run_python(text, directory, **environment):
-  """Runs a program in a directory; what it prints."""
+  """Runs a program in a directory and returns what it prints."""
   environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
   how = dict(cwd=directory, env=environment, capture_output=True, text=True, timeout=300)
   result = subprocess.run([sys.executable, "-c", text], **how)

@@ -11,7 +11,7 @@ def test_the_example_runs(tmp_path):
     passage.text for passage in pages.passages("README.md") if passage.language == "python"
   ]
   assert len(example.splitlines()) <= 25
-  # Of thousands of steps, and so compiled as users have it.
+  # It trains for thousands of steps, so it is compiled with all optimizations, as for users.
   settings = dict(JAX_DISABLE_MOST_OPTIMIZATIONS="0", XLA_FLAGS="")
   *_, opened, last = run_python(example, tmp_path, **settings).splitlines()
   bound, error = map(float, re.findall(r"[-\d.]+", opened))

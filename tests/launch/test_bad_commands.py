@@ -1,6 +1,6 @@
 """Command lines that must be refused, made by hypothesis from the definitions of the flags.
 
-`scripts/bad_commands.py` runs many more, and each as a process of its own.
+`scripts/bad_commands.py` runs many more, each in a process of its own.
 """
 
 import os
@@ -24,11 +24,11 @@ from refusals.inputs import generated
 from experiments.launch import command
 from tests.support import processes
 
-EXAMPLES = {"train": 30}  # of each other main ten
+EXAMPLES = {"train": 30}  # ten for each other main
 
 
 def ending(bad, place):
-  """Returns the end of a command, like scripts/bad_commands.py."""
+  """Runs a command and returns how it ended, like scripts/bad_commands.py."""
   place.mkdir()
   arguments, clean = prepare(place, bad, None), environment(place.parent)
   before, began = snapshot(place), time.perf_counter()
@@ -65,7 +65,7 @@ def test_want_of_memory_is_told_in_a_line(capsys):
   assert command.status_of(much) == 1
   (line,) = capsys.readouterr().err.splitlines()
   assert line.startswith("error: Out of memory") and "--batch_size" in line
-  with pytest.raises(ZeroDivisionError):  # what nobody asked for stays as it is
+  with pytest.raises(ZeroDivisionError):  # other exceptions pass through unchanged
     command.status_of(lambda: 1 / 0)
 
 

@@ -1,4 +1,4 @@
-"""Processes that meet on this machine: however one ends, the others say so in a line, and soon."""
+"""Processes meet on this machine; however one ends, the others soon report it in one line."""
 
 import os
 import pathlib
@@ -38,7 +38,7 @@ def start(address, process_id, *arguments, num_processes=2):
 
 @pytest.fixture
 def meet():
-  """A function (arguments of 0, arguments of 1) -> address, two processes, their children."""
+  """Yields a function: (arguments of 0, arguments of 1) -> address, two processes, children."""
   started, children = [], []
 
   def meet(*arguments):
@@ -59,7 +59,7 @@ def meet():
 
 
 def alive(pid, patience=5):
-  """Reports whether the process is still there after some seconds to end."""
+  """Returns whether the process is still there after `patience` seconds."""
   deadline = time.monotonic() + patience
   while time.monotonic() < deadline:
     try:
@@ -90,7 +90,7 @@ def test_processes_meet_and_part(meet):
 def test_the_others_stop_when_one_is_killed(meet, victim, work):
   address, processes, children = meet([f"--work={work}"], [f"--work={work}"])
   time.sleep(0.5)
-  # A user's kill hits the parent, want of memory the child that computes.
+  # A user kills the parent; a lack of memory kills the child that computes.
   os.kill(processes[victim].pid if victim else children[victim], signal.SIGKILL)
   assert_left_alone(processes[1 - victim], address, within=3 * HOST_TIMEOUT)
   _, errors = processes[victim].communicate(timeout=60)
@@ -129,7 +129,7 @@ def test_signals_reach_the_one_that_computes(meet, number, status):
 
 
 def test_one_that_never_comes():
-  addresses = [free_address(), free_address()]  # without the first process, without the second
+  addresses = [free_address(), free_address()]  # one lacks process 0, the other 1
   processes = [start(a, 1 - i, "--init_timeout=1") for i, a in enumerate(addresses)]
   for address, process in zip(addresses, processes):
     _, errors = process.communicate(timeout=60)

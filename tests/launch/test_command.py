@@ -1,4 +1,4 @@
-"""The early ends of a main: one line, with a status that says whose fault it was."""
+"""A main that ends early prints one line, and its status says whose fault it was."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/runs/points.csv")
 @pytest.fixture(autouse=True)
 def handlers():
   numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-  # Where the tests run in the background, they ignore interrupts.
+  # Tests that run in the background of a shell ignore interrupts.
   before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
   yield
   for number, handler in before.items():
@@ -79,7 +79,7 @@ def test_a_signal_ends_a_main_with_a_line(number, capsys):
 
 
 def test_a_signal_that_python_ignored_is_sent_again(monkeypatch, capsys):
-  """An exception that is raised in a finalizer is printed as ignored, and ends nothing."""
+  """Python prints an exception of a finalizer as ignored, so the exception ends nothing."""
   monkeypatch.setattr(command, "UNHEARD", 0.3)
   monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
 
@@ -107,7 +107,7 @@ def test_an_exit_of_its_own_needs_no_words(capsys):
 
 def test_an_exit_with_a_status_is_that_of_the_program(capsys):
   def main():
-    sys.exit(5)  # of a script, which has printed why
+    sys.exit(5)  # as a script does that has printed why
 
   assert command.status_of(main) == 5
   assert capsys.readouterr() == ("", "")

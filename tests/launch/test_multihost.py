@@ -1,4 +1,4 @@
-"""Training in several processes on this machine: the numbers of one, whatever becomes of them."""
+"""Training in several processes gives the numbers of one, even if a process is killed."""
 
 import csv
 import os
@@ -28,7 +28,7 @@ def train(*arguments):
 
 
 def multihost(*arguments):
-  """A run in two processes, in a process group of its own."""
+  """Starts a run in two processes, in a process group of its own."""
   command = ["bash", "scripts/multihost.sh", "2", *SHORT, *arguments]
   pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
   env = os.environ | {"VENV_PYTHON": sys.executable}
@@ -36,7 +36,7 @@ def multihost(*arguments):
 
 
 def rows(workdir):
-  """Returns metrics.csv without the seconds, and the names of its columns."""
+  """Returns the names of the columns of metrics.csv and its numbers, without the seconds."""
   with open(workdir / "metrics.csv") as file:
     names, *table = csv.reader(file)
   return names[:-1], np.asarray([row[:-1] for row in table], float)
@@ -50,7 +50,7 @@ def assert_same_metrics(workdir, other):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-  """The run by one process."""
+  """The directory of the same run by one process."""
   workdir = tmp_path_factory.mktemp("runs") / "alone"
   result = train(f"--workdir={workdir}")
   assert result.returncode == 0, result.stderr
@@ -73,7 +73,7 @@ def test_two_processes_train_as_one_each_with_its_shard(alone, tmp_path):
 
 @pytest.mark.long
 def test_a_sweep_of_two_processes(tmp_path):
-  """Its members are on different hosts, until a step size is selected."""
+  """The members are on different hosts until a step size is selected."""
   flags = ["--num_examples=4000", "--eval_every=2000", "--select_step_size=2000"]
   flags += ["--step_size=0.001,0.01"]
   result = train(*flags, f"--workdir={tmp_path / 'one'}")
@@ -97,7 +97,7 @@ def wait_for_rows(workdir, number):
 
 
 def processes_of(group):
-  """The numbers of the processes of a session, and the id of each in the cluster."""
+  """Yields the number of each process of a session, and its id in the cluster."""
   for path in pathlib.Path("/proc").glob("[0-9]*"):
     try:
       arguments = (path / "cmdline").read_bytes().decode().split("\0")
@@ -111,7 +111,7 @@ def processes_of(group):
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
-  """A run whose second host is killed after some rows, and metrics.csv as it was then."""
+  """A run whose second host was killed after some rows, with metrics.csv as it was then."""
   workdir = tmp_path_factory.mktemp("runs") / "broken"
   process = multihost("--host_timeout=5", "--checkpoint_every=0", f"--workdir={workdir}")
   wait_for_rows(workdir, 2)
@@ -142,7 +142,7 @@ def test_a_restart_goes_on(alone, broken):
   _, errors = process.communicate(timeout=120)
   assert process.returncode == 0, errors
   assert_same_metrics(alone, workdir)
-  first = metrics.splitlines()[1]  # to the seconds it took: it was not computed again
+  first = metrics.splitlines()[1]  # its seconds stay, too: it was not computed again
   assert (workdir / "metrics.csv").read_text().splitlines()[1] == first
 
 

@@ -1,4 +1,4 @@
-"""Output that nobody hears ends no program, and a signal ends one that is being imported."""
+"""Output that nobody reads ends no program, and a signal ends a program during its imports."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def test_ascii_takes_every_letter(tmp_path):
 
 
 def test_a_pipe_that_is_full_is_waited_for():
-  """Output is not thrown away because its reader is slow."""
+  """Output is not lost when its reader is slow."""
   reading, writing = os.pipe()
   os.set_blocking(writing, False)
   program = "import sys; from experiments.launch import streams; "
@@ -78,7 +78,7 @@ def test_a_signal_during_the_imports(number, ignored):
   process = subprocess.Popen(command, **pipes)
   assert process.stdout.readline() == "importing\n"
   process.send_signal(number)
-  if ignored:  # as nohup and the background of a shell ask for
+  if ignored:  # as under nohup and in the background of a shell
     with pytest.raises(subprocess.TimeoutExpired):
       process.wait(0.5)
     process.kill()

@@ -1,4 +1,4 @@
-"""Readers of what a figure shows, for tests of figures."""
+"""Functions that read what a figure shows, for tests of figures."""
 
 import numpy as np
 from PIL import Image
@@ -7,7 +7,7 @@ SMOKE = "smoke: too short a run for a result"
 
 
 def labels_of(axis):
-  """The labels of the ticks that are within the limits, as they are drawn."""
+  """Returns the labels of the ticks that are within the limits, as they are drawn."""
   axis.figure.canvas.draw()
   low, high = sorted(axis.get_view_interval())
   ticks = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
@@ -16,9 +16,9 @@ def labels_of(axis):
 
 
 def count_columns(path):
-  """The tiles in a row of the only picture in a PNG file, which lie on black."""
+  """Counts the tiles in a row of the only picture in a PNG file, whose tiles lie on black."""
   pixels = np.asarray(Image.open(path).convert("L"))
-  # The picture is what is not the white of the page, below its title.
+  # The picture is below the title, where most of a line is not the white of the page.
   wide = (pixels < 250).mean(axis=1) > 0.5
   inside = pixels[np.flatnonzero(wide)[0] : np.flatnonzero(wide)[-1] + 1]
   filled = np.flatnonzero((inside < 250).any(axis=0))

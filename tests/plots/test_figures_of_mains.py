@@ -75,7 +75,7 @@ def test_the_iwae_table_has_the_published_numbers_beside_ours():
   figure = draw_iwae_table(rows, "a title")
   left, right = figure.axes
   assert right.get_ylabel() == "gain on k = 1 (nats)" and list(left.get_xticks()) == [1, 5, 50]
-  ours = left.containers[1][0]  # of the IWAE, which shares the row of k = 1
+  ours = left.containers[1][0]  # the IWAE, which shares the row of k = 1
   np.testing.assert_allclose(np.array(ours.get_ydata(), float), [90 - 1 / 50, 90 - 5 / 50, 89])
   (legend,) = figure.legends
   names = [text.get_text() for text in legend.get_texts()]

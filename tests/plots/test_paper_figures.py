@@ -13,12 +13,12 @@ from tests.plots.looking import SMOKE, labels_of
 
 
 def points_of(axes):
-  """All points of lines, shape (n, 2)."""
+  """Returns all points of the lines, shape (n, 2)."""
   return np.concatenate([line.get_xydata() for line in axes.get_lines()])
 
 
 def bounds(dataset, latent_dim, ends, seen, *, seeds=(0,)):
-  """Rows of figure 2: from 100 nats below its end every curve rises evenly."""
+  """Returns rows of figure 2, in which each curve rises evenly by 100 nats to its end."""
   rows = []
   for (algorithm, end), seed in itertools.product(ends.items(), seeds):
     for i, n in enumerate(seen):
@@ -39,7 +39,7 @@ def test_figure_2_has_the_axes_of_the_paper_where_its_curves_end_in_them():
   assert labels_of(mnist.xaxis) == [rf"$\mathdefault{{10^{{{n}}}}}$" for n in (5, 6, 7)]
   train = mnist.get_lines()[0]
   assert train.get_linestyle() == "--" and train.get_ydata()[-1] == -129.5  # the mean over seeds
-  assert len(mnist.collections) == 4 and not frey.collections  # bands over seeds
+  assert len(mnist.collections) == 4 and not frey.collections  # bands only for several seeds
   names = [text.get_text() for text in legend.get_legend().get_texts()]
   assert names == ["AEVB (train)", "AEVB (test)", "Wake-Sleep (train)", "Wake-Sleep (test)"]
 
@@ -87,9 +87,9 @@ def curve(*y, x=None):
   [
     ([curve(-200, -140, -110)], (-150, -100)),  # begins outside and ends inside
     ([curve(-200, -140, -110), curve(-300, -250, -151)], None),  # one ends outside
-    ([curve(-110, -105, -90)], None),  # leaves
+    ([curve(-110, -105, -90)], None),  # ends above the limits
     ([curve(-102, -101, -101)], None),  # occupies almost nothing
-    ([curve(-140, -110, np.nan)], (-150, -100)),  # ends where it was last a number
+    ([curve(-140, -110, np.nan)], (-150, -100)),  # its last number is inside
   ],
 )
 def test_limits_of_the_paper_hold_for_curves_that_fit_them(curves, limits):

@@ -1,4 +1,4 @@
-"""python -m experiments.plots draws what tables hold, and leaves the rest as it was."""
+"""`python -m experiments.plots` draws what tables hold and leaves all other files as they were."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def pixels(path):
 
 @pytest.fixture(scope="module")
 def redrawn(tmp_path_factory):
-  """A copy of the results whose pictures are a single black pixel each, redrawn."""
+  """A copy of the results, redrawn after each picture was replaced by one black pixel."""
   root = tmp_path_factory.mktemp("plots") / "results"
   shutil.copytree(RESULTS, root)
   for path in root.rglob("*.png"):
@@ -74,7 +74,7 @@ def test_every_picture_has_a_line(redrawn):
 
 
 def test_committed_pictures_are_those_of_the_tables(redrawn):
-  """Another release of matplotlib may place text in another way, so its pixels are not compared."""
+  """Pixels of another release of matplotlib are not compared: it may place text differently."""
   root, _ = redrawn
   for name in DRAWN:
     makers = {Image.open(place / f"{name}.png").info["Software"] for place in (RESULTS, root)}

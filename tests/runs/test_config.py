@@ -41,7 +41,7 @@ def test_texts_are_read_as_they_were_written(config):
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.parent.name)
 def test_committed_runs_can_be_repeated(path):
-  """Every line of their flags.txt is a field with that value; newer flags are missing."""
+  """Every line of flags.txt is a field with that value; flags added later are not in it."""
   config = resolve(texts.from_flags(path.read_text()))
   lines = set(texts.flag_lines(config))
   there = {line.replace("--latents=", "--posterior=") for line in path.read_text().splitlines()}

@@ -1,4 +1,4 @@
-"""A directory is of one run at a time, and nothing is lost that was there before."""
+"""A directory belongs to one run at a time, and nothing that was there before is lost."""
 
 import fcntl
 import os
@@ -18,7 +18,7 @@ def let_go():
 
 
 def test_a_lock_is_of_the_file_that_has_its_name(tmp_path, monkeypatch):
-  """Another start sets the directory aside between the opening of the lock and its taking."""
+  """Another start sets the directory aside after the lock is opened and before it is taken."""
   workdir, flock, moved = tmp_path / "run", fcntl.flock, []
 
   def flock_after_a_move(file, how):
@@ -49,7 +49,10 @@ def test_a_run_is_set_aside_whole_and_one_at_a_time(tmp_path):
 
 
 def test_flags_are_written_whole_and_left_alone_once_something_is_saved(tmp_path):
-  """A start that ended between its two files is mended; a checkpoint may still refuse another."""
+  """A start that ended between its two files is completed, unless a checkpoint exists.
+
+  The checkpoint itself may still refuse another configuration.
+  """
   with directory.locked():
     directory.open_run(tmp_path, [replace(Config(), seed=3)])
   (tmp_path / "config.json").unlink()
@@ -69,11 +72,11 @@ def test_a_directory_that_was_moved_or_removed_is_not_made_anew(tmp_path):
     directory.lock(tmp_path / name)
     directory.refuse_if_gone(tmp_path / name)
   (tmp_path / "moved").rename(tmp_path / "elsewhere")
-  (tmp_path / "moved").mkdir()  # another of the same name is not it
+  (tmp_path / "moved").mkdir()  # a new directory of the same name is not the old one
   with pytest.raises(GoneError, match=f"it is now {tmp_path}/elsewhere, where the run can be"):
     directory.refuse_if_gone(tmp_path / "moved")
   (tmp_path / "removed" / "lock").unlink()
-  directory.refuse_if_gone(tmp_path / "removed")  # it is still there, without its lock
+  directory.refuse_if_gone(tmp_path / "removed")  # the directory still exists, without its lock
   (tmp_path / "removed").rmdir()
   with pytest.raises(GoneError, match="was moved or removed during its run, with all"):
     directory.refuse_if_gone(tmp_path / "removed")
@@ -103,7 +106,7 @@ def test_nothing_is_written_through_a_link(tmp_path, link, name):
     directory.open_run(workdir, [Config()])
   (workdir / name).unlink(missing_ok=True)
   link(precious, workdir / name)
-  if name == "lock":  # which is not replaced, as another start may have it open
+  if name == "lock":  # it is never replaced, as another start may have it open
     with pytest.raises(ConfigError, match="cannot be used"):
       directory.open_run(workdir, [Config()])
   else:

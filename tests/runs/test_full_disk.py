@@ -1,4 +1,4 @@
-"""Files that cannot be written: the run ends in one line, and resumes once they can."""
+"""A run whose files cannot be written ends in one line, and resumes once they can."""
 
 import csv
 import os
@@ -19,7 +19,7 @@ LIMIT = (
 )
 
 
-OBEY_MODES = (  # takes from root the capability that modes mean nothing to it
+OBEY_MODES = (  # drops root's capability to ignore the modes of files
   "import ctypes, os, sys; ctypes.CDLL(None).prctl(24, 1, 0, 0, 0);"
   "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
@@ -46,7 +46,7 @@ with files.metrics_writer(pathlib.Path(sys.argv[1]), ("examples_seen", "bound"))
 
 
 def limited(size, *arguments):
-  """Python in a process whose files cannot grow beyond so many bytes; -1 for any."""
+  """Runs Python in a process whose files cannot exceed `size` bytes; -1 sets no limit."""
   command = [sys.executable, "-c", LIMIT, str(size), *arguments]
   return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
@@ -86,14 +86,14 @@ def test_no_checkpoint_then_room(tmp_path):
 def test_events_and_rows_that_cannot_be_written(tmp_path, size):
   result = limited(size, "-c", METRICS, str(tmp_path))
   assert result.returncode == 1
-  assert result.stderr.count("Traceback") == 1  # not of another thread, nor on leaving
+  assert result.stderr.count("Traceback") == 1  # none from another thread, none at exit
   assert f"File too large: '{tmp_path}/" in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="capabilities of Linux")
 def test_checkpoints_that_may_be_written_no_longer(tmp_path):
   command = [sys.executable, "-c", OBEY_MODES, "-c", SAVE, str(tmp_path / "checkpoints")]
-  # orbax would wait five minutes for a directory that it makes in the background.
+  # The limit is below the five minutes that orbax waits for a directory made in the background.
   result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
   assert result.returncode == 1
   last = result.stderr.splitlines()[-1]
@@ -103,7 +103,7 @@ def test_checkpoints_that_may_be_written_no_longer(tmp_path):
 
 def test_what_fails_is_named_and_nothing_half_is_left(tmp_path):
   def fail(*args, **kwargs):
-    raise OSError(28, os.strerror(28))  # as write() does, which knows no name
+    raise OSError(28, os.strerror(28))  # like write(), whose error has no file name
 
   class Figure:
     savefig = fail

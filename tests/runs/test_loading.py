@@ -61,7 +61,7 @@ def test_a_run_is_what_was_trained(trained):
 
 
 def test_two_runs_are_open_at_once(trained, other):
-  """Each keeps its configuration, its data and its model, whichever was opened last."""
+  """Each run keeps its configuration, data and model, whichever was opened last."""
   again = runs.load(trained.directory)
   assert (again.config.model.latent_dim, other.config.model.latent_dim) == (2, 3)
   for a, b in zip(leaves(again.params), leaves(trained.params), strict=True):
@@ -85,14 +85,14 @@ def test_the_command_line_makes_the_same_run(trained, tmp_path):
 
 
 def test_a_run_that_was_broken_off_resumes(trained, tmp_path, capsys):
-  """The second call takes what the first has saved to where one call would be."""
+  """The second call resumes from what the first has saved and ends where one call would."""
   workdir = tmp_path / "again"
 
   class Interrupt(Exception):
     pass
 
   def interrupted(run, rows):
-    if run.rows:  # at the second row, when the first was saved
+    if run.rows:  # at the second row, after the first was saved
       raise Interrupt
 
   with pytest.MonkeyPatch.context() as patch:
@@ -138,7 +138,7 @@ def test_log_likelihood_and_means_are_those_of_the_model(trained):
   many = importance_sampling(
     jax.random.key(1), trained.model, trained.params, x[0], num_samples=20_000
   )
-  error = 6 * (many.standard_error + 0.5)  # of 50 samples
+  error = 6 * (many.standard_error + 0.5)  # 0.5 allows for the error of 50 samples
   assert abs(values[0] - many.value) < error
   z = np.zeros((2, 2))
   p = trained.model.decoder.given(trained.params.theta, z[0])

@@ -1,4 +1,4 @@
-"""The loop in this process: stopped after any chunk, it resumes as if it had not been stopped."""
+"""The training loop, stopped after any chunk, resumes as if it had not been stopped."""
 
 import contextlib
 import dataclasses
@@ -27,7 +27,7 @@ NUM_CHUNKS = 9
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(tmp_path_factory):
-  """Every run here compiles the same few programs."""
+  """Keeps compiled programs, because every run here compiles the same few."""
   changed = dict(
     jax_compilation_cache_dir=str(tmp_path_factory.mktemp("xla")),
     jax_persistent_cache_min_compile_time_secs=0.0,
@@ -55,7 +55,7 @@ def images():
 
 
 def train(images, workdir, config, *, stop_after=None, change=lambda learning: learning, every=1e9):
-  """Trains from what is in the directory; returns where it ended, and what was saved by step."""
+  """Trains or resumes in a directory; returns the end (None if stopped) and the states by step."""
   workdir.mkdir(exist_ok=True)
   config, single = resolve(config), members(resolve(config))[0]
   model = build.make_model(config, images)
@@ -123,7 +123,7 @@ KINDS = {
 def test_stopped_after_any_chunk(kind, images, tmp_path):
   whole, _ = train(images, tmp_path / "whole", KINDS[kind])
   assert whole.step == 210
-  # Between rows, where one is due, and at the end.
+  # The stops are between rows, where a row is due, and at the end.
   for after in {"aevb": (1, 3, 8, 9), SWEEP: (6,)}.get(kind, (2, 6)):
     place = tmp_path / str(after)
     ended, saved = train(images, place, KINDS[kind], stop_after=after)
@@ -131,7 +131,7 @@ def test_stopped_after_any_chunk(kind, images, tmp_path):
     again, _ = train(images, place, KINDS[kind])
     assert_same(again, whole)
     for run in checkpoint.read_record(place / "checkpoints", 210)["runs"].values():
-      assert run["rows"][-1]["step"] in (100, 210)  # not selected, or of the end
+      assert run["rows"][-1]["step"] in (100, 210)  # a member that was not selected, or the end
 
 
 def test_the_best_parameters_are_of_the_highest_validation_bound(images, tmp_path):
@@ -162,7 +162,7 @@ def test_nothing_that_is_not_finite_is_saved(images, tmp_path):
   assert bad.faults.stopped.startswith("step 2: the bound is ")
   assert np.isfinite([row["test_bound"] for row in good.rows]).all()
   assert np.isnan([row["test_bound"] for row in bad.rows]).all()
-  # The other trained as it would have by itself.
+  # The good member trained as it would have by itself.
   alone, _ = train(images, tmp_path / "alone", CONFIG)
   np.testing.assert_allclose(
     [row["test_bound"] for row in good.rows],
@@ -184,7 +184,7 @@ def test_a_member_that_diverges_is_out_of_the_search(images, tmp_path, capsys):
 @pytest.mark.parametrize("step_sizes", [1e30, (1e30, 1e35)], ids=["run", "sweep"])
 def test_all_runs_at_fault_end_it(step_sizes, images, tmp_path):
   config = replace(CONFIG, step_size=step_sizes)
-  for _ in range(2):  # and again, from what was saved
+  for _ in range(2):  # the second time from the checkpoint
     with pytest.raises(FloatingPointError, match="step 2: the bound is"):
       train(images, tmp_path, config)
   assert checkpoint.steps(tmp_path / "checkpoints") == [0]
@@ -193,7 +193,7 @@ def test_all_runs_at_fault_end_it(step_sizes, images, tmp_path):
 
 
 def test_an_evaluation_that_is_not_finite_is_no_row(images, tmp_path):
-  """It ends the run each time that the run is resumed; only steps are skipped."""
+  """Such an evaluation ends the run at every resume; only steps can be skipped."""
 
   def without_numbers(learning):
     nan = dict(test_bound=float("nan"))
@@ -211,7 +211,7 @@ def test_an_evaluation_that_is_not_finite_is_no_row(images, tmp_path):
 
 
 def test_rows_per_decade():
-  """Every multiple at first, then about evenly on a log axis; and the end, whatever it is."""
+  """Rows are at every multiple first, then evenly on a log axis, and always at the end."""
 
   def evaluated(end, per_decade=0):
     plan = loop.evenly(10, 20, per_decade)
@@ -221,4 +221,4 @@ def test_rows_per_decade():
   steps = evaluated(2001, 10)
   assert steps[:9] == [2, 4, 6, 8, 10, 12, 16, 20, 26] and steps[-2:] == [2000, 2001]
   ratios = np.array(steps[8:-1]) / steps[7:-2]
-  assert np.all(abs(np.log10(ratios) - 0.1) < 0.02)  # and so 10 rows a decade
+  assert np.all(abs(np.log10(ratios) - 0.1) < 0.02)  # so 10 rows per decade

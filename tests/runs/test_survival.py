@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped and damaged: what was computed is kept, to the last bit."""
+"""Runs that are killed, stopped or damaged keep what was computed, to the last bit."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from tests.support import processes
 from tests.support.processes import wait_until
 
 ROOT = pathlib.Path(__file__).parents[2]
-# Steps of 250, checkpoints after each and rows in between: what a row sums up has to survive.
+# A chunk has at most 250 steps, and rows are 300 apart: checkpoints must keep the sums of a row.
 MCEM = ["--algorithm=mcem", "--binarization=static", "--hidden_dim=20", "--checkpoint_every=0"]
 MCEM += ["--num_examples=300000", "--eval_every=30000"]
 
@@ -42,7 +42,7 @@ def rows(workdir):
 
 
 def last_arrays(workdir):
-  """The checksums of all arrays of the last checkpoint, which are checked on the way."""
+  """Checks the last checkpoint; returns its step and the checksums of all its arrays."""
   checkpoints = workdir / "checkpoints"
   step = checkpoint.steps(checkpoints)[-1]
   checkpoint.check(checkpoints, step)
@@ -72,7 +72,7 @@ def whole(tmp_path_factory):
 
 @pytest.mark.long
 def test_three_kills(whole, tmp_path):
-  """The kills come during steps, during the writing of a checkpoint, and as a row is written."""
+  """The kills come during steps, while a checkpoint is written, and as a row is written."""
   workdir = tmp_path / "run"
   checkpoints = workdir / "checkpoints"
 
@@ -83,7 +83,7 @@ def test_three_kills(whole, tmp_path):
     process = start(*MCEM, f"--workdir={workdir}")
     printed = [process.stdout.readline() for _ in range(4 if number else 3)]
     assert ("resuming after" in "".join(printed)) == (number > 0)
-    assert printed[-1].split()[1].startswith("samples")  # a row, of this process
+    assert printed[-1].split()[1].startswith("samples")  # a row that this process printed
     before = len(rows(workdir))
     wait_until(process, [lambda: True, writing, lambda b=before: len(rows(workdir)) > b][number])
     process.kill()
@@ -147,7 +147,7 @@ def test_an_interrupt_stops_and_a_second_one_at_once(tmp_path):
   slow = ["--hidden_dim=1500", "--batch_size=1400", "--num_examples=100000000"]
   process = start(*slow, f"--workdir={workdir}")
   wait_until(process, lambda: (workdir / "metrics.csv").exists())
-  # A second run is kept out as long as the first lives, and no longer.
+  # A second run is refused while the first one lives, and no longer.
   second = run(*slow, f"--workdir={workdir}")
   assert second.returncode == 2 and len(second.stderr.splitlines()) == 1
   assert f"is in use by process {process.pid} on" in second.stderr
@@ -197,10 +197,10 @@ def test_a_gradient_that_is_not_finite_stops_the_run_at_its_step(tmp_path):
   words += r"there; a smaller --step_size, or --on_nonfinite=skip, may help"
   step, saved = re.fullmatch(words, result.stderr.strip()).groups()
   assert int(step) == faulty[0] + 1
-  assert int(saved.replace(",", "")) == faulty[0] // 10 * 1000  # before the chunk of ten
+  assert int(saved.replace(",", "")) == faulty[0] // 10 * 1000  # before the chunk of ten steps
   last_arrays(workdir)
 
-  # The same run may be gone on with, without its faulty steps.
+  # The same run can be resumed without its faulty steps.
   result = run(*FAULTY, "--on_nonfinite=skip", f"--workdir={workdir}")
   assert result.returncode == 0, result.stderr
   assert f"step {faulty[0] + 1}: the bound is" in result.stdout
@@ -246,13 +246,13 @@ def test_nothing_is_unpickled_and_nobody_called(tmp_path):
     )
 
   assert run_audited("train", *flags).returncode == 0
-  os.unlink(tmp_path / "run" / "summary.json")  # as if it had ended just before
+  os.unlink(tmp_path / "run" / "summary.json")  # as if the run had ended just before writing it
   again = run_audited("train", *flags)
   assert again.returncode == 0 and "resuming after 2,000" in again.stdout
   evaluated = run_audited("evaluate", flags[-1], "--num_points=10", "--importance_samples=20")
   assert evaluated.returncode == 0
   seen = subprocess.run([*audited, "pickletools"], capture_output=True, text=True)
-  assert seen.returncode == 0  # and what it is to see, it sees:
+  assert seen.returncode == 0  # a harmless program passes; the following must not:
   program = "import sys, tests.support.audited as a; sys.addaudithook(a.audit); "
   for forbidden in (
     "import pickle; pickle.loads(pickle.dumps(ValueError()))",
@@ -275,7 +275,7 @@ def test_inspect(whole, tmp_path):
     f"python -m experiments.train --flagfile={whole}/flags.txt --workdir={whole}",
   ):
     assert words in result.stdout
-  # Broken off before its first checkpoint, and after its last.
+  # One run was interrupted before its first checkpoint, the other after its last.
   begun, ended = tmp_path / "begun", tmp_path / "ended"
   begun.mkdir()
   shutil.copy(whole / "flags.txt", begun)
@@ -287,12 +287,12 @@ def test_inspect(whole, tmp_path):
   ):
     result = run(f"--workdir={workdir}", main="status")
     assert result.returncode == 0 and state in result.stdout
-  finished = run(*MCEM, f"--workdir={ended}")  # by the command that it names
+  finished = run(*MCEM, f"--workdir={ended}")  # the flags of the command that status prints
   assert finished.returncode == 0 and (ended / "summary.json").exists()
 
 
 def test_status_of_what_cannot_be_opened(whole, tmp_path):
-  """The runs are of an older and a newer version, and of an estimator that is not there."""
+  """The runs come from an older version, from a newer one, and from a missing estimator."""
   flags = (whole / "flags.txt").read_text().replace("--posterior=gaussian", "--latents=gaussian")
   odd = {
     "older": flags,

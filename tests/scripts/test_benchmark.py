@@ -1,4 +1,4 @@
-"""The floor that the benchmark compares a step with: its matrix products, counted."""
+"""The floor that the benchmark compares a step with consists of the step's matrix products."""
 
 import pathlib
 import sys

@@ -25,7 +25,7 @@ def test_the_site_is_whole(tmp_path):
   for found in pkgutil.walk_packages(aevb_jax.__path__, "aevb_jax."):
     assert (site / f"{found.name.replace('.', '/')}.html").exists(), found.name
   pages = list(site.rglob("*.html"))
-  for page in pages:  # of the search a link starts with $
+  for page in pages:  # links of the search start with $ and are skipped
     for link in re.findall(r'(?:href|src)="([^":#?$]+)["#?]', page.read_text()):
       assert (page.parent / link).exists(), f"{page}: {link}"
   iwae = (site / "aevb_jax/estimators/importance.html").read_text()

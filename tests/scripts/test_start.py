@@ -18,7 +18,7 @@ MAINS = [
   for path in sorted((ROOT / "experiments").glob("*.py"))
   if "__main__" in path.read_text()
 ]
-# Scripts with what they need that the package itself does not, and how that is installed.
+# Libraries that a script needs and the package does not, and how they are installed.
 NEEDS = {
   "bad_commands.py": (["hypothesis", "pytest"], "[test]"),
   "mutate.py": (["pytest"], "[test]"),
@@ -45,7 +45,7 @@ def check_help(result, name):
 
 
 def without(libraries, directory):
-  """An environment in which importing one of the libraries fails as if it were not installed."""
+  """Returns an environment in which each of the libraries seems not to be installed."""
   for name in libraries:
     text = f'raise ModuleNotFoundError("No module named {name}", name="{name}")\n'
     (directory / f"{name}.py").write_text(text)
@@ -53,7 +53,7 @@ def without(libraries, directory):
 
 
 def start(script, *arguments, cwd, environment=None):
-  """A script as a user starts it, in a process that has imported nothing."""
+  """Runs a script as a user does, in a process that has imported nothing."""
   command = ["bash"] if script.suffix == ".sh" else [sys.executable]
   environment = environment or os.environ | {"PYTHONPATH": str(ROOT)}
   return subprocess.run(

@@ -1,4 +1,4 @@
-"""Runs a main, and ends it where it unpickles something or opens a connection.
+"""Runs a main, and ends it as soon as it unpickles something or opens a connection.
 
 python tests/support/audited.py experiments.train --workdir=...
 """

@@ -1,4 +1,4 @@
-"""Every estimator of the library, with arguments, by name: for the tests that hold for all."""
+"""Every estimator of the library, with arguments, by name, for tests that hold for all."""
 
 import functools
 
@@ -23,7 +23,7 @@ from aevb_jax.estimators.wake_and_sleep import wake_sleep
 
 P = functools.partial
 
-# Their value at the exact posterior is log p(x), for any noise.
+# The value of these estimators at the exact posterior is log p(x), for any noise.
 TIGHT_AT_THE_POSTERIOR = {
   "elbo_a": elbo_a,
   "sticking_the_landing": sticking_the_landing,
@@ -52,7 +52,7 @@ ALL = TIGHT_AT_THE_POSTERIOR | {
   "elbo_a beta": beta_weighted(elbo_a, 0.5),
   "iwae free bits": free_bits(iwae, 0.2),
 }
-# These need a reparameterized posterior; the others take any.
+# These take any posterior; the others need a reparameterized one.
 WITHOUT_REPARAMETERIZATION = {
   name: estimator
   for name, estimator in ALL.items()

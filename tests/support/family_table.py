@@ -22,7 +22,7 @@ class Case(NamedTuple):
   make: Callable[[int], Any]
   eta: Any
   scipy: list
-  cdf: Callable[[Any, Any], Any] | None = None  # (eta, z) -> F(z), where z is one function of ε
+  cdf: Callable[[Any, Any], Any] | None = None  # (eta, z) -> F(z), if z is one function of ε
 
   @property
   def family(self):
@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 
 def alone(eta, j):
-  """The parameters of dimension j, as a family of one dimension has them."""
+  """Returns the parameters of dimension j, as a family of one dimension has them."""
   return jax.tree.map(lambda leaf: leaf[j, None], eta)
 
 
@@ -44,7 +44,7 @@ SHAPE = A([0.7, 1.0, 4.5])
 
 
 def student_cdf(eta, z):
-  # ν = 3 has an elementary one.
+  # The CDF is elementary for ν = 3.
   t = (z - eta.location) / (eta.scale * math.sqrt(3))
   return 0.5 + (t / (1 + t**2) + jnp.arctan(t)) / math.pi
 
@@ -197,7 +197,7 @@ COMPOSITION = [
   case("beta", composition.beta, composition.Beta(SHAPE, A([0.6, 2.0, 3.0])), st.beta),
 ]
 UNIVARIATE = INVERSE_CDF + LOCATION_SCALE + COMPOSITION
-# With the Elliptical and the Dirichlet, which are of several dimensions, 22 of them.
+# These are 22 families with the Elliptical and the Dirichlet, which have several dimensions.
 SPECIES = {
   "inverse CDF": [c.name for c in INVERSE_CDF],
   "location and scale": [c.name for c in LOCATION_SCALE] + ["elliptical"],

@@ -1,9 +1,10 @@
-"""A Python that has imported the libraries, and forks for every command line that it is given.
+"""A Python that has imported the libraries and forks for every command line that it reads.
 
   python -m tests.support.forking
 
-A line of JSON comes in for each, with what `become` takes; when the fork has ended a line with
-its status goes out, and what it wrote is in the files OUTPUT.out and OUTPUT.err.
+It reads a line of JSON for each command line, with the arguments of `become`. When the fork has
+ended, it prints a line with the status of the fork; the output of the fork is in the files
+OUTPUT.out and OUTPUT.err.
 """
 
 import atexit
@@ -27,7 +28,7 @@ def serve() -> None:
   for name in LIBRARIES:
     importlib.import_module(name)
   for line in sys.stdin:
-    child = os.fork()  # before JAX has a backend, and with it threads
+    child = os.fork()  # before JAX has a backend, which starts threads
     if child == 0:
       leave(become, **json.loads(line))
     _, status = os.waitpid(child, 0)
@@ -35,7 +36,7 @@ def serve() -> None:
 
 
 def leave(run, **how) -> NoReturn:
-  """Runs it and ends, without taking apart all that was imported, which takes a second."""
+  """Runs a function and exits without unloading the libraries, which would take a second."""
   status = 0
   try:
     run(**how)
@@ -53,13 +54,13 @@ def leave(run, **how) -> NoReturn:
 def become(
   program: str, arguments: list[str], environment: dict[str, str], cwd: str, output: str
 ) -> None:
-  """Does what `python -m PROGRAM ARGUMENTS` does, or `python PROGRAM ARGUMENTS` of a file."""
+  """Does what `python -m PROGRAM ARGUMENTS` does, or for a file `python PROGRAM ARGUMENTS`."""
   os.environ.clear()
   os.environ.update(environment)
   os.chdir(cwd)
   for number, file in ((1, "out"), (2, "err")):
     os.dup2(os.open(f"{output}.{file}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
-  # What JAX read of the environment when it was imported.
+  # JAX read this variable when it was imported, so it has to be set again.
   jax.config.update("jax_num_cpu_devices", int(environment["JAX_NUM_CPU_DEVICES"]))
   signal.alarm(LIMIT)
   sys.argv = [program, *arguments]

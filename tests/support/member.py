@@ -1,4 +1,4 @@
-"""A process of a cluster that computes nothing of use: python -m tests.support.member FLAGS.
+"""A process of a cluster that computes nothing: python -m tests.support.member FLAGS.
 
 It writes the number of the process that takes part, and runs until it is stopped.
 """

@@ -9,7 +9,7 @@ from aevb_jax import elbo_a, kl_divergence, log_joint, replace_gradient
 from aevb_jax.families.base import distribution
 from aevb_jax.families.binary import Bernoulli, bernoulli
 
-BRIGHT = 28  # of 64 pixels, in 3 of the digits
+BRIGHT = 28  # of 64 pixels; 3 of the digits have more
 
 
 def importance_bound(key, model, params, x, *, num_samples=1):
@@ -54,7 +54,7 @@ def without_a_gradient(key, model, params, x, *, num_samples=1):
 
 
 def without_a_gradient_where_bright(key, model, params, x, *, num_samples=1):
-  """`elbo_a`, whose gradient is NaN for images of many bright pixels."""
+  """Returns `elbo_a` with a NaN gradient for images of many bright pixels."""
   value = elbo_a(key, model, params, x, num_samples=num_samples)
   bright = jnp.sum(x) > BRIGHT
   return replace_gradient(value, jnp.where(bright, jnp.nan, 1.0) * value)

@@ -16,7 +16,7 @@ from aevb_jax.models.linear_gaussian import linear_gaussian_vae as affine_model
 
 
 def affine_params(w, b, x_log_var, v, c, z_log_var):
-  """x ~ N(zW + b, exp(x_log_var)), z|x ~ N(xV + c, exp(z_log_var))."""
+  """Makes Params of x ~ N(zW + b, exp(x_log_var)), z|x ~ N(xV + c, exp(z_log_var))."""
   return Params(
     theta={"mean": {"kernel": w, "bias": b}, "log_var": x_log_var},
     phi={"mean": {"kernel": v, "bias": c}, "log_var": z_log_var},
@@ -24,7 +24,7 @@ def affine_params(w, b, x_log_var, v, c, z_log_var):
 
 
 def affine_bound(params, x):
-  """The bound of equation 3, every expectation done by hand."""
+  """Computes the bound of equation 3 with every expectation in closed form."""
   w, b = params.theta["mean"]["kernel"], params.theta["mean"]["bias"]
   v, c = params.phi["mean"]["kernel"], params.phi["mean"]["bias"]
   x_var, z_var = jnp.exp(params.theta["log_var"]), jnp.exp(params.phi["log_var"])
@@ -35,7 +35,7 @@ def affine_bound(params, x):
 
 
 def affine_log_marginal(params, x):
-  """log N(x; b, WᵀW + diag(var)), by scipy."""
+  """Computes log N(x; b, WᵀW + diag(var)) with scipy."""
   w, b = np.asarray(params.theta["mean"]["kernel"]), np.asarray(params.theta["mean"]["bias"])
   covariance = w.T @ w + np.diag(np.exp(params.theta["log_var"]))
   return scipy.stats.multivariate_normal.logpdf(np.asarray(x), b, covariance)
@@ -49,7 +49,7 @@ class World(NamedTuple):
 
 @functools.cache
 def affine_world(data_dim=5, latent_dim=3):
-  """An arbitrary affine-Gaussian model with a q(z|x) that is not its posterior."""
+  """Makes an arbitrary affine-Gaussian model with a q(z|x) that is not its posterior."""
   rng = np.random.default_rng(1)
   params = affine_params(
     w=rng.normal(size=(latent_dim, data_dim)) * 0.7,
@@ -65,7 +65,7 @@ def affine_world(data_dim=5, latent_dim=3):
 
 @functools.cache
 def exact_posterior_world(data_dim=5, latent_dim=3):
-  """An affine-Gaussian model with orthogonal columns, and q(z|x) its exact posterior."""
+  """Makes an affine-Gaussian model with orthogonal rows of W; q(z|x) is its exact posterior."""
   rng = np.random.default_rng(2)
   orthonormal = np.linalg.qr(rng.normal(size=(data_dim, latent_dim)))[0].T
   w = np.diag([1.5, 0.8, 0.3][:latent_dim]) @ orthonormal
@@ -80,17 +80,17 @@ def exact_posterior_world(data_dim=5, latent_dim=3):
 
 @functools.cache
 def bernoulli_world(data_dim=6):
-  """One latent, tanh networks, Bernoulli data: exact by quadrature."""
+  """Makes a model with one latent, tanh networks and Bernoulli data: exact by quadrature."""
   model = mlp_vae(bernoulli(data_dim), data_dim=data_dim, latent_dim=1, hidden_dim=7)
   params = init_params(jax.random.key(3), model)
-  # Larger weights than the initial ones make the bound's curvature felt.
+  # The weights are larger than the initial ones, so that the bound's curvature matters.
   params = jax.tree.map(lambda w: 1.5 * w + 0.1, params)
   return World(model, params, jnp.asarray([1.0, 0.0, 0.0, 1.0, 1.0, 0.0]))
 
 
 @functools.cache
 def binary_world(data_dim=4, latent_dim=3):
-  """A few binary latents, tanh networks, Bernoulli data: exact by enumeration."""
+  """Makes a model with binary latents, tanh networks and Bernoulli data: exact by enumeration."""
   model = mlp_vae(
     bernoulli(data_dim),
     data_dim=data_dim,
@@ -105,10 +105,10 @@ def binary_world(data_dim=4, latent_dim=3):
 
 
 def exact_bound_of_two(bound, model, params, x, step=0.05):
-  """E[bound(log w_1, log w_2)] of two independent samples, with nothing sampled.
+  """Computes E[bound(log w_1, log w_2)] of two independent samples without sampling.
 
-  By quadrature over both noises for one Gaussian latent (the trapezoidal rule, see
-  `exact.gaussian_expectation`), by enumeration of all pairs for binary ones.
+  For one Gaussian latent, it is a quadrature over both noises (the trapezoidal rule, see
+  `exact.gaussian_expectation`); for binary latents, it is an enumeration of all pairs.
   """
   q = model.encoder.given(params.phi, x)
   if q.reparameterized:
@@ -129,13 +129,13 @@ def at_noise(q, nodes):
 
 
 def wake_phi_of_two(model, params, x, step=0.05):
-  """E[Σ_k w̃_k ∇φ log q(z_k|x)] of two samples of one Gaussian latent, by quadrature."""
+  """Computes E[Σ_k w̃_k ∇φ log q(z_k|x)] of two samples of one Gaussian latent by quadrature."""
   q = model.encoder.given(params.phi, x)
   nodes = np.arange(-9, 9 + step / 2, step)
   probabilities = jnp.asarray(np.exp(-0.5 * nodes**2) * step / np.sqrt(2 * np.pi))
   z = at_noise(q, nodes)
   w = jnp.exp(jax.vmap(lambda z: log_weight(model, params, q, x, z))(z))
-  # By symmetry twice the first sample's term.
+  # By symmetry, the sum is twice the first sample's term.
   first_share = (w[:, None] / (w[:, None] + w[None, :])) @ probabilities
 
   def expected_log_q(phi):
@@ -146,7 +146,7 @@ def wake_phi_of_two(model, params, x, step=0.05):
 
 
 def sleep_phi(model, params):
-  """∇φ E[log q(z|x)] under the model's own x and z, all of them enumerated."""
+  """Computes ∇φ E[log q(z|x)] under the model's own x and z, enumerating all of them."""
   z_size = model.prior(params).mean.size
   x_size = model.decoder.given(params.theta, jnp.zeros(z_size)).mean.size
   zs, xs = binary_vectors(z_size), binary_vectors(x_size)
@@ -160,17 +160,17 @@ def sleep_phi(model, params):
 
 
 def grad(function, *args):
-  """`jax.grad`, compiled whole, which takes less time than one program for each operation."""
+  """Compiles `jax.grad` whole, which takes less time than one program for each operation."""
   return jax.jit(jax.grad(function, *args))
 
 
 def value_and_grad(function, *args):
-  """`jax.value_and_grad`, compiled whole, like `grad`."""
+  """Compiles `jax.value_and_grad` whole, like `grad`."""
   return jax.jit(jax.value_and_grad(function, *args))
 
 
 def draws(estimator, world, n, seed=0, **kwargs):
-  """Values and gradients of n independent estimates."""
+  """Returns the values and gradients of n independent estimates."""
 
   def value_and_grad(key):
     return jax.value_and_grad(lambda p: estimator(key, world.model, p, world.x, **kwargs))(
@@ -181,10 +181,11 @@ def draws(estimator, world, n, seed=0, **kwargs):
 
 
 def flat(tree):
-  """The leaves of a tree as one row, or of a tree of n as n rows, NumPy."""
+  """Returns the leaves of a tree as one NumPy row."""
   return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
 
 
 def rows(tree):
+  """Returns the leaves of a tree of n values as n NumPy rows."""
   leaves = jax.tree.leaves(tree)
   return np.concatenate([np.reshape(leaf, (len(leaf), -1)) for leaf in leaves], axis=1)

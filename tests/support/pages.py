@@ -15,12 +15,12 @@ PAGES = sorted(
 
 
 class Passage(NamedTuple):
-  """What stands between two fences.
+  """A passage of a page between two fences.
 
   Attributes:
-    section: the heading of the second level above it; "" for none.
+    section: the heading of the second level above the passage; "" for none.
     language: python, bash, ...
-    text: without the fences.
+    text: the passage without the fences.
   """
 
   section: str

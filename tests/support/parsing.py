@@ -2,8 +2,8 @@
 
   echo '{"train": [["--seed=1"], ["--seed=x"]]}' | python -m tests.support.parsing
 
-Prints a line for each that is refused. Every main has a fork of its own, and every command line one
-of that, since absl's flags are global.
+Prints a line for each command line that is refused. Every main has a fork of its own, and every
+command line has a fork of that fork, because the flags of absl are global.
 """
 
 import importlib
@@ -19,7 +19,7 @@ def in_a_fork(run: Callable[[], None]) -> None:
   if (child := os.fork()) == 0:
     try:
       run()
-    except BaseException as error:  # of an import, too
+    except BaseException as error:  # an import may fail, too
       print(f"{type(error).__name__}: {error}")
     finally:
       sys.stdout.flush()

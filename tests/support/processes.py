@@ -1,4 +1,4 @@
-"""Mains as a user starts them, each a process of its own."""
+"""Runs mains as a user starts them, each in a process of its own."""
 
 import atexit
 import functools
@@ -22,7 +22,8 @@ def run(main, *arguments, **how):
 def python(program, *arguments, num_devices=1, cwd=ROOT, environment=None):
   """Runs `python -m PROGRAM`, or `python PROGRAM` for a file.
 
-  It runs in a fork of a process that has imported the libraries, which takes most of the time.
+  It runs in a fork of a process that has imported the libraries, because the imports take most of
+  the time.
   """
   server, output = _server()
   asked = dict(
@@ -48,7 +49,7 @@ def definitions(main):
 
 @functools.cache
 def _server():
-  """Starts `tests.support.forking` until this process ends; returns it and its output place."""
+  """Starts `tests.support.forking` until this process ends; returns it and its output path."""
   directory = tempfile.TemporaryDirectory()
   pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
   server = subprocess.Popen([sys.executable, "-m", "tests.support.forking"], cwd=ROOT, **pipes)
@@ -70,7 +71,7 @@ def start(main, *arguments):
 
 
 def hearing(command, number=signal.SIGINT, handler=signal.SIG_DFL):
-  """Returns a command that begins with what a signal does, which is "nothing" in the background."""
+  """Returns a command that first sets a signal's handler, since background jobs ignore SIGINT."""
   before = f"import os, signal, sys; signal.signal({int(number)}, signal.{handler.name}); "
   return [sys.executable, "-c", f"{before}os.execv(sys.argv[1], sys.argv[1:])", *command]
 
@@ -85,7 +86,7 @@ def wait_until(process, condition):
 
 
 def stop_when(process, condition, number):
-  """Sends a signal once a condition holds; the status, and what was said on standard error."""
+  """Sends a signal once a condition holds; returns the status and the lines of standard error."""
   wait_until(process, condition)
   process.send_signal(number)
   _, errors = process.communicate(timeout=60)

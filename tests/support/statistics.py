@@ -1,4 +1,4 @@
-"""The one helper for every statistical claim."""
+"""The checks of statistical claims, each with a small probability of a false alarm."""
 
 import numpy as np
 import scipy.stats
@@ -7,16 +7,16 @@ FALSE_ALARM = 1e-6
 
 
 def assert_unbiased(samples, exact, *, detects=None, detects_shift=None, false_alarm=FALSE_ALARM):
-  """A two-sided z-test that the mean of `samples` is `exact`.
+  """Asserts by a two-sided z-test that the mean of `samples` is `exact`.
 
   Args:
     samples: independent draws, shape (n, ...); n large enough for the mean to
       be Gaussian.
     exact: the claimed expectation, shape (...).
-    detects: the test's power. The same samples must reject `exact` multiplied by
-      1 + detects as a whole, so that a wrong factor of that size would show in at
-      least one coordinate, or else the test could not have failed.
-    detects_shift: likewise, with this added to every coordinate, for an
+    detects: the test's power. The same samples must reject `exact` multiplied as a
+      whole by 1 + detects, so a wrong factor of that size shows in at least one
+      coordinate. A test without this power could not have failed.
+    detects_shift: the same for `exact` plus this number in every coordinate, for an
       expectation of zero.
     false_alarm: probability that a true claim is rejected, over all coordinates
       together (Bonferroni).
@@ -39,23 +39,24 @@ def _max_z_score(samples, exact):
   exact = np.asarray(exact, np.float64).ravel()
   assert samples.shape[1] == exact.size and np.isfinite(samples).all()
   error = np.abs(samples.mean(0) - exact)
-  # Where nothing varies, rounding is all that may be left.
+  # Where nothing varies, only a rounding error may be left.
   rounding = 1e-12 * (1 + np.abs(exact))
   return np.max(error / (samples.std(0, ddof=1) / np.sqrt(len(samples)) + rounding))
 
 
 def assert_greater(larger, smaller, *, false_alarm=FALSE_ALARM):
-  """A one-sided paired z-test that E[larger] > E[smaller], which must be significant."""
+  """Asserts by a one-sided paired z-test that E[larger] > E[smaller] significantly."""
   difference = np.asarray(larger, np.float64) - np.asarray(smaller, np.float64)
   z = difference.mean() / (difference.std(ddof=1) / np.sqrt(difference.size))
   assert z > scipy.stats.norm.isf(false_alarm), f"z is {z:.2f}"
 
 
 def assert_errors_are_right(errors, standard_errors, *, false_alarm=FALSE_ALARM):
-  """Checks that the standard errors of n independent estimates have the right size.
+  """Asserts that the standard errors of n independent estimates have the right size.
 
-  Their root mean squares agree within a fifth, and as many 95 % intervals cover the truth
-  as a binomial of 93 to 96 % would. With n = 400 a claim a third too small is rejected.
+  The root mean squares of errors and standard errors must agree within a fifth. The number of
+  95 % intervals that cover the truth must fit a binomial distribution of 93 to 96 %. With
+  n = 400, claimed standard errors that are a third too small are rejected.
   """
   errors, standard_errors = np.asarray(errors), np.asarray(standard_errors)
   claimed, actual = (np.sqrt(np.mean(e**2)) for e in (standard_errors, errors))

@@ -22,7 +22,7 @@ NAMES = (
 
 
 def arrays():
-  """Images and labels, train and test."""
+  """Returns images and labels, train and test."""
   rng = np.random.default_rng(0)
   return (
     rng.integers(0, 256, size=(40, 28, 28), dtype=np.uint8),
@@ -33,7 +33,7 @@ def arrays():
 
 
 def idx(array, kind=0x08):
-  """An IDX file of bytes."""
+  """Returns the bytes of an IDX file."""
   header = bytes([0, 0, kind, array.ndim]) + np.asarray(array.shape, ">u4").tobytes()
   return header + array.tobytes()
 
@@ -45,7 +45,7 @@ def files():
 
 
 def builder(data_dir, mirror=None, changes=None, check=True):
-  """A builder of the set, whose checksums are those of its files; `changes` replaces some."""
+  """Makes a builder of the set, with the checksums of its files; `changes` replaces some files."""
   from aevb_jax.data.builders import Mnist
   from aevb_jax.data.downloads import RemoteFile
 
@@ -67,7 +67,7 @@ def builder(data_dir, mirror=None, changes=None, check=True):
 
 
 def read(prepared):
-  """All images and labels of what a builder prepared, by split."""
+  """Returns all images and labels that a builder prepared, by split."""
   return {
     split: [(example["image"], example["label"]) for example in prepared.as_data_source(split)]
     for split in ("train", "test")
@@ -76,7 +76,7 @@ def read(prepared):
 
 @contextlib.contextmanager
 def server(contents, behaviour="serve"):
-  """Serves files by name on 127.0.0.1; yields the address and the list of what was asked for.
+  """Serves files by name on 127.0.0.1; yields the address and the list of requested names.
 
   Behaviours: serve, stall (headers, half of the body, then nothing), silent (not
   even headers), cut (half of the body), or a status code.

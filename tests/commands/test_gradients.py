@@ -42,7 +42,7 @@ def without_times(workdir):
 
 
 @pytest.mark.long
-def test_the_smallest_budget_stopped_and_gone_on_with(tmp_path):
+def test_the_smallest_budget_stopped_and_resumed(tmp_path):
   whole, stopped = tmp_path / "whole", tmp_path / "stopped"
   flags = ["--budget=smoke", "--dataset=digits"]
   result = run(*flags, f"--workdir={whole}")

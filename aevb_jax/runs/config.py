@@ -142,7 +142,7 @@ def definitions(config: Any) -> dict[str, dataclasses.Field]:
 
 
 def replace(config: Any, **values: Any) -> Any:
-  """Returns a copy of a configuration with new values of fields, in whichever part they are.
+  """Returns a copy of a configuration with new values of fields, also of fields of its parts.
 
   Args:
     config: a configuration, or a part of one.

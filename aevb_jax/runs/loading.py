@@ -267,7 +267,7 @@ def decode(run: LoadedRun, z: Array) -> np.ndarray:
 
 
 def log_likelihood(run: LoadedRun, images: Array, *, num_samples: int = 1000) -> np.ndarray:
-  """Estimates log p(x) of images by importance sampling.
+  """Estimates log p(x) for images by importance sampling.
 
   Args:
     run: a run whose model has an encoder.

@@ -99,7 +99,7 @@ def keep_best(saved: Saved, bounds: Array) -> Best:
 
 @jax.jit
 def where(chosen: Array, tree: PyTree, other: PyTree) -> PyTree:
-  """Returns `tree` for each member of a sweep, or the only run, that is chosen; otherwise `other`."""
+  """Returns `tree` for members of a sweep (or the only run) that are chosen, otherwise `other`."""
 
   def leaf(a: Array, b: Array) -> Array:
     return jnp.where(chosen.reshape(chosen.shape + (1,) * (a.ndim - chosen.ndim)), a, b)

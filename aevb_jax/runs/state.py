@@ -204,7 +204,7 @@ def _resumed(run: Run, record: dict) -> Run:
 
 
 def record(training: Training, batch_size: int) -> dict:
-  """Returns the entries of a checkpoint besides its arrays, as JSON holds them."""
+  """Returns the entries of a checkpoint's record, as JSON holds them."""
   return dict(
     step=training.step,
     examples_seen=training.step * batch_size,

@@ -12,7 +12,7 @@ PACKAGE = pathlib.Path(__file__).parents[1]
 
 
 def about_code(sources: Collection[str] = ()) -> dict:
-  """Returns what the numbers of a run depend on besides its configuration, as JSON holds it.
+  """Returns the code, libraries and generator that a run's numbers depend on, as JSON holds them.
 
   Args:
     sources: files outside this package, such as the file of a user's estimator.

@@ -1,4 +1,4 @@
-"""The values that fields of a configuration take, the values they imply, and what conflicts."""
+"""Checks of a configuration: values that fields take, values that they imply, and conflicts."""
 
 import dataclasses
 import math
@@ -278,7 +278,7 @@ def check_single(config: Config) -> None:
   """Refuses fields with several values, for programs that train once.
 
   Raises:
-    ConfigError: if a field has several.
+    ConfigError: if a field has several values.
   """
   for name in swept(config):
     message = "takes one value here; experiments.train sweeps over several"

@@ -5,7 +5,7 @@ import math
 from pages.results import bound_of, conv_row, curve_rows, number, summary, table, with_error
 
 INDEPENDENT = "an independent program in numpy"
-# Who, what, theirs, ours, and where ours differs: a run of ours has a protocol like theirs.
+# The authors, the task, their number, ours, and how our run differs; its protocol is like theirs.
 ROWS = [
   (
     INDEPENDENT,

@@ -33,7 +33,7 @@ flags.DEFINE_string(
   "contact_sheet", None, "PNG file to draw. Default: runs/data/DATASET.png; empty for none."
 )
 
-ROWS = {"train": 5, "validation": 2, "test": 3}  # of the contact sheet
+ROWS = {"train": 5, "validation": 2, "test": 3}  # rows of the contact sheet
 COLUMNS = 10
 
 

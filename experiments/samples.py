@@ -3,7 +3,7 @@
   python -m experiments.samples --workdir=runs/samples
   python -m experiments.samples --latent_dims=2,20 --num_examples=1000000 --workdir=runs/two
 
-Draws the mean of p(x|z) for z from the prior. The runs are those of experiments.lower_bound by
+Draws the mean of p(x|z) for z from the prior. The runs are runs of experiments.lower_bound by
 AEVB; runs that --runs does not hold are trained.
 
 Writes samples.png, samples.csv (the bounds of the models that are drawn) and summary.json.

@@ -3,8 +3,8 @@
   python scripts/bad_commands.py                # prints the table of counts
   python scripts/bad_commands.py --number=9 --main=evaluate
 
-The command lines are those that hypothesis makes from the definitions of the flags
-(`refusals/inputs.py`), and every mistake that the tests or the pages name
+Hypothesis makes some of the command lines from the definitions of the flags
+(`refusals/inputs.py`); the others are all mistakes that the tests or the pages name
 (`refusals/cases.py`). Each is a process of its own in a new directory, and must end within
 --limit seconds: with a status that is neither zero nor a signal's, nothing on standard output,
 one line on standard error that begins with "error: ", is short and names the flag or its value,

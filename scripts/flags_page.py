@@ -3,7 +3,7 @@
   python scripts/flags_page.py           # fills the tables again
   python scripts/flags_page.py --check   # fails if the page says anything else
 
-A row is a flag as one or more mains define it: its default and its help are those that
+A row is a flag as one or more mains define it: its default and its help are what
 `python -m experiments.MAIN --help` prints. A table stands between <!-- GROUP --> and <!-- end -->;
 the rest of the page is written by hand.
 """

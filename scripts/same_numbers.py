@@ -1,4 +1,4 @@
-"""Compares the numbers of nine small runs with those of another commit, bit for bit.
+"""Compares the numbers of nine small runs at two commits, bit for bit.
 
   python scripts/same_numbers.py write before.json      # at one commit
   python scripts/same_numbers.py compare before.json    # at the other, on the same machine

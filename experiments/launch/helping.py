@@ -1,7 +1,7 @@
 """The texts of --help and --helpshort: the flags of a main, grouped by what they decide.
 
-The texts are those of the flags' definitions. absl itself groups flags by the modules that define
-them, which a reader of a command line does not know.
+The texts come from the definitions of the flags. absl itself groups flags by the modules that
+define them, which a reader of a command line does not know.
 """
 
 import dataclasses

@@ -22,7 +22,7 @@ from experiments.launch.starting import ENDINGS
 # The beginning of lines of Google's log, and the files of the distributed runtime.
 LOG_LINE = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ (\w+)\.(?:cc|h):\d+\] ")
 RUNTIME = re.compile(rb"coordination_service\w*|client|preemption_sync_manager|add_port")
-CHATTER = b"[Gloo] Rank "  # at each connection
+CHATTER = b"[Gloo] Rank "  # printed at each connection
 FATAL = b"the JAX distributed service detected fatal errors"
 # Errors of a closed connection name these: collectives of CPUs and GPUs, and barriers.
 CONNECTIONS = ("Gloo", "NCCL", "CoordinationService", "coordination service")
@@ -31,7 +31,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 class Ending(NamedTuple):
-  status: int  # to exit with: the child's, or 128 + the signal that killed it
+  status: int  # the exit status: the child's, or 128 + the signal that killed it
   alone: bool  # whether it ended because other processes did not come, or are gone
 
 

@@ -46,7 +46,7 @@ class Drawn(NamedTuple):
 
   noise: np.ndarray | None  # (n,), if ε is one number
   z: np.ndarray  # (n, J)
-  derivatives: dict[str, np.ndarray]  # of z_1, by parameter, (n, …)
+  derivatives: dict[str, np.ndarray]  # derivatives of z_1, by parameter, (n, …)
 
 
 def draw(key: Key, family: Family, etas: Sequence[Eta], n: int) -> list[Drawn]:

@@ -14,7 +14,7 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Cell]]:
   """Reads a table; an empty cell is left out of its row.
 
   Raises:
-    ValueError: if the table has no rows, like that of a run which has just begun.
+    ValueError: if the table has no rows, because its run has just begun.
     RunError: if the table was cut off or edited, so that it cannot be read.
     OSError: if the file is not there, or is not a regular file.
   """

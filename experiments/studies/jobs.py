@@ -37,7 +37,7 @@ BOUNDS = ("train_bound", "train_bound_se", "test_bound", "test_bound_se")  # of 
 class Job(NamedTuple):
   """A run of experiments.train."""
 
-  name: str  # of its directory
+  name: str  # the name of its directory
   arguments: tuple[str, ...]  # as flags.txt has them, without --workdir
   work: float  # how long it takes, in a unit that all jobs of a figure share
 

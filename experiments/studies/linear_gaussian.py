@@ -122,7 +122,7 @@ def find_pca(pixels: Pixels, latent_dim: int) -> Params:
   """Returns the maximum of the likelihood in closed form, and its posterior as the encoder.
 
   Raises:
-    ConfigError: if there is none for so many latents.
+    ConfigError: if there is no maximum for this number of latents.
   """
   identity = lambda key, params, x: x
   reading = dict(preprocess=pixels.preprocess)

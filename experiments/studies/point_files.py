@@ -76,7 +76,7 @@ def read_points(path: pathlib.Path, needed: Collection[str] = ()) -> list[dict]:
 
   Args:
     path: the file; there are no rows if it is missing.
-    needed: columns that it must have besides `point`.
+    needed: columns that it must have in addition to `point`.
 
   Raises:
     RunError: if a cell is not a number, or the points are not 0, 1, 2, ...
@@ -158,7 +158,7 @@ def others_of(place: pathlib.Path, kind: str) -> dict[str, tuple[dict, list[dict
 
 
 def compare(place: pathlib.Path, kind: str, rows: list[dict], method: str) -> list[str]:
-  """Compares the rows with those of other methods, a line for each; raises as `others_of`."""
+  """Compares the rows with other methods' rows, a line for each; raises as `others_of`."""
   lines = []
   for name, (theirs, of_other) in others_of(place, kind).items():
     if line := reports.difference_in_words(list(zip(rows, of_other)), f"minus {name}"):

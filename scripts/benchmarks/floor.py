@@ -80,7 +80,7 @@ def _multiply(params: list[dict], operands: list, _, total: jax.Array) -> jax.Ar
 
 
 def _equations(jaxpr) -> Iterator:
-  """Yields the equations of the program and of its calls, without those that repeat earlier ones.
+  """Yields the equations of the program and of its calls, except repetitions of earlier ones.
 
   An equation repeats another if it applies the same primitive, with the same
   parameters, to operands that are the same or repeated: the compiler merges the

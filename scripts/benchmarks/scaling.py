@@ -7,7 +7,7 @@ times, which other work on the machine disturbs least. Memory is the memory of t
 program's temporary arrays.
 
 Virtual devices of one CPU share its cores: that axis shows what dividing the work costs, not
-what it gains, and checks that the results are those of one device. It runs in a process of
+what it gains, and checks that the results equal one device's. It runs in a process of
 its own, because the number of devices is fixed once.
 """
 

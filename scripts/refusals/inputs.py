@@ -88,7 +88,7 @@ def fraction(flag: Definition) -> list[st.SearchStrategy]:
 
 
 def out_of_bounds(flag: Definition) -> list[st.SearchStrategy]:
-  """Makes numbers outside the bounds of a flag, stated or those of a count."""
+  """Makes numbers outside the bounds of a flag: stated bounds, or the bounds of a count."""
   lower, upper = COUNTS.get(flag.name, flag.lower), flag.upper
   if flag.kind == "int" or flag.name in COUNTS:
     upper, ways = MAX_COUNT if upper is None else upper, []

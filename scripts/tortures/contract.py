@@ -87,7 +87,7 @@ def resumes(
     workdir: the directory of the run.
     kind: the kind of the run.
     at_least: the first step that it may resume from; 0 if it may start again from nothing.
-    flags: flags besides those of the kind.
+    flags: flags in addition to the flags of the kind.
     how: other arguments of `runs.start`.
   """
   ended = train(lab, (*lab.flags_of(kind), *flags), workdir, **how)

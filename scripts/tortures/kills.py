@@ -78,11 +78,11 @@ def _kill_at(
   """
   workdir = started.workdir
   if aim == "start":
-    time.sleep(draw.uniform(0, 6))  # to import, read, compile and restore
+    time.sleep(draw.uniform(0, 6))  # while it imports, reads, compiles and restores
   elif aim == "end":
     trained = lambda: newest(workdir) == end and (saved < end or "going on" in started.printed)
     runs.until(trained, started)
-    time.sleep(draw.uniform(0, 4))  # to evaluate, draw and sum up
+    time.sleep(draw.uniform(0, 4))  # while it evaluates, draws and sums up
   else:
     runs.until(lambda: newest(workdir) >= max(step, saved + 1), started)
   if aim == "checkpoint":

@@ -135,7 +135,7 @@ def launch(
     lab: the lab whose caches are used.
     main: the name of the module in `experiments`.
     arguments: its whole command line.
-    env: variables besides the environment of this process; those that are None are unset.
+    env: variables in addition to the environment of this process; None unsets a variable.
     first: Python code that runs in the process before the main.
     stdout: where standard output goes, instead of a file.
     stderr: where standard error goes, instead of a file.
@@ -162,7 +162,7 @@ def launch(
 def environment(
   lab: Lab, root: pathlib.Path = ROOT, changed: Mapping[str, str | None] = MappingProxyType({})
 ) -> dict[str, str]:
-  """Returns the environment of a main: that of this process, with caches that all runs share."""
+  """Returns this process's environment, with caches that all runs share."""
   defaults = dict(
     XDG_CACHE_HOME=str(lab.directory / "cache"),
     MPLCONFIGDIR=str(lab.directory / "mpl"),

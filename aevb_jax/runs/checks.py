@@ -192,7 +192,7 @@ def check_data(data: Any) -> None:
   if data.mirror and not _is_address(data.mirror):
     raise ConfigError("mirror", data.mirror, "takes an address, as https://host/directory")
   if data.manual_dir and not os.path.isdir(os.path.expanduser(data.manual_dir)):
-    raise ConfigError("manual_dir", data.manual_dir, "is no directory")
+    raise ConfigError("manual_dir", data.manual_dir, "is not a directory")
 
 
 def _is_address(text: str) -> bool:

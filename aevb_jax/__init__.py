@@ -1,8 +1,8 @@
 """Auto-Encoding Variational Bayes (Kingma & Welling, arXiv 1312.6114) in JAX.
 
-This module exports the names that a first program needs. The other names are in the rooms of the
-package, and the docstring of each room lists what it has: `data`, `families`, `models`,
-`estimators`, `inference`, `training`, `algorithms`.
+This module exports the names that a first program needs. The other names are in the subpackages
+`data`, `families`, `models`, `estimators`, `inference`, `training` and `algorithms`, whose
+docstrings list their contents.
 """
 
 import importlib.metadata as _metadata

@@ -1,4 +1,4 @@
-"""Opening files safely: all that a run writes and all that it reads back goes through here.
+"""Functions that open files safely: a run opens here every file that it writes or reads back.
 
 A file that is written is a new file. If a symbolic link, a hard link or a pipe has its name, that
 name is replaced, and the target of the link is left untouched. A file that is read must be a
@@ -15,7 +15,7 @@ Path = str | os.PathLike
 
 
 def create(path: Path, mode: str = "w", **how) -> IO:
-  """Opens a new file for writing, and replaces whatever has its name.
+  """Opens a new file for writing, and replaces any file, link or pipe that has its name.
 
   Args:
     path: the file.
@@ -44,7 +44,7 @@ def extend(path: Path, mode: str = "a", **how) -> IO:
     The open file.
 
   Raises:
-    OSError: if the file is a symbolic link or no regular file, or cannot be made.
+    OSError: if the file is a symbolic link or not a regular file, or cannot be made.
   """
   return open(path, mode, opener=_opener, **how)
 
@@ -61,7 +61,7 @@ def read(path: Path, mode: str = "r", **how) -> IO:
     The open file.
 
   Raises:
-    OSError: if the file is no regular file, or cannot be read.
+    OSError: if the file is not a regular file, or cannot be read.
   """
   return open(path, mode, opener=_opener, **how)
 
@@ -70,7 +70,7 @@ def read_text(path: Path) -> str:
   """Returns the contents of a regular file as text.
 
   Raises:
-    OSError: if the file is no regular file, or cannot be read.
+    OSError: if the file is not a regular file, or cannot be read.
     UnicodeDecodeError: if the contents are not text.
   """
   with read(path) as file:
@@ -81,7 +81,7 @@ def read_bytes(path: Path) -> bytes:
   """Returns the contents of a regular file as bytes.
 
   Raises:
-    OSError: if the file is no regular file, or cannot be read.
+    OSError: if the file is not a regular file, or cannot be read.
   """
   with read(path, "rb") as file:
     return file.read()

@@ -4,7 +4,7 @@ from typing import Any
 
 
 class UnsupportedError(TypeError):
-  """Raised when an estimator asks a model for something that its distributions lack."""
+  """Raised when a function needs something of a model that its distributions lack."""
 
 
 class DataError(Exception):
@@ -12,7 +12,7 @@ class DataError(Exception):
 
 
 class NotPreparedError(DataError):
-  """Raised for a data set that is not prepared and that may not be prepared without being asked."""
+  """Raised for a data set that is not prepared, and that only a user may decide to prepare."""
 
 
 class CacheError(DataError):
@@ -47,7 +47,7 @@ class ConfigError(ValueError):
   Attributes:
     field: the name of the field.
     value: the value that the field was given.
-    message: what values the field takes.
+    message: the values that the field takes.
   """
 
   def __init__(self, field: str, value: object, message: str):

@@ -1,4 +1,4 @@
-"""Figures of what a model learned and how, for any user of the package.
+"""Figures of a model and of its training, for any user of the package.
 
 The functions that compute return arrays; the functions that draw return a
 matplotlib figure and leave saving it to the caller.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 STYLE = str(pathlib.Path(__file__).with_name("figures.mplstyle"))
-# By algorithm in all figures; they differ also without colours.
+# The colour of each algorithm in all figures; the algorithms differ also without colours.
 COLORS = {"aevb": "#0072b2", "wake_sleep": "#d55e00", "mcem": "#009e73"}
 DATASETS = {"mnist": "MNIST", "frey_face": "Frey Face"}
 NAMES = {"aevb": "AEVB", "wake_sleep": "Wake-Sleep", "mcem": "MCEM"}
@@ -75,7 +75,7 @@ def tile(
 
 
 def styled(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
-  """Wraps a function so that it draws in the style of figures.mplstyle, whatever the caller's."""
+  """Wraps a function so that it draws in the style of figures.mplstyle, not the caller's style."""
 
   @functools.wraps(draw)
   def drawn(*args, **kwargs) -> "Figure":
@@ -141,7 +141,7 @@ def draw_bounds(rows: Sequence[dict], title: str) -> "Figure":
 
   Args:
     rows: with examples_seen, train_bound, train_bound_se, test_bound and
-      test_bound_se, one for each evaluation. Those that are not finite are left out.
+      test_bound_se, one for each evaluation. Numbers that are not finite are left out.
     title: above the axes.
   """
   figure = new_figure(4.5, 3.2)
@@ -215,11 +215,12 @@ def padded(values: Iterable[float], *, pad: float = 0.05) -> tuple[float, float]
   """Computes the limits of a log axis of some values, with a margin in proportion to their range.
 
   Args:
-    values: those that are not positive numbers are left out.
+    values: the values; those that are not positive numbers are left out.
     pad: the margin at each end, as a part of the range of the logarithms.
 
   Returns:
-    A factor of two below and above a single value; 1 and 10 if there is none.
+    The limits. For a single value they are a factor of two below and above it; without values they
+    are 1 and 10.
   """
   positive = [value for value in values if 0 < value < math.inf]
   if not positive:

@@ -22,8 +22,8 @@ ATTEMPTS = 5  # `holder` takes a shared lock for an instant, so one failure prov
 def hold(path: pathlib.Path) -> IO[str]:
   """Takes the lock on a file, or raises if another process holds it.
 
-  The file is made if it does not exist. The lock ends when the process ends, for whatever reason,
-  or when the returned file is closed. On a file system without locks nothing is held.
+  The file is made if it does not exist. The lock ends when the process ends, for any reason, or
+  when the returned file is closed. On a file system without locks nothing is held.
 
   Args:
     path: the lock file.
@@ -80,7 +80,7 @@ def is_at(file: IO[str], path: pathlib.Path) -> bool:
 
 
 def holder(path: pathlib.Path) -> str | None:
-  """Returns the text of the process that holds the lock on a file.
+  """Names the process that holds the lock on a file.
 
   Returns:
     The text, such as "process 4711 on host"; None if no process holds the lock, or the file cannot
@@ -99,14 +99,14 @@ def holder(path: pathlib.Path) -> str | None:
 
 @contextlib.contextmanager
 def exclusive(path: pathlib.Path, doing: str, wait: float) -> Iterator[None]:
-  """Holds the lock on a file while its context lasts, and waits for the lock if need be.
+  """Holds the lock on a file while its context lasts, and waits for the lock if necessary.
 
-  On a file system without locks nothing is held. What the lock guards is written beside its place
-  and then renamed, so the only harm there is that work is done twice.
+  On a file system without locks nothing is held. The only harm is then that work is done twice,
+  because the guarded files are written under other names and then renamed.
 
   Args:
     path: the lock file, which is made if it does not exist.
-    doing: what the lock is for, in the messages of other processes: "preparing mnist".
+    doing: the purpose of the lock, for the messages of other processes: "preparing mnist".
     wait: the seconds to wait for another process that holds the lock.
 
   Raises:

@@ -20,12 +20,12 @@ import jax
 Array = jax.Array
 Key = jax.Array  # a typed key, from jax.random.key
 PyTree = Any
-Eta = Any  # a NamedTuple of arrays; its type says which family it belongs to
+Eta = Any  # a NamedTuple of arrays; its type identifies the family
 T = TypeVar("T")
 
 
 class _OfFields(type):
-  """The type of the classes below, whose `dir`, and so their `help`, leaves out tuple's methods."""
+  """The type of the classes below, which hides tuple's methods from their `dir` and `help`."""
 
   def __dir__(cls) -> list[str]:
     return [*vars(cls)["_fields"], "_asdict", "_replace"]
@@ -47,8 +47,8 @@ class Support(NamedTuple):
   Attributes:
     low: a number, or an array of the shape of z.
     high: a number, or an array of the shape of z.
-    kind: "box" for all of it, "simplex" for the simplex in it, "integers" for those from low to
-      high, or "levels" for those of a pixel.
+    kind: "box" for the whole box, "simplex" for the simplex in it, "integers" for the integers
+      from low to high, or "levels" for the levels of a pixel.
   """
 
   low: Array | float = -math.inf
@@ -77,8 +77,8 @@ class Family(NamedTuple):
     entropy: eta -> (), in nats.
     init_shared: key -> shared, the parameters that are the same for every x, such as the networks
       of a flow.
-    transform_with_log_prob: (eta, noise) -> (z, log_prob of z), if that is cheaper than one after
-      the other.
+    transform_with_log_prob: (eta, noise) -> (z, log_prob of z), if that is cheaper than two
+      separate calls.
   """
 
   sizes: tuple[int, ...]
@@ -174,7 +174,7 @@ Estimator = Callable[[Key, Model, Params, Array], Array]
 
 @_documented
 class Scheduled(NamedTuple):
-  """An estimator that changes in the course of training, such as `kl_warmup` makes.
+  """An estimator that changes during training, such as the result of `kl_warmup`.
 
   Attributes:
     at: updates made so far -> the estimator of the next update.
@@ -206,10 +206,10 @@ class TrainState(NamedTuple):
 
 @_documented
 class Algorithm(NamedTuple):
-  """A way of learning; every curve of the paper is one of these under `fit`.
+  """A learning algorithm; every curve of the paper is made by one of these under `fit`.
 
   `index` (M,), int32, gives the positions in the data set of the examples of the minibatch. An
-  algorithm that keeps something for every example needs it, as `mcem` does; `aevb` ignores it.
+  algorithm that keeps something for every example, such as `mcem`, needs it; `aevb` ignores it.
 
   Attributes:
     init: key -> state, which has a field `step`.

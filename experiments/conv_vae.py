@@ -3,16 +3,16 @@
   python -m experiments.conv_vae --workdir=runs/conv_vae
 
 --preset=article of experiments.train: two convolutions and 2 latents, minibatches of 32, Adam at
-1e-4, for 50 epochs of 60000 images. The article: "the loss falls quickly to 155, then very
-slowly"; TensorFlow's own tutorial, whose network it is, came to 155.9 in 10 epochs of 60000. The
+1e-4, for 50 epochs of 60000 images. The article says that "the loss falls quickly to 155, then very
+slowly"; TensorFlow's own tutorial, with the same network, reached 155.9 in 10 epochs of 60000. The
 loss is minus the bound, in nats per image.
 
 Draws test images, their reconstructions from the mean of q(z|x), E[x|z] for z from the prior (some
 of the article's are from the posterior), and the loss, all in conv_vae.png. Also writes
 conv_vae.csv (the loss against epochs) and summary.json.
 
---budget=cpu has a test loss of 155 after 13 epochs and of 150.4 after 50, half an hour of one core
-of a CPU.
+With --budget=cpu the test loss is 155 after 13 epochs and 150.4 after 50, in half an hour on one
+core of a CPU.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from aevb_jax.runs import LoadedRun, checks, files
 from aevb_jax.runs.pixels import points
 from aevb_jax.training.evaluation import evaluate
 from experiments.flags import figures as figure_flags
-from experiments.flags import schedule, training  # noqa: F401 (which define flags)
+from experiments.flags import schedule, training  # noqa: F401 (they define flags)
 from experiments.launch import command
 from experiments.plots.conv_vae import draw_conv_vae
 from experiments.studies import jobs

@@ -33,7 +33,7 @@ flags.DEFINE_string(
   "contact_sheet", None, "PNG file to draw. Default: runs/data/DATASET.png; empty for none."
 )
 
-ROWS = {"train": 5, "validation": 2, "test": 3}  # of the contact sheet
+ROWS = {"train": 5, "validation": 2, "test": 3}  # rows of the contact sheet
 COLUMNS = 10
 
 
@@ -45,7 +45,7 @@ class Sheet:
 
 
 class Card(NamedTuple):
-  """The choice of the data set that is described."""
+  """The description of a data set."""
 
   description: str
   homepage: str
@@ -85,7 +85,7 @@ def main() -> None:
   if images.train.dtype == np.uint8:
     levels = pixel_scale(images, config)
     words = f"x = (pixels + u) / {levels}" if config.dequantization else f"x = pixels / {levels}"
-  if sheet:  # before a word is printed: it may turn out that it cannot be written
+  if sheet:  # before anything is printed, because writing it may fail
     sources = {name: source for name, (source, _) in splits.items()}
     draw(sheet, config.dataset, images, sources, levels=levels)
   card = find_card(config, images)
@@ -116,7 +116,7 @@ def contact_sheet_path(name: str | None, config: DataConfig) -> pathlib.Path | N
   if not name:
     return None
   path = pathlib.Path(name).expanduser()
-  # Its directory is made when the data are there, and not for a mistake in another flag.
+  # Its directory is made only after the data are read, so that no mistake in a flag leaves one.
   there = next(parent for parent in path.absolute().parents if os.path.exists(parent))
   if os.path.isdir(path) or not (there.is_dir() and os.access(there, os.W_OK)):
     raise cannot_be_written(path, "; name a file in a directory that can")
@@ -132,7 +132,7 @@ def cannot_be_written(path: pathlib.Path, more: str) -> ConfigError:
 
 
 def find_card(config: DataConfig, images: ImageData) -> Card:
-  """Returns the description of a data set."""
+  """Returns the card of a data set."""
   if images.directory is None:
     return DIGITS
   if config.dataset in PROTOCOLS:

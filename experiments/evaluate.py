@@ -4,10 +4,10 @@
   python -m experiments.evaluate --workdir=runs/mnist --method=ais --num_points=100
   python -m experiments.evaluate --workdir=runs/mnist --method=bdmc --num_points=100
 
-importance uses the encoder; K samples for each point. reciprocal is appendix D's, for few
-latents; ais anneals from the prior to the posterior; bdmc anneals both ways, on data drawn
-from the model itself, and so brackets its log-likelihood. The data, and the draw that
-binarizes them, are those of the run.
+importance draws K samples of the encoder for each point. reciprocal is the estimator of
+appendix D, for few latents. ais anneals from the prior to the posterior. bdmc anneals both
+ways, on data drawn from the model itself, and so brackets its log-likelihood. The data, and
+the draw that binarizes them, are the ones of the run.
 
 Writes points.csv (a row for each point, as soon as it is known), latents.csv and
 summary.json into WORKDIR/METHOD-SPLIT, for --parameters=best into METHOD-SPLIT-best.
@@ -79,7 +79,7 @@ flags.DEFINE_integer(
   "warmup", 100, "reciprocal: transitions in which the step size is tuned.", lower_bound=1
 )
 
-# These flags of training say where things are. The others say what was trained.
+# These flags of training say where things are; the other flags say what was trained.
 GIVEN_HERE = {*data.PLACES, "max_resident_mb", "seed"}
 
 

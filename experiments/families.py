@@ -3,9 +3,9 @@
   python -m experiments.families --workdir=runs/families
 
 Each row is a family, in the order of the paper's three constructions: the density of three
-members; their transforms z = g(ε), by the noise where it is one number, otherwise by the rank of
-the draw; samples of the second member against its density; and the pathwise derivative of those
-draws with respect to its parameters, which is how gradients reach the encoder.
+members; their transforms z = g(ε), against the noise if it is one number, otherwise against the
+rank of the draw; samples of the second member with its density; and the pathwise derivative of
+those draws with respect to its parameters, which is how gradients reach the encoder.
 
 Writes families.png, families.csv (for the second member, means and variances of the draws beside
 the closed forms) and summary.json.
@@ -131,7 +131,7 @@ def make_portrait(name: str, group: str) -> Portrait:
 
 
 def row_of(name: str, portrait: Portrait, drawn: Drawn) -> dict:
-  """Compares the first number of the second member: closed forms, and estimates from its draws."""
+  """Compares closed forms for the first number of a member with estimates from its draws."""
   family, eta, z = portrait.family, portrait.etas[1], drawn.z[:, 0]
   row = dict(family=name, construction=portrait.group)
   row |= dict(

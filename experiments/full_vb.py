@@ -8,7 +8,7 @@ The first --num_data training images are kept. ml has no prior; map has the pape
 on the weight matrices of both networks; full_vb has a posterior q(θ) under N(0, I) for all
 of the decoder, biases too, and for the encoder the point estimate and the prior of map.
 They share the initial weights, the order of the data, the optimizer and its step size. The
-other flags are those of experiments.train.
+other flags are the flags of experiments.train.
 
 Writes metrics.csv, full_vb.png and summary.json into --workdir. A row is one evaluation
 with θ a point estimate (point), the mean of q(θ) (mean), or drawn from q(θ) for each data
@@ -25,12 +25,12 @@ images; best is the highest of ten evaluations, chosen on the test images):
   full_vb  mean     -117.90     36.12   -130.50    -130.43   -124.18 ± 0.39
   full_vb  drawn    -128.35     36.12   -140.25    -140.25
 
-Training long, the bounds of ml and map overfit and that at the mean of q(θ) does not; but
-log p(x) is that of map within its error, so the two differ in the gap between them. As a
-posterior q(θ) is poor: its KL takes 36 of 164 nats, and a drawn θ is 10 nats worse on the
-test images than their mean. With --step_size=0.001 and otherwise the same, ml ended at
--130.49 (best -128.98), map at -128.82 (-128.30), and the mean of q(θ) at -129.53: map,
-stopped early at the smaller step, has the best bound of all. Each is a single run.
+After long training the bounds of ml and map overfit, and the bound at the mean of q(θ) does
+not. But its log p(x) equals that of map within the error, so map and full_vb differ in the gap
+between log p(x) and the bound. q(θ) is a poor posterior: its KL takes 36 of 164 nats, and a
+drawn θ is 10 nats worse on the test images than the mean θ. With --step_size=0.001 and all
+else equal, ml ended at -130.49 (best -128.98), map at -128.82 (-128.30), and the mean of q(θ)
+at -129.53: map, stopped early at the smaller step, has the best bound. Each is a single run.
 """
 
 import time

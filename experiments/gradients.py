@@ -4,17 +4,17 @@
       --estimators=elbo_a,elbo_b,score_function --samples=1,10 --at=0,100000 \
       --workdir=runs/gradients
 
-The other flags are those of experiments.train and say which model is trained, by
-which --estimator and on what; the gradients of --estimators are measured on the first
---num_points test images, at initialization (--at=0) or after so many training samples.
+The other flags are the flags of experiments.train and say which model is trained, by which
+--estimator and on which data; the gradients of --estimators are measured on the first
+--num_points test images, at initialization (--at=0) or after that many training samples.
 Writes gradients.csv, with a row for each estimator, number of samples and block of
 parameters, gradients.png and summary.json into --workdir. After an interruption
 the same command resumes with the first of --at that is not measured yet.
 
 variance is the sum over the block's coordinates of the variance of the gradient of the
-mean over the points (the block value is the estimate itself); snr is ‖E g‖ over its root;
-bias is ‖E g − E r‖ / ‖E r‖ for a reference r on the same keys; milliseconds is the time of
-one gradient. All but the last come with 95 % intervals.
+mean over the points (the block value is the estimate itself); snr is ‖E g‖ over the root of
+the variance; bias is ‖E g − E r‖ / ‖E r‖ for a reference r on the same keys; milliseconds is
+the time of one gradient. All except the time have 95 % intervals.
 """
 
 import dataclasses

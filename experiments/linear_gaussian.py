@@ -7,16 +7,16 @@ Section 4 of the paper: PCA is the limit of a linear-Gaussian model as its noise
 p(x|z) = N(zW + b, σ²I), probabilistic PCA, the maximum of the likelihood is known in closed form
 (Tipping & Bishop 1999) and spans PCA's subspace, and the best affine q(z|x) is its exact
 posterior. So this compares Algorithm 1 with the truth: the bound, log p(x) and their maximum are
-exact at every evaluation, and only the training is sampled. x are the real-valued pixels,
-of which constant ones do no harm.
+exact at every evaluation, and only the training is sampled. x are the real-valued pixels;
+constant pixels do no harm.
 
 Writes metrics.csv, linear_gaussian.png and summary.json into --workdir. Angles, in degrees, are
 the principal ones between the rows of W and PCA's subspace. After an interruption the same command
 resumes from its last checkpoint.
 
 The command above took 20 to 35 seconds on two CPU cores shared with other work, and printed, in
-nats per image of the digits (standard errors over the 360 test images; that of the difference
-is of the difference image by image):
+nats per image of the digits (standard errors over the 360 test images; the error of the
+difference is computed from the differences image by image):
 
               train bound  train log p(x)      test log p(x)   noise std
   pca             17.7096         17.7096   16.3665 ± 0.6604     0.15016
@@ -24,7 +24,7 @@ is of the difference image by image):
   difference      -0.0099         -0.0044   -0.0069 ± 0.0053     0.00003
   angle to PCA's subspace: 0.51° at most, 0.16° on average of 10
 
-On MNIST, with --dataset=mnist --latent_dim=20 and 45 seconds, the bound ended 0.16 nats below
+On MNIST, with --dataset=mnist --latent_dim=20, in 45 seconds, the bound ended 0.16 nats below
 PCA's 299.88 and the subspace at most 0.29° from PCA's. Each is a single run.
 """
 

@@ -7,16 +7,16 @@
 MNIST with J = 3, 5, 10, 20, 200 and Frey Face with J = 2, 5, 10, 20, in the settings of section
 5 (--preset=paper of experiments.train): one tanh layer of 500 or 200 units on each side, M = 100,
 L = 1, Adagrad, whose step size is chosen for every curve by the training bound after the first
-hundred thousand samples. Pixels are real-valued, as in the paper, so those of MNIST give no
-log-density.
+hundred thousand samples. Pixels are real-valued, as in the paper, so the numbers of MNIST are not
+log-densities.
 
 Writes lower_bound.csv, lower_bound.png and summary.json, which says for every panel whether the
 paper's claims hold.
 
 With --budget=cpu, 10^7 samples and one seed: test bounds of MNIST with J = 20 end at -103.3 by AEVB
-and -110.1 by wake-sleep, those of Frey Face with J = 20 at 1266 and 1078, and AEVB is ahead in all
+and -110.1 by wake-sleep, and of Frey Face with J = 20 at 1266 and 1078. AEVB is ahead in all
 panels at every sample count. A core of a CPU takes 10 minutes for a curve of MNIST by AEVB, 14
-by wake-sleep and 8 for one of Frey Face: three hours for all.
+by wake-sleep and 8 for a curve of Frey Face: three hours for all.
 """
 
 import dataclasses
@@ -101,7 +101,7 @@ def rows_of(panel: tuple[str, int], algorithm: str, member: pathlib.Path) -> lis
 
 
 class Curve(NamedTuple):
-  """The mean over seeds, where the paper's axis begins and from there on."""
+  """The mean over seeds, from the sample count at which the paper's axis begins."""
 
   seen: np.ndarray
   train: np.ndarray
@@ -141,14 +141,14 @@ def judge(panel: tuple[str, int], rows: list[dict]) -> dict:
 
 
 def inside_from(curve: Curve, limits: tuple[float, float]) -> int | None:
-  """Returns the training samples from which on the curve stays inside the limits; None if never."""
+  """Returns after how many samples the curve stays inside the limits; None if it never does."""
   outside = [(y < limits[0]) | (y > limits[1]) for y in (curve.train, curve.test)]
   last = max((np.flatnonzero(where)[-1] for where in outside if where.any()), default=-1)
   return int(curve.seen[last + 1]) if last + 1 < len(curve.seen) else None
 
 
 def as_table(claims: list[dict]) -> str:
-  """Formats one panel a line; least lead is AEVB's smallest test bound minus wake-sleep's."""
+  """Formats a line for each panel; least lead is AEVB's smallest test bound minus wake-sleep's."""
   in_words = lambda samples: "never" if samples is None else f"{samples:.2g}"
   lines = [
     f"{'':19}{'samples':>9} {'AEVB: train':>12} {'test':>8} {'wake-sleep: train':>18} {'test':>8} "

@@ -4,12 +4,13 @@
   python -m experiments.manifold --datasets=mnist --num_examples=1000000 --workdir=runs/one
 
 The latents z are evenly spaced coordinates on the unit square, mapped through the inverse CDF of
-the Gaussian prior. The picture for z is the mean of p(x|z). The runs are those of
-experiments.lower_bound with J = 2, which are made if --runs does not hold them.
+the Gaussian prior. The picture for z is the mean of p(x|z). The runs are the runs of
+experiments.lower_bound with J = 2; runs that --runs does not hold are trained.
 
 Writes manifold.png, manifold.csv (the bounds of the models that are drawn) and summary.json.
 
-With --budget=cpu: test bounds of 860 on Frey Face and -153.1 on MNIST; twenty minutes on one core.
+With --budget=cpu the test bounds are 860 on Frey Face and -153.1 on MNIST, after twenty minutes on
+one core.
 """
 
 import dataclasses

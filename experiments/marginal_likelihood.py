@@ -4,10 +4,10 @@
   python -m experiments.marginal_likelihood --sizes=1000 --num_points=100 --workdir=runs/small
   python -m experiments.marginal_likelihood --budget=paper --workdir=runs/figure_3
 
-MNIST with N = 1000 and N = 50000 training images, 100 hidden units and 3 latents, otherwise in
-the settings of section 5. log p(x) is estimated by appendix D on the first 1000 training and the
+MNIST with N = 1000 and N = 50000 training images, 100 hidden units and 3 latents, and all else as
+in section 5. log p(x) is estimated by appendix D on the first 1000 training and the
 first 1000 test images, at ten stages of training. As in the paper pixels are real-valued, so
-log p(x) is no log-density.
+log p(x) is not a log-density.
 
 The cost is counted in likelihood evaluations, log p(x|z) and its gradient for one x and one z:
 for every example of a minibatch AEVB and wake-sleep make one, and Monte Carlo EM 16: its ten
@@ -15,11 +15,12 @@ leapfrog steps make eleven and its five updates of the weights five. Adagrad's s
 Monte Carlo EM has no bound to choose one by.
 
 Writes marginal_likelihood.csv, marginal_likelihood.png and summary.json. After an
-interruption the same command resumes with the run, or the stage, where it was.
+interruption the same command resumes the run, or the stage, that was interrupted.
 
 With --budget=cpu, 10^7 evaluations: log p(x) of test images ends at -140.1 by AEVB, -145.3 by
 wake-sleep and -144.5 by Monte Carlo EM with N = 1000, at -137.7, -142.8 and -149.1 with N = 50000,
-all within 1.5. Half an hour of training and half an hour of estimates on one core of a CPU.
+all with standard errors of at most 1.5. Training takes half an hour on one core of a CPU, and the
+estimates another half hour.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ from absl import flags
 from aevb_jax.algorithms.monte_carlo_em import evaluations_per_example
 from aevb_jax.runs import checks, files
 from experiments.flags import figures as figure_flags
-from experiments.flags import training  # noqa: F401 (which defines --dataset and --seed)
+from experiments.flags import training  # noqa: F401 (defines --dataset and --seed)
 from experiments.flags.validators import is_count
 from experiments.launch import command
 from experiments.plots.marginal_likelihood import LIMITS, draw_marginal_likelihoods
@@ -120,7 +121,7 @@ def main() -> None:
 
 
 def make_job(config: MarginalLikelihoodConfig, num_train: int, algorithm: str) -> jobs.Job:
-  """Returns the run of a curve, which is evaluated, and keeps its parameters, at every stage."""
+  """Returns the run of a curve, which is evaluated and keeps its parameters at every stage."""
   per_example = evaluations_per_example() if algorithm == "mcem" else 1
   num_steps = config.num_evaluations / per_example / BATCH_SIZE
   every = max(1, round(num_steps / config.num_stages)) * BATCH_SIZE

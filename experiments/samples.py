@@ -3,13 +3,13 @@
   python -m experiments.samples --workdir=runs/samples
   python -m experiments.samples --latent_dims=2,20 --num_examples=1000000 --workdir=runs/two
 
-Draws the mean of p(x|z) for z from the prior. The runs are those of experiments.lower_bound by
-AEVB, which are trained if --runs does not hold them.
+Draws the mean of p(x|z) for z from the prior. The runs are runs of experiments.lower_bound by
+AEVB; runs that --runs does not hold are trained.
 
 Writes samples.png, samples.csv (the bounds of the models that are drawn) and summary.json.
 
-With --budget=cpu: test bounds of -153.1, -122.2, -106.5 and -103.3; forty minutes on one core of a
-CPU, seconds where --runs has those of figure 2.
+With --budget=cpu the test bounds are -153.1, -122.2, -106.5 and -103.3; that takes forty minutes on
+one core of a CPU, or seconds if --runs has the runs of figure 2.
 """
 
 import dataclasses

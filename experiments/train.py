@@ -7,8 +7,8 @@
       --workdir=runs/sweep
   python -m experiments.train --algorithm=mcem --binarization=static --workdir=runs/mcem
 
-The third trains nine runs at once. The last is Monte Carlo EM, which has no encoder and so no
-bound: its rows report the log joint density and the acceptance of HMC, and experiments.evaluate
+The third command trains nine runs at once. The last is Monte Carlo EM, which has no encoder and so
+no bound: its rows report the log joint density and the acceptance of HMC, and experiments.evaluate
 estimates the likelihood afterwards.
 
 Writes into --workdir: flags.txt, metrics.csv, TensorBoard events, summary.json, pictures, and

@@ -13,19 +13,21 @@ Adam at 0.001), and uses them for
                     P(x|y) of test images when only y is known: the upper half, the sums of 4×4
                     squares, or all pixels with a tenth of them flipped
 
-The last are by inference under the model, p(x, z|y) ∝ p(z) p(x|z) p(y|x), in three ways: hmc
+The last three use inference under the model, p(x, z|y) ∝ p(z) p(x|z) p(y|x), in three ways: hmc
 moves z by HMC with x summed out, gibbs alternates encoder and decoder with a Metropolis
-correction (Mattei & Frellsen 2018), and pseudo_gibbs leaves that out (Rezende et al. 2014); each
-has about as many passes through the networks. Simple methods model pixels as independent,
-with the frequencies of all training images or of those nearest to y, and use the same y.
+correction (Mattei & Frellsen 2018), and pseudo_gibbs omits the correction (Rezende et al. 2014).
+All three make about the same number of passes through the networks. Simple methods model pixels as
+independent, with the frequencies of all training images or of the training images nearest to y,
+and use the same y.
 
 Errors are standard errors over test images. Writes uses.csv (a row for each number), uses.png and
 summary.json.
 
-With --budget=cpu: the bound of J = 20 ends at -97.2 on test images, 5.3 nats below log p(x) where
-that was estimated; nearest neighbours are right on 96.9 % by 20 latents, 96.0 % by as many
-principal components and 94.8 % by pixels; HMC is wrong on 8.9 % of missing pixels in inpainting,
-3.7 % in super-resolution and 2.0 % in denoising. Half an hour on one core of a CPU.
+With --budget=cpu the bound of J = 20 ends at -97.2 on test images, 5.3 nats below log p(x) on the
+images where log p(x) was estimated. Nearest neighbours are right on 96.9 % by 20 latents, 96.0 % by
+as many principal components and 94.8 % by pixels. HMC is wrong on 8.9 % of missing pixels in
+inpainting, 3.7 % in super-resolution and 2.0 % in denoising. All takes half an hour on one core of
+a CPU.
 """
 
 import jax
@@ -100,7 +102,7 @@ def main() -> None:
   jobs.check(made_of, figure)
   workdir = figure_flags.open_workdir(figure, config)
   made = jobs.train(made_of, figure)
-  # Only after the runs, because JAX then takes the accelerator that they need.
+  # Only after the runs, because JAX takes the accelerator here, and the runs need it.
   key = jax.random.fold_in(jax.random.key(config.seed), 2**20)
   tasks = study.make_tasks(config, images.image_shape)
   report = study.Report(workdir / "uses.csv")

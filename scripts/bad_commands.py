@@ -3,17 +3,18 @@
   python scripts/bad_commands.py                # prints the table of counts
   python scripts/bad_commands.py --number=9 --main=evaluate
 
-The command lines are those that hypothesis makes from the definitions of the flags
-(`refusals/inputs.py`), and every mistake that the tests or the pages name
+Hypothesis makes some of the command lines from the definitions of the flags
+(`refusals/inputs.py`); the others are all mistakes that the tests or the pages name
 (`refusals/cases.py`). Each is a process of its own in a new directory, and must end within
 --limit seconds: with a status that is neither zero nor a signal's, nothing on standard output,
 one line on standard error that begins with "error: ", is short and names the flag or its value,
-and no file made, changed or removed. Nothing is downloaded: commands that would are refused
-before, or have an address without a server. Needs the extra `test`, as scripts/test.sh installs it.
+and no file made, changed or removed. Nothing is downloaded: commands that would download are
+refused before, or have an address without a server. Needs the extra `test`, as scripts/test.sh
+installs it.
 
 With --seed=1000 all 424 were refused, the slowest in 9.1 s and the whole in 15 minutes, on two
-CPU cores that were busy with other work; one takes two to six seconds where they are not. One
-that was too slow is run once more, by itself.
+CPU cores that were busy with other work; on idle cores a command takes two to six seconds. A
+command that was too slow is run once more, by itself.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from support import start
 LENGTH = 400  # characters of a clear line, without the values that the user gave
 NO_NETWORK = "http://127.0.0.1:9"
 NAMED = ("in the tests", "on the pages")
-DEEP = ("path", "estimator", "data set")  # mistakes that no parser finds: three times as many
+DEEP = ("path", "estimator", "data set")  # no parser finds these mistakes: three times as many
 COLUMNS = ("kind", *MAINS, "refused", "slowest")
 
 
@@ -69,7 +70,7 @@ def main() -> None:
     run = functools.partial(run_once, home=home, trained=trained, limit=given.limit)
     with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
       endings = list(pool.map(run, commands))
-    # Other work on the machine may have made a command too slow: it is run again by itself.
+    # Other work on the machine may have made a command too slow, so it is run again by itself.
     endings = [
       run(bad) if ending.seconds >= given.limit else ending
       for bad, ending in zip(commands, endings)
@@ -89,7 +90,7 @@ def main() -> None:
 
 def collect(given: argparse.Namespace) -> list[Bad]:
   """Collects the named mistakes, and for each main and kind some generated ones."""
-  # These need hypothesis, which --help does without.
+  # These need hypothesis, and --help does not.
   from refusals.cases import named
   from refusals.inputs import draw, generated
 
@@ -183,10 +184,10 @@ def complaints(bad: Bad, ending: Ending) -> list[str]:
     return [*why, f"{len(lines)} lines on standard error"]
   names, values = zip(*(argument.lstrip("-").partition("=")[::2] for argument in bad.arguments))
   named = any(word and word in lines[0] for word in (*names, *values, *bad.arguments))
-  # Of two flags that do not go together, the line may name the other one, a default.
+  # If two flags do not go together, the line may name the other one, which has its default.
   if not (named or bad.kind in NAMED and lines[0].startswith("error: --")):
     why.append("names neither the flag nor its value")
-  line = re.sub(r"/\S*/place\b", "", lines[0])  # whatever directory it is tried in
+  line = re.sub(r"/\S*/place\b", "", lines[0])  # the directory that it is tried in
   for value in values:
     value = value.removeprefix("{place}")
     line = line.replace(value, "") if len(value) > 30 else line

@@ -1,4 +1,4 @@
-"""Times the package, and compares it with its matrix products only and with other libraries.
+"""Times the package, and compares it with only its matrix products and with other libraries.
 
   python scripts/benchmark.py                   # prints a table
   python scripts/benchmark.py --csv=bench.csv   # and writes it
@@ -9,16 +9,16 @@
 All parts of a workload are timed in turn in one run, so that a noisy machine slows them
 alike; quote the ratios. A row has milliseconds per step, the median (least-most) of the
 repeats; `ratio`, its time over the floor's, the median over the repeats; and `speed`, how many
-times as fast as it `step` is, which is ours. `least` is the same of the least times, which other
-work on the machine disturbs least. The floor is only the matrix products of the
-step (benchmarks/floor.py). MB is what the compiled program holds at its peak beside its
-arguments and results.
+times as fast as this row our `step` is. `least` is the same for the least times, which other work
+on the machine disturbs least. The floor is only the matrix products of the step
+(benchmarks/floor.py). MB is the memory that the compiled program holds at its peak in addition to
+its arguments and results.
 
   likelihood    log p(x) by K = 5000 importance samples; a sample is a data point
-  sweep         a step of 8 or 16 states in one program; `in turn` is one after the other
-  checkpoint    `looked` is training that looks every 250 steps whether its numbers are finite;
-                `saved` writes a checkpoint in 1000 steps besides, so that their difference is
-                a thousandth of what a checkpoint costs
+  sweep         a step of 8 or 16 states in one program; `in turn` is one state after another
+  checkpoint    `looked` is training that checks every 250 steps that its numbers are finite;
+                `saved` also writes a checkpoint in 1000 steps, so that their difference is a
+                thousandth of the cost of a checkpoint
   start         the main job on digits, from the command to its first row of metrics: one
                 step and its evaluation, compiled before (`step`) and for the first time (`cold`)
 
@@ -110,8 +110,8 @@ def measure_training(workload: Workload) -> list[dict]:
 
 
 def workload_peers(name: str) -> dict[str, Timed]:
-  """Makes those peers that are installed, each in a process of its own."""
-  from benchmarks import peers as benchmark_peers  # its requirements are not needed otherwise
+  """Makes the peers that are installed, each in a process of its own."""
+  from benchmarks import peers as benchmark_peers  # only --peers needs its requirements
 
   peers = {}
   for peer in benchmark_peers.PEERS.get(name, {}):

@@ -3,13 +3,13 @@
   python scripts/benchmark_data.py --manual_dir=DIRECTORY_WITH_THE_IDX_FILES_OF_MNIST
   python scripts/benchmark_data.py --csv=memory.csv
 
-The first part needs --manual_dir. It takes MNIST from its raw files to prepared
+The first part needs --manual_dir. It times the steps from the raw files of MNIST to prepared
 records, to arrays, and from the cache, each in a process of its own, and leaves
 nothing behind.
 
 The second part trains the paper's MNIST model on streams of 1, 4 and 16 GiB:
-of a few records that are repeated, and of a memory-mapped file with holes,
-which takes no disk. `anonymous` is the memory that the process holds; `file pages` are
+a few records that are repeated, and a memory-mapped file of holes, which takes
+no disk. `anonymous` is the memory that the process holds; `file pages` are
 pages of the file that the system keeps until the memory is needed.
 """
 
@@ -112,7 +112,7 @@ def measure_memory() -> None:
 
 
 class Repeated:
-  """A Grain data source of many records, only few of which are different."""
+  """A Grain data source of many records, of which only a few differ."""
 
   def __init__(self, num_records: int):
     self._num_records = num_records
@@ -132,7 +132,7 @@ def one_stream(source: str, size: str) -> dict:
   with tempfile.TemporaryDirectory() as directory:
     path = pathlib.Path(directory, "pixels.npy")
     with open(path, "wb") as file:
-      file.truncate(num_records * DATA_DIM)  # all of it a hole: zeros that take no disk
+      file.truncate(num_records * DATA_DIM)  # one hole: zeros that take no disk
     return train(np.memmap(path, np.uint8, "r", shape=(num_records, DATA_DIM)))
 
 

@@ -1,11 +1,11 @@
 """Times sampling with gradients for every family of section 2.4 that NumPyro also has.
 
-  pip install numpyro  # which no extra has
+  pip install numpyro  # no extra installs it
   python scripts/benchmark_families.py                # prints a table
   python scripts/benchmark_families.py --csv=out.csv
 
 Timed in turn in one run: the gradient, with respect to all parameters, of the sum of squares of
-100 x 100 draws, each with parameters of its own, as of a posterior of 100 latents for a minibatch
+100 x 100 draws, each with parameters of its own, as in a posterior of 100 latents for a minibatch
 of 100; in single precision. `ratio` is our time over NumPyro's, the median over the repeats.
 """
 
@@ -30,7 +30,7 @@ flags.DEFINE_string("csv", None, "File to write the table to.")
 flags.DEFINE_string("only", "", "Measures families that have this in their name.")
 
 M, J = 100, 100
-# Ours, and NumPyro's class with its parameters from the fields of our η, in their order.
+# Our family, NumPyro's class, and its parameters from the fields of our η, in their order.
 PAIRS = {
   "exponential": (inverse_cdf.exponential, "Exponential", lambda rate: dict(rate=rate)),
   "cauchy": (inverse_cdf.cauchy, "Cauchy", lambda m, s: dict(loc=m, scale=s)),
@@ -94,7 +94,7 @@ def member(family: Family):
   """Makes M members with heads drawn from N(0, 1)."""
   keys = jax.random.split(jax.random.key(0), len(family.sizes))
   heads = [jax.random.normal(key, (M, size)) for key, size in zip(keys, family.sizes)]
-  if len(heads) == 3:  # the entries below a diagonal of 100 add up
+  if len(heads) == 3:  # scaled, because up to 100 entries in a row of L add up
     heads[2] = heads[2] / 10
   return jax.vmap(family.from_heads)(*heads)
 

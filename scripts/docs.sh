@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes a site of the package's docstrings, with a search, and of the .md pages: half
-# a minute once installed. Nothing of it is loaded from elsewhere.
+# a minute once installed. The site loads nothing from elsewhere.
 #   scripts/docs.sh    # writes site/index.html
 set -euo pipefail
 if [ "${1:-}" = --help ]; then  # the comment above

@@ -1,9 +1,9 @@
 """Fills the tables of experiments/flags/README.md with the flags of all mains.
 
-  python scripts/flags_page.py           # fills the tables anew
+  python scripts/flags_page.py           # fills the tables again
   python scripts/flags_page.py --check   # fails if the page says anything else
 
-A row is a flag as one or more mains define it: its default and its help are those that
+A row is a flag as one or more mains define it: its default and its help are what
 `python -m experiments.MAIN --help` prints. A table stands between <!-- GROUP --> and <!-- end -->;
 the rest of the page is written by hand.
 """
@@ -26,7 +26,7 @@ FIGURES = (
 MAINS = (
   "train", "evaluate", "status", "data", "gradients", "full_vb", "linear_gaussian", "families"
 ) + FIGURES + ("plots.__main__",)  # fmt: skip
-PLACES = ("workdir", "runs")  # of every main, and so of the machine
+PLACES = ("workdir", "runs")  # every main has them; they are in the table of the machine
 AMOUNTS = ("budget", "preset")  # values for other flags
 HEADER = ("flag", "mains", "default", "help")
 
@@ -36,10 +36,10 @@ class Row(NamedTuple):
 
   Attributes:
     group: the table that the row stands in.
-    name: without its dashes.
-    default: in words; "" for none.
-    help: what --help says.
-    mains: in the order of `MAINS`.
+    name: the name without its dashes.
+    default: the default in words; "" for none.
+    help: the text of --help.
+    mains: the mains, in the order of `MAINS`.
   """
 
   group: str
@@ -83,7 +83,7 @@ def groups(of_train: set[str]) -> dict[str, str]:
   """Returns the table of each flag that several mains could have, from the parts of a Config.
 
   Args:
-    of_train: the flags of experiments.train. Those that no part has say where and with what a
+    of_train: the flags of experiments.train. Flags that no part has say where and with what a
       run is carried out.
   """
   from aevb_jax.runs.config import OBJECTIVES, Config, leaves
@@ -99,7 +99,7 @@ def groups(of_train: set[str]) -> dict[str, str]:
 
 
 def in_a_fork(name: str) -> list[list[str]]:
-  """Reads the flags of a main in a fork of this process: mains have flags of the same name."""
+  """Reads the flags of a main in a fork, because two mains may define flags of the same name."""
   read_end, write_end = os.pipe()
   if (child := os.fork()) == 0:
     try:
@@ -177,6 +177,6 @@ def line(texts) -> str:
 
 
 if __name__ == "__main__":
-  os.environ.pop("XDG_CACHE_HOME", None)  # which defaults would name
+  os.environ.pop("XDG_CACHE_HOME", None)  # defaults would name it
   sys.path.insert(0, str(ROOT))
   main()

@@ -2,8 +2,9 @@
 # Trains in N processes that meet on this machine, as they would on N hosts, each with
 # one CPU device unless JAX_NUM_CPU_DEVICES says more: a demonstration, and a test.
 #   scripts/multihost.sh 2 --dataset=digits --workdir=runs/two
-# Prints what the first says, and the errors of the others behind their number. Fails if
-# one of them does; an interrupt ends them all. Set VENV_PYTHON to leave .venv alone.
+# Prints the output of the first, and the errors of the others after their number. Fails if
+# one of them fails; an interrupt ends them all. Set VENV_PYTHON to use another Python than
+# that of .venv.
 set -uo pipefail
 if [ "${1:-}" = --help ]; then  # the comment above
   sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"

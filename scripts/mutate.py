@@ -68,7 +68,7 @@ def tests_of(mutation: Mutation) -> pathlib.Path:
 
 
 def misplaced(mutation: Mutation) -> str | None:
-  """Says why a mutation cannot be planted or noticed; None if it can."""
+  """Explains why a mutation cannot be planted or noticed; None if it can."""
   for path in (module_of(mutation), tests_of(mutation)):
     if not (ROOT / path).is_file():
       return f"there is no {path}"

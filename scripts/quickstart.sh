@@ -10,7 +10,7 @@ fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/support/environment.sh
 ensure_environment
-rm -rf runs/quickstart  # made anew each time, whatever flags an older version wrote there
+rm -rf runs/quickstart  # made again each time, because an older version may have written other flags there
 exec "$VENV_PYTHON" -m experiments.train \
   --dataset=digits --binarization=threshold --latent_dim=2 --num_devices=1 \
   --workdir=runs/quickstart

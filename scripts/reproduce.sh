@@ -3,9 +3,9 @@
 #   scripts/reproduce.sh --budget=cpu          a night on two cores
 #   scripts/reproduce.sh --budget=smoke        ten minutes, to see that all of it runs
 # Further flags go to every main, such as --data_dir=DIRECTORY. All is written below
-# runs/reproduce-BUDGET, or the directory in $OUT; interrupted, the same command resumes.
-# At the end the page has the new pictures and numbers, but for those of smoke: git diff
-# tells where they differ.
+# runs/reproduce-BUDGET, or the directory in $OUT. After an interruption the same command
+# resumes. At the end the page has the new pictures and numbers, except with --budget=smoke:
+# git diff shows where they differ.
 set -euo pipefail
 if [ "${1:-}" = --help ]; then  # the comment above
   sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
@@ -27,7 +27,7 @@ if [ -z "${VENV_PYTHON:-}" ]; then
 fi
 out=${OUT:-runs/reproduce-$budget}
 
-make() { # main, its flags
+make() { # the main, then its flags
   local main=$1
   shift
   echo

@@ -1,10 +1,10 @@
-"""Compares the numbers of nine small runs with those of another commit, bit for bit.
+"""Compares the numbers of nine small runs at two commits, bit for bit.
 
-  python scripts/same_numbers.py write before.json      # at the one commit
+  python scripts/same_numbers.py write before.json      # at one commit
   python scripts/same_numbers.py compare before.json    # at the other, on the same machine
 
-The runs are of experiments.train of the checkout that this file lies in, on the digits: every
-kind of state that training has. It compares metrics.csv, except its column `seconds`,
+The runs are runs of experiments.train, in the checkout that this file lies in, on the digits, and
+have every kind of state that training has. It compares metrics.csv, except its column `seconds`,
 and the checksums of all arrays of the last checkpoint: parameters, optimizer, keys. Two minutes
 on two cores.
 """

@@ -1,16 +1,16 @@
-"""Attacks runs in every way that was thought of, and counts the attacks that they withstood.
+"""Attacks runs in every known way, and counts the attacks that they withstood.
 
   python scripts/torture.py                          # everything
   python scripts/torture.py --only=kills --kills=10
   python scripts/torture.py --only=files/record,disk
 
 Runs a main in processes of its own, does to it what each part says, lets the same command
-resume it, and compares what is left with the run that was left alone: every array of the
+resume it, and compares what it left with the run that was not attacked: every array of the
 last checkpoint bit for bit, its record, metrics.csv and sweep.csv except the seconds,
 summary.json, the pictures, and that no other file is there. What may be refused must be refused
-in one line, with nothing lost (tortures/contract.py). A line for each part says how many of how
-many attacks held, and what happened on the way. An attack that did not hold is printed with the
-flags that repeat it, its directory is kept, and the exit status is 1. The last line is the total.
+in one line, with nothing lost (tortures/contract.py). A line for each part says how many attacks
+were tried, how many held, and what happened. An attack that did not hold is printed with the flags
+that repeat it, its directory is kept, and the exit status is 1. The last line is the total.
 
   kills        SIGKILL at random moments and aimed at checkpoints, rows, start and end; a run that
                trains has to resume from the newest checkpoint that was there
@@ -31,7 +31,7 @@ flags that repeat it, its directory is kept, and the exit status is 1. The last 
   mains        bad flags of figures, figures in the place of others, torn tables
   estimators   estimators that exit or raise, no home, no device, few open files
 
-tortures/README.md says of each part what must hold, and how many attacks did.
+tortures/README.md says for each part what must hold, and how many attacks held.
 """
 
 import concurrent.futures
@@ -107,7 +107,7 @@ PARTS = {
   "mains": mains.cases,
   "estimators": hostile.cases,
 }
-COUNTS = ("kills", "replacements", "starts", "rounds")  # flags that say how much is tried
+COUNTS = ("kills", "replacements", "starts", "rounds")  # flags that say how many attacks are tried
 
 
 class Tried(NamedTuple):
@@ -118,10 +118,10 @@ class Tried(NamedTuple):
 
 
 def main() -> None:
-  logging.set_verbosity(logging.FATAL)  # of orbax, which reads on other devices than it was saved
+  logging.set_verbosity(logging.FATAL)  # orbax warns if arrays were saved on other devices
   jax.config.update("jax_num_cpu_devices", 2)
   hear_signals()
-  sys.unraisablehook = lambda unraisable: None  # orbax's threads, of a damaged checkpoint
+  sys.unraisablehook = lambda unraisable: None  # orbax's threads raise for a damaged checkpoint
   directory = pathlib.Path(FLAGS.workdir or tempfile.mkdtemp(prefix="torture-")).absolute()
   directory.mkdir(parents=True, exist_ok=True)
   faces = pathlib.Path(FLAGS.data, "frey_face").absolute()
@@ -137,7 +137,7 @@ def main() -> None:
 
 
 def hear_signals() -> None:
-  """Takes back that this process ignores signals, as under nohup: a run it starts would, too."""
+  """Handles signals that this process ignores, as under nohup: its runs would ignore them too."""
   for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) == signal.SIG_IGN:
       signal.signal(number, lambda number, frame: None)
@@ -169,7 +169,7 @@ def outcome_of(case: Case) -> Outcome:
   """Tries an attack, and prints at once what did not hold."""
   try:
     outcome = case.check()
-  except Exception:  # what fails in the script is no proof of anything
+  except Exception:  # an error in the script proves nothing about the run
     outcome = Outcome(1, [f"could not be tried: {traceback.format_exc(limit=-4)}"])
   for problem in outcome.problems:
     print(f"FAILED {case.name}: {problem}", flush=True)

@@ -1,7 +1,7 @@
-"""Ways of learning: algorithm 1, and the algorithms that the paper compares it with.
+"""Learning algorithms: algorithm 1, and the algorithms that the paper compares it with.
 
-`auto_encoding` has equation 8 and algorithm 1, `monte_carlo_em` appendix E,
-`full_variational_bayes` appendix F. `optimizers` has optimizers whose step size can be swept.
+`auto_encoding` has equation 8 and algorithm 1, `monte_carlo_em` has appendix E, and
+`full_variational_bayes` has appendix F. `optimizers` has optimizers whose step size can be swept.
 """
 
 from aevb_jax.algorithms.auto_encoding import (

@@ -80,7 +80,7 @@ def minibatch_objective(
 
   Args:
     keys: consumed, shape (M,); data point i draws from keys[i].
-    estimator: of the bound of one data point.
+    estimator: an estimator of the bound of one data point.
     model: passed to the estimator.
     params: passed to the estimator and to `log_prior`.
     batch: M data points, shape (M, D).
@@ -88,8 +88,8 @@ def minibatch_objective(
     log_prior: Params -> log p(θ) in nats; None for a flat prior.
 
   Returns:
-    (objective, bound), both of shape (): training maximises the objective, and the bound is the
-    same without the prior.
+    (objective, bound), both of shape (). Training maximises the objective; the bound is the
+    objective without the prior.
   """
   bound = jnp.mean(jax.vmap(lambda key, x: estimator(key, model, params, x))(keys, batch))
   if log_prior is None:
@@ -113,17 +113,17 @@ def aevb(
 
   Args:
     model: the model to learn.
-    estimator: of the bound, such as `elbo_b` or `functools.partial(elbo_b, num_samples=L)`; or one
-      that changes from step to step, such as `kl_warmup(elbo_b, num_steps)`.
-    optimizer: from optax, or `aevb_jax.algorithms.adagrad` for the paper's.
+    estimator: an estimator of the bound, such as `elbo_b` or `functools.partial(elbo_b,
+      num_samples=L)`; or one that changes with the step, such as `kl_warmup(elbo_b, num_steps)`.
+    optimizer: from optax, or `aevb_jax.algorithms.adagrad` for the paper's optimizer.
     num_data: N, the number of examples that `fit` will be given; it weights the prior against the
       data.
     log_prior: Params -> log p(θ), such as `gaussian_weight_prior(1.0)`.
     init: (key, model) -> initial Params, if the estimator needs more than θ and φ: a baseline's ψ
       (`with_baseline`) or a q(θ) (`full_variational_bayes.init_params`).
-    examples_at_once: examples of a minibatch whose gradients are taken together; the next ones
-      follow after them, so less is held in memory, or in a CPU's cache. It must divide M. None for
-      all. The result depends on it only by rounding.
+    examples_at_once: examples of a minibatch whose gradients are computed together. A minibatch is
+      taken in parts of this size, one after the other, so that each part fits in memory, or in a
+      CPU's cache. It must divide M. None for all. The result depends on it only by rounding.
 
   Returns:
     `init(key)` makes a `TrainState`. `update(state, batch)` takes a minibatch (M, D) and returns
@@ -175,7 +175,7 @@ def _mean_over_parts(
     raise ValueError(f"examples_at_once is {part_size}, which does not divide {len(batch)}")
 
   def parts(array: Array) -> Array:
-    # Every num_parts-th example, so that devices that share a minibatch each keep their own.
+    # A part has every num_parts-th example, so that each device uses its own share of a minibatch.
     return jnp.moveaxis(array.reshape(part_size, num_parts, *array.shape[1:]), 1, 0)
 
   # The keys pass as words, since JAX counts a loop over keys as a second use of them.
@@ -203,20 +203,20 @@ def explain_aevb(
 ) -> Algorithm:
   """Makes an algorithm that finds the non-finite numbers of the next update of `aevb`.
 
-  It is an algorithm so that `fit` can feed it. `fit(explain_aevb(...), state, ..., num_steps=1)`
-  sees the minibatch that the update at that state sees, and z is drawn as its estimator draws it.
+  It is an algorithm so that `fit` can run it. `fit(explain_aevb(...), state, ..., num_steps=1)`
+  takes the minibatch that the update at that state takes, and draws z as its estimator does.
 
   Args:
-    algorithm: made by `aevb`, without `skip_nonfinite` around it. Its estimator draws z as
-      `log_weights` does, like nearly all of the package; `full_vb` draws θ too, and is not
-      explained.
+    algorithm: made by `aevb`, without `skip_nonfinite` around it. Its estimator must draw z as
+      `log_weights` does. Nearly all estimators of the package do, but not `full_vb`, which draws θ
+      too.
     model: the model of the algorithm.
     num_samples: L of the estimator.
     log_prior: the prior of the algorithm.
 
   Returns:
-    An algorithm whose `update` returns the state unchanged, and `Terms`, with the leading axis of
-    its metrics: `first_offence` puts them into words.
+    An algorithm whose `update` returns the state unchanged, and `Terms` as its metrics, to which
+    `fit` adds a leading axis. `first_offence` puts the terms of one update into words.
   """
 
   def of_example(key: Array, params: Params, x: Array) -> dict:

@@ -1,7 +1,7 @@
 """Full variational Bayes (appendix F): a posterior over θ as well as over z.
 
-q(θ) = N(μ_θ, diag(σ_θ²)) takes the place of θ in `Params`, as a `DiagonalGaussian` over
-the P parameters of the decoder laid out in one vector; the prior is N(0, I).
+q(θ) = N(μ_θ, diag(σ_θ²)) takes the place of θ in `Params`. It is a `DiagonalGaussian` over the
+vector of all P parameters of the decoder. The prior is N(0, I).
 """
 
 import functools
@@ -76,25 +76,26 @@ def full_vb(
     L̃(θ, φ; x) + (log p(θ) − log q(θ)) / N,  θ = h(ζ) ~ q(θ).
 
   Every data point has its own ζ, as in the algorithm. With `closed_form`, log p(θ) − log q(θ) is
-  its expectation −KL(q(θ) ‖ p(θ)); over `elbo_b` that is the Gaussian case F.1, equation 24.
+  replaced by its expectation −KL(q(θ) ‖ p(θ)). For `elbo_b` that is the Gaussian case F.1, equation
+  24.
 
   Source: appendix F, algorithm 2, equations 21 and 24.
 
   Args:
-    estimator: of the bound at one θ.
+    estimator: an estimator of the bound at one θ.
     num_data: N.
-    closed_form: whether the KL of θ is exact, or sampled as in equation 21.
-    local: draw the pre-activations of the decoder's dense layers from the Gaussian that q(θ) makes
-      them, instead of θ: y ~ N(hM + m, h²V + v) for weights N(M, V) and biases N(m, v). The
+    closed_form: True for the exact KL of θ, False to sample it as in equation 21.
+    local: draw the pre-activations of the decoder's dense layers instead of θ, from the Gaussian
+      that they have under q(θ): y ~ N(hM + m, h²V + v) for weights N(M, V) and biases N(m, v). The
       expectation is the same for an estimator whose value is a mean over samples of z, such as
       `elbo_a` and `elbo_b`, but not for bounds like `iwae`, which compare samples under one θ. It
       costs two products per layer instead of a weight matrix per data point. Source: Kingma,
       Salimans & Welling (2015), equation 6.
 
   Returns:
-    An estimator for Params from `init_params` of this module. If `estimator` is unbiased, it is
-    unbiased for the bound of equation 15 over N, and so is its gradient. Without `local` it keeps P
-    numbers for every data point of a minibatch.
+    An estimator for Params from `init_params` of this module. If `estimator` is unbiased, the
+    result is unbiased for the bound of equation 15 over N, and so is its gradient. Without `local`
+    it keeps P numbers for every data point of a minibatch.
 
   Raises:
     ValueError: if num_data is not positive, or `local` is given without `closed_form`, since no θ
@@ -125,10 +126,10 @@ def full_vb(
 def averaged_over_theta(estimator: Estimator, *, local: bool = False) -> Estimator:
   """Makes an estimator of the bound of x with θ ~ q(θ), without the KL of θ.
 
-  It estimates the bound that q(θ) promises for an x that it was not fitted to.
+  It estimates the expected bound under q(θ) for an x that q(θ) was not fitted to.
 
   Args:
-    estimator: of the bound at one θ.
+    estimator: an estimator of the bound at one θ.
     local: draw the pre-activations of the decoder's dense layers instead of θ, as in `full_vb`.
 
   Returns:
@@ -156,9 +157,9 @@ def with_local_noise(key: Key, conditional: Conditional, var: PyTree) -> Conditi
   """Returns a network whose dense layers have Gaussian weights around its parameters.
 
   Args:
-    key: of the noise; one draw per layer, for any input.
-    conditional: made of dense layers only.
-    var: the variances of its parameters, of the same structure.
+    key: the key of the noise; one draw per layer, for any input.
+    conditional: a network of dense layers only.
+    var: the variances of its parameters, in the same structure.
 
   Raises:
     UnsupportedError: from the network, if it uses a layer twice or has parameters of other layers.
@@ -182,7 +183,7 @@ def with_local_noise(key: Key, conditional: Conditional, var: PyTree) -> Conditi
       variance = h**2 @ own["kernel"] + own.get("bias", 0.0)
       noise = jax.random.normal(jax.random.fold_in(key, len(seen)), variance.shape)
       seen.add(name)
-      # The root has no derivative at 0, which is the variance without biases for h = 0.
+      # The square root has no derivative at 0, which is the variance without biases for h = 0.
       std = jnp.sqrt(variance + jnp.finfo(variance.dtype).tiny)
       return layer(h) + std * noise
 

@@ -1,4 +1,4 @@
-"""Monte Carlo EM (appendix E): no encoder, z from the posterior by Hamiltonian Monte Carlo."""
+"""Monte Carlo EM (appendix E): no encoder; Hamiltonian Monte Carlo draws z from the posterior."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aevb_jax.types import Algorithm, Array, Conditional, Key, Model, Params, Py
 if TYPE_CHECKING:
   from blackjax.mcmc.hmc import HMCInfo, HMCState
 
-ADAPTATION_RATE = 0.5  # of the log step size, per unit of acceptance above its target
+ADAPTATION_RATE = 0.5  # change of the log step size per unit of acceptance above its target
 
 
 NO_ENCODER = Conditional(init=lambda key: (), given=None)  # type: ignore[arg-type]  # its φ is ()
@@ -50,29 +50,29 @@ def mcem(
   """Makes Monte Carlo EM as in appendix E, one minibatch at a time.
 
   E-step: the chain of every data point of the minibatch continues by one HMC transition under
-  p(z|x; θ) at the current θ. It starts from where it stopped when its data point was last seen.
+  p(z|x; θ) at the current θ. The chain starts where it stopped at the last use of its data point.
   M-step: some updates of θ along ∇θ of the mean of log p(x, z; θ), all with that z. By Fisher's
   identity, E[∇θ log p(x, z; θ)] over p(z|x; θ) is ∇θ log p(x; θ).
 
   Appendix E tunes the step size automatically, for an acceptance of 90 %. Here log ε moves by
   `ADAPTATION_RATE` times (mean acceptance over the minibatch − target) after every transition
-  (Robbins & Monro 1951). The rate never falls, because θ moves on: as the model learns, p(z|x)
+  (Robbins & Monro 1951). The rate never falls, because θ changes: as the model learns, p(z|x)
   narrows, and no ε stays right. Over a long run the mean acceptance is the target. The ε of a
   transition depends only on the transitions before it, never on its own proposal. Given the past,
-  each transition therefore leaves p(z|x; θ) invariant. ε remembers less of a chain in a larger
-  minibatch; for M of a few, it biases draws a little.
+  each transition therefore leaves p(z|x; θ) invariant. In a larger minibatch, ε depends less on any
+  one chain. For very small M this dependence biases draws a little.
 
   Source: appendix E.
 
   Args:
     model: p(z) and p(x|z); its encoder is not used.
-    optimizer: of θ, from optax; the paper's is `aevb_jax.algorithms.adagrad`, whose steps are
-      counted in updates, `num_updates` of them to a minibatch.
+    optimizer: the optimizer of θ, from optax; the paper's is `aevb_jax.algorithms.adagrad`. Its
+      steps are updates, `num_updates` of them for each minibatch.
     num_data: N, the number of examples that `fit` will be given. They must be the same x at each
       use, because a chain belongs to one x. N also weights the prior against the data.
     num_leapfrogs: leapfrog steps in a transition.
     num_updates: updates of θ with the z of one transition.
-    target_acceptance: mean probability of acceptance to follow.
+    target_acceptance: mean probability of acceptance to tune for.
     log_prior: Params -> log p(θ), such as `gaussian_weight_prior(1.0)`; Params have phi=().
 
   Returns:
@@ -83,8 +83,8 @@ def mcem(
       "log_joint": the mean of log p(x, z; θ) at the new z in nats per data point, before the
         updates and without the prior;
       "acceptance": the mean probability of acceptance;
-      "num_divergent": transitions whose energy grew by more than 1000, or stopped being a number;
-        all of them stay where they were;
+      "num_divergent": transitions whose energy grew by more than 1000, or became NaN; in all of
+        them z stays where it was;
       "step_size": ε of the transition.
     An update costs `evaluations_per_example` per data point.
 
@@ -150,7 +150,7 @@ def _check_latents(key: Key, model: Model) -> None:
 def _init_state(
   key: Key, model: Model, optimizer: optax.GradientTransformation, num_data: int
 ) -> MCEMState:
-  params_key, z_key, key = jax.random.split(key, 3)  # the first is that of aevb's two
+  params_key, z_key, key = jax.random.split(key, 3)  # params_key is the same as in aevb
   params = _init_params(params_key, model)
   z = jax.vmap(model.prior(params).sample)(jax.random.split(z_key, num_data))
   log_step_size = jnp.log(hmc.first_step_size(z))
@@ -176,7 +176,7 @@ def _descend(
 
 
 def chains_of(state: MCEMState, index: Array) -> Array:
-  """Returns the chains' z of the examples at some indices, (M, J); NaN for an index without one."""
+  """Returns the z of the chains of some examples, (M, J); NaN for an index without a chain."""
   return state.z.at[index].get(mode="fill")  # NaN shows that num_data is too small
 
 
@@ -195,10 +195,10 @@ def e_step(
   Args:
     key: consumed; data point i draws from `split(key, M)[i]`.
     model: p(z) and p(x|z).
-    params: its parameters; φ is not used.
+    params: the parameters of the model; φ is not used.
     batch: M data points, shape (M, D).
-    z: where their chains are, shape (M, J).
-    step_size: of the leapfrogs, shape ().
+    z: the current z of their chains, shape (M, J).
+    step_size: the step size of the leapfrogs, shape ().
     num_leapfrogs: leapfrog steps in the transition.
 
   Returns:
@@ -210,7 +210,7 @@ def e_step(
     def log_density(z: Array) -> Array:  # log p(z|x; θ) plus a constant in z
       return log_joint(model, params, x, z)
 
-    chain = blackjax().hmc.init(z, log_density)  # anew: θ has changed since the last transition
+    chain = blackjax().hmc.init(z, log_density)  # again, because θ has changed
     return hmc.transition(key, chain, log_density, step_size, num_leapfrogs=num_leapfrogs)
 
   return jax.vmap(move)(jax.random.split(key, len(batch)), batch, z)
@@ -219,8 +219,8 @@ def e_step(
 def evaluations_per_example(*, num_leapfrogs: int = 10, num_updates: int = 5) -> int:
   """Counts the likelihood evaluations that an update of `mcem` spends on one of its data points.
 
-  It is the measure of cost in which figure 3 can compare its three algorithms. One evaluation is
-  one log p(x|z; θ) of one training data point x at one z, with or without its gradient:
+  By this measure of cost, figure 3 can compare its three algorithms. One evaluation is one
+  log p(x|z; θ) of one training data point x at one z, with or without its gradient:
 
     AEVB, wake-sleep: L, the samples of z (`num_samples` of the estimator). Passes through the
       encoder, and wake-sleep's dreams, evaluate no training data and are not counted.
@@ -235,7 +235,7 @@ def explain_mcem(
 ) -> Algorithm:
   """Makes an algorithm that finds the non-finite numbers of the next update of `mcem`.
 
-  It is an algorithm so that `fit` can feed it. z is the chain's z of each example before the
+  It is an algorithm so that `fit` can run it. z of each example is the z of its chain before the
   update.
 
   Args:
@@ -244,8 +244,8 @@ def explain_mcem(
     log_prior: the prior of the algorithm.
 
   Returns:
-    An algorithm whose `update` returns the state unchanged, and `Terms`, with the leading axis of
-    its metrics: `first_offence` puts them into words.
+    An algorithm whose `update` returns the state unchanged, and `Terms` as its metrics, to which
+    `fit` adds a leading axis. `first_offence` puts the terms of one update into words.
   """
 
   def of_example(params: Params, x: Array, z: Array) -> dict:

@@ -1,8 +1,8 @@
 """Optimizers whose step size is part of their state, so that it can be swept.
 
 The step size is `opt_state.hyperparams["step_size"]`. For `with_psi` and `moving_average`, whose
-state is a pair, it is `opt_state[0].hyperparams["step_size"]`. Like all of optax these optimizers
-descend; `aevb` gives them the gradient of minus the bound.
+state is a pair, it is `opt_state[0].hyperparams["step_size"]`. These optimizers minimise, as all of
+optax do; `aevb` gives them the gradient of minus the bound.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,26 +13,26 @@ import optax
 
 from aevb_jax.types import Array, Params
 
-ADAGRAD_WARMUP_STEPS = 100  # the author's code; a shorter run moves nothing
+ADAGRAD_WARMUP_STEPS = 100  # as in the author's code; a shorter run moves no parameter
 LAST_STEP = 2**31 - 1  # the largest step that optax counts to
 
 Schedule = Callable[[Array], Array]  # updates made so far, () -> the factor of the step size, ()
 
 
 def stages(lengths: Sequence[int], decay: float = 10 ** (-1 / 7)) -> Schedule:
-  """Makes a step size that falls in stages: that of stage i is the first one times decay^i.
+  """Makes a schedule of the step size that falls in stages: in stage i its factor is decay^i.
 
   Source: Burda, Grosse & Salakhutdinov (2015), section 5: 0.001·10^(−i/7) for 3^i epochs, i = 0…7.
 
   Args:
-    lengths: updates in every stage; the step size of the last stage continues after it.
+    lengths: updates in every stage; the step size of the last stage stays after it.
     decay: factor from each stage to the next.
 
   Returns:
     A schedule: updates made so far, shape () -> the factor of the step size, shape ().
 
   Raises:
-    ValueError: if there is no stage, or one of no updates.
+    ValueError: if there is no stage, or a stage has no updates.
   """
   if not lengths or min(lengths) < 1:
     raise ValueError(f"stages of {list(lengths)} updates; takes at least one, of at least 1 each")
@@ -56,16 +56,16 @@ def adagrad(
   """Makes Adagrad as the paper's experiments used it.
 
   It differs from `optax.adagrad` in two ways. The accumulator starts at 0 and not at 0.1, which
-  would swamp gradients per data point and change what the paper's step sizes {0.01, 0.02, 0.1}
-  mean. And the first `warmup_steps` steps only accumulate and move nothing, since the very first
-  step would otherwise move every parameter by the whole step size.
+  would swamp gradients per data point and change the meaning of the paper's step sizes {0.01, 0.02,
+  0.1}. The first `warmup_steps` steps only accumulate and move no parameter. Without them, the very
+  first step would move every parameter by the whole step size.
 
   Source: Duchi, Hazan & Singer (2011); the starting value and the warm-up follow the code of the
   paper's first author.
 
   Args:
     step_size: in units of the parameters.
-    warmup_steps: steps that move nothing.
+    warmup_steps: steps that move no parameter.
     eps: added to the accumulated squares, under the root.
     schedule: updates made so far -> a factor of the step size; None for 1.
 

@@ -1,7 +1,7 @@
 """Data sets by name, their pixels as data points, and minibatches of them.
 
 `datasets` loads the sets that `protocols` lists, and `builders` prepares them. `preprocess` turns
-pixels into x. `minibatches` chooses the examples that each training step sees.
+pixels into x. `minibatches` chooses the examples of each training step.
 """
 
 from aevb_jax.data.datasets import ImageData, load, load_digits

@@ -1,4 +1,4 @@
-"""Decoded arrays on disk: memory-mapped, checked, and made anew if anything is wrong with them.
+"""Decoded arrays on disk: memory-mapped, checked, and rebuilt if anything is wrong with them.
 
 A cache is a directory of .npy files with an index.json. The index names the source that the arrays
 were decoded from, and the shape, type and SHA-256 of each array.
@@ -75,7 +75,7 @@ class _Stale(Exception):
 
 def _open(directory: pathlib.Path, source: dict) -> dict[str, np.ndarray]:
   """Opens the arrays of a cache; raises _Stale if it is missing, damaged or of another source."""
-  if not os.path.exists(directory):  # also if it may not be seen: writing then reports the reason
+  if not os.path.exists(directory):  # or no permission to see it; writing then reports the reason
     raise _Stale("is not there", damaged=False)
   try:
     index = json.loads(disk.read_text(directory / "index.json"))

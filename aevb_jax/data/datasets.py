@@ -1,4 +1,4 @@
-"""Data sets by name: prepared if necessary, decoded or read as they are, and split."""
+"""Loading of data sets by name: they are prepared if necessary, read or decoded, and split."""
 
 import hashlib
 import importlib.util
@@ -20,7 +20,7 @@ class ImageData(NamedTuple):
   """Images flattened to rows of pixels, split for training, validation and testing.
 
   Pixels are uint8 or floats. They are NumPy arrays, memory-mapped if they come from the cache, or
-  Grain data sources if `load` was asked not to decode.
+  Grain data sources if `load` was called with decode=False.
   """
 
   train: PixelSource  # (N, D)
@@ -30,7 +30,7 @@ class ImageData(NamedTuple):
   train_labels: np.ndarray | None = None  # (N,) int; None if the set has none
   validation_labels: np.ndarray | None = None
   test_labels: np.ndarray | None = None
-  levels: int = 255  # x = pixels / levels for uint8, unless something else is asked for
+  levels: int = 255  # by default x = pixels / levels for uint8
   protocol: str = ""  # how the images are split, in words
   version: str = ""  # the version of the source
   directory: str | None = None  # where the set is prepared
@@ -46,18 +46,19 @@ def load(
   prepare_any: bool = False,
   decode: bool = True,
 ) -> ImageData:
-  """Loads a data set by name, prepares it if necessary, and needs no TensorFlow to read it.
+  """Loads a data set by name, and prepares it if necessary; reading needs no TensorFlow.
 
   Args:
     dataset: "digits", a key of `PROTOCOLS`, or the name of any image data set of
       TFDS with splits train and test.
-    data_dir: where TFDS prepares data sets; None for $TFDS_DATA_DIR or TFDS's default.
-    cache_dir: where decoded arrays are kept for the next call and memory-mapped;
-      None keeps them in memory only.
+    data_dir: the directory in which TFDS prepares data sets; None for $TFDS_DATA_DIR or TFDS's
+      default.
+    cache_dir: the directory that keeps decoded arrays, memory-mapped, for the next call; None
+      keeps them only in memory.
     manual_dir: directory with files that need not be downloaded; None for TFDS's.
     mirror: address of a directory to download the files of `PROTOCOLS` from.
-    prepare_any: whether to prepare sets that are not in `PROTOCOLS` too, which
-      may be large, or need TensorFlow.
+    prepare_any: True to prepare also sets that are not in `PROTOCOLS`, which may be large, or need
+      TensorFlow.
     decode: False decodes images each time they are read, for a set larger than
       disk or memory; the labels of train are then missing.
 
@@ -77,7 +78,7 @@ def load(
   if dataset in PROTOCOLS:
     protocol = PROTOCOLS[dataset]
     prepared = pathlib.Path(data_dir, protocol.source, protocol.version)
-    if not os.path.exists(prepared):  # also if it may not be seen: preparing then says why
+    if not os.path.exists(prepared):  # or no permission to see it; preparing then reports it
       _prepare_own(protocol.source, data_dir, manual_dir, mirror)
   elif splits := [name for name in PROTOCOLS if name.startswith(f"{dataset}:")]:
     raise DataError(f"{dataset!r} is split in more than one way; name {' or '.join(splits)}")
@@ -201,7 +202,7 @@ def _sources(prepared: pathlib.Path, splits: list[str]) -> dict:
 
   from aevb_jax.data.tfds_images import TfdsImages, reading
 
-  _dataset_info(prepared)  # its error says more than that of TFDS
+  _dataset_info(prepared)  # raises a better error than TFDS
   with reading(prepared):
     builder = tfds.builder_from_directory(prepared)
   return {split: TfdsImages(builder, split) for split in splits}
@@ -234,7 +235,7 @@ def _read(
 
 
 def _provenance(prepared: pathlib.Path, splits: list[str]) -> dict:
-  """Describes what a cache is decoded from; differs if any file of the set has changed."""
+  """Describes the source of a cache; the result differs if any file of the set has changed."""
   return {
     "directory": str(prepared),
     "version": prepared.name,
@@ -256,8 +257,8 @@ def load_digits() -> ImageData:
   Returns:
     uint8 pixels (1437, 64) and (360, 64) with their labels; there is no validation split.
   """
-  # Read from the file, because importing scikit-learn takes a second, a third of the start of a
-  # short run.
+  # The table is read from its file, because importing scikit-learn takes a second, a third of the
+  # start of a short run.
   spec: Any = importlib.util.find_spec("sklearn")
   (package,) = spec.submodule_search_locations
   table = np.loadtxt(pathlib.Path(package, "datasets/data/digits.csv.gz"), delimiter=",")

@@ -36,9 +36,9 @@ def find(
 
   Args:
     file: the file.
-    manual_dir: where a user may have put the file; it is taken from there if it is there.
-    download_dir: where the file is downloaded to otherwise, whole or not at all.
-    mirror: address of a directory to download from instead of the file's own.
+    manual_dir: a directory in which a user may have put the file; it is then not downloaded.
+    download_dir: the directory that the file is downloaded to, whole or not at all.
+    mirror: address of a directory to download from instead of the file's own addresses.
     timeout: seconds to wait for a server that sends nothing.
 
   Returns:
@@ -73,7 +73,7 @@ def find(
 def mismatch(file: RemoteFile, path: pathlib.Path) -> str | None:
   """Describes what is wrong with a file of this name, in words that follow its path.
 
-  The file is read block by block. No more of its contents is unpacked than it should have.
+  The file is read block by block, and no more bytes are unpacked than its contents should have.
 
   Returns:
     The words, or None if the file is the right one.

@@ -15,7 +15,7 @@ from aevb_jax import disk
 from aevb_jax.errors import DataError
 
 IDX_UINT8 = 0x08
-MOST_BYTES = 2**30  # unpacked from a file whose size is not known beforehand
+MOST_BYTES = 2**30  # bytes that are unpacked from a file whose size is not known beforehand
 
 
 @contextlib.contextmanager
@@ -23,7 +23,7 @@ def opened(path: pathlib.Path) -> Iterator[IO[bytes]]:
   """Opens a data file for reading bytes, and unpacks them while they are read if the file is gzip.
 
   Raises:
-    DataError: if the file cannot be read, is no regular file, or its gzip stream is cut short
+    DataError: if the file cannot be read, is not a regular file, or its gzip stream is cut short
       or damaged; also while the file is read.
   """
   try:
@@ -45,8 +45,8 @@ def opened(path: pathlib.Path) -> Iterator[IO[bytes]]:
 def read_idx(path: pathlib.Path, num_axes: int, *, most: int = MOST_BYTES) -> np.ndarray:
   """Reads an IDX file of bytes, gzipped or not, the format of the MNIST family.
 
-  The header is read first, and then no more bytes than it promises, so that a file which unpacks to
-  much more than it should costs no memory.
+  The header is read first, and then no more bytes than it declares, so that a file that unpacks to
+  much more costs no memory.
 
   Args:
     path: the file.
@@ -85,7 +85,7 @@ def read_amat(path: pathlib.Path, num_columns: int) -> np.ndarray:
 
   Args:
     path: the file.
-    num_columns: the zeros and ones of a line.
+    num_columns: the number of zeros and ones in a line.
 
   Returns:
     uint8 zeros and ones, shape (lines, num_columns).

@@ -1,4 +1,4 @@
-"""The common part of builders of image sets: find the files, read and check them, write PNG."""
+"""The common part of builders of image sets: it finds, reads and checks files, and writes PNG."""
 
 import io
 import pathlib

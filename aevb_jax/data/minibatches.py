@@ -1,8 +1,8 @@
-"""The examples that each training step sees, and reading them ahead through Grain.
+"""The examples of each training step, and a stream of minibatches that Grain reads ahead.
 
 The examples of a step are a pure function of (key, step), whose cost and memory do not depend on N.
-So the step of the training state is the position in the data, a set on the device and a set read
-from disk are seen in the same order, and every process can find its own share of a minibatch.
+The step of the training state is therefore the position in the data. A set on the device and a set
+on disk are read in the same order, and every process can find its own share of a minibatch.
 """
 
 import mmap
@@ -85,10 +85,10 @@ def _mix(bits: Array) -> Array:
 def minibatch_indices(
   key: Key, step: Array, num_steps: int, *, num_data: int, batch_size: int
 ) -> Array:
-  """Returns the indices of the M examples that each of some consecutive training steps sees.
+  """Returns the indices of the M examples of each of some consecutive training steps.
 
-  Every epoch is a fresh permutation, cut into N // M minibatches. The N mod M
-  examples left over, which differ between epochs, are not seen in that epoch. The
+  Every epoch is a new permutation, cut into N // M minibatches. The N mod M
+  examples left over, which differ between epochs, are not used in that epoch. The
   examples of a step depend only on (key, step).
 
   Args:
@@ -204,10 +204,10 @@ class _Minibatches:
 
 
 def _host_device() -> jax.Device:
-  """Returns the device that computes the order, so that a busy accelerator need not."""
+  """Returns the device that computes the order: a CPU, because an accelerator is busy training."""
   try:
     return jax.local_devices(backend="cpu")[0]
-  except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
+  except RuntimeError:  # JAX_PLATFORMS excludes the CPU
     return jax.local_devices()[0]
 
 
@@ -249,8 +249,8 @@ def blocks(source: Source, size: int) -> Iterator[np.ndarray]:
 def release_pages(source: Source) -> None:
   """Gives the pages of a memory-mapped file back to the system, which still caches them.
 
-  Otherwise a process that reads such a file would come to hold all of it in memory. A later read
-  maps the pages again.
+  Without this, a process that reads such a file would at last hold all of it in memory. A later
+  read maps the pages again.
   """
   base, read_only = source, False
   while isinstance(base, np.ndarray):

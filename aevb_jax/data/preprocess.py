@@ -3,7 +3,7 @@
 Each is a function (key, pixels) -> x of shape (D,), for `fit` and `evaluate`,
 which vectorize it and pass it a key: a fresh key at each use or, with their
 `static_key`, the same key for an example every time. Pixels are uint8 in 0..255, or
-floats already in the units of x. A data set stays pixels until a step sees it.
+floats already in the units of x. A data set stays pixels until a step uses it.
 """
 
 import math
@@ -35,8 +35,8 @@ def dequantize(key: Key, pixels: Array) -> Array:
 
   The mean log-density of x, plus -D log 256, is a lower bound on the log
   probability of the 8-bit image (Uria, Murray & Larochelle 2013), so that a
-  density cannot gain by spikes at the grey levels. u has 16 bits, which with the
-  pixel's 8 are what single precision holds exactly: x never reaches the next level.
+  density cannot gain by spikes at the grey levels. u has 16 bits. Single precision
+  holds them and the pixel's 8 bits exactly, so x never reaches the next level.
 
   Args:
     key: the key of u.
@@ -122,6 +122,6 @@ def binarize(key: Key, pixels: Array, *, levels: int = 255) -> Array:
 
 
 def _random_uint16(key: Key, size: int) -> Array:
-  # jax.random.bits spends a 32-bit word on every 16-bit number; this spends half.
+  # jax.random.bits spends a 32-bit word on every 16-bit number; this function spends half a word.
   words = jax.random.bits(key, ((size + 1) // 2,), jnp.uint32)
   return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size]

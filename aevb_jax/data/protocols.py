@@ -1,4 +1,4 @@
-"""The names that `load` knows, and which images of each set train, validate and test."""
+"""The names that `load` knows, and the images of each set for training, validation and testing."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,11 @@ import numpy as np
 WHOLE = slice(None)
 
 
-Part = tuple[str, slice | np.ndarray]  # a split of the source, and which examples of it
+Part = tuple[str, slice | np.ndarray]  # a split of the source, and the examples of it that are used
 
 
 class Protocol(NamedTuple):
-  """The split of a prepared data set into images to train, to validate and to test on."""
+  """The split of a prepared data set into images for training, validation and testing."""
 
   source: str  # its name in TFDS
   version: str

@@ -21,7 +21,7 @@ BLOCK = 1000  # records read at once
 
 @contextlib.contextmanager
 def reading(directory: os.PathLike) -> Iterator[None]:
-  """Turns whatever TFDS, array_record or PIL raise for a damaged set into DataError."""
+  """Turns any error of TFDS, array_record or PIL for a damaged set into DataError."""
   try:
     yield
   except DataError:
@@ -34,7 +34,7 @@ def reading(directory: os.PathLike) -> Iterator[None]:
 
 
 class TfdsImages:
-  """A split as a Grain data source of rows of pixels, which are decoded when they are asked for.
+  """A split as a Grain data source of rows of pixels, which are decoded when they are read.
 
   Args:
     builder: the builder of a set that is prepared.
@@ -150,7 +150,7 @@ def _features(record: bytes):
 
 
 def _image_feature(features, name: str) -> tuple[str, str | None]:
-  """Returns the key of the images and the mode that PIL decodes to, None for plain tensors."""
+  """Returns the key of the images and PIL's mode for decoding, which is None for plain tensors."""
   encoded = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
   key = encoded[0] if encoded else "image"
   if key not in features:

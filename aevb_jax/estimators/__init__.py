@@ -1,8 +1,8 @@
-"""Estimators of bounds on log p(x): one data point, one scalar, whose gradient is the estimator.
+"""Estimators of bounds on log p(x): differentiable functions from one data point to one scalar.
 
 `sgvb` has equations 6 and 7. `importance` has tighter bounds, made of the functions in `bounds`.
 `score_functions` and `wake_and_sleep` have estimators that need no reparameterization, `stratified`
-those of mixtures. `objectives` wraps any of them, and `surrogate` gives a value another gradient.
+has estimators for mixtures. `objectives` wraps any estimator, and `surrogate` replaces a gradient.
 """
 
 from aevb_jax.estimators.bounds import (

@@ -1,4 +1,4 @@
-"""Tighter bounds: functions of K log-weights, and the routes that gradients take to them.
+"""Tighter bounds: functions of K log-weights, and two ways to differentiate them.
 
 Every estimator here is a `Bound` of log w_k = log p(x, z_k) − log q(z_k|x), z_k ~ q(z|x), with one
 of two ways to differentiate it. *Pathwise* is automatic differentiation of the value through
@@ -46,13 +46,13 @@ def pathwise(
     x: one data point, shape (D,).
     num_samples: K.
     bound: a function of the log-weights.
-    phi_bound: another one whose gradient φ follows, while θ follows that of `bound`.
+    phi_bound: another bound, whose gradient φ follows; θ follows the gradient of `bound`.
 
   Returns:
-    The value of `bound` in nats, shape (). Its gradient is unbiased for that of E[bound] with
-    respect to θ, and of E[phi_bound], if given, with respect to φ. Costs one pass through the
-    encoder and K through the decoder; `phi_bound` adds a second backward pass through the decoder
-    down to z.
+    The value of `bound` in nats, shape (). Its gradient with respect to θ is unbiased for the
+    gradient of E[bound], and with respect to φ for that of E[phi_bound], if given. Costs one pass
+    through the encoder and K through the decoder; `phi_bound` adds a second backward pass through
+    the decoder down to z.
 
   Raises:
     UnsupportedError: if q(z|x) is not reparameterized.
@@ -72,10 +72,10 @@ def pathwise(
 def iwae(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
   """Estimates the importance-weighted bound log (1/K) Σ_k w_k; K = 1 is `elbo_a`.
 
-  It is at least as tight as equation 3, and tighter with every sample. As K grows the
+  The bound is at least as tight as equation 3, and tighter with every sample. As K grows, the
   signal-to-noise ratio of its gradient grows like √K for θ and falls like 1/√K for φ (Rainforth et
-  al. 2018); `dreg` mends the latter. Source: Burda, Grosse & Salakhutdinov (2015), equations 8 and
-  13.
+  al. 2018); the ratio of `dreg` does not fall. Source: Burda, Grosse & Salakhutdinov (2015),
+  equations 8 and 13.
 
   Args:
     key: consumed.
@@ -102,8 +102,8 @@ def renyi(
 
   α = 1 is `elbo_a`, α = 0 `iwae`. α = −∞ is VR-max, the largest log-weight, which trains on the
   best sample only and is not a bound on log p(x) for K > 1. For α < 0 the bound of infinitely many
-  samples lies above log p(x). Its estimate from K does not exceed log p(x) in expectation by more
-  than log K, at α = −∞. Source: Li & Turner (2016), section 3 for the bound and 4 for its estimates
+  samples lies above log p(x). The expectation of its estimate from K samples exceeds log p(x) by at
+  most log K, at α = −∞. Source: Li & Turner (2016), section 3 for the bound and 4 for its estimates
   and VR-max.
 
   Args:
@@ -115,9 +115,9 @@ def renyi(
     alpha: α.
 
   Returns:
-    the value in nats, shape (), biased for the bound of infinitely many samples; its gradient is
-    unbiased for that of its own expectation. Costs one pass through the encoder and K through the
-    decoder.
+    the value in nats, shape (), biased for the bound of infinitely many samples. Its gradient is
+    unbiased for the gradient of the value's own expectation. Costs one pass through the encoder and
+    K through the decoder.
 
   Raises:
     UnsupportedError: if q(z|x) is not reparameterized.
@@ -132,8 +132,8 @@ def miwae(
 ) -> Array:
   """Estimates the mean of num_groups importance-weighted bounds of K / num_groups samples each.
 
-  It lies between `elbo_a` (num_groups = K) and `iwae` (num_groups = 1): a looser bound, with more
-  signal for φ. Source: Rainforth et al. (2018), section 5.
+  The bound lies between `elbo_a` (num_groups = K) and `iwae` (num_groups = 1). It is looser than
+  `iwae` and has more signal for φ. Source: Rainforth et al. (2018), section 5.
 
   Args:
     key: consumed.
@@ -187,8 +187,8 @@ def piwae(
 ) -> Array:
   """Estimates `iwae` for θ and `miwae` for φ.
 
-  Each follows the bound whose gradient has the better signal-to-noise ratio for it. Source:
-  Rainforth et al. (2018), section 5.
+  Each of θ and φ follows the bound whose gradient has the better signal-to-noise ratio for it.
+  Source: Rainforth et al. (2018), section 5.
 
   Args:
     key: consumed.
@@ -199,9 +199,9 @@ def piwae(
     num_groups: a divisor of K.
 
   Returns:
-    the value of `iwae` in nats, shape (). The gradient is unbiased for that of E[iwae] in θ, of
-    E[miwae] in φ. Costs one pass through the encoder and K through the decoder, and a second
-    backward pass through the decoder down to z.
+    the value of `iwae` in nats, shape (). The gradient is unbiased for the gradient of E[iwae] in
+    θ, and of E[miwae] in φ. Costs one pass through the encoder and K through the decoder, and a
+    second backward pass through the decoder down to z.
 
   Raises:
     UnsupportedError: if q(z|x) is not reparameterized.
@@ -239,9 +239,9 @@ def doubly_reparameterized(
   """Estimates any bound of log-weights, differentiated without the score of q.
 
   With b_k = ∂bound/∂log w_k, the pathwise gradient with respect to φ is Σ_k b_k (∂log w_k/∂z_k ·
-  ∂z_k/∂φ − ∇φ log q(z_k|x)). The mean of the score in it is not zero, since b_k depends on z_k.
-  Reparameterized a second time, its mean is that of −Σ_k ∂b_k/∂log w_k (∂log w_k/∂z_k · ∂z_k/∂φ).
-  What is left is
+  ∂z_k/∂φ − ∇φ log q(z_k|x)). Its last term does not have mean zero, since b_k depends on z_k.
+  Reparameterized a second time, that term has the mean of −Σ_k ∂b_k/∂log w_k (∂log w_k/∂z_k ·
+  ∂z_k/∂φ). The gradient is then
 
     Σ_k (b_k − ∂b_k/∂log w_k) ∂log w_k/∂z_k · ∂z_k/∂φ.
 
@@ -257,12 +257,12 @@ def doubly_reparameterized(
     params: θ and φ.
     x: one data point (D,).
     num_samples: K.
-    bound: whose first derivatives must be continuous, which those of `power_mean(±∞)` are not.
+    bound: its first derivatives must be continuous; those of `power_mean(±∞)` are not.
 
   Returns:
     the value of `pathwise` on the same key in nats, shape (), with an unbiased gradient of
-    E[bound]. Costs what `pathwise` costs, since one backward pass serves θ and φ, scaled where it
-    leaves the decoder; and O(K²) numbers for the second derivatives.
+    E[bound]. Costs as much as `pathwise`, since one backward pass, scaled where it leaves the
+    decoder, serves θ and φ; and O(K²) numbers for the second derivatives.
 
   Raises:
     UnsupportedError: if q(z|x) is not reparameterized.
@@ -289,17 +289,17 @@ def _doubly_reparameterized(
   bound: Bound,
   coefficients: Callable[[Array], tuple[Array, Array]],
 ) -> Array:
-  """Computes `bound`, with gradients from log_w -> (b, factor), both of shape (K,).
+  """Computes `bound`, whose gradients use `coefficients`: log_w -> (b, factor), both (K,).
 
-  θ follows Σ_k b_k ∇θ log w_k, φ Σ_k b_k factor_k ∂log w_k/∂z_k · ∂z_k/∂φ.
+  θ follows Σ_k b_k ∇θ log w_k, and φ follows Σ_k b_k factor_k ∂log w_k/∂z_k · ∂z_k/∂φ.
   """
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)
   log_w_of = functools.partial(map_samples, lambda z: log_weight(model, params, freeze(q), x, z))
   log_w = log_w_of(z)
   b, factor = coefficients(jax.lax.stop_gradient(log_w))
-  # The same forward pass again: the compiler merges it with the first, or leaves it out where
-  # `map_samples` loops, because its value is not used.
+  # This repeats the forward pass at no cost: the compiler merges it with the first one, or, where
+  # `map_samples` loops, omits it because its value is not used.
   surrogate = jnp.vdot(b, log_w_of(jax.vmap(scale_gradient)(z, factor)))
   return replace_gradient(bound(log_w), surrogate)
 
@@ -308,8 +308,8 @@ def dreg(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) 
   """Estimates `iwae` with the gradient Σ_k w̃_k² ∂log w_k/∂z_k · ∂z_k/∂φ, doubly reparameterized.
 
   The gradient is unbiased for the same bound. Its signal-to-noise ratio for φ does not fall with K,
-  and at the exact posterior it is zero for every ε. Source: Tucker, Lawson, Gu & Maddison (2019),
-  equation 8.
+  and at the exact posterior the gradient for φ is zero for every ε. Source: Tucker, Lawson, Gu &
+  Maddison (2019), equation 8.
 
   Args:
     key: consumed.

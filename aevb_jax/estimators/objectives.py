@@ -18,15 +18,15 @@ KL = Callable[[Distribution, Distribution], Array]
 def beta_weighted(
   estimator: Estimator, beta: float | Array, *, kl: KL = kl_divergence
 ) -> Estimator:
-  """Makes an estimator of E_q[log p(x|z)] − β KL(q ‖ p) from one of equation 3.
+  """Makes an estimator of E_q[log p(x|z)] − β KL(q ‖ p) from an estimator of equation 3.
 
-  Its value is the estimator's plus (1 − β) KL. The same term is added to an estimator of another
-  bound.
+  Its value is the value of `estimator` plus (1 − β) KL. An estimator of another bound gets the same
+  term.
 
   Source: Higgins et al. (2017), equation 4.
 
   Args:
-    estimator: any.
+    estimator: any estimator of a bound.
     beta: β, of any size; shape ().
     kl: (q, p) -> KL(q ‖ p) in nats, exact.
 
@@ -52,7 +52,7 @@ def kl_warmup(
   instead of the line.
 
   Args:
-    estimator: any.
+    estimator: any estimator of a bound.
     num_steps: updates until the weight is β.
     beta: β, the final weight.
     kl: (q, p) -> KL(q ‖ p) in nats, exact.
@@ -73,10 +73,10 @@ def kl_warmup(
 
 
 def free_bits(estimator: Estimator, nats: float, *, kl: KL = kl_per_latent) -> Estimator:
-  """Makes an estimator with the KL of each latent floored at λ: Σ_j max(λ, KL_j) for Σ_j KL_j.
+  """Makes an estimator with Σ_j max(λ, KL_j) instead of Σ_j KL_j: each latent's KL is at least λ.
 
   A latent then has no reason to give up its last λ nats. The source takes the maximum after
-  averaging over the minibatch; here, as everywhere, it is taken for one data point.
+  averaging over the minibatch; here the maximum is taken for each data point.
 
   Source: Kingma et al. (2016), section 3 and appendix C.8.
 
@@ -84,7 +84,7 @@ def free_bits(estimator: Estimator, nats: float, *, kl: KL = kl_per_latent) -> E
   `beta_weighted(free_bits(estimator, λ), β, kl=floored_kl(λ))`.
 
   Args:
-    estimator: any.
+    estimator: any estimator of a bound.
     nats: λ, for each latent.
     kl: (q, p) -> (J,) terms of KL(q ‖ p) in nats, exact.
 
@@ -127,10 +127,9 @@ def floored_kl(nats: float, *, kl: KL = kl_per_latent) -> KL:
 def _share_posterior(model: Model, params: Params, x: Array) -> tuple[Distribution, Model]:
   """Returns q(z|x), and a model whose encoder returns that q again for the same φ and x.
 
-  Compilers merge two identical forward passes but not their backward passes. `is` recognizes the
-  same question: an estimator that asks at the φ and the x that it was given passes on the same
-  objects, and two names of one object have one value. Everything else it asks at, such as dreams,
-  or a φ without gradients, is another object, and runs the encoder.
+  Compilers merge two identical forward passes but not their backward passes. `is` recognizes a
+  repeated call, because an estimator passes on the very φ and x that it was given. A call with
+  anything else, such as dreams or a φ without gradients, passes other objects and runs the encoder.
   """
   q = model.encoder.given(params.phi, x)
 

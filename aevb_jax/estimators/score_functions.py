@@ -62,7 +62,7 @@ def learned_baseline(data_dim: int, hidden_dim: int = 100) -> Baseline:
   """Makes a baseline that is a network's prediction of the signal from x.
 
   The network's output is in units of D nats, in which f is of order one for images, so Adam or
-  Adagrad find it in some hundred steps. Plain SGD does not: give ψ its own optimizer by
+  Adagrad learn it in some hundred steps. Plain SGD does not: for it, give ψ its own optimizer with
   `optimizers.with_psi`.
 
   Source: Mnih & Gregor (2014), section 2.3.
@@ -89,7 +89,7 @@ def with_baseline(baseline: Baseline) -> Callable[[Key, Model], Params]:
   """Makes an initializer of θ, φ and the baseline's ψ, for `aevb(..., init=...)`.
 
   Args:
-    baseline: any.
+    baseline: any baseline.
 
   Returns:
     (key, model) -> Params with initial θ, φ and ψ.
@@ -115,7 +115,7 @@ def score_function(
 
   Let f_l = log p(x, z_l) − log q(z_l|x), z_l ~ q(z|x). The gradient with respect to φ is (1/L) Σ_l
   (f_l − b_l) ∇φ log q(z_l|x), and with respect to θ it is (1/L) Σ_l ∇θ log p(x, z_l). With respect
-  to ψ it is that of −(1/2L) Σ_l (f_l − b_l)², which makes a learned baseline follow the signal.
+  to ψ it is ∇ψ of −(1/2L) Σ_l (f_l − b_l)², which makes a learned baseline follow the signal.
 
   Source: section 2.2; Paisley, Blei & Jordan (2012); for learned baselines Mnih & Gregor (2014).
 
@@ -151,10 +151,10 @@ def score_function_optimal_scale(
 
   For each coordinate d of the parameters η of q(z|x), with the score h_ld = ∂ log q(z_l; η)/∂η_d,
   the gradient is (1/L) Σ_l (f_l − a_ld) h_ld. The a_d of least variance is Cov(f h_d,
-  h_d)/Var(h_d). It is E[f h_d²]/E[h_d²], since h_d has mean zero. Here a_ld is the ratio of the
-  means over the other L − 1 samples, which keeps the gradient unbiased. Estimated from all L
-  samples, as in the sources, it would be biased. The encoder's chain rule then carries the gradient
-  from η to φ.
+  h_d)/Var(h_d), which is E[f h_d²]/E[h_d²], since h_d has mean zero. Here a_ld is the ratio of the
+  means over the other L − 1 samples, which keeps the gradient unbiased. The sources estimate a_d
+  from all L samples, which makes the gradient biased. The encoder's chain rule then carries the
+  gradient from η to φ.
 
   Source: Paisley, Blei & Jordan (2012); Ranganath, Gerrish & Blei (2014), section 3.2.
 
@@ -204,9 +204,9 @@ def vimco(
   """Estimates any bound of log-weights by a score function that compares samples with each other.
 
   Let B = bound(log w_1 … log w_K), b_k = ∂B/∂log w_k, and B_−k the bound with log w_k replaced by
-  the mean of the others. The gradient with respect to φ is Σ_k (B − B_−k − b_k) ∇φ log q(z_k|x),
-  and with respect to θ it is Σ_k b_k ∇θ log p(x, z_k). For `log_mean_exp` this is VIMCO. For the
-  mean it is `score_function` with `leave_one_out`, plus the score.
+  the mean of the other log-weights. The gradient with respect to φ is Σ_k (B − B_−k − b_k) ∇φ log
+  q(z_k|x), and with respect to θ it is Σ_k b_k ∇θ log p(x, z_k). For `log_mean_exp` this is VIMCO.
+  For the mean it is `score_function` with `leave_one_out`, except for a score of mean zero.
 
   Source: Mnih & Rezende (2016), equations 9 and 10, with the geometric mean.
 
@@ -233,14 +233,14 @@ def vimco(
 
 
 def without_each(bound: Bound, log_w: Array) -> Array:
-  """Computes the K bounds with one log-weight replaced by the mean of the others; shape (K,)."""
+  """Computes K bounds, each with one log-weight replaced by the mean of the others; shape (K,)."""
   means = jnp.mean(others(log_w), axis=1)
   return jax.vmap(lambda k, mean: bound(log_w.at[k].set(mean)))(jnp.arange(len(log_w)), means)
 
 
 class _Samples(NamedTuple):
   q: Distribution
-  z: Array  # (L, J), cut off from φ
+  z: Array  # (L, J), without a gradient to φ
   log_p: Array  # log p(x, z_l), (L,)
   log_q: Array  # log q(z_l|x), (L,)
 

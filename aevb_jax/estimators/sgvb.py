@@ -1,9 +1,9 @@
-"""Estimators of the variational bound of equation 3: one data point, one scalar.
+"""Estimators of the variational bound of equation 3, for one data point.
 
 Each has the signature (key, model, params, x, *, num_samples) -> (). Its value is an unbiased
 estimate of the bound in nats, and its gradient with respect to `params` is an unbiased estimate of
 the bound's gradient. These three take the gradient through z = g(ε, x); `score_function` does not.
-`importance` has those of tighter bounds.
+`importance` has estimators of tighter bounds.
 """
 
 import functools
@@ -68,7 +68,7 @@ def _check_reparameterized(q: Distribution) -> None:
 
 
 def draw(key: Key, q: Distribution, num_samples: int) -> Array:
-  """Draws L samples of any q, with no promise about gradients.
+  """Draws L samples of any q; gradients through them may be missing or wrong.
 
   Args:
     key: consumed.
@@ -104,8 +104,8 @@ def map_samples(function: Callable[[Array], PyTree], samples: Array | Key) -> Py
   """Maps `function` over L samples, as `jax.vmap` does, in bounded memory.
 
   More than SAMPLES_AT_ONCE samples are taken in parts of that size, and computed again in the
-  backward pass instead of being kept. The memory of a gradient does not grow with L, at a tenth
-  more time on CPU. Every estimator takes its L passes through a network by this function.
+  backward pass instead of being kept. The memory of a gradient then does not grow with L, and its
+  time grows by a tenth on CPU. Every estimator uses this function for its L passes.
 
   Args:
     function: a function of one sample.
@@ -118,7 +118,7 @@ def map_samples(function: Callable[[Array], PyTree], samples: Array | Key) -> Py
     return jax.vmap(function)(samples)
   if not jnp.issubdtype(samples.dtype, jax.dtypes.prng_key):
     return jax.lax.map(jax.checkpoint(function), samples, batch_size=SAMPLES_AT_ONCE)
-  # The keys pass as words: JAX counts a loop over keys, and the second pass, as a second use.
+  # The keys pass as words, because JAX counts a loop over keys, and its second pass, as a reuse.
   wrap = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(samples))
   return map_samples(lambda words: function(wrap(words)), jax.random.key_data(samples))
 
@@ -126,9 +126,9 @@ def map_samples(function: Callable[[Array], PyTree], samples: Array | Key) -> Py
 def log_weights(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:
   """Computes log w_l = log p(x, z_l) − log q(z_l|x) of L samples z_l ~ q(z|x).
 
-  Any continuous function of them, averaged over draws, is differentiated correctly with respect to
-  θ and φ. Most estimators are therefore one line on top of this one: `elbo_a` is their mean, `iwae`
-  the log of the mean of the weights.
+  Automatic differentiation of any continuous function of them is correct on average, with respect
+  to θ and φ. Most estimators are therefore one line on top of this function: `elbo_a` is the mean
+  of the log-weights, and `iwae` the log of the mean of the weights.
 
   Args:
     key: consumed.
@@ -196,8 +196,8 @@ def elbo_b(
 
   Returns:
     An unbiased estimate of the bound of equation 3 in nats, shape (), with an unbiased gradient.
-    Its variance is usually lower than that of `elbo_a`, at the same cost. It is higher near the
-    optimum, where log p(x, z) − log q(z|x) hardly varies.
+    Its variance is usually lower than that of `elbo_a`, at the same cost. Near the optimum, where
+    log p(x, z) − log q(z|x) hardly varies, its variance is higher.
 
   Raises:
     UnsupportedError: if q(z|x) is not reparameterized, or `kl` has no closed form for the pair of
@@ -216,8 +216,8 @@ def sticking_the_landing(
   """Computes `elbo_a` with a gradient that lacks the score ∇φ log q(z|x), whose mean is zero.
 
   The estimate is (1/L) Σ_l log p(x, z_l) − log q(z_l|x; φ held fixed), z_l = g(ε_l, x; φ). At the
-  exact posterior its gradient with respect to φ is zero for every ε, while that of `elbo_a` still
-  has the noise of the score. Away from the posterior it may also have the lower variance.
+  exact posterior its gradient with respect to φ is zero for every ε, while the gradient of `elbo_a`
+  still has the noise of the score. Away from the posterior, either may have the lower variance.
 
   Source: Roeder, Wu & Duvenaud (2017), section 3.
 

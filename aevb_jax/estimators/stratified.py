@@ -1,4 +1,4 @@
-"""Estimators that take samples of every component of a mixture q(z|x), and draw no component."""
+"""Estimators that take samples of every component of a mixture q(z|x), instead of drawing one."""
 
 import math
 
@@ -21,9 +21,9 @@ def stratified_elbo(
 
   The estimate is Σ_k π_k (1/L) Σ_l log p(x, z_kl) − log q(z_kl|x), for the bound of equation 3.
   Each component is reparameterized by itself, and π is differentiated as a weight. No component is
-  drawn, so that part of the noise is gone, at K times the cost of `elbo_a`.
+  drawn, so the noise of such a draw is absent, at K times the cost of `elbo_a`.
 
-  Source: Morningstar et al. (2021), who stratify the importance-weighted bound so.
+  Source: Morningstar et al. (2021), who stratify the importance-weighted bound in this way.
 
   Args:
     key: consumed.

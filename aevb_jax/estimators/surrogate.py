@@ -1,8 +1,8 @@
 """Functions that replace, scale or stop a gradient and leave the value unchanged.
 
 An estimator is a scalar whose value estimates a bound and whose gradient estimates the bound's
-gradient. Automatic differentiation of an unbiased value does not always give that gradient, nor
-the one of least variance.
+gradient. Automatic differentiation of an unbiased value does not always give that gradient, or
+gives one of more variance than necessary.
 """
 
 import jax
@@ -16,7 +16,7 @@ def replace_gradient(value: Array, surrogate: Array) -> Array:
 
   Args:
     value: shape ().
-    surrogate: shape (); only its gradient counts.
+    surrogate: shape (); only its gradient is used.
 
   Returns:
     `value`, shape ().
@@ -58,8 +58,8 @@ def _scale_gradient_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 def freeze(q: Distribution) -> Distribution:
   """Returns `q` with its parameters taken as constants.
 
-  In log q(z|x) of a z drawn by reparameterization it keeps the gradient through z. It stops the one
-  through the parameters, the score, whose mean is zero (Roeder, Wu & Duvenaud 2017).
+  In log q(z|x) of a reparameterized z, the gradient through z remains. The gradient through the
+  parameters, which is the score and has mean zero, is removed (Roeder, Wu & Duvenaud 2017).
 
   Args:
     q: any distribution.

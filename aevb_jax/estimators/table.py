@@ -1,4 +1,4 @@
-"""Estimators by name, with arguments after colons, or from a user's own module."""
+"""The names of estimators for a command line, with arguments after colons, and users' own ones."""
 
 import functools
 import importlib
@@ -28,7 +28,7 @@ from aevb_jax.estimators.score_functions import (
 from aevb_jax.estimators.wake_and_sleep import reweighted_wake_sleep, wake_sleep
 from aevb_jax.types import Array, Estimator, Key, Model, Params
 
-PACKAGE = os.path.dirname(os.path.dirname(__file__))  # the errors of its code are not a user's
+PACKAGE = os.path.dirname(os.path.dirname(__file__))  # error messages skip lines of its code
 ESTIMATORS: dict[str, Callable[..., Array]] = {
   "elbo_a": sgvb.elbo_a,
   "elbo_b": sgvb.elbo_b,
@@ -54,7 +54,7 @@ BASELINES = {
 
 
 def parse_estimator(text: str, data_dim: int, num_samples: int) -> tuple[Estimator, Baseline]:
-  """Returns the estimator that `text` names, with L and its arguments bound, and its baseline.
+  """Returns the estimator that `text` names, with L and its arguments bound, and the baseline.
 
   Raises:
     ValueError: if there is no such estimator, or it does not take such arguments.
@@ -76,7 +76,7 @@ def parse_estimator(text: str, data_dim: int, num_samples: int) -> tuple[Estimat
     keywords = "".join(f", {key}=..." for key in arguments)
     takes = f"is called with (key, model, params, x, num_samples=L{keywords})"
     raise ValueError(f"{takes}, which it does not accept: {error}") from error
-  except (Exception, SystemExit) as error:  # whatever the attributes of a user's object raise
+  except (Exception, SystemExit) as error:  # the attributes of a user's object may raise anything
     raise ValueError(f"cannot be looked at: {_one_line(error)}") from error
   estimator = functools.partial(function, num_samples=num_samples, **arguments)
   return estimator, arguments.get("baseline", no_baseline)
@@ -110,14 +110,14 @@ def try_on_shapes(estimator: Estimator, baseline: Baseline, model: Model, data_d
       jax.eval_shape(jax.grad(once), params, key, x)
   except UnsupportedError as error:
     raise ValueError(str(error)) from error
-  except (Exception, SystemExit) as error:  # whatever a user's function raises
+  except (Exception, SystemExit) as error:  # a user's function may raise anything
     raise ValueError(f"fails on a data point: {_one_line(error)}") from error
   if not is_scalar:
     raise ValueError(f"must return a float scalar for one data point, not {value}")
 
 
 def source_of(text: str) -> str | None:
-  """Returns the file of the user's own module that `text` names; None for an estimator of ours."""
+  """Returns the file of the user's module that `text` names; None for the package's estimators."""
   name = text.partition(":")[0]
   module = None if name in ESTIMATORS else sys.modules.get(name)
   return getattr(module, "__file__", None)
@@ -128,7 +128,7 @@ def _import(module_name: str, name: str | None) -> Callable[..., Array]:
     raise ValueError(f"unknown; takes {', '.join(ESTIMATORS)}, or package.module:function")
   try:
     function = getattr(importlib.import_module(module_name), name)
-  except (Exception, SystemExit) as error:  # whatever importing a user's module raises
+  except (Exception, SystemExit) as error:  # the import of a user's module may raise anything
     raise ValueError(f"cannot be imported: {_one_line(error)}") from error
   if not callable(function):
     raise ValueError(f"is {type(function).__name__}, which cannot be called")

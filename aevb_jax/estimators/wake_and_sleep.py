@@ -1,8 +1,8 @@
 """Wake-sleep and its reweighted form, as estimators.
 
-Their φ does not climb a bound. The wake phase improves the model on z from the recognition model.
-The sleep phase teaches the recognition model to invert the model's dreams. They need no
-reparameterization, and have the paper's cost per data point (section 4).
+Their gradient for φ is not the gradient of a bound. The wake phase improves the model on z from the
+recognition model. The sleep phase teaches the recognition model to invert the model's dreams. Both
+estimators need no reparameterization, and have the paper's cost per data point (section 4).
 """
 
 import jax
@@ -20,7 +20,7 @@ def wake_sleep(key: Key, model: Model, params: Params, x: Array, *, num_samples:
 
   θ follows ∇θ log p(x, z), z ~ q(z|x), which is the gradient of equation 3. φ follows ∇φ log
   q(z'|x') of dreams x', z' ~ p, which is the gradient of −E_p(x)[KL(p(z|x) ‖ q(z|x))], under the
-  model's own x. Dreams are sampled, so those of a Bernoulli decoder are binary.
+  model's own x. Dreams are sampled, so the dreams of a Bernoulli decoder are binary.
 
   Source: Hinton, Dayan, Frey & Neal (1995).
 
@@ -33,7 +33,7 @@ def wake_sleep(key: Key, model: Model, params: Params, x: Array, *, num_samples:
 
   Returns:
     The value of `elbo_a` on the same key in nats, shape (), unbiased for equation 3. The gradients
-    are unbiased for those named above. Costs L + 1 passes through the encoder and 2 L through the
+    are unbiased for the two above. Costs L + 1 passes through the encoder and 2 L through the
     decoder, L of them forward only.
 
   Raises:
@@ -73,14 +73,14 @@ def reweighted_wake_sleep(
     x: one data point, shape (D,).
     num_samples: K, samples of z, and as many dreams if `sleep` is not 0.
     wake: weight of wake-φ.
-    sleep: weight of sleep-φ; both at 1/2 is the sources' combination.
+    sleep: weight of sleep-φ; the source combines both with weights of 1/2.
 
   Returns:
-    The value of `iwae` on the same key in nats, shape (). The θ-gradient is unbiased for that of
-    its expectation. The wake-φ gradient tends to that of −KL(p(z|x) ‖ q(z|x)) as K grows, and is
-    biased for it at any K. Costs one pass through the encoder and K through the decoder; with
-    `sleep`, K more through each. If z can be reparameterized, `dreg_wake` has the expectation of
-    wake-φ and usually less variance.
+    The value of `iwae` on the same key in nats, shape (). The gradient in θ is unbiased for the
+    gradient of the value's expectation. The wake-φ gradient tends to the gradient of −KL(p(z|x) ‖
+    q(z|x)) as K grows, and is biased for it at any K. Costs one pass through the encoder and K
+    through the decoder; with `sleep`, K more through each. If z can be reparameterized, `dreg_wake`
+    has the expectation of wake-φ and usually less variance.
 
   Raises:
     ValueError: if num_samples is not positive.
@@ -113,9 +113,9 @@ def log_q_of_dreams(key: Key, model: Model, params: Params, num_samples: int) ->
 
 
 def _keys_of_both_phases(key: Key, num_samples: int) -> tuple[Key, Key]:
-  """Splits a key into keys (L,) of the wake phase, those of `elbo_a`, and one of the dreams.
+  """Splits a key into the L keys of the wake phase, which `elbo_a` also uses, and the dreams' key.
 
-  One split of L + 1 gives them all, and its first L are those of a split of L.
+  The first L keys of a split into L + 1 are the keys of a split into L.
   """
   check_num_samples(num_samples)
   keys = jax.random.split(key, num_samples + 1)

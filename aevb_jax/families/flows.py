@@ -42,7 +42,7 @@ def flow(base: Family, bijection: Bijection, *, context_size: int = 0) -> Family
   Args:
     base: a reparameterized family of J dimensions whose support is all real numbers.
     bijection: a map of J numbers and a context of `context_size` numbers.
-    context_size: width of the one head that is added to those of `base`; 0 for none.
+    context_size: width of the one head that is added to the heads of `base`; 0 for none.
 
   Returns:
     A family with the heads of `base`, then the head for the context. `from_heads` takes the

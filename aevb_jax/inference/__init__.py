@@ -1,8 +1,8 @@
-"""Questions to a trained model: log p(x), the posterior of z, the missing parts of x.
+"""Inference under a trained model: log p(x), the posterior of z, and the missing parts of x.
 
 `marginal`, `annealing` and `reciprocal` (appendix D) estimate log p(x). `exact` computes it if z is
-small. `hmc` draws from the posterior. `missing` completes x from an `evidence`. `diagnostics`
-measures how noisy gradients are, and which latents are used.
+small. `hmc` draws from the posterior. `missing` completes x from a known part of it, which
+`evidence` describes. `diagnostics` measures how noisy gradients are, and which latents are used.
 """
 
 from aevb_jax.inference.annealing import (

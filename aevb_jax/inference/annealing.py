@@ -1,4 +1,4 @@
-"""log p(x) by annealing from a simple distribution to the posterior, and back."""
+"""Estimates of log p(x) by annealing from a simple distribution to the posterior, and back."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,7 +18,7 @@ DECORRELATION = 20  # transitions between the exact posterior sample and a rever
 
 
 class Sandwich(NamedTuple):
-  """Two estimates of log p(x): in expectation `lower` is below it and `upper` above."""
+  """Two estimates of log p(x): in expectation `lower` is below log p(x), and `upper` is above."""
 
   lower: LogLikelihood
   upper: LogLikelihood
@@ -28,7 +28,7 @@ class Path(NamedTuple):
   """Unnormalized densities f_β = f_0^(1−β) p(x, z)^β from a distribution f_0 to the posterior."""
 
   start: Distribution  # f_0
-  log_w: Callable[[Array], Array]  # z -> log p(x, z) - log f_0(z)
+  log_w: Callable[[Array], Array]  # z -> log p(x, z) - log f_0(z), in nats
 
   def at(self, beta: Array | float) -> Callable[[Array], Array]:
     return lambda z: self.start.log_prob(z) + beta * self.log_w(z)
@@ -37,7 +37,7 @@ class Path(NamedTuple):
 class Annealed(NamedTuple):
   """C chains that have visited all temperatures."""
 
-  z: Array  # (C, J), their ends
+  z: Array  # (C, J), the last z of each chain
   log_w: Array  # (C,)
   step_sizes: Array  # (T,), at β_1 … β_T
   acceptance: Array  # (), mean probability
@@ -70,9 +70,9 @@ def annealed_importance_sampling(
   Each of C chains starts at z ~ f_0. For t = 1 … T it multiplies its weight by f_{β_t}(z) /
   f_{β_{t−1}}(z), then moves z by one HMC transition that leaves f_{β_t} unchanged. The mean of the
   weights is unbiased for p(x). Its logarithm is in expectation a lower bound on log p(x), which
-  tightens with T and C. Step sizes, one for each temperature, are tuned towards 90 % acceptance by
-  other chains, a quarter as many, which take the same path first and are thrown away. They follow a
-  posterior that narrows by no more than a sixth from one temperature to the next.
+  tightens with T and C. Other chains, a quarter as many, take the same path first, tune one step
+  size for each temperature towards 90 % acceptance, and are discarded. The step sizes keep up with
+  a posterior that narrows by no more than a sixth from one temperature to the next.
 
   Source: Neal (2001).
 
@@ -81,10 +81,10 @@ def annealed_importance_sampling(
     model: p(z) and p(x|z), with continuous z. Its encoder is not used.
     params: θ.
     x: one data point, shape (D,).
-    num_temperatures: T; `sigmoid_temperatures` has them.
+    num_temperatures: T; `sigmoid_temperatures` computes them.
     num_leapfrogs: leapfrog steps in a transition.
     num_chains: C.
-    start: f_0; the prior by default. From q(z|x) fewer temperatures are enough, and modes of the
+    start: f_0; the prior by default. From q(z|x) fewer temperatures are enough, but modes of the
       posterior that q misses may stay missed.
 
   Returns:
@@ -143,9 +143,10 @@ def bidirectional_monte_carlo(
 
   Returns:
     The lower and the upper estimate in nats, each with the error and the diagnostics of
-    `annealed_importance_sampling`. The reverse chains of one x come from one z. If the posterior
-    has modes that HMC does not move between, the upper error is too small; the spread of upper
-    minus lower over many x shows it. Costs 2.25 C T (num_leapfrogs + 1) gradients of log p(x, z).
+    `annealed_importance_sampling`. The reverse chains of one x all start from one z. If HMC does
+    not move between modes of the posterior, the upper error is therefore too small; the spread of
+    upper minus lower over many x shows it. Costs 2.25 C T (num_leapfrogs + 1) gradients of log
+    p(x, z).
 
   Raises:
     UnsupportedError: if z is not continuous.
@@ -172,7 +173,7 @@ def bidirectional_monte_carlo(
     num_samples=DECORRELATION,
     num_leapfrogs=num_leapfrogs,
   )
-  # Back through β_{T−1} … β_1 with their own step sizes; at β_0 nothing is left to weigh.
+  # The way back uses the step sizes of β_{T−1} … β_1; the move at β_0 changes no weight.
   back = jnp.concatenate([step_sizes[-2::-1], step_sizes[:1]])
   reverse = anneal(reverse_key, path, chains.position, betas[::-1], num_leapfrogs, step_sizes=back)
   inverse = _estimate(reverse)  # an estimate of 1 / p(x)
@@ -188,7 +189,7 @@ def sandwich_in_words(lower: tuple[float, float], upper: tuple[float, float]) ->
 def make_path(
   model: Model, params: Params, x: Array, start: Distribution | None, what: str
 ) -> Path:
-  """Makes the path from `start`, or the prior, to p(z|x); errors name `what` as its user.
+  """Makes the path from `start`, or the prior, to p(z|x), for the method that errors call `what`.
 
   Raises:
     UnsupportedError: if z is not continuous.
@@ -212,13 +213,13 @@ def anneal(
 
   Args:
     key: consumed; the move at betas[t] draws from `fold_in(key, t)`.
-    path: between the start and the posterior.
+    path: the densities between the start and the posterior.
     z: samples of the distribution at betas[0].
     betas: from 0 to 1, or from 1 to 0.
     num_leapfrogs: leapfrog steps in a transition.
     step_sizes: at betas[1:], shape (T,). None lets them follow the chains' own acceptance. The
-      weights are then only nearly those of annealed importance sampling. That serves to find step
-      sizes, and the modes of the posterior.
+      weights are then only nearly those of annealed importance sampling, which is enough to find
+      step sizes and the modes of the posterior.
   """
   betas = jnp.asarray(betas, z.dtype)
 
@@ -263,7 +264,7 @@ def anneal_from_start(
 def _tuned_steps(
   key: Key, path: Path, betas: np.ndarray, num_leapfrogs: int, num_chains: int
 ) -> Array:
-  """Tunes a step size for each of β_1 … β_T by a quarter of C other chains; shape (T,)."""
+  """Tunes a step size for each of β_1 … β_T with C/4 other chains, rounded up; shape (T,)."""
   return anneal_from_start(key, path, betas, num_leapfrogs, -(-num_chains // 4)).step_sizes
 
 

@@ -12,7 +12,7 @@ def check_positive(**numbers: int) -> None:
 
 
 def check_continuous(what: str, prior: Distribution) -> None:
-  """Raises UnsupportedError if z is not continuous, because HMC cannot move it then."""
+  """Raises UnsupportedError if z is not continuous, because HMC cannot move such a z."""
   if prior.support.kind != "box":  # in a simplex no number can move by itself
     raise UnsupportedError(
       f"{what} moves z by Hamiltonian Monte Carlo, which takes a continuous z; "

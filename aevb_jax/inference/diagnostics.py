@@ -1,9 +1,9 @@
 """Diagnostics of a model and its training: how noisy gradients are, and which latents are used.
 
-Gradients of one fixed minibatch are drawn again and again, in B batches of n. A batch leaves its
-mean, a vector, and its variance, a number for each block of parameters. The rest is computed from
-the inner products of those means. Products of two different batches have no noise of their own to
-correct for. Each result is an `Interval`.
+Gradients of one fixed minibatch are drawn many times, in B batches of n. Each batch keeps its mean,
+a vector, and its variance, a number for each block of parameters. The results are computed from
+inner products of the means. The inner product of two different batches is unbiased, because their
+noise is independent. Each result is an `Interval`.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def gradient_batch(
   Args:
     key: repeat i draws from `fold_in(key, i)`, so the same key gives the same noise to estimators
       that draw alike.
-    estimator: of the bound of one data point.
+    estimator: an estimator of a bound for one data point.
     model: passed to the estimator.
     params: passed to the estimator.
     minibatch: M data points, shape (M, D).
@@ -135,7 +135,7 @@ def signal_to_noise(products: Array, variances: Array, confidence: float = 0.95)
     signal = off_diagonal_mean(products[np.ix_(kept, kept)])
     return signal / np.mean(variances[kept])
 
-  with np.errstate(divide="ignore", invalid="ignore"):  # inf without noise, NaN without signal too
+  with np.errstate(divide="ignore", invalid="ignore"):  # inf without noise, NaN without both
     return _root(_jackknife(squared, len(variances), confidence))
 
 
@@ -144,8 +144,8 @@ def relative_bias(
 ) -> Interval:
   """Estimates ‖E g − E r‖ / ‖E r‖ for a reference r, from inner products (B, B) of batches.
 
-  The estimate is the root of a ratio of unbiased squares. If the interval starts at 0, no bias was
-  seen.
+  The estimate is the root of a ratio of two unbiased estimates of squares. If the interval starts
+  at 0, no bias was found.
 
   Args:
     differences: inner products of the means of g − r, on common keys, shape (B, B).
@@ -171,13 +171,13 @@ def off_diagonal_mean(products: Array) -> float:
 
 
 def active_units(posterior_means: Array, threshold: float = ACTIVE) -> Array:
-  """Finds the latents that say anything about x: their E_q[z|x] varies over the data.
+  """Finds the latents that carry information on x: their E_q[z|x] varies over the data.
 
   Source: Burda, Grosse & Salakhutdinov (2015), section 5.2.
 
   Args:
     posterior_means: E_q[z|x] of N data points, shape (N, J).
-    threshold: on the variance over them.
+    threshold: a latent is active if the variance of its means over the data is larger.
 
   Returns:
     Booleans, shape (J,).

@@ -1,4 +1,4 @@
-"""Evidence on one x: some of its pixels, all of them with errors, or sums of blocks of them.
+"""Evidence on one x: some of its pixels, all its pixels with errors, or sums of blocks of pixels.
 
 An `Evidence` defines how the known y comes from x; `missing` draws the rest of x.
 """
@@ -21,7 +21,7 @@ from aevb_jax.types import Array, Distribution, Key
 class Evidence(NamedTuple):
   """The information that y gives on one x, given p(x|z).
 
-  It is closed over y, and stays inside one trace.
+  Its functions are closed over y, so it must stay inside the trace that made it.
   """
 
   log_prob: Callable[[Distribution], Array]  # p(x|z) -> log p(y|z) in nats, ()
@@ -32,8 +32,8 @@ class Evidence(NamedTuple):
 def observed(x: Array, mask: Array) -> Evidence:
   """Makes the evidence of the pixels of x where `mask` is true.
 
-  The decoder's pixels must be independent given z. That pixels are missing must not depend on their
-  values.
+  The decoder's pixels must be independent given z. Which pixels are missing must not depend on
+  their values.
 
   Args:
     x: one data point, shape (D,); its values where `mask` is false do not matter.
@@ -58,14 +58,15 @@ def observed(x: Array, mask: Array) -> Evidence:
 def flipped(y: Array, probability: float) -> Evidence:
   """Makes the evidence of binary pixels y, each of which differs from x with a fixed probability.
 
-  Given z, pixel d of x is 1 with logit l_d ± log((1 − ρ)/ρ), by its y_d and the decoder's l_d.
+  Given y and z, pixel d of x is 1 with logit l_d ± log((1 − ρ)/ρ). l_d is the decoder's logit, and
+  the sign is + for y_d = 1 and − for y_d = 0.
 
   Args:
     y: the pixels with errors, shape (D,).
     probability: ρ, the probability of an error.
 
   Returns:
-    The evidence. It raises UnsupportedError when it is used with a decoder that is no Bernoulli.
+    The evidence. It raises UnsupportedError when it is used with a decoder that is not Bernoulli.
 
   Raises:
     ValueError: unless 0 < probability < 1.
@@ -92,10 +93,10 @@ def flipped(y: Array, probability: float) -> Evidence:
 def block_sums(sums: Array, image_shape: tuple[int, int, int], block: int) -> Evidence:
   """Makes the evidence of the number of ones in every block × block square of a binary image.
 
-  It is exact. The sum of n = block² independent pixels is Poisson-binomial: a table of n by n + 1
-  probabilities adds it up, and x given its sums is drawn backwards through the table. Adding λ to
-  all logits l of a square does not change p(x|y, z), and makes P(sum = c) larger by exp(λc) Π (1 +
-  e^l) / (1 + e^(l+λ)); `_tilt` finds a λ with which it does not underflow.
+  The evidence is exact. The sum of n = block² independent pixels is Poisson-binomial. A table of n
+  by n + 1 probabilities computes it, and x given its sums is drawn backwards through the table.
+  Adding λ to all logits l of a square does not change p(x|y, z), and multiplies P(sum = c) by
+  exp(λc) Π (1 + e^l) / (1 + e^(l+λ)). `_tilt` finds a λ for which P(sum = c) does not underflow.
 
   Args:
     sums: shape (B,), in the order of `sum_blocks`.
@@ -103,7 +104,7 @@ def block_sums(sums: Array, image_shape: tuple[int, int, int], block: int) -> Ev
     block: the side of a square; it divides H and W.
 
   Returns:
-    The evidence. It raises UnsupportedError when it is used with a decoder that is no Bernoulli.
+    The evidence. It raises UnsupportedError when it is used with a decoder that is not Bernoulli.
 
   Raises:
     ValueError: if `block` does not divide H and W.
@@ -125,7 +126,7 @@ def block_sums(sums: Array, image_shape: tuple[int, int, int], block: int) -> Ev
     _, tables = _sum_table(probabilities)
 
     def step(left: Array, now: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-      noise, probability, table = now  # one pixel of every square, and the sums of those before
+      noise, probability, table = now  # one pixel of every square; the table of the pixels before
       if_zero, if_one = _at(table, left) * (1 - probability), _at(table, left - 1) * probability
       x = noise * (if_zero + if_one) < if_one
       return left - x, x.astype(noise.dtype)
@@ -177,14 +178,14 @@ def _join(squares: Array, image_shape: tuple[int, int, int], block: int) -> Arra
 def _tilt(logits: Array, counts: Array) -> Array:
   """Finds λ for every square, (1, B), from logits (n, B) and counts (B,).
 
-  −λ is half way between the c-th and the next logit in order. With λ the c likeliest pixels are on
-  and the others off with probability at least ½ each, so P(sum = c) is at least 2^−n. No gradient
-  flows through λ.
+  −λ is half way between the c-th largest logit and the next one. With λ added, each of the c
+  likeliest pixels is on with probability at least ½, and each other pixel is off with at least the
+  same probability, so P(sum = c) is at least 2^−n. No gradient flows through λ.
   """
   logits = jax.lax.stop_gradient(logits)
   i = jnp.arange(len(logits))
   a, b = logits[:, None], logits[None, :]
-  before = (b > a) | (b == a) & (i[None, :, None] < i[:, None, None])  # in order, b before a
+  before = (b > a) | (b == a) & (i[None, :, None] < i[:, None, None])  # b comes before a
   is_on = jnp.sum(before, axis=1) < counts[None]
   above = jnp.min(jnp.where(is_on, logits, jnp.inf), axis=0, keepdims=True)
   below = jnp.max(jnp.where(is_on, -jnp.inf, logits), axis=0, keepdims=True)
@@ -210,7 +211,7 @@ def _sum_table(probabilities: Array) -> tuple[Array, Array]:
 
 def _at(table: Array, counts: Array) -> Array:
   """Takes the entry of every column of (n + 1, B) at a count of (B,), shape (B,); 0 at -1."""
-  # A sum and not a gather, whose derivative is slow on CPUs.
+  # This is a sum and not a gather, because the derivative of a gather is slow on CPUs.
   return jnp.sum(jnp.where(jnp.arange(len(table))[:, None] == counts[None], table, 0), axis=0)
 
 
@@ -221,7 +222,7 @@ def log_prob_per_dimension(p: Distribution, x: Array) -> Array:
   """Computes the terms of `p.log_prob(x)`, one for each of D independent dimensions; shape (D,).
 
   Raises:
-    UnsupportedError: for a family whose dimensions are not known to be independent.
+    UnsupportedError: if the dimensions of the family are not known to be independent.
   """
   if type(p.eta) not in _OF_ONE_DIMENSION:
     raise UnsupportedError(f"the dimensions of a {type(p.eta).__name__} are not known to be apart")

@@ -1,7 +1,7 @@
 """The bound and log p(x) without sampling, for a small z.
 
-Quadrature over the noise serves one Gaussian latent, and enumeration a few binary latents. Both are
-oracles for everything that samples.
+One Gaussian latent takes quadrature over the noise, and a few binary latents take enumeration. Both
+are references for the estimators that sample.
 """
 
 from collections.abc import Callable
@@ -55,8 +55,8 @@ def exact_elbo(model: Model, params: Params, x: Array) -> Array:
 def exact_log_marginal(model: Model, params: Params, x: Array) -> Array:
   """Computes log p(x) without sampling, for one Gaussian or a few binary latents.
 
-  A likelihood that is narrower in z than some hundredths of the prior's standard deviation slips
-  between the nodes of the quadrature.
+  The quadrature may miss a likelihood that is narrower in z than some hundredths of the prior's
+  standard deviation, because the likelihood then lies between the nodes.
 
   Args:
     model: its p(z) has one Gaussian latent or at most 12 binary ones. Its encoder is not used.
@@ -97,8 +97,8 @@ def gaussian_expectation(f: Callable[[Array], Array], step: float = 0.02) -> Arr
   """Computes E[f(ε)] for ε ~ N(0, 1) and an analytic f of one number, by the trapezoidal rule.
 
   Its error falls like exp(−2π d / step), where d is the distance of f's nearest pole from the real
-  line. For tanh units of slope up to 10 it is far below rounding, while Gauss–Hermite with 100
-  nodes has three digits.
+  line. For tanh units of slope up to 10 it is far below rounding, while Gauss–Hermite quadrature
+  with 100 nodes is right to only three digits.
   """
   nodes, weights = _quadrature(step)
   return weights @ jax.vmap(f)(nodes)

@@ -1,7 +1,7 @@
-"""Hamiltonian Monte Carlo over the latents of one data point, by blackjax.
+"""Hamiltonian Monte Carlo over the latents of one data point, with BlackJAX.
 
 The step size is tuned first and then fixed: all draws after `warm_up` come from one fixed kernel.
-Chains are written as a leading axis C; they share a step size.
+Chains are the leading axis C of arrays; they share a step size.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ JITTER = 0.2  # largest relative change of the step size
 
 
 def blackjax() -> ModuleType:
-  """Imports BlackJAX, outside of any trace, because the import computes something.
+  """Imports BlackJAX outside of any trace, because the import computes constants.
 
-  The import takes hold of the devices. Processes of a cluster must therefore have met before
-  (`jax.distributed.initialize`). Inside a trace the imported results would become part of it.
+  Inside a trace, the constants would become part of the trace. The import initializes the devices,
+  so the processes of a cluster must have called `jax.distributed.initialize` before.
   """
   with jax.ensure_compile_time_eval():
     import blackjax
@@ -36,7 +36,7 @@ def blackjax() -> ModuleType:
 
 
 class Draws(NamedTuple):
-  """The draws of C chains in S transitions each, and how the transitions fared."""
+  """The draws of C chains in S transitions each, and statistics of the transitions."""
 
   z: Array  # (C, S, J)
   acceptance: Array  # (), mean probability of acceptance
@@ -54,11 +54,11 @@ def transition(
   """Takes one transition of one chain: a momentum from N(0, I), leapfrogs, accept or stay.
 
   A proposal whose density is not a finite number is rejected and counts as divergent. Costs
-  `num_leapfrogs` gradients of `log_density`: the gradient at the state itself is part of the state,
-  which `blackjax.hmc.init(z, log_density)` makes at first.
+  `num_leapfrogs` gradients of `log_density`. The gradient at the start is a part of `state`;
+  `blackjax.hmc.init(z, log_density)` makes the first state.
   """
 
-  def proper(z: Array) -> Array:  # blackjax rejects NaN and -inf, and would go to +inf
+  def proper(z: Array) -> Array:  # blackjax rejects NaN and -inf, but would accept +inf
     value = log_density(z)
     return jnp.where(value == jnp.inf, jnp.nan, value)
 
@@ -72,8 +72,8 @@ def transitions(
 ) -> tuple[HMCState, HMCInfo]:
   """Takes a `transition` of each of C chains, all of the same target.
 
-  Each chain has its own step size, up to a fifth smaller or larger. If all leapfrogs took a fixed
-  time, those of a Gaussian target might end near where they began.
+  Each chain has its own step size, up to a fifth smaller or larger. With one fixed trajectory
+  length, trajectories in a Gaussian target might end near their starts.
   """
   jitter_key, key = jax.random.split(key)
   num_chains = len(states.position)
@@ -95,18 +95,18 @@ def warm_up(
   step_size: Array | None = None,
   target_acceptance: float = TARGET_ACCEPTANCE,
 ) -> tuple[HMCState, Array]:
-  """Moves C chains towards their target and finds the step size of the wanted acceptance.
+  """Moves C chains towards their target and tunes the step size to `target_acceptance`.
 
   It uses dual averaging (Hoffman & Gelman 2014, section 3.2) of the mean acceptance over the
   chains.
 
   Args:
     key: consumed.
-    log_density: of the target, in nats.
-    z: where the chains start, shape (C, J).
-    num_steps: transitions of every chain, all of them to be thrown away.
+    log_density: the log-density of the target, in nats.
+    z: the starts of the chains, shape (C, J).
+    num_steps: transitions of every chain, all of them discarded.
     num_leapfrogs: leapfrog steps in a transition.
-    step_size: to begin with; `first_step_size` by default.
+    step_size: the first step size; `first_step_size` by default.
     target_acceptance: mean probability of acceptance to tune for.
 
   Returns:
@@ -130,7 +130,7 @@ def warm_up(
 
 
 def first_step_size(z: Array) -> Array:
-  """Computes 0.5 / J^¼ for chains z (C, J), shape (): too small for N(0, I), which tuning finds."""
+  """Computes 0.5 / J^¼ for chains z (C, J), shape (): too small for N(0, I), before tuning."""
   return jnp.asarray(0.5 * z.shape[-1] ** -0.25, z.dtype)
 
 
@@ -147,9 +147,9 @@ def sample(
 
   Args:
     key: consumed.
-    log_density: of the target, in nats.
-    states: of the chains, with a leading axis C.
-    step_size: as `warm_up` found it.
+    log_density: the log-density of the target, in nats.
+    states: the states of the chains, with a leading axis C.
+    step_size: the step size that `warm_up` found.
     num_samples: S.
     num_leapfrogs: leapfrog steps in a transition.
 

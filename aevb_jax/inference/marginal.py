@@ -1,7 +1,7 @@
-"""Estimates of the marginal log-likelihood log p(x), each with its error: importance sampling.
+"""Importance sampling estimates of the marginal log-likelihood log p(x), with their errors.
 
-`reciprocal.py` has appendix D's estimator and `annealing.py` those by annealing. All take one x and
-return a `LogLikelihood`; `evaluate` maps them over many in bounded memory.
+`reciprocal.py` has appendix D's estimator, and `annealing.py` has estimators by annealing. All take
+one x and return a `LogLikelihood`; `evaluate` maps them over many x in bounded memory.
 """
 
 from typing import NamedTuple
@@ -35,7 +35,7 @@ def importance_sampling(
 ) -> LogLikelihood:
   """Estimates log p(x) ≈ log (1/K) Σ_k w_k, with w_k = p(x, z_k) / q(z_k|x), z_k ~ q(z|x).
 
-  In expectation it is a lower bound that tightens with K. For large K its gap is Var(w/p(x)) / 2K.
+  The expectation is a lower bound that tightens with K. For large K its gap is Var(w/p(x)) / 2K.
 
   Source: Burda, Grosse & Salakhutdinov (2015), theorem 1; Domke & Sheldon (2018) for the gap.
 
@@ -46,16 +46,16 @@ def importance_sampling(
     x: one data point, shape (D,).
     num_samples: K.
     chunk_size: samples that pass through the decoder at once. Memory grows with K by only one
-      number a sample. The distribution of the result does not depend on chunk_size, but the samples
-      drawn do.
+      number per sample. The samples drawn depend on chunk_size, but the distribution of the result
+      does not.
 
   Returns:
     The estimate in nats, shape (), and its standard error, as `from_log_weights` computes it.
     Diagnostics: `ess`, the effective sample size, and `pareto_k`, the shape k̂ of the generalized
     Pareto distribution fitted to the largest weights, 3√K of them or a fifth (Vehtari, Simpson,
     Gelman, Yao & Gabry 2024). From about k̂ = 0.7 neither the estimate nor its error can be
-    trusted; it is infinite for K < 25, which is too few to know. Costs one pass through the encoder
-    and K through the decoder.
+    trusted. k̂ is infinite for K < 25, which is too few for a fit. Costs one pass through the
+    encoder and K through the decoder.
 
   Raises:
     ValueError: if num_samples or chunk_size is not positive.

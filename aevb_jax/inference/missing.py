@@ -1,13 +1,13 @@
 """The missing parts of x, by approximate inference under the model (section 2.1).
 
-y is what is known of one x: some of its pixels, all of them with errors, or the sums of blocks of
-them. An `Evidence` defines how y comes from x. With the model it defines
+y is the knowledge of one x: some of its pixels, all its pixels with errors, or the sums of blocks
+of pixels. An `Evidence` defines how y comes from x. Together with the model it defines
 
   p(x, z | y) ∝ p(z) p(x|z) p(y|x).
 
-The functions below draw from it. One uses Gibbs sampling with the encoder, whose error a Metropolis
-step removes. The other uses Hamiltonian Monte Carlo on z, with x summed out. The encoder never sees
-y, only a whole x.
+The functions below draw from this posterior. `complete_by_gibbs` uses Gibbs sampling with the
+encoder, whose error a Metropolis step removes. `complete_by_hmc` uses Hamiltonian Monte Carlo on z,
+with x summed out. The encoder never receives y, only a whole x.
 """
 
 import functools
@@ -37,9 +37,9 @@ def gibbs_transition(
 ) -> tuple[Array, Array]:
   """Takes one transition of z: x ~ p(x|y, z), then z' ~ q(z|x).
 
-  If q is not the posterior, such a chain does not end at p(z|y) (pseudo-Gibbs sampling). Corrected,
-  z' is accepted with probability min(1, w(z') / w(z)), where w(z) = p(x, z) / q(z|x), and otherwise
-  z is kept. x and z then follow p(x, z|y), for any q with the prior's support (Metropolis within
+  If q is not the posterior, such a chain does not converge to p(z|y) (pseudo-Gibbs sampling). If
+  `corrected`, z' is accepted only with probability min(1, w(z') / w(z)), where w(z) = p(x, z) /
+  q(z|x). x and z then follow p(x, z|y), for any q with the prior's support (Metropolis within
   Gibbs).
 
   Source: Rezende, Mohamed & Wierstra (2014), appendix F, for pseudo-Gibbs sampling; Mattei &
@@ -49,7 +49,7 @@ def gibbs_transition(
     key: consumed.
     model: p(z), p(x|z) and q(z|x).
     params: θ and φ.
-    evidence: of one y.
+    evidence: the evidence of one y.
     z: the latents before the transition, shape (J,).
     corrected: False for pseudo-Gibbs sampling.
 
@@ -83,15 +83,15 @@ def complete_by_gibbs(
   """Draws completions of one y by Gibbs sampling with the encoder, see `gibbs_transition`.
 
   Chains start from the prior. The first half of the burn-in is never corrected, because far from
-  p(z|y) a corrected chain refuses most of the moves that would bring it there.
+  p(z|y) a corrected chain rejects most of the moves towards it.
 
   Args:
     key: consumed.
     model: p(z), p(x|z) and q(z|x).
     params: θ and φ.
-    evidence: of one y.
+    evidence: the evidence of one y.
     num_chains: C.
-    num_burn_in: transitions of every chain that are thrown away.
+    num_burn_in: transitions of every chain that are discarded.
     num_samples: S, transitions that are kept.
     corrected: False for pseudo-Gibbs sampling.
 
@@ -136,15 +136,15 @@ def complete_by_hmc(
   """Draws completions of one y by Hamiltonian Monte Carlo on p(z) p(y|z), with x summed out.
 
   Chains start from the prior. The step size is tuned in the burn-in and then fixed. No encoder is
-  used, and no chain leaves the mode that it comes to first.
+  used, and no chain leaves the mode that it reaches first.
 
   Args:
     key: consumed.
     model: p(z) and p(x|z), with continuous z. Its encoder is not used.
     params: θ.
-    evidence: of one y.
+    evidence: the evidence of one y.
     num_chains: C.
-    num_burn_in: transitions of every chain that are thrown away.
+    num_burn_in: transitions of every chain that are discarded.
     num_samples: S, transitions that are kept.
     num_leapfrogs: leapfrog steps in a transition, each a gradient of log p(z) p(y|z).
 

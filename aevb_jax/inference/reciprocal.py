@@ -1,4 +1,4 @@
-"""Appendix D: log p(x) from samples of the posterior and a density fitted to other such samples."""
+"""Appendix D: log p(x) from samples of the posterior and a density fitted to other samples."""
 
 import math
 import warnings
@@ -19,7 +19,7 @@ from aevb_jax.types import Array, Distribution, Key, Model, Params
 
 Fit = Callable[[Array], LogDensity]  # samples (S, J) -> a normalized density near theirs
 
-MAX_LATENTS = 4  # beyond it the fitted density is not close enough: appendix D
+MAX_LATENTS = 4  # with more of them the fitted density is not close enough: appendix D
 AT_ONCE = 50  # draws whose fitted density, a sum over all kernels, is computed at once
 
 
@@ -94,9 +94,9 @@ def reciprocal_importance_sampling(
   """Estimates p(x) ≈ ((1/L) Σ_l q(z_l) / p(x, z_l))⁻¹, z_l ~ p(z|x), as in appendix D.
 
   Two sets of HMC chains draw from the posterior at a fixed step size. The density q is fitted to
-  the draws of one set, and the sum is over those of the other. If the chains have found the
-  posterior, 1/p(x) is unbiased, and so log p(x) is biased upwards. If q has heavier tails than the
-  posterior, the variance may be infinite, and the error too small.
+  the draws of one set, and the sum is over the draws of the other set. If the chains have found the
+  posterior, the estimate of 1/p(x) is unbiased, so that of log p(x) is biased upwards. If q has
+  heavier tails than the posterior, the variance may be infinite, and the error too small.
 
   Source: appendix D.
 
@@ -109,22 +109,23 @@ def reciprocal_importance_sampling(
       normalized.
     num_samples: draws of each chain; L is this times num_chains.
     num_chains: chains to estimate from, and as many more to fit to.
-    num_leapfrogs: leapfrog steps in a transition; the paper's 4.
-    num_temperatures: by which both sets together are annealed to the posterior. Chains that started
-      apart would stay in the modes that they find first, however poor. Of annealed chains, those
-      that found the good modes are chosen, with replacement, by their weights. Modes that no chain
-      found are missed by both sets. They lower the estimate by log of the share of the posterior
-      that the other modes have.
-    num_warmup: transitions after that, in which the step size is tuned to 90 % acceptance.
+    num_leapfrogs: leapfrog steps in a transition; the paper has 4.
+    num_temperatures: temperatures by which both sets together are annealed to the posterior.
+      Without annealing, chains would stay in the modes that they find first, however poor. Annealed
+      chains are chosen, with replacement, by their weights, which are large in the good modes. Both
+      sets miss a mode that no chain found. Missed modes add log s ≤ 0 to the estimate, where s is
+      the share of the posterior that the other modes have.
+    num_warmup: transitions after the annealing, which tune the step size to 90 % acceptance.
     start: the distribution that chains are annealed from; the prior by default.
 
   Returns:
     The estimate of log p(x) in nats, shape (), and its standard error by the delta method, from the
-    spread of the chains' own means: for 30 chains or so, and as far as they are independent.
-    Diagnostics: `acceptance` of the kept draws; `r_hat` of all chains, the largest over latents:
-    above about 1.1 they disagree about the posterior; `annealing_ess`, the effective number of
-    chains that both sets were chosen from: if it is small, the chains have common ancestors, which
-    R̂ and the error do not see; `ess` of the sum's terms; `num_divergent` of the kept transitions.
+    spread of the chains' own means. The error needs about 30 chains and holds as far as they are
+    independent. Diagnostics: `acceptance` of the kept draws; `r_hat` of all chains, the largest
+    over latents: above about 1.1 the chains disagree about the posterior; `annealing_ess`, the
+    effective number of chains that both sets were chosen from: if it is small, the chains have
+    common ancestors, which R̂ and the error do not show; `ess` of the sum's terms; `num_divergent`
+    of the kept transitions.
     Costs at most 2 num_chains × (num_leapfrogs + 1) × (num_temperatures + num_warmup + num_samples)
     gradients of log p(x, z).
 
@@ -151,8 +152,8 @@ def reciprocal_importance_sampling(
   z, step_size, annealing_ess = _chosen_by_annealing(
     anneal_key, path, betas, num_leapfrogs, 2 * num_chains
   )
-  # Every other one, so that descendants of the same chain are in both sets. If each set had its own
-  # modes, q would be almost 0 at z, and the estimate would be off by thousands of nats.
+  # Each set takes every other chain, so that descendants of one chain are in both sets. If each set
+  # had its own modes, q would be almost 0 at z, and the estimate off by thousands of nats.
   z = jnp.concatenate([z[::2], z[1::2]])
   leapfrogs = dict(num_leapfrogs=num_leapfrogs)
   chains, step_size = hmc.warm_up(
@@ -192,11 +193,11 @@ def _from_terms(log_terms: Array) -> LogLikelihood:
 def _chosen_by_annealing(
   key: Key, path: Path, betas: np.ndarray, num_leapfrogs: int, num_chains: int
 ) -> tuple[Array, Array, Array]:
-  """Draws C nearly independent z of the posterior (C, J), a step size for it, and their ESS."""
+  """Draws C nearly independent z (C, J) of the posterior; also returns a step size and the ESS."""
   anneal_key, choose_key = jax.random.split(key)
   annealed = anneal_from_start(anneal_key, path, betas, num_leapfrogs, num_chains)
   log_w = jnp.where(jnp.isnan(annealed.log_w), -jnp.inf, annealed.log_w)
-  # Systematic resampling: each chain as often as its share of the weight, up to rounding.
+  # Systematic resampling chooses each chain in proportion to its weight, up to rounding.
   shares = jnp.cumsum(jax.nn.softmax(log_w))
   places = (jnp.arange(num_chains) + jax.random.uniform(choose_key)) / num_chains
   chosen = jnp.searchsorted(shares, places * shares[-1])

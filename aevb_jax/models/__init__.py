@@ -1,4 +1,4 @@
-"""p(z), p(x|z) and q(z|x): networks (appendix C), priors, and the joint densities of a model.
+"""Models p(z), p(x|z) and q(z|x): networks (appendix C), priors, and the joint density.
 
 `vae` makes models of `networks`. `priors` has p(z). `joint` has log p(x, z) and draws from
 p(x, z). `linear_gaussian` has the one model for which every quantity has a closed form.

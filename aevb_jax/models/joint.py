@@ -23,7 +23,7 @@ def log_joint(model: Model, params: Params, x: Array, z: Array) -> Array:
 def log_weight(model: Model, params: Params, q: Distribution, x: Array, z: Array) -> Array:
   """Computes log w = log p(x, z; θ) − log q(z).
 
-  With z ~ q = q(z|x), the expectation of log w is the bound of equation 3, and that of w is p(x).
+  For z ~ q = q(z|x), E[log w] is the bound of equation 3, and E[w] is p(x).
 
   Args:
     model: its p(z) and p(x|z) are used.

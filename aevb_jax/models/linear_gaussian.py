@@ -1,10 +1,10 @@
-"""The linear-Gaussian VAE, whose quantities all have closed forms: where auto-encoding meets PCA.
+"""The linear-Gaussian VAE, whose quantities all have closed forms, and its connection to PCA.
 
 Section 4 of the paper makes that connection. p(z) = N(0, I) and p(x|z) = N(zW + b, Ψ) with a
 diagonal Ψ is factor analysis. With Ψ = σ²I it is probabilistic PCA, and PCA is its limit σ → 0
 (Roweis 1998). The posterior is N((x − b)V, Σ) with Σ⁻¹ = I + WΨ⁻¹Wᵀ and V = Ψ⁻¹WᵀΣ. An affine
-encoder can reach it except for the correlations in Σ. Every number that training only estimates has
-a closed form.
+encoder can represent the posterior except for the correlations in Σ. Every number that training
+only estimates has a closed form.
 
 θ is {"mean": {"kernel": W (J, D), "bias": b (D,)}, "log_var": log of Ψ's diagonal (D,), or of
 σ² ()}; φ is {"mean": {"kernel": (D, J), "bias": (J,)}, "log_var": (J,)}.
@@ -47,8 +47,8 @@ def linear_gaussian_vae(data_dim: int, latent_dim: int, *, isotropic: bool = Fal
   Args:
     data_dim: D.
     latent_dim: J.
-    isotropic: whether Ψ = σ²I (probabilistic PCA) or any diagonal (factor analysis). The variances
-      of q(z|x) are J numbers in either case.
+    isotropic: True for Ψ = σ²I (probabilistic PCA), False for any diagonal Ψ (factor analysis). The
+      variances of q(z|x) are J numbers in either case.
 
   Returns:
     A model whose θ and φ have the structure that this module's docstring gives.
@@ -66,8 +66,8 @@ def linear_gaussian_vae(data_dim: int, latent_dim: int, *, isotropic: bool = Fal
 def log_marginal(theta: PyTree, x: Array) -> Array:
   """Computes log p(x) = log N(x; b, WᵀW + Ψ) in nats, shape (), for one x (D,).
 
-  It is log p(x, z) − log p(z|x) at the posterior mean z, where an error in z has no first-order
-  effect. Nothing large is subtracted, however small the noise. Nothing larger than D×J is made.
+  It is computed as log p(x, z) − log p(z|x) at the posterior mean z, where an error in z has no
+  first-order effect. No large numbers cancel, however small the noise. No array is larger than D×J.
 
   Raises:
     ValueError: unless x is one data point.
@@ -92,8 +92,8 @@ def bound(params: Params, x: Array) -> Array:
   """Computes the bound of equation 3 in nats, shape (), for one x (D,) and any θ and φ.
 
   Nothing is sampled. log p(x|z) is quadratic in z, so its mean over q is its value at the mean of
-  q, minus half the sum of q's variances times its curvatures (WΨ⁻¹Wᵀ)_jj. The KL is that of
-  appendix B.
+  q, minus half the sum of q's variances times the curvatures (WΨ⁻¹Wᵀ)_jj. The KL divergence is that
+  of appendix B.
 
   Raises:
     ValueError: unless x is one data point.
@@ -114,7 +114,7 @@ def optimal_bound(theta: PyTree, x: Array) -> Array:
 
   It is log p(x) − ½ [Σ_j log (Σ⁻¹)_jj − log det Σ⁻¹]. The gap to log p(x) is the same for every x,
   and zero if the rows of WΨ^(−1/2) are orthogonal. A rotation of W's rows changes the gap but not
-  p(x). Of all maxima of the likelihood the bound therefore prefers one with orthogonal rows, and
+  p(x). The bound therefore prefers, of all maxima of the likelihood, one with orthogonal rows, and
   the maximum of the bound is the maximum likelihood: a linear-Gaussian VAE has no amortization gap.
 
   Source: Lucas, Tucker, Grosse & Norouzi (2019).
@@ -130,8 +130,8 @@ def optimal_bound(theta: PyTree, x: Array) -> Array:
 def optimal_phi(theta: PyTree) -> PyTree:
   """Computes the φ whose bound is `optimal_bound` at every x.
 
-  The mean of q(z|x) is that of the posterior. The variances are 1/(Σ⁻¹)_jj; the posterior's own
-  Σ_jj are larger.
+  The mean of q(z|x) is the posterior mean. The variances are 1/(Σ⁻¹)_jj; the posterior's own
+  variances Σ_jj are larger.
   """
   gain, root = _gain_and_root(theta)
   return {
@@ -158,8 +158,8 @@ def ml_theta(x: Array, latent_dim: int) -> PyTree:
     θ of `linear_gaussian_vae(D, J, isotropic=True)`.
 
   Raises:
-    ValueError: unless 1 ≤ J < the number of dimensions that the centred data span, at most
-      min(N − 1, D): with fewer left over there would be no noise, and an unbounded likelihood.
+    ValueError: unless 1 ≤ J < the number of dimensions that the centred data span, which is at most
+      min(N − 1, D). For a larger J there is no noise, and the likelihood is unbounded.
   """
   x = np.asarray(x, np.float64)
   mean = x.mean(axis=0)
@@ -203,9 +203,9 @@ def principal_angles(a: Array, b: Array) -> np.ndarray:
 def _gain_and_root(theta: PyTree) -> tuple[Array, Array]:
   """Computes V (D, J) such that (x − b)V is the posterior mean, and R (J, J) with Σ⁻¹ = RᵀR.
 
-  R is the triangular factor of [Ψ^(−1/2)Wᵀ; I]. Σ⁻¹, whose condition number is the square of that
-  matrix's, is never formed. In float32 this allows for a noise of 1e-4 standard deviations of the
-  data.
+  R is the triangular factor of [Ψ^(−1/2)Wᵀ; I]. Σ⁻¹ is never formed, because its condition number
+  is the square of this matrix's. In float32 this allows for a noise of 1e-4 standard deviations of
+  the data.
   """
   latent_dim = len(theta["mean"]["kernel"])
   tall = jnp.concatenate([_standardized_kernel(theta).T, jnp.eye(latent_dim)])
@@ -240,6 +240,6 @@ def _centred(theta: PyTree, x: Array) -> Array:
 
 
 def _check_one(theta: PyTree, x: Array) -> None:
-  # A batch would broadcast against b, and the result would be one number.
+  # Without this check a batch would broadcast against b, and the result would be one number.
   if jnp.shape(x) != (expected := theta["mean"]["bias"].shape):
     raise ValueError(f"x has shape {jnp.shape(x)}, expected {expected}: use jax.vmap over many")

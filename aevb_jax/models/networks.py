@@ -1,9 +1,9 @@
-"""Networks as Flax modules, those of appendix C and convolutional ones, and their conditionals.
+"""The networks of appendix C and convolutional ones, as Flax modules, and their conditionals.
 
 If a module has a `dtype`, such as `jnp.bfloat16`, the operands of its products are rounded to it,
-forwards and backwards. Parameters, the sums of the products, biases and heads keep their own
-precision. So do log-densities and their sums. (On accelerators, XLA's convolutions sum without
-rounding and then round the result.)
+forwards and backwards. Parameters, the sums of the products, biases, heads, log-densities and their
+sums keep their own precision. (On accelerators, XLA's convolutions sum without rounding and then
+round the result.)
 """
 
 import functools
@@ -25,7 +25,7 @@ Initializer = nn.initializers.Initializer
 class Conv(nn.Module):
   """A convolution or transposed convolution of one image (H, W, C) with a 3×3 kernel, and a bias.
 
-  The parameters are those of `flax.linen.Conv` and `ConvTranspose`.
+  The parameters are the same as in `flax.linen.Conv` and `ConvTranspose`.
   """
 
   features: int
@@ -96,8 +96,8 @@ class ConvDecoder(nn.Module):
 
   Maps one latent (J,) to `num_heads` flattened images, each of shape (H·W·C,). The linear layer
   makes an image of H/2ⁿ × W/2ⁿ pixels, rounded up, for n widths, with as many channels as the last
-  width. Pixels beyond H × W are cut off in the end. With the default widths it is the decoder of
-  TensorFlow's tutorial "Convolutional Variational Autoencoder".
+  width. Pixels beyond H × W are cut off before the heads. With the default widths it is the decoder
+  of TensorFlow's tutorial "Convolutional Variational Autoencoder".
   """
 
   image_shape: tuple[int, int, int]  # (H, W, C)
@@ -125,7 +125,7 @@ class ConvDecoder(nn.Module):
 
 
 def check_room(image_shape: tuple[int, int, int], num_layers: int) -> None:
-  """Raises ValueError if an image is too small for so many layers of `ConvEncoder`."""
+  """Raises ValueError if an image is too small for `num_layers` layers of `ConvEncoder`."""
   size, room = min(image_shape[:2]), 0
   while size >= 3:
     size, room = (size - 1) // 2, room + 1
@@ -166,14 +166,14 @@ def conditional(module: nn.Module, family: Family, input_size: int) -> Condition
     module: maps an input of shape (input_size,) to a tuple of as many heads as `family.sizes` has
       entries, of those sizes.
     family: the family of the conditioned variable. If it has parameters that are the same for every
-      input, they stand beside the module's: {"network": …, "shared": …}.
+      input, the parameters are {"network": the module's, "shared": the family's}.
     input_size: length of the conditioning variable (D for an encoder, J for a decoder).
 
   Returns:
     A `Conditional`: `init(key)` makes the parameters, and `given(params, x)` the distribution.
 
   Raises:
-    ValueError: on `init`, if the module keeps state beside its parameters, such as batch
+    ValueError: on `init`, if the module keeps other state than its parameters, such as batch
       statistics: the distribution for one data point would depend on others.
   """
 

@@ -1,4 +1,4 @@
-"""p(z): fixed, or learned as a part of θ as a mixture of Gaussians or of posteriors."""
+"""Priors p(z): fixed, or learned as a part of θ (a mixture of Gaussians or of posteriors)."""
 
 import functools
 import math
@@ -46,7 +46,7 @@ def with_prior(
   """Returns the same model with a prior whose parameters are learned, as a part of θ.
 
   Args:
-    model: any.
+    model: any model.
     init: key -> parameters of the prior.
     prior: (params, parameters of the prior) -> p(z); params have the φ that a VampPrior needs.
 
@@ -70,7 +70,7 @@ def with_mixture_prior(model: Model, latent_dim: int, num_components: int) -> Mo
   The mixture starts with equal weights, unit variances and means drawn from N(0, I).
 
   Args:
-    model: any.
+    model: any model.
     latent_dim: J.
     num_components: K.
 
@@ -118,7 +118,7 @@ def with_vamp_prior(
 
   Args:
     model: its q(z|x) may be of any family that has a density.
-    pseudo_inputs: the start of u, before `link`, such as K data points; shape (K, D).
+    pseudo_inputs: the initial u, before `link`, such as K data points; shape (K, D).
     link: keeps u in the range of the data, such as `jax.nn.sigmoid`.
 
   Returns:
@@ -163,7 +163,7 @@ def with_vamp_prior(
 
   return with_prior(
     model,
-    # Flat, because a prior on the weights would take a matrix for weights and hold it near zero.
+    # The array is flat, because a prior on the weights would hold a matrix near zero.
     lambda key: {"pseudo_inputs": start.ravel()},
     lambda params, own: mixed(Vamp(own["pseudo_inputs"].reshape(start.shape), params.phi)),
   )

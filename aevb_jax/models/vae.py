@@ -1,4 +1,4 @@
-"""Variational auto-encoders: a generative model and its recognition model, made of networks."""
+"""Variational auto-encoders: a generative model and its recognition model, both networks."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -36,9 +36,9 @@ def mlp_vae(
   """Makes the variational auto-encoder of section 3 and appendix C.
 
   p(x|z) is `likelihood` with parameters from an MLP with a hidden layer of tanh units; q(z|x) is
-  `posterior` with parameters from another MLP. The defaults are the paper's: a diagonal Gaussian,
-  and p(z) = N(0, I). Binary latents take `posterior=bernoulli, prior=fair_coins`. Training starts
-  from the paper's N(0, σ²) if both initializers are `nn.initializers.normal(σ)`.
+  `posterior` with parameters from another MLP. The defaults are the paper's: a diagonal Gaussian
+  q(z|x), and p(z) = N(0, I). Binary latents take `posterior=bernoulli, prior=fair_coins`. Training
+  starts from the paper's N(0, σ²) if both initializers are `nn.initializers.normal(σ)`.
 
   Source: section 3 and appendix C.
 
@@ -46,8 +46,8 @@ def mlp_vae(
     likelihood: family of x, such as `bernoulli(D)`.
     data_dim: D.
     latent_dim: J.
-    hidden_dim: hidden units of each network; for several layers, the units of each in the order of
-      the encoder, which the decoder reverses.
+    hidden_dim: hidden units of each network; for several layers, the units of each layer in the
+      order of the encoder, which the decoder reverses.
     posterior: J -> family of z given x.
     prior: J -> p(z).
     kernel_init: initializer of the weight matrices.
@@ -105,8 +105,8 @@ def conv_vae(
     A model of x (D,) and z (J,).
 
   Raises:
-    ValueError: if the heads of the likelihood are not as large as such an image, or the image has
-      no room for so many layers.
+    ValueError: if the heads of the likelihood are not as large as the image, or the image is too
+      small for so many layers.
   """
   data_dim, family = math.prod(image_shape), posterior(latent_dim)
   if set(likelihood.sizes) != {data_dim}:
@@ -133,11 +133,11 @@ def with_output_bias(model: Model, bias: Array) -> Model:
   Source: the code of Burda, Grosse & Salakhutdinov (2015).
 
   Args:
-    model: with a decoder as `mlp_vae` makes it.
-    bias: shape (D,).
+    model: a model whose decoder is an MLP, as in `mlp_vae`.
+    bias: the initial bias, shape (D,).
 
   Returns:
-    The model, whose decoder's `init` is another.
+    The model with another `init` of the decoder.
 
   Raises:
     ValueError: on `init`, if the head has another shape.
@@ -155,9 +155,9 @@ def with_output_bias(model: Model, bias: Array) -> Model:
 
 
 def with_precision(model: Model, precision: str) -> Model:
-  """Returns the same model with networks that multiply at a precision of JAX.
+  """Returns the same model with networks that multiply at the given matmul precision of JAX.
 
-  The precision belongs to the model and not to the process, so two runs may be open at once.
+  The precision belongs to the model and not to the process, so one process may have two runs open.
   """
   if precision == "default":
     return model

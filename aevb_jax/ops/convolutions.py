@@ -2,8 +2,8 @@
 
 A convolution is a product of patches with its kernel. A transposed convolution is a product with
 its kernel, whose patches are then added where they overlap. Taking patches and adding them are
-linear, each the other's transpose. They are differentiated as such, so a gradient costs what the
-layer costs.
+linear maps, and each is the other's transpose. They are differentiated as such, so a gradient costs
+as much as the layer.
 """
 
 import functools
@@ -36,11 +36,12 @@ def conv(
     image: shape (H, W, C).
     kernel: shape (kernel height, kernel width, C, features).
     stride: along both axes.
-    padding: "SAME" for ⌈H/stride⌉ × ⌈W/stride⌉ pixels, or "VALID" for those that see no pixel
-      beyond the edge.
+    padding: "SAME" for ⌈H/stride⌉ × ⌈W/stride⌉ pixels, or "VALID" for the pixels whose patches
+      are inside the image.
     dtype: the dtype that operands are rounded to, None for no rounding; see `product`. XLA's own
       convolution sums in single precision, but then rounds the result, too.
-    as_products: False for XLA's own convolution; None for XLA's on any device except a CPU.
+    as_products: True for products, False for XLA's own convolution; None for products on a CPU and
+      XLA's own on any other device.
 
   Returns:
     The convolution, shape (height, width, features).
@@ -77,11 +78,12 @@ def conv_transpose(
     padding: "SAME" or "VALID".
     dtype: the dtype that operands are rounded to, None for no rounding; see `product`. XLA's own
       convolution sums in single precision, but then rounds the result, too.
-    as_products: False for XLA's own convolution; None for XLA's on any device except a CPU.
+    as_products: True for products, False for XLA's own convolution; None for products on a CPU and
+      XLA's own on any other device.
 
   Returns:
-    Shape (height, width, features): stride·H × stride·W pixels for "SAME". For "VALID" it has as
-    many more as the kernel is longer than the stride.
+    Shape (height, width, features): stride·H × stride·W pixels for "SAME". For "VALID" each side is
+    longer by the kernel's length minus the stride, if that is positive.
 
   Raises:
     ValueError: if the shapes do not fit each other, or padding has another value.
@@ -123,7 +125,7 @@ def _check(image: Array, kernel: Array, padding: str, *, transposed: bool = Fals
 
 
 class Axis(NamedTuple):
-  """One axis of a window: small pixel i sees the large image's pixels stride·i − low + tap."""
+  """One axis of a window: patch i has the large image's pixels stride·i − low + tap."""
 
   taps: int  # length of the kernel
   stride: int
@@ -160,7 +162,7 @@ def _transposed_window(image: Array, kernel: Array, stride: int, padding: str) -
 def _patches_of(images: Array, *, window: Window) -> Array:
   """Takes patches of images (..., H, W, C); shape (..., patches, taps·taps·C)."""
   *lead, _, _, channels = images.shape
-  # Padding with a negative number of pixels cuts off those that no patch takes in.
+  # Padding with a negative number of pixels cuts off the pixels that are in no patch.
   high = [axis.stride * (axis.small - 1) + axis.taps - axis.low - axis.large for axis in window]
   images = _pad(images, [axis.low for axis in window], high, first=len(lead))
 
@@ -194,7 +196,7 @@ def _sum_of_patches(patches: Array, *, window: Window) -> Array:
     total = jnp.zeros((*lead, *sizes, patches.shape[-1]), patches.dtype)
     first = [(phase + axis.low) % axis.stride for phase, axis in zip(phases, window)]
     for taps in itertools.product(*(range(t, a.taps, a.stride) for t, a in zip(first, window))):
-      # Pixel n of the phase is seen by patch n − shift.
+      # Pixel n of the phase is in patch n − shift.
       shift = [(tap - axis.low - p) // axis.stride for tap, axis, p in zip(taps, window, phases)]
       high = [size - axis.small - s for size, axis, s in zip(sizes, window, shift)]
       seen = patches[..., taps[0], taps[1], :]
@@ -210,7 +212,7 @@ def _sum_of_patches(patches: Array, *, window: Window) -> Array:
 
 
 def _pad(images: Array, low: list[int], high: list[int], *, first: int) -> Array:
-  """Pads axes `first` and `first + 1` with zeros; a negative number cuts off."""
+  """Pads axes `first` and `first + 1` with zeros; a negative number cuts pixels off."""
   padding = [(0, 0, 0)] * images.ndim
   padding[first : first + 2] = [(l, h, 0) for l, h in zip(low, high)]
   return lax.pad(images, jnp.zeros((), images.dtype), padding)
@@ -218,13 +220,13 @@ def _pad(images: Array, low: list[int], high: list[int], *, first: int) -> Array
 
 def _one_loop(stacked: Array) -> Array:
   # XLA's CPU compiler makes a stack that is multiplied by a number in one loop. It makes a bare
-  # stack from a copy of each part, which takes three times as long. It must not know that the
-  # number is 1.
+  # stack from a copy of each part, which takes three times as long. The barrier hides from it that
+  # the number is 1.
   return stacked * lax.optimization_barrier(jnp.ones((), stacked.dtype))
 
 
 def _linear_map(name: str, function) -> Primitive:
-  """Makes a primitive of `function`, to whose leading axes `vmap` adds one."""
+  """Makes a primitive of a linear `function`; `vmap` adds an axis to its leading axes."""
 
   def batch(args: tuple, axes: tuple, *, window: Window) -> tuple[Array, int]:
     return primitive.bind(jnp.moveaxis(args[0], axes[0], 0), window=window), 0

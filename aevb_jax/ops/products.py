@@ -1,4 +1,4 @@
-"""A matrix product that merges many examples into one large one, and may round its operands."""
+"""A matrix product that merges many examples into one product, and may round its operands."""
 
 import functools
 from collections.abc import Callable
@@ -16,16 +16,17 @@ from aevb_jax.types import Array
 def product(rows: Array, matrix: Array, *, dtype: jnp.dtype | None = None) -> Array:
   """Computes rows @ matrix, for rows (P, K) and a matrix (K, N).
 
-  Under `jax.vmap` over the rows it is one product of M·P rows, and so are its gradients: that of
-  the matrix sums over all examples in one product of two matrices. (For a plain `@`, that product
-  sums over two axes, and XLA's CPU compiler first copies the larger operand to transpose it.)
+  Under `jax.vmap` over the rows it is one product of M·P rows, and so are its gradients. The
+  gradient of the matrix sums over all examples in one product of two matrices. (For a plain `@`,
+  that product sums over two axes, and XLA's CPU compiler first copies the larger operand to
+  transpose it.)
 
   Args:
     rows: shape (P, K).
     matrix: shape (K, N), of the same dtype.
-    dtype: the dtype that operands are rounded to, in this product and in those of its gradients,
-      such as `jnp.bfloat16`; None for no rounding. Sums and results are in the dtype of the
-      arguments either way.
+    dtype: the dtype that operands are rounded to, in this product and in the products of its
+      gradients, such as `jnp.bfloat16`; None for no rounding. Sums and results are in the dtype of
+      the arguments either way.
 
   Returns:
     The product, shape (P, N).
@@ -59,7 +60,7 @@ def _compute_transposed(left: Array, right: Array, *, dtype: jnp.dtype) -> Array
 
 def _batch_product(args: tuple, axes: tuple, *, dtype: jnp.dtype) -> tuple[Array, int]:
   rows, matrix = args
-  if axes[1] is not None:  # a sweep, each of whose members has its own matrix
+  if axes[1] is not None:  # in a sweep each member has its own matrix
     return jax.vmap(lambda r, m: _compute_product(r, m, dtype=dtype), axes)(rows, matrix), 0
   rows = jnp.moveaxis(rows, axes[0], 0)
   merged = _product.bind(rows.reshape(-1, rows.shape[-1]), matrix, dtype=dtype)

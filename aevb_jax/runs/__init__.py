@@ -1,4 +1,4 @@
-"""Runs in Python: train a configuration, resume it, and open what was trained.
+"""Runs in Python: functions that train a configuration, resume it, and open the result.
 
 `Config` and its parts decide what is computed. `train` trains a configuration in a directory,
 `load` opens a directory, and `save` writes one. `encode`, `decode` and `log_likelihood` apply a run

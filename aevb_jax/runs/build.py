@@ -55,7 +55,7 @@ from aevb_jax.types import (
 DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}  # None: nothing is rounded
 INITIALIZERS = {"flax": nn.initializers.lecun_normal, "glorot": nn.initializers.glorot_uniform}
 OPTIMIZERS = {"adagrad": optimizers.adagrad, "adam": optimizers.adam, "sgd": optimizers.sgd}
-MEANS = 0.001, 0.999  # pixel means are clipped to it before the logit, as by Burda et al.
+MEANS = 0.001, 0.999  # pixel means are clipped to this range before the logit, as by Burda et al.
 LEAST_LOG_PROB = -200  # for two pixels; a lower log-density counts as zero density
 
 
@@ -99,7 +99,7 @@ def make_model(config: Config, images: ImageData) -> Model:
 def _warn_where_emulated(named: ModelConfig) -> None:
   """Prints a warning if the device only emulates the type that the networks compute in."""
   device = jax.devices()[0]
-  # CPUs emulate it, and NVIDIA GPUs before Ampere.
+  # CPUs, and NVIDIA GPUs before Ampere, emulate bfloat16.
   emulated = device.platform == "cpu" or float(getattr(device, "compute_capability", 8)) < 8
   if named.compute_dtype != "float32" and emulated:
     print(
@@ -110,10 +110,10 @@ def _warn_where_emulated(named: ModelConfig) -> None:
 
 
 def make_latents(named: ModelConfig) -> tuple[Family, Callable[[int], Distribution]]:
-  """Makes q(z|x) and a function J -> p(z), which gives N(0, I) if the prior is learned.
+  """Makes q(z|x) and a function J -> p(z), which returns N(0, I) if the prior is learned.
 
   Raises:
-    ConfigError: if either does not exist, or p(z) has no density where q(z|x) has one.
+    ConfigError: if q(z|x) or p(z) does not exist, or p(z) has no density where q(z|x) has one.
   """
   try:
     posterior = table.make_family(named.posterior, table.POSTERIORS, named.latent_dim)
@@ -143,7 +143,7 @@ def with_learned_prior(model: Model, config: Config, images: ImageData) -> Model
   if components > len(images.train):
     message = f"takes at most the {len(images.train)} training images as components"
     raise ConfigError("prior", config.model.prior, message)
-  # Pseudo-inputs start from training images, clipped to where the logit is finite.
+  # Pseudo-inputs start from training images, clipped to a range in which the logit is finite.
   start = np.asarray(images.train[:components], np.float64)
   if images.train.dtype == np.uint8:
     x = np.clip(start / pixel_scale(images, config.data), *MEANS)
@@ -171,8 +171,7 @@ def make_likelihood(config: Config, images: ImageData) -> Family:
   """Makes p(x|z), for x of the size of the images.
 
   Raises:
-    ConfigError: if the name has arguments that the family does not take, or the family has no
-      density at pixels.
+    ConfigError: if the family does not take the arguments in its name, or has no density at pixels.
   """
   data_dim, name = images.train.shape[1], config.model.likelihood
   mean_link = jax.nn.sigmoid if config.model.sigmoid_mean else lambda head: head
@@ -220,7 +219,7 @@ def make_optimizer(
   """Makes the optimizer that a configuration names.
 
   Args:
-    named: its name, step size and schedule.
+    named: the name, step size and schedule of the optimizer.
     num_data: N, training images.
     updates_per_step: updates for every minibatch, for algorithms that make more than one.
 
@@ -237,7 +236,7 @@ def make_optimizer(
 def for_baseline(
   optimizer: optax.GradientTransformation, baseline: Baseline
 ) -> optax.GradientTransformation:
-  """Returns `optimizer` for θ and φ, with one of ψ that fits the baseline to the signal."""
+  """Returns `optimizer` for θ and φ, with another for ψ that fits the baseline to the signal."""
   if baseline is constant_baseline:
     return optimizers.moving_average(optimizer)
   if baseline in (no_baseline, leave_one_out):

@@ -1,4 +1,4 @@
-"""The values that fields of a configuration take, the values they imply, and what conflicts."""
+"""Checks of a configuration: values that fields take, values that they imply, and conflicts."""
 
 import dataclasses
 import math
@@ -192,7 +192,7 @@ def check_data(data: Any) -> None:
   if data.mirror and not _is_address(data.mirror):
     raise ConfigError("mirror", data.mirror, "takes an address, as https://host/directory")
   if data.manual_dir and not os.path.isdir(os.path.expanduser(data.manual_dir)):
-    raise ConfigError("manual_dir", data.manual_dir, "is no directory")
+    raise ConfigError("manual_dir", data.manual_dir, "is not a directory")
 
 
 def _is_address(text: str) -> bool:
@@ -278,7 +278,7 @@ def check_single(config: Config) -> None:
   """Refuses fields with several values, for programs that train once.
 
   Raises:
-    ConfigError: if a field has several.
+    ConfigError: if a field has several values.
   """
   for name in swept(config):
     message = "takes one value here; experiments.train sweeps over several"

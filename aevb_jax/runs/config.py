@@ -1,4 +1,4 @@
-"""The configuration of a run: everything that decides what is computed, and nothing else.
+"""The configuration of a run: the settings that decide what is computed.
 
 A field has the name of the flag of experiments.train that sets it. A field that is None takes the
 value that the other fields imply; `checks.resolve` fills it in.
@@ -10,7 +10,7 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-# These fields only say how a run is executed. A run may be resumed with other values.
+# These fields decide only how a run is executed. A run may be resumed with other values.
 NOT_COMPARED = dict(compared=False)
 SWEPT = ("seed", "step_size")
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "aevb_jax")
@@ -25,7 +25,7 @@ class DataConfig:
   binarization: str | None = None  # dynamic, static, threshold or none (real values)
   pixel_scale: int | None = None  # x = pixels / this; None for the data set's own
   dequantization: bool = False
-  num_train: int = 0  # the first so many training images; 0 for all
+  num_train: int = 0  # only the first num_train training images; 0 for all
   data_dir: str | None = dataclasses.field(default=None, metadata=NOT_COMPARED)
   manual_dir: str | None = dataclasses.field(default=None, metadata=NOT_COMPARED)
   mirror: str | None = dataclasses.field(default=None, metadata=NOT_COMPARED)
@@ -61,7 +61,7 @@ class AevbConfig:
   kl_warmup: int = 0  # training samples
   free_bits: float = 0.0  # nats for each latent
   examples_at_once: int | None = None
-  num_importance_samples: int = 500  # for each test image; 0 leaves log p(x) out
+  num_importance_samples: int = 500  # for each test image; 0 for no estimate of log p(x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Config:
 
 
 class Machine(NamedTuple):
-  """The machine that executes a run, and the run's directory; none of it decides a number."""
+  """The machine that executes a run, and the run's directory; no field decides a result."""
 
   workdir: pathlib.Path
   array_cache_dir: str | None = ARRAYS  # None for no cache
@@ -142,7 +142,7 @@ def definitions(config: Any) -> dict[str, dataclasses.Field]:
 
 
 def replace(config: Any, **values: Any) -> Any:
-  """Returns a copy with other values of fields, whichever part of the configuration has them.
+  """Returns a copy of a configuration with new values of fields, also of fields of its parts.
 
   Args:
     config: a configuration, or a part of one.
@@ -178,7 +178,7 @@ def swept(config: Any) -> list[str]:
 
 
 def members(config: Config) -> list[Config]:
-  """Returns the configuration of every run of a sweep; for a single run, its own.
+  """Returns the configuration of every run of a sweep; a single run has only its own.
 
   Args:
     config: a configuration, whose seed and step_size may have several values.
@@ -196,11 +196,11 @@ def members(config: Config) -> list[Config]:
 
 
 def member_name(sweep: Config, member: Config) -> str:
-  """Names a member's directory by its swept values, such as seed_1-step_size_0.02; no sweep: ""."""
+  """Names a member's directory by its swept values, as seed_1-step_size_0.02; "" if not swept."""
   values = leaves(member)
   return "-".join(f"{name}_{values[name]}" for name in swept(sweep))
 
 
 def num_steps(config: Config, num_examples: int) -> int:
-  """Returns the number of training steps that see this many training samples."""
+  """Returns the number of training steps that use this many training samples, rounded up."""
   return -(-num_examples // config.optimizer.batch_size)

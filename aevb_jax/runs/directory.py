@@ -12,7 +12,7 @@ from aevb_jax.runs import texts
 from aevb_jax.runs.config import Config
 from aevb_jax.runs.files import write_text
 
-CHECKPOINTS = "checkpoints"  # their directory in that of a run
+CHECKPOINTS = "checkpoints"  # the directory of the checkpoints of a run
 HISTORY = "history"  # the directory of the parameters of every row
 RUNS = "runs"  # the directory of the training runs of a figure
 CONFIG, FLAG_FILE, LOCK, SUMMARY = "config.json", "flags.txt", "lock", "summary.json"
@@ -24,7 +24,7 @@ class Held(NamedTuple):
 
   path: pathlib.Path
   file: IO[str]
-  status: os.stat_result  # of the directory, which tells it from another of the same name
+  status: os.stat_result  # distinguishes the directory from another of the same name
 
 
 LOCKS_HELD: list[Held] = []  # until the process ends or leaves `locked`
@@ -47,9 +47,8 @@ def open_run(
 ) -> RunDirectory:
   """Makes or reopens the directory of a run, locks it, and writes flags.txt there.
 
-  flags.txt has the flags of the run in the form that `--flagfile` reads. It leaves out the flags
-  that say where and with what the run is executed, so that a repeated run goes to another
-  directory.
+  flags.txt has the flags of the run in the form that `--flagfile` reads, without the flags for the
+  directory and the machine. A run that is repeated from flags.txt goes to another directory.
 
   Args:
     workdir: the directory.
@@ -64,14 +63,14 @@ def open_run(
 
   Raises:
     ConfigError: if the directory holds a run with another configuration, a run that another
-      process is training, or anything that is not a run, or cannot be written.
+      process is training, or anything that is not a run, or if it cannot be written.
   """
   with _refusing(workdir):
     differences = _lock_unless_other(workdir, configs, overwrite, only)
     if (workdir / FLAG_FILE).exists() and (differences or not resume):
       print(f"the run that was in {workdir} is now in {_set_aside(workdir)}")
       lock(workdir)
-    # What is there already stays: a checkpoint may still refuse what these flags would resume.
+    # Existing files stay: the checkpoint may still refuse to be resumed with these flags.
     begun = (workdir / FLAG_FILE).exists() and (workdir / CHECKPOINTS).exists()
     finished = (workdir / SUMMARY).exists()
     if not (begun or finished):
@@ -94,8 +93,8 @@ def open_figure(
     The directory.
 
   Raises:
-    ConfigError: if the directory holds a figure with another configuration, one that another
-      process is making, or anything else, or cannot be written.
+    ConfigError: if the directory holds a figure with another configuration, a figure that another
+      process is making, or anything else, or if it cannot be written.
   """
   with _refusing(workdir):
     if _lock_unless_other(workdir, configs, overwrite):
@@ -151,7 +150,7 @@ def lock(directory: pathlib.Path) -> None:
 
 
 def refuse_if_gone(directory: pathlib.Path) -> None:
-  """Raises if the directory of a run is no longer where it was locked, before it is made anew.
+  """Raises if a run's directory is no longer where it was locked, so that nothing recreates it.
 
   Raises:
     GoneError: if the directory was moved or removed.
@@ -179,7 +178,7 @@ def _where_now(file: IO[str]) -> str:
 
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
-  """Releases, at its end, the directories locked inside; for a process that continues."""
+  """Releases, at the end of the context, the directories that were locked inside it."""
   before = len(LOCKS_HELD)
   try:
     yield
@@ -208,10 +207,10 @@ def _lock_unless_other(
   overwrite: bool,
   only: Collection[str] | None = None,
 ) -> str:
-  """Locks a directory, unless it is refused before; returns as `refuse_others` the differences."""
+  """Locks a directory unless `refuse_others` refuses it, and returns the differences in words."""
   refuse_others(workdir, configs, overwrite, only)
   lock(workdir)
-  return refuse_others(workdir, configs, overwrite, only)  # others may have started
+  return refuse_others(workdir, configs, overwrite, only)  # another process may have started
 
 
 def refuse_others(
@@ -220,7 +219,7 @@ def refuse_others(
   overwrite: bool,
   only: Collection[str] | None = None,
 ) -> str:
-  """Compares a configuration with that of the run in a directory, and refuses a different one.
+  """Compares a configuration with the one of the run in a directory, and refuses a different one.
 
   Args:
     workdir: the directory, which may be missing.
@@ -232,8 +231,8 @@ def refuse_others(
     The differences in words; "" if there are none.
 
   Raises:
-    ConfigError: if there are differences and `overwrite` is False, or the directory holds no run
-      that can be read.
+    ConfigError: if there are differences and `overwrite` is False, or the directory has files but
+      no run that can be read.
   """
   with _refusing(workdir):
     differences = _differences_there(workdir, configs, only)
@@ -253,7 +252,7 @@ def _differences_there(
   file = workdir / FLAG_FILE
   if file.exists():
     return texts.differences(disk.read_text(file), configs, only)
-  # A process that was killed during its start leaves these two files.
+  # A process that is killed during its start leaves these two files.
   if workdir.exists() and {p.name for p in workdir.iterdir()} - {LOCK, f"{FLAG_FILE}.partial"}:
     message = "is not empty and holds no run; name another directory"
     raise ConfigError("workdir", workdir, message)

@@ -1,8 +1,8 @@
 """The handling of numbers that are not finite during training.
 
 A step checks nothing. If the numbers at the end of a chunk of steps are not finite, the chunk is
-repeated from the state before it, with updates that skip such steps. This shows which step was the
-first, and that step is then explained.
+repeated from the state before it, with updates that skip a step whose numbers are not finite. This
+finds the first such step, which is then explained.
 """
 
 import functools
@@ -28,12 +28,12 @@ MOST_IN_A_ROW = 100  # skipped steps after which a run stops
 
 
 class Chunk(NamedTuple):
-  """The result of T steps of S runs; all but the states is on the host."""
+  """The result of T steps of S runs; everything except the states is on the host."""
 
   states: PyTree
   metrics: dict[str, np.ndarray]  # (S, T)
   made: np.ndarray  # (S, T); False for steps that were skipped
-  finite: np.ndarray  # (S,), of the state at the end and the objective of all steps made
+  finite: np.ndarray  # (S,); True if the last state and the objective of all steps made are finite
 
 
 def chunk_of(states: PyTree, metrics: dict, objective: str, shardings: Shardings) -> Chunk:
@@ -64,7 +64,7 @@ def remedy(
   """Makes a function (training before a chunk, chunk, its minibatches) -> (training, chunk) to use.
 
   A run that stops keeps the state that it had before the chunk. The function raises
-  FloatingPointError if no run is left that trains.
+  FloatingPointError if every run has stopped.
   """
   learning, pixels = loop.learning, loop.pixels
   skipping = skip_nonfinite(learning.algorithm, learning.objective)
@@ -107,14 +107,14 @@ def remedy(
 
 
 def _judged(training: Training, i: int, again: Chunk, loop: Loop, end: int) -> Run:
-  """Returns the run, which skips its faulty steps or stops, and prints the reason."""
+  """Decides that a run skips its faulty steps or stops, prints the reason, and returns the run."""
   run, made = training.runs[i], again.made[i]
   skipping, left_out = loop.on_nonfinite == "skip", int(np.sum(~made))
   before = 0 if made.any() else run.faults.in_a_row
   in_a_row = before + (made.size - 1 - int(np.flatnonzero(made)[-1]) if made.any() else made.size)
   goes_on = skipping and in_a_row < min(MOST_IN_A_ROW, end)
   if goes_on and not (left_out and not run.faults.skipped):
-    why = None  # it was printed before
+    why = None  # the reason was printed before
   else:
     why = _explained(training, i, again, loop)
     if goes_on:

@@ -19,11 +19,11 @@ import jax
 from aevb_jax import disk
 from aevb_jax.errors import RunError
 
-OURS = "aevb_jax"  # the source that pictures name, which identifies them later
+OURS = "aevb_jax"  # the source that pictures name, by which `is_our_picture` recognizes them
 
 
 def error_in_words(error: Exception) -> str:
-  """Describes in one line what could not be written or read."""
+  """Describes an error of reading or writing in one line."""
   if isinstance(error, OSError):
     where = f"{error.filename} " if error.filename else ""
     return f"{where}cannot be written or read ({error.strerror or error})"
@@ -68,7 +68,7 @@ def is_our_picture(path: pathlib.Path) -> bool:
     warnings.simplefilter("ignore")  # a very large picture would warn
     try:
       with disk.read(path, "rb") as file, Image.open(file, formats=("PNG",)) as picture:
-        return picture.info.get("Source") == OURS  # in its first chunks; no pixel is decoded
+        return picture.info.get("Source") == OURS  # in the first chunks; no pixel is decoded
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
       return False
 
@@ -100,8 +100,8 @@ def read_text(path: pathlib.Path) -> str:
   """Reads a text file of a run, with its line ends as they are.
 
   Raises:
-    RunError: if the file is no text.
-    OSError: if the file is missing, or is no regular file.
+    RunError: if the file is not text.
+    OSError: if the file is missing, or is not a regular file.
   """
   try:
     with disk.read(path, newline="") as file:
@@ -111,11 +111,11 @@ def read_text(path: pathlib.Path) -> str:
 
 
 def read_json(path: pathlib.Path) -> dict:
-  """Reads a JSON object, such as that of summary.json.
+  """Reads a JSON object from a file, such as summary.json.
 
   Raises:
     RunError: if the file was cut off or edited.
-    OSError: if the file is missing, or is no regular file.
+    OSError: if the file is missing, or is not a regular file.
   """
   try:
     return dict(json.loads(disk.read_text(path)))
@@ -128,10 +128,10 @@ def read_metrics(workdir: pathlib.Path, needed: Collection[str] = ()) -> list[di
 
   Args:
     workdir: the directory of the run.
-    needed: columns that the file must have besides those of every run.
+    needed: columns that the file must have in addition to the columns of every run.
 
   Returns:
-    The rows, each a number by column.
+    The rows, each with a number for every column.
 
   Raises:
     RunError: if the file was cut off or edited.
@@ -155,7 +155,7 @@ def read_table(path: pathlib.Path, needed: Collection[str] = ()) -> list[dict[st
 
   Raises:
     RunError: if the table was cut off or edited, so that it cannot be read.
-    OSError: if the file is missing, or is no regular file.
+    OSError: if the file is missing, or is not a regular file.
   """
   return parse_table(path, read_text(path), needed)
 
@@ -169,7 +169,7 @@ def parse_table(path: pathlib.Path, text: str, needed: Collection[str] = ()) -> 
     needed: columns that the table must have.
 
   Raises:
-    RunError: if the text is no such table.
+    RunError: if the text is not such a table.
   """
   try:
     table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -208,7 +208,7 @@ def metrics_writer(
   Args:
     workdir: the directory of the run.
     columns: the columns of every row.
-    rows: the rows so far, which the files begin with; any others in the files are removed.
+    rows: the rows so far, which the files begin with; other rows in the files are removed.
   """
   path, text = workdir / "metrics.csv", io.StringIO()
   table = csv.DictWriter(text, columns)
@@ -256,7 +256,7 @@ def git_commit() -> str | None:
   """Returns the commit of this code, with "-dirty" if files differ from it; None outside git."""
   here = pathlib.Path(__file__).parent
   try:
-    # Without a lock on its index, which would stay where this process is killed.
+    # Git takes no lock on its index, because the lock would stay if this process were killed.
     git = ["git", "--no-optional-locks", "-C", str(here), "describe", "--always", "--abbrev=40"]
     git += ["--dirty", "--exclude=*"]
     return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
@@ -273,11 +273,11 @@ def provenance(commit: str | None) -> dict:
 def event_writer(workdir: pathlib.Path, columns: Sequence[str]) -> Iterator[Callable[[dict], None]]:
   """Yields a function that appends a row to TensorBoard's events, by its examples_seen.
 
-  The events of an earlier process are removed. tensorboardX's own SummaryWriter passes events to a
-  thread. On a full disk that thread dies with a traceback, and the next call waits for ever.
+  The events of an earlier process are removed. tensorboardX's own SummaryWriter is not used: it
+  passes events to a thread, which dies on a full disk, and the next call then waits forever.
 
   Raises:
-    OSError: on entering, or by the function, if the events cannot be written.
+    OSError: if the events cannot be written, on entering or from the function.
   """
   from tensorboardX.proto.event_pb2 import Event
   from tensorboardX.record_writer import RecordWriter

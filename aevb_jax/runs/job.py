@@ -1,4 +1,4 @@
-"""The main job: trains a configuration in a directory, resumes there, and judges the result."""
+"""The main job: trains a configuration in a directory, resumes there, and evaluates the result."""
 
 import contextlib
 import functools
@@ -31,7 +31,7 @@ from aevb_jax.training.sharding import (
 )
 from aevb_jax.types import Model
 
-CHECKPOINT_EVERY = 10.0  # seconds, for mains that train a single run
+CHECKPOINT_EVERY = 10.0  # seconds, for other programs, which train a single run
 COUNTS = ("step", "examples_seen", "evaluations")  # the columns that every row begins with
 
 
@@ -64,7 +64,7 @@ def make_job(config: Config, machine: Machine) -> Job:
   share = functools.partial(share_devices, batch_size=batch_size, num_devices=machine.num_devices)
   shardings = share(len(members(config)))
   if config.budget.select_step_size:
-    share(len(values_of(config.seed)))  # refuses now what it would refuse after the selection
+    share(len(values_of(config.seed)))  # so that an error comes now, not after the selection
   images = pixels.load_images(config, machine.array_cache_dir)
   model = build.make_model(config, images)
   learning = make_learning(single, model, images)
@@ -90,14 +90,14 @@ def run_job(
 
   Args:
     config: the configuration of a run, or of a sweep.
-    machine: where it is executed.
+    machine: the machine that executes it.
     hearing: a context around training, which yields a function that returns the number of a
       signal that asks to stop, or 0.
-    guard: given the directory of the run, a context around training and what follows it.
+    guard: directory of the run -> a context around training and the final evaluation.
 
   Raises:
     ConfigError: if a field cannot be used, or the directory holds another run.
-    FloatingPointError: if no run has finite numbers any more; the state before is saved.
+    FloatingPointError: if no run has finite numbers any more; the last finite state is saved.
     Stopped: if a signal asks to stop; the state is saved.
     OSError, SaveError: if something cannot be written.
   """
@@ -140,7 +140,7 @@ def open_workdir(job: Job) -> directory.RunDirectory:
 
 
 def new_run(workdir: pathlib.Path, sweep: Config, member: Config) -> Run:
-  """Returns a member of a sweep, or its only run, before it is trained."""
+  """Returns a member of a sweep, or the only run, before it is trained."""
   train_key, likelihood_key, picture_key = jax.random.split(jax.random.key(member.seed), 3)
   keys = Keys(*jax.random.split(train_key, 3), likelihood_key, picture_key)  # type: ignore[call-arg]
   name = member_name(sweep, member)
@@ -188,7 +188,7 @@ def train_members(job: Job, workdir: pathlib.Path, hearing: Callable = _deaf) ->
       origin = job.origin._replace(config=run.config)
       with saver(run.directory / directory.CHECKPOINTS, origin, batch_size) as save_member:
         save_member(state.single(training, i))
-  (number,) = highest(asked_to_stop())  # while the last one was saved
+  (number,) = highest(asked_to_stop())  # a signal may have come during the last save
   if number:
     raise Stopped(number)
   return training
@@ -204,15 +204,15 @@ def train_single(
   write_rows: Callable[[Run, list[dict]], None],
   asked_to_stop: Callable[[], int],
 ) -> Training:
-  """Trains a single run of another main, on one device, from its last checkpoint to step `end`.
+  """Trains a single run of another program, on one device, from its last checkpoint to step `end`.
 
   Args:
     run: the run before its first step; its directory has the checkpoints.
-    learning: how it learns.
-    data: resident on the device.
-    plan: when it is evaluated.
+    learning: its algorithm and evaluations.
+    data: its data, on the device.
+    plan: the steps at which it is evaluated.
     end: training steps in total.
-    write_rows: writes the rows of an evaluation, given the run with the rows before.
+    write_rows: writes the rows of an evaluation, given the run with the earlier rows.
     asked_to_stop: returns the number of a signal that asks to stop, or 0.
 
   Raises:
@@ -245,7 +245,7 @@ def saver(
 
 @contextlib.contextmanager
 def kept_history(workdir: pathlib.Path, keep: bool) -> Iterator[Callable[[Training], None]]:
-  """Yields a function that keeps the parameters after each row for good, if `keep` is True."""
+  """Yields a function that saves the parameters after each row permanently, if `keep` is True."""
   if not keep:
     yield lambda now: None
     return
@@ -280,7 +280,7 @@ def row_files(training: Training, columns: tuple[str, ...]) -> Iterator[Callable
 
 
 def finish(job: Job, training: Training, i: int, started: float) -> None:
-  """Judges the i-th run, draws its pictures, and writes its summary."""
+  """Evaluates the i-th run at its end, draws its pictures, and writes its summary."""
   run, params = training.runs[i], state.saved_of(training, i).states.params
   if run.name:
     print(f"\n{run.name}")

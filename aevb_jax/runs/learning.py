@@ -1,4 +1,4 @@
-"""Algorithms as runs use them: how each learns, and how it is judged on the way and at the end."""
+"""Algorithms as runs use them: their updates, and their evaluations in training and at its end."""
 
 import math
 from collections.abc import Callable
@@ -31,17 +31,17 @@ BLOCK = 500  # test points between two updates of the progress bar
 
 
 class Learning(NamedTuple):
-  """A way of learning, with its columns, its evaluation and its judgement."""
+  """An algorithm with the columns of its rows, its evaluation, and its evaluation at the end."""
 
   algorithm: Algorithm
   evaluations: int  # evaluations of the likelihood for every example of a minibatch
   objective: str  # the metric of its updates that training maximizes
-  columns: tuple[str, ...]  # columns of its rows besides those that every row has
+  columns: tuple[str, ...]  # columns of its rows in addition to the columns of every row
   # (key, params, pixels, means of the metrics of the updates since the last row) -> the columns
-  # of the rows of an evaluation; `train` has one row for each
+  # of the rows of an evaluation; `train` has one row for each evaluation
   evaluate: Callable[[Key, Params, Pixels, dict], list[dict]]
   row_in_words: Callable[[dict], str]  # "" for a row that is not printed
-  # Its update changes nothing, and its metrics are `Terms`; None if there is no such algorithm.
+  # An algorithm whose update changes nothing, and whose metrics are `Terms`; None if there is none.
   explain: Algorithm | None = None
   # (key, params, pixels, last row) -> the first entries of summary.json, and lines to print
   judge: Callable[[Key, Params, Pixels, dict], tuple[dict, list[str]]] | None = None
@@ -50,16 +50,16 @@ class Learning(NamedTuple):
 class Estimation(NamedTuple):
   """An estimator in the forms that training and evaluation use."""
 
-  objective: Estimator | Scheduled  # what training maximizes: with beta, kl_warmup, free_bits
-  bound: Estimator  # without them, for evaluation
+  objective: Estimator | Scheduled  # for training: with beta, kl_warmup, free_bits
+  bound: Estimator  # for evaluation: without beta, kl_warmup, free_bits
   baseline: Baseline
 
 
 def make_learning(config: Config, model: Model, images: ImageData) -> Learning:
-  """Makes the way of learning that a configuration names.
+  """Makes the algorithm that a configuration names, with its evaluations.
 
   Raises:
-    ConfigError: if the model does not allow it.
+    ConfigError: if the model does not allow the algorithm.
   """
   make = {"aevb": learn_aevb, "mcem": learn_mcem}[config.objective.algorithm]
   return make(config, model, images)
@@ -71,7 +71,7 @@ def make_estimation(model: Model, data_dim: int, named: AevbConfig, batch_size: 
   Args:
     model: the model whose bound is estimated.
     data_dim: D.
-    named: the estimator, its number of samples, and how training changes its KL.
+    named: the estimator, its number of samples, and the changes of its KL in training.
     batch_size: M, which turns the warm-up of the KL into a number of steps.
 
   Returns:
@@ -156,7 +156,7 @@ def bound_columns(images: ImageData) -> tuple[str, ...]:
 def evaluate_bound(
   key: Key, bound: Callable[[Key, Params, Array], Array], params: Params, pixels: Pixels
 ) -> dict:
-  """Evaluates a bound on every split; equal keys make evaluations comparable."""
+  """Evaluates a bound on every split; equal keys give equal noise, which helps comparisons."""
   columns = {}
   for split in ("train", "validation", "test"):
     source, reading = points(pixels, split)
@@ -172,7 +172,7 @@ def evaluate_bound(
 
 
 def bounds_in_words(row: dict) -> str:
-  """Writes a row of bounds in one line."""
+  """Formats a row of bounds in one line."""
   return (
     f"{row['examples_seen']:>12,} samples   "
     f"train bound {row['train_bound']:9.2f} ± {row['train_bound_se']:.2f}   "
@@ -191,7 +191,7 @@ def average_mcem(means: dict) -> dict:
 
 
 def mcem_in_words(row: dict) -> str:
-  """Writes a row of Monte Carlo EM in one line."""
+  """Formats a row of Monte Carlo EM in one line."""
   return (
     f"{row['examples_seen']:>12,} samples   "
     f"recent log p(x, z) {row['recent_log_joint']:9.2f}   "
@@ -209,7 +209,7 @@ def bits_of(config: Config, bound: float, data_dim: int) -> float | None:
 def judge_bound(
   config: Config, row: dict, log_likelihood: Mean | None, data_dim: int
 ) -> tuple[dict, list[str]]:
-  """Returns the entries of summary.json and the last lines printed for a run of AEVB."""
+  """Returns the entries of summary.json and the last lines to print for a run of AEVB."""
   bits = bits_of(config, row["test_bound"], data_dim)
   num_samples = config.objective.num_importance_samples
   lines = [f"test bound           {row['test_bound']:.2f} ± {row['test_bound_se']:.2f} nats"]
@@ -233,7 +233,7 @@ def judge_bound(
 
 
 def judge_mcem(row: dict, steps: dict) -> tuple[dict, list[str]]:
-  """Returns the entries of summary.json and the last lines printed for a run of MCEM."""
+  """Returns the entries of summary.json and the last lines to print for a run of MCEM."""
   results = {name: row[name] for name in MCEM_COLUMNS} | steps
   return results, [
     f"recent log p(x, z)   {row['recent_log_joint']:.2f} nats, at the z of HMC",
@@ -243,7 +243,7 @@ def judge_mcem(row: dict, steps: dict) -> tuple[dict, list[str]]:
 def estimate_log_likelihood(
   key: Key, model: Model, params: Params, pixels: Pixels, *, num_samples: int
 ) -> Mean | None:
-  """Estimates the mean of log p(x) over the test points, in nats; None for no samples."""
+  """Estimates the mean of log p(x) over the test points, in nats; None if num_samples is 0."""
   if not num_samples:
     return None
   values = log_likelihoods(key, model, params, pixels, num_samples=num_samples)
@@ -253,7 +253,7 @@ def estimate_log_likelihood(
 def log_likelihoods(
   key: Key, model: Model, params: Params, pixels: Pixels, *, num_samples: int
 ) -> np.ndarray:
-  """Estimates log p(x) of every test point by K importance samples, the same for every model."""
+  """Estimates log p(x) of every test point by K importance samples; equal keys, equal noise."""
 
   def log_likelihood(key: Key, params: Params, x: Array) -> Array:
     return importance_sampling(key, model, params, x, num_samples=num_samples).value
@@ -274,5 +274,5 @@ def log_likelihoods(
 
 
 def without_numbers(learning: Learning) -> dict:
-  """Returns NaN for every column, the row of a run that has stopped."""
+  """Returns NaN for every column, for the rows of a run that has stopped."""
   return dict.fromkeys(learning.columns, math.nan)

@@ -1,4 +1,4 @@
-"""Runs in Python: opens the directory of a run, trains in one, or writes one."""
+"""Runs in Python: functions that open the directory of a run, train in one, or write one."""
 
 import logging
 import os
@@ -29,11 +29,11 @@ from aevb_jax.types import Array, Key, Model, Params
 
 LOGGER = logging.getLogger(__name__)
 PLACES = ("data_dir", "manual_dir", "mirror", "max_resident_mb")
-OF_TRAIN = "--likelihood="  # stands in the flags.txt of every run of experiments.train, however old
+OF_TRAIN = "--likelihood="  # is in the flags.txt of every run of experiments.train, however old
 
 
 class LoadedRun(NamedTuple):
-  """A run as it was trained."""
+  """A trained run: its configuration, model, parameters, data and results."""
 
   directory: pathlib.Path
   config: Config  # what was computed
@@ -56,9 +56,9 @@ def load(
 
   Args:
     workdir: the directory of a run, or of a member of a sweep.
-    parameters: "last" for those that training ended with, "best" for those of the highest
-      validation bound.
-    array_cache_dir: where decoded data sets are kept between runs; None for nowhere.
+    parameters: "last" for the parameters that training ended with, "best" for the parameters of the
+      highest validation bound.
+    array_cache_dir: the directory that keeps decoded data sets between runs; None for no cache.
     places: fields of `DataConfig` that name the data's new place if the data have moved:
       data_dir, manual_dir, mirror, max_resident_mb.
 
@@ -94,7 +94,7 @@ def read_config(workdir: pathlib.Path) -> Config:
   """Reads the configuration of a run from its config.json or, for an older run, its flags.txt.
 
   Raises:
-    RunError: if there is none that can be read, or the directory is of a sweep.
+    RunError: if no configuration can be read, or the directory holds a sweep.
   """
   name = directory.CONFIG if (workdir / directory.CONFIG).exists() else directory.FLAG_FILE
   if not os.path.exists(workdir / name):  # also False for an impossible path
@@ -120,7 +120,7 @@ def load_params(
   """Reads the parameters of the last checkpoint of a run.
 
   Raises:
-    RunError: if there are none.
+    RunError: if there are no parameters that can be read.
     ConfigError: if the run's estimator is not available.
   """
   learning, checkpoints = make_learning(config, model, images), workdir / directory.CHECKPOINTS
@@ -148,7 +148,7 @@ def load_params(
 def train(config: Config, workdir: str | pathlib.Path, **machine: Any) -> LoadedRun | None:
   """Trains a configuration in a directory, as experiments.train does, and opens the result.
 
-  After an interruption the same call resumes. For a finished run it only opens the run.
+  After an interruption the same call resumes the run. If the run is finished, it only opens it.
 
   Args:
     config: the configuration of a run, or of a sweep.
@@ -161,7 +161,7 @@ def train(config: Config, workdir: str | pathlib.Path, **machine: Any) -> Loaded
 
   Raises:
     ConfigError: if a field cannot be used, or the directory holds another run.
-    FloatingPointError: if no run has finite numbers any more; the state before is saved.
+    FloatingPointError: if no run has finite numbers any more; the last finite state is saved.
     OSError, SaveError: if something cannot be written.
   """
   machine = Machine(pathlib.Path(workdir).expanduser(), **machine)
@@ -191,14 +191,14 @@ def save(
     params: the parameters.
     step: training steps made, with config.optimizer.batch_size examples each.
     metrics: rows of metrics.csv, all with the same columns.
-    array_cache_dir: where decoded data sets are kept between runs; None for nowhere.
+    array_cache_dir: the directory that keeps decoded data sets between runs; None for no cache.
 
   Returns:
     The run, opened.
 
   Raises:
-    ConfigError: if a field cannot be used, or the directory holds something.
-    ValueError: if the parameters are not those of the model.
+    ConfigError: if a field cannot be used, or the directory is not empty.
+    ValueError: if the parameters do not have the structure or the shapes of the model's.
     SaveError: if something cannot be written.
   """
   workdir, config = pathlib.Path(workdir).expanduser(), resolve(config)
@@ -235,7 +235,7 @@ def save(
 
 
 def encode(run: LoadedRun, images: Array) -> np.ndarray:
-  """Returns the means of q(z|x) of images.
+  """Returns the means of q(z|x) for images.
 
   Args:
     run: a run whose model has an encoder.
@@ -253,7 +253,7 @@ def encode(run: LoadedRun, images: Array) -> np.ndarray:
 
 
 def decode(run: LoadedRun, z: Array) -> np.ndarray:
-  """Returns the means of p(x|z) of latents, as images.
+  """Returns the means of p(x|z) for latents, as images.
 
   Args:
     run: a run.
@@ -267,7 +267,7 @@ def decode(run: LoadedRun, z: Array) -> np.ndarray:
 
 
 def log_likelihood(run: LoadedRun, images: Array, *, num_samples: int = 1000) -> np.ndarray:
-  """Estimates log p(x) of images by importance sampling.
+  """Estimates log p(x) for images by importance sampling.
 
   Args:
     run: a run whose model has an encoder.

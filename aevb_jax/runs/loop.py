@@ -1,4 +1,4 @@
-"""The training loop: trains a run or the members of a sweep, and evaluates them on the way."""
+"""The training loop: trains a run or the members of a sweep, and evaluates them during training."""
 
 import math
 import time
@@ -31,7 +31,7 @@ def evenly(batch_size: int, eval_every: int, per_decade: int = 0) -> Plan:
   Args:
     batch_size: M.
     eval_every: training samples between two rows, rounded to whole steps.
-    per_decade: if not 0, only so many of these rows in every decade, evenly spaced on a log axis.
+    per_decade: the number of these rows in every decade, evenly spaced on a log axis; 0 for all.
 
   Returns:
     The plan.
@@ -51,7 +51,7 @@ def train_until(end: int, training: Training, loop: Loop) -> Training:
   """Trains to a step, chunk by chunk, and evaluates at each step that is due, also at the end.
 
   Raises:
-    FloatingPointError: if no run has finite numbers any more; the state before is saved.
+    FloatingPointError: if no run has finite numbers any more; the last finite state is saved.
     Stopped: if a signal asks to stop; the state is saved.
   """
   batch_size, pixels, learning = loop.plan.batch_size, loop.pixels, loop.learning
@@ -59,7 +59,7 @@ def train_until(end: int, training: Training, loop: Loop) -> Training:
   chunks, keys = loop.plan.chunks(training.step, end, most), training.keys
   fit_chunk, training = _compiled(set(chunks), training, loop)
   remedy = faults.remedy(training, loop, end)
-  if is_due(training, end, loop.plan):  # it stopped before its evaluation
+  if is_due(training, end, loop.plan):  # an earlier process stopped before this evaluation
     training = _evaluated(training, loop)
     loop.save(training)
   saved_at = time.monotonic()
@@ -105,7 +105,7 @@ def _progress_bar(total: int, initial: int) -> tqdm:
 
 
 def _evaluated(training: Training, loop: Loop) -> Training:
-  """Evaluates all runs; saves the training if the evaluation fails or is stopped."""
+  """Evaluates all runs; saves their states if the evaluation fails or is stopped."""
   try:
     return evaluate(training, loop)
   except (FloatingPointError, Stopped):
@@ -131,7 +131,7 @@ def _compiled(
 
 
 def show(bar: tqdm, objective: str, chunk: faults.Chunk, num_samples: int) -> None:
-  """Moves the progress bar, which shows the objective of the best run."""
+  """Advances the progress bar, which shows the objective of the best run."""
   climbed = chunk.metrics[objective].mean(axis=-1)
   bar.set_postfix({objective: f"{np.fmax.reduce(climbed):.2f}"}, refresh=False)
   bar.update(num_samples)

@@ -16,8 +16,8 @@ from aevb_jax.training.program import Pixels
 from aevb_jax.training.sharding import Shardings
 from aevb_jax.types import Array
 
-# Test images, and static training images, are binarized by one draw from this seed whatever the
-# run's own seed is, so that all runs are judged on the same data.
+# Test images, and static training images, are binarized by one draw from this seed, whatever the
+# run's own seed is, so that all runs are evaluated on the same data.
 BINARIZATION_SEED = 0
 LOGGER = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def load_images(config: Config, cache_dir: str | None) -> datasets.ImageData:
 
   Args:
     config: the configuration of the run.
-    cache_dir: where decoded data sets are kept between runs; None for nowhere.
+    cache_dir: the directory that keeps decoded data sets between runs; None for no cache.
 
   Raises:
     ConfigError: if the data set is not there, or does not allow the run.
@@ -87,8 +87,8 @@ def load_data(
 
   Args:
     data: names the data set.
-    cache_dir: where decoded data sets are kept between runs; None for nowhere.
-    prepare_any: whether sets that are not among the protocols may be prepared.
+    cache_dir: the directory that keeps decoded data sets between runs; None for no cache.
+    prepare_any: True if data sets that are not among the protocols may be prepared.
 
   Raises:
     ConfigError: if the data set is not there, or has pixels of another kind.
@@ -145,7 +145,7 @@ def _load(data: DataConfig, cache_dir: str | None, prepare_any: bool) -> dataset
 
 @functools.cache  # so that it warns only once
 def _warn_of_no_cache(what: str) -> None:
-  """Warns that the default cache cannot be written, which is no error as nobody asked for it."""
+  """Warns that the default cache cannot be written; this is not an error, as no user named it."""
   LOGGER.warning(
     "warning: --array_cache_dir=%s: %s; data sets are decoded anew in each run unless another "
     "directory is named",
@@ -155,13 +155,13 @@ def _warn_of_no_cache(what: str) -> None:
 
 
 def fits_device(images: datasets.ImageData, data: DataConfig) -> bool:
-  """Reports whether the training set is kept on the device; otherwise it is streamed."""
+  """Reports whether the training set is kept on the device, instead of being streamed."""
   num_bytes = math.prod(images.train.shape) * images.train.dtype.itemsize
   return num_bytes <= data.max_resident_mb * 2**20
 
 
 def check_resident(pixels: Pixels, data: DataConfig) -> None:
-  """Refuses a training set that would be streamed, for mains that need it on the device.
+  """Refuses a training set that would be streamed, for programs that need it on the device.
 
   Raises:
     ConfigError: if the training set would be streamed.
@@ -195,12 +195,12 @@ def pixel_scale(images: datasets.ImageData, data: DataConfig) -> int:
 def make_pixels(
   images: datasets.ImageData, data: DataConfig, shardings: Shardings | None = None
 ) -> Pixels:
-  """Puts the data set on the devices, unless it is to be streamed.
+  """Puts the data set on the devices, unless it is streamed.
 
   Args:
     images: the data set.
     data: how pixels become x.
-    shardings: the devices; None for the first.
+    shardings: the devices; None for the first device.
   """
   levels = pixel_scale(images, data)
   scale = functools.partial(preprocess.scale, levels=levels)
@@ -223,7 +223,7 @@ def make_pixels(
     preprocess=functions[data.binarization],
     static_key=train_draw if data.binarization == "static" else None,
     train_draw=train_draw,
-    validation_draw=jax.random.fold_in(draws, 2),  # after the two of the split
+    validation_draw=jax.random.fold_in(draws, 2),  # differs from the two keys of the split
     test_draw=test_draw,
     sharding=shardings and shardings.evaluation,
   )

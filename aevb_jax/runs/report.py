@@ -19,7 +19,7 @@ from aevb_jax.training.evaluation import evaluate, evaluate_in_blocks, mean_and_
 from aevb_jax.training.program import Pixels
 from aevb_jax.types import Model, Params
 
-NUM_PAIRS = 30  # test images beside their reconstructions
+NUM_PAIRS = 30  # test images that are drawn beside their reconstructions
 JUDGED = ("test_log_likelihood", "test_log_likelihood_se")
 OVER_SEEDS = {
   "train_bound": "train bound",
@@ -122,7 +122,7 @@ def summarize(run: Run, images: ImageData, results: dict, timing: Timing, about:
 
 
 def over_seeds(rows: Sequence[dict]) -> list[dict]:
-  """Averages over the seeds of each step size that has several; the errors are over seeds."""
+  """Averages over the seeds of each step size with several seeds, with standard errors."""
   means = []
   for step_size in dict.fromkeys(row["step_size"] for row in rows):
     seeds = [row for row in rows if row["step_size"] == step_size]

@@ -1,4 +1,4 @@
-"""The checkpoints that a run resumes from: their arrays, and the newest that can be read."""
+"""The checkpoints that a run resumes from: their arrays, and the newest intact one."""
 
 import logging
 import pathlib
@@ -40,7 +40,7 @@ def make_origin(config: Any, sources: Collection[str] = ()) -> Origin:
 
 
 def compare(record: dict, step: int, origin: Origin) -> list[str]:
-  """Compares the record of a checkpoint with the run that is to resume from it.
+  """Compares the record of a checkpoint with the run that resumes from it.
 
   Args:
     record: the record of the checkpoint.
@@ -63,7 +63,7 @@ def compare(record: dict, step: int, origin: Origin) -> list[str]:
 
 
 class Best(NamedTuple):
-  """The parameters of the highest validation bound so far; for a sweep, those of each member."""
+  """The parameters with the highest validation bound so far; in a sweep, for each member."""
 
   bound: Array  # in nats; -inf before the first evaluation
   step: Array
@@ -82,7 +82,7 @@ def start(states: PyTree, columns: Collection[str]) -> Saved:
 
   Args:
     states: the state of a run, or of all members of a sweep.
-    columns: the columns of the rows; the best parameters are kept if there is a validation bound.
+    columns: the columns of the rows; best parameters are kept only if one is a validation bound.
   """
   if "validation_bound" not in columns:
     return Saved(states, ())
@@ -99,7 +99,7 @@ def keep_best(saved: Saved, bounds: Array) -> Best:
 
 @jax.jit
 def where(chosen: Array, tree: PyTree, other: PyTree) -> PyTree:
-  """Chooses between two trees for every member of a sweep, or for the only run."""
+  """Returns `tree` for members of a sweep (or the only run) that are chosen, otherwise `other`."""
 
   def leaf(a: Array, b: Array) -> Array:
     return jnp.where(chosen.reshape(chosen.shape + (1,) * (a.ndim - chosen.ndim)), a, b)
@@ -115,19 +115,20 @@ def newest(
   A damaged checkpoint is set aside with a warning.
 
   Args:
-    directory: the directory of the checkpoints, in that of the run.
+    directory: the directory of the checkpoints, in the directory of the run.
     at: (step, record) -> a NamedTuple, whose `saved` has shapes for arrays and whose
       `placement` is their sharding, such as a `Training`.
     batch_size: M, for the message.
     origin: the origin of the run, which the checkpoint's must match. Differences that do not
-      prevent resuming are warned of.
+      prevent resuming cause a warning.
 
   Returns:
     The result of `at`, with arrays; None if there is no checkpoint.
 
   Raises:
     ConfigError: if the checkpoint is of another run.
-    OSError, MemoryError: if it cannot be read for a reason that says nothing about it.
+    OSError, MemoryError: if the machine and not the checkpoint is the reason that it cannot be
+      read.
   """
   while True:
     step = int(of_first(np.asarray(max(checkpoint.steps(directory), default=-1))))
@@ -140,7 +141,7 @@ def newest(
       shapes, placement = training.saved, training.placement
       try:
         saved, reason = _try(checkpoint.restore, directory, step, shapes, placement)
-      except ConfigError as error:  # such as keys of another generator, which are of another size
+      except ConfigError as error:  # for example, keys of another generator have another size
         since = "".join(f"; {change}" for change in changed)
         raise ConfigError(error.field, error.value, error.message + since) from error
     if not reason:
@@ -162,7 +163,7 @@ def newest(
 
 
 def _try(read: Callable, *arguments) -> tuple[Any, str | None]:
-  """Returns what is read, or why a process could not read it; the result is the same for all."""
+  """Returns the value read and None or, in all processes if one failed to read, None and why."""
   found, reason = None, None
   try:
     found = _refusing(arguments[0], read, *arguments)
@@ -176,7 +177,7 @@ def _refusing(directory: pathlib.Path, function: Callable, *arguments) -> Any:
   """Calls a function, and turns its CheckpointError into a refusal of the run in the directory.
 
   Raises:
-    ConfigError: for a CheckpointError that is no DamagedError.
+    ConfigError: for a CheckpointError that is not a DamagedError.
   """
   try:
     return function(*arguments)

@@ -1,4 +1,4 @@
-"""The runs of a command: how far they have trained, and what they train with.
+"""The runs of a command: how far they have trained, and the parts that they train with.
 
 A checkpoint has the arrays (the training states, and the parameters of the best validation bound so
 far) and a record: all rows, the sums for the next row, the faults. The position in the data is the
@@ -68,8 +68,8 @@ class Training(NamedTuple):
   everyone: tuple[Run, ...]
   active: tuple[int, ...]  # the places in `everyone` of the runs that train
   step: int
-  saved: Saved  # the states and the best parameters of those that train
-  sums: dict[str, np.ndarray]  # (S,) for every metric since the last row, and "num_steps" made
+  saved: Saved  # the states and the best parameters of the runs that train
+  sums: dict[str, np.ndarray]  # (S,) each: of the metrics since the last row, and "num_steps" made
   seconds: float  # seconds of training, over all processes that the run has had
   shardings: Shardings | None  # None if nothing is trained any more
   timing: Timing = Timing()  # the times of this process
@@ -122,7 +122,7 @@ class Plan(NamedTuple):
 
 
 class Loop(NamedTuple):
-  """The parts of training, and the functions that it reports to."""
+  """The parts of training, and the functions that it calls."""
 
   learning: Learning
   pixels: Pixels
@@ -159,15 +159,15 @@ def begin(
 
   Args:
     runs: the members of a sweep, or one run without a name.
-    learning: how they learn.
+    learning: their algorithm and evaluations.
     checkpoints: the directory of their checkpoints.
     share: number of runs -> the devices that they share.
     origin: the origin of the runs, which their checkpoints must match.
-    batch_size: M, for the message that names where they resume.
+    batch_size: M, for the message that names the training samples where they resume.
     select_step: the step after which only members of the best step size train; 0 for all.
 
   Raises:
-    ConfigError: if there is a checkpoint and it is not of these runs.
+    ConfigError: if there is a checkpoint of other runs.
   """
 
   def init(keys: Key, step_sizes: np.ndarray) -> Saved:
@@ -204,7 +204,7 @@ def _resumed(run: Run, record: dict) -> Run:
 
 
 def record(training: Training, batch_size: int) -> dict:
-  """Returns the entries of a checkpoint besides its arrays, as JSON holds them."""
+  """Returns the entries of a checkpoint's record, as JSON holds them."""
   return dict(
     step=training.step,
     examples_seen=training.step * batch_size,
@@ -217,8 +217,8 @@ def record(training: Training, batch_size: int) -> dict:
 def select(runs: Sequence[Run], step: int, batch_size: int) -> tuple[int, ...]:
   """Chooses the runs of the step size with the highest training bound, averaged over seeds.
 
-  A bound that is no number counts as −∞, because the paper's rule has to survive a step size of
-  0.1.
+  A bound that is not finite counts as −∞, because the paper's rule has to work even if a step size
+  of 0.1 diverges.
 
   Raises:
     FloatingPointError: if every step size has such a bound.
@@ -239,7 +239,7 @@ def select(runs: Sequence[Run], step: int, batch_size: int) -> tuple[int, ...]:
 
 
 def take(training: Training, chosen: Sequence[int], share: Callable) -> Training:
-  """Continues with some members of a sweep only, spread over the devices anew."""
+  """Continues with only some members of a sweep, and spreads them over the devices again."""
   shardings, index = share(len(chosen)), np.asarray(chosen)
   few = jax.jit(
     lambda saved: jax.tree.map(lambda leaf: leaf[index], saved), out_shardings=shardings.members
@@ -265,7 +265,7 @@ def _member(saved: PyTree, i: Array, sharding: NamedSharding) -> PyTree:
 
 
 def single(training: Training, i: int) -> Training:
-  """Returns the i-th run that trains as a single run, at the step where it stopped if it did."""
+  """Returns the i-th run that trains as a single run, at the step where it stopped, if it did."""
   run, saved, step = training.runs[i]._replace(name=""), saved_of(training, i), training.step
   if run.faults.stopped:
     step = int(saved.states.step)

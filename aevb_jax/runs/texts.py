@@ -10,9 +10,9 @@ from typing import Any
 from aevb_jax.errors import ConfigError
 from aevb_jax.runs.config import OBJECTIVES, Config, definitions, leaves, replace
 
-# flags.txt has the values of a preset one by one; older runs also name the preset.
+# flags.txt has the values of a preset one by one; in older runs it also names the preset.
 OF_PRESETS = "preset"
-RENAMED = {"latents": "posterior"}  # old names, in runs from before the change
+RENAMED = {"latents": "posterior"}  # names of flags in older runs -> their current names
 
 
 def flag_lines(*configs: Any, only: Collection[str] | None = None) -> list[str]:
@@ -56,7 +56,7 @@ def name_of(line: str, names: Collection[str]) -> str:
 def from_flags(text: str) -> Config:
   """Parses the configuration of a run from its flags.txt.
 
-  Fields that the text does not name, such as fields that are newer, have their defaults.
+  Fields that the text does not name, such as newer fields, have their defaults.
 
   Raises:
     ConfigError: if a line names no field, or has a value that is not of the field's type.
@@ -129,7 +129,7 @@ def from_json(text: str) -> Config:
 
   Raises:
     ConfigError: if a field is unknown, or its value is not of its type.
-    ValueError: if the text is no JSON.
+    ValueError: if the text is not JSON.
   """
   try:
     read = json.loads(text)
@@ -147,7 +147,7 @@ def from_json(text: str) -> Config:
 
 
 def _from_dict(default: Any, read: dict, path: str) -> Any:
-  """Replaces the fields of a configuration by those that were read."""
+  """Replaces the fields of a configuration with the values that were read."""
   hints, values = typing.get_type_hints(type(default)), {}
   for name, value in read.items():
     if name not in hints:
@@ -210,7 +210,7 @@ def differences(text: str, configs: Sequence[Any], only: Collection[str] | None 
   there = {_renamed(line) for line in text.splitlines() if line.strip()}
   there = {line for line in there if name_of_line(line) not in ignored}
   here = {line for line in flag_lines(*configs, only=only) if name_of_line(line) not in ignored}
-  # A field that is newer than the run there had its default value.
+  # A field that is newer than the run in the directory had its default value.
   known = {name_of_line(line) for line in there}
   here = {l for l in here if name_of_line(l) in known or by_default[name_of_line(l)] != l}
   return "; ".join(

@@ -1,7 +1,8 @@
-"""The compiled training loop, for any algorithm: nothing in this room is specific to the paper.
+"""The compiled training loop, for any algorithm: nothing in this folder is specific to the paper.
 
 `fitting` trains, `evaluation` maps a function over a data set, `sweep` trains many runs at once,
-`sharding` spreads both over devices, `nonfinite` finds what went wrong, `checkpoint` saves.
+`sharding` spreads them over devices, `nonfinite` explains numbers that are not finite, and
+`checkpoint` saves.
 """
 
 from aevb_jax.training.evaluation import (

@@ -1,4 +1,4 @@
-"""The arrays of a checkpoint on disk, by orbax, with errors that name their cause."""
+"""The arrays of a checkpoint on disk, written by orbax, with errors that name their cause."""
 
 import contextlib
 import errno
@@ -20,14 +20,14 @@ from aevb_jax.types import PyTree
 
 RECORD_FILE = "record.json"
 PATTERN = re.compile(r"[*?\[\]\\]")  # characters that make a path a pattern
-# Errors of reading that say nothing about the file.
+# Errors of reading that have a cause in the machine, and do not show that the file is damaged.
 OF_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EIO)
 OF_MACHINE += (errno.ESTALE, errno.ETIMEDOUT, errno.ENOSPC)
 
 
 @functools.cache
 def orbax():
-  """Imports orbax.checkpoint, and keeps it from logging the errors that it also raises."""
+  """Imports orbax.checkpoint, and stops it from logging errors that it also raises."""
   import orbax.checkpoint as ocp
 
   def heard(log: logging.LogRecord) -> bool:
@@ -46,7 +46,7 @@ def make_manager(directory: pathlib.Path, num_kept: int | None):
     options=ocp.CheckpointManagerOptions(
       max_to_keep=num_kept,
       cleanup_tmp_directories=True,
-      # A directory made in the background that fails is not reported for five minutes.
+      # orbax reports a failure to make a directory in the background only after five minutes.
       async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
     ),
     item_handlers=dict(
@@ -57,12 +57,12 @@ def make_manager(directory: pathlib.Path, num_kept: int | None):
 
 @contextlib.contextmanager
 def held(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a path by which orbax finds a directory, whatever its name is and becomes.
+  """Yields a path by which orbax finds a directory, also if its name has brackets or changes.
 
-  orbax looks for its files by a pattern that begins with the path: in a path with brackets it would
-  find none, and say nothing. And it would make a directory anew that is moved while it writes. An
-  open directory is neither; where the system has no name for it, a link without brackets stands
-  for its path.
+  orbax looks for its files by a pattern that begins with the path. In a path with brackets it would
+  silently find no files. If a directory is moved while orbax writes, orbax would make a new one at
+  the old path. The name of an open directory, /proc/self/fd/N, has neither problem. A system
+  without such names gets a link without brackets instead.
   """
   path = directory.absolute()
   if jax.process_count() > 1:  # their paths have to agree
@@ -89,7 +89,7 @@ def read_arrays(path: pathlib.Path, like: PyTree | None) -> PyTree:
 
   Args:
     path: the directory of the checkpoint.
-    like: a tree of `jax.ShapeDtypeStruct`s with shardings; None reads all arrays that are there
+    like: a tree of `jax.ShapeDtypeStruct`s with shardings; None reads all arrays of the checkpoint
       to this process's first device.
 
   Returns:
@@ -97,7 +97,7 @@ def read_arrays(path: pathlib.Path, like: PyTree | None) -> PyTree:
 
   Raises:
     DamagedError: if they cannot be read.
-    OSError, MemoryError: if the reason says nothing about the files.
+    OSError, MemoryError: if the cause is in the machine and not in the files.
   """
   ocp = orbax()
   handler = ocp.StandardCheckpointHandler()
@@ -115,7 +115,7 @@ def _arrays_there(path: pathlib.Path) -> PyTree:
   sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   with tempfile.TemporaryDirectory(prefix="aevb_jax-") as view:
     for file in path.iterdir():
-      if file.name != "_sharding":  # the places of the arrays when they were saved, not needed
+      if file.name != "_sharding":  # names the devices that saved the arrays, not needed here
         pathlib.Path(view, file.name).symlink_to(file)
     tree = orbax().StandardCheckpointHandler().metadata(pathlib.Path(view)).tree
   return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
@@ -123,16 +123,16 @@ def _arrays_there(path: pathlib.Path) -> PyTree:
 
 @contextlib.contextmanager
 def damaged(what: str) -> Iterator[None]:
-  """Turns errors of reading into DamagedError, except those that say nothing about the files."""
+  """Turns errors of reading into DamagedError, except errors that the machine causes."""
   try:
     yield
-  except Exception as error:  # the kind depends on what is broken in which file
+  except Exception as error:  # the type depends on the file and on the damage
     _raise_of_machine(error)
     raise DamagedError(f"{what} ({type(error).__name__})") from error
 
 
 def _raise_of_machine(error: BaseException) -> None:
-  """Raises an error again if its cause is the machine's: open files, permissions or memory."""
+  """Raises an error again if the machine caused it: open files, permissions or memory."""
   cause = error
   while cause is not None:
     if isinstance(cause, MemoryError) or getattr(cause, "errno", None) in OF_MACHINE:
@@ -148,18 +148,18 @@ def _raise_of_machine(error: BaseException) -> None:
 
 @contextlib.contextmanager
 def one_error() -> Iterator[None]:
-  """Keeps orbax from printing more than the first error of files that it writes or reads together.
+  """Stops orbax from printing more than the first error of the files that it handles together.
 
-  orbax closes its event loop at the first file that fails. The other files then find the loop
-  closed, or are never started. Python would print each of them with a traceback, also some time
-  later. So this output stays off for the rest of the process if an error leaves the context.
+  orbax closes its event loop at the first file that fails. The tasks of the other files then find
+  the loop closed, or are never started. Python would print a traceback for each of them, some of
+  them later. If an error leaves the context, this output therefore stays off in this process.
   """
   before = sys.unraisablehook
 
   def hook(unraisable) -> None:
     frames = traceback.walk_tb(unraisable.exc_traceback)
     files = [pathlib.Path(frame.f_code.co_filename) for frame, _ in frames]
-    # With too few open files, orbax's event loops are only half made.
+    # If the process may open too few files, orbax's event loops are only half made.
     of_orbax = any({"orbax", "asyncio"} & set(file.parts) for file in files)
     if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
       before(unraisable)
@@ -175,7 +175,7 @@ def one_error() -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-  """Returns the cause of an error in a few words, the system's own if the system raised it."""
+  """Describes the cause of an error in a few words, in the system's own words if it raised it."""
   text = " ".join(str(error).split())
   for code in (*OF_MACHINE, errno.EFBIG, errno.EROFS, errno.EDQUOT, errno.ENOENT):
     if os.strerror(code) in text:

@@ -4,8 +4,9 @@ Reading a checkpoint executes nothing that it contains.
 
 A checkpoint is a directory STEP. It holds the arrays of a state, and as JSON a record of everything
 else that a resumed run needs. The directory has its name only once it is complete. The record
-holds its step, a checksum of every array and one of itself, so that what is read is what was
-saved. A checkpoint that is being replaced is STEP.replaced until the new one is complete.
+holds its step, a checksum of every array and a checksum of itself, which are compared when the
+checkpoint is read. A checkpoint that is being replaced is STEP.replaced until the new one is
+complete.
 """
 
 import contextlib
@@ -46,8 +47,8 @@ def saver(
   """Yields a function (step, state, record={}) that saves a training state.
 
   The function returns when the state has left the device; the files are written in the background.
-  Leaving the context waits until everything is on disk. The function waits only for the first
-  state, and reads it back, so that a place where nothing can be read again is noticed at once. If a
+  Leaving the context waits until everything is on disk. The function waits only for the files of
+  the first state, and reads them back, so that unreadable storage is noticed at once. If a
   checkpoint of the same step has another record, the new one replaces it once it is complete.
 
   If there are several processes, each has to call the function, with arrays on a mesh of all of
@@ -58,7 +59,8 @@ def saver(
     num_kept: how many of the last states are kept; None for all.
 
   Raises:
-    SaveError: if this state or the one before cannot be written; by the function, or on leaving.
+    SaveError: if this state or the one before cannot be written. The function raises it, or the
+      exit of the context.
   """
   ocp, read_back = orbax(), False
   with contextlib.ExitStack() as stack:
@@ -72,7 +74,7 @@ def saver(
       nonlocal read_back
       with _as_save_error(directory / str(step)):
         arrays = [[*of_array, checksum] for of_array, checksum in zip(_arrays(state), _sums(state))]
-        # The same types as when it is read; and a copy, as the caller continues during the write.
+        # Through JSON for the types that reading gives, and to copy it: the caller continues.
         contents = json.loads(json.dumps(dict(step=step, arrays=arrays, record=record or {})))
         contents["sha256"] = _digest(contents)
         manager.wait_until_finished()
@@ -127,13 +129,13 @@ def _as_save_error(path: pathlib.Path) -> Iterator[None]:
   """Turns every error into a SaveError that names the path."""
   try:
     yield
-  except Exception as error:  # the kind depends on the layer that failed
+  except Exception as error:  # the type depends on the layer that failed
     raise SaveError(f"{path} cannot be written ({reason(error)})") from error
 
 
 def steps(directory: pathlib.Path) -> list[int]:
   """Returns the steps whose states are in `directory`, in ascending order."""
-  # Without a manager, because making one waits for all processes.
+  # No manager is used, because making one waits for all processes.
   if not directory.is_dir():
     return []
   names = {path.name.removesuffix(REPLACED) for path in directory.iterdir()}
@@ -150,12 +152,12 @@ def _is_saved(directory: pathlib.Path, step: int, record: dict) -> bool:
 
 
 def read_record(directory: pathlib.Path, step: int) -> dict:
-  """Returns the record that was saved beside the state of a step.
+  """Returns the record that was saved with the state of a step.
 
   Raises:
     DamagedError: if the record is not what was saved.
     CheckpointError: if the checkpoint was saved as another step.
-    OSError: if it cannot be read for a reason that says nothing about it.
+    OSError: if the machine and not the checkpoint is the reason that it cannot be read.
   """
   return _contents(directory, step)["record"]
 
@@ -196,7 +198,8 @@ def restore(
   Raises:
     DamagedError: if the files are not what was saved.
     CheckpointError: if the state has another structure or other shapes, or is of another step.
-    OSError, MemoryError: if it cannot be read for a reason that says nothing about it.
+    OSError, MemoryError: if the machine and not the checkpoint is the reason that it cannot be
+      read.
   """
   contents, path = _contents(directory, step), place_of(directory, step)
   if [of_array for *of_array, _ in contents["arrays"]] != _arrays(like):
@@ -221,14 +224,15 @@ def check(directory: pathlib.Path, step: int) -> None:
   Raises:
     DamagedError: if the files are not what was saved.
     CheckpointError: if the checkpoint was saved as another step.
-    OSError, MemoryError: if it cannot be read for a reason that says nothing about it.
+    OSError, MemoryError: if the machine and not the checkpoint is the reason that it cannot be
+      read.
   """
   contents = _contents(directory, step)
   _compare(contents, read_arrays(place_of(directory, step), None))
 
 
 def _compare(contents: dict, state: PyTree) -> None:
-  """Raises DamagedError if an array differs from that of the record."""
+  """Raises DamagedError if an array differs from its shape, type or checksum in the record."""
   actual = sorted([*of_array, total] for of_array, total in zip(_arrays(state), _sums(state)))
   for saved, found in itertools.zip_longest(sorted(contents["arrays"]), actual):
     if saved != found:
@@ -237,7 +241,7 @@ def _compare(contents: dict, state: PyTree) -> None:
 
 
 def set_aside(directory: pathlib.Path, step: int) -> pathlib.Path:
-  """Moves the checkpoint of a step out of the way, and returns its new path."""
+  """Moves the checkpoint of a step to another directory, and returns its new path."""
   damaged = directory.with_name(f"{directory.name}-damaged")
   damaged.mkdir(exist_ok=True)
   number = 0
@@ -259,7 +263,7 @@ def _arrays(tree: PyTree) -> list[list]:
 
 
 def _digest(contents: dict) -> str:
-  # Parsed JSON is written as the same text again, because floats have their shortest digits.
+  # JSON that was parsed gives the same text again, because floats have their shortest digits.
   return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
 
@@ -275,9 +279,9 @@ def _checksums(leaves: list[Array]) -> Array:
 
 
 def _checksum(array: Array) -> Array:
-  """Computes Σ_i (2 i + 1) word_i mod 2^32; with odd weights every change of one word is seen.
+  """Computes Σ_i (2 i + 1) word_i mod 2^32; the odd weights detect every change of one word.
 
-  The sum runs on the device, because with several processes none has all of every array.
+  The sum runs on the devices, because with several processes no process has all of every array.
   """
   if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
     array = jax.random.key_data(array)

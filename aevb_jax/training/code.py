@@ -1,4 +1,4 @@
-"""The code that computes: its text, libraries and random generator, as checkpoints record them."""
+"""The version of the code as checkpoints record it: its text, libraries and random generator."""
 
 import hashlib
 import importlib.metadata
@@ -12,10 +12,10 @@ PACKAGE = pathlib.Path(__file__).parents[1]
 
 
 def about_code(sources: Collection[str] = ()) -> dict:
-  """Returns what the numbers of a run depend on besides its configuration, as JSON holds it.
+  """Returns the code, libraries and generator that a run's numbers depend on, as JSON holds them.
 
   Args:
-    sources: files other than those of this package, such as that of a user's estimator.
+    sources: files outside this package, such as the file of a user's estimator.
   """
   return dict(
     code=_digest(sorted(PACKAGE.rglob("*.py")) + sorted(map(pathlib.Path, sources))),
@@ -25,7 +25,7 @@ def about_code(sources: Collection[str] = ()) -> dict:
 
 
 def generator() -> str:
-  """Names JAX's random generator and those of its settings that change what is drawn."""
+  """Names JAX's random generator and the settings that change what is drawn."""
   settings = ("jax_threefry_partitionable", "jax_enable_x64")
   chosen = [name for name in settings if getattr(jax.config, name)]
   return " ".join([str(jax.config.jax_default_prng_impl), *chosen])  # type: ignore[attr-defined]

@@ -82,7 +82,7 @@ def evaluate_in_blocks(
   progress: Callable[[int], object] = lambda num_examples: None,
   **kwargs,
 ) -> PyTree:
-  """Evaluates `function` like `evaluate`, for a data set that need not be on the device.
+  """Evaluates `function` as `evaluate` does, for a data set that need not be on the device.
 
   Args:
     function: (key, params, x) -> arrays, for one data point x of shape (D,).

@@ -36,7 +36,7 @@ def _fit(
   static_key: Key | None = None,
   sharding: NamedSharding | None = None,
 ) -> tuple[PyTree, dict]:
-  """Trains like `fit`, without the check of the pixels."""
+  """Trains as `fit` does, without the check of the pixels."""
   check_batch_size(batch_size, len(pixels))
   indices = minibatch_indices(
     order_key(key), state.step, num_steps, num_data=len(pixels), batch_size=batch_size
@@ -71,8 +71,8 @@ def fit(
     algorithm: the algorithm, such as `aevb(...)` or `mcem(...)`.
     state: from `algorithm.init` or an earlier `fit`. It is donated: use the returned state.
     key: the key of the order of the data and of `preprocess`; keep it for the whole run.
-    pixels: the data set, shape (N, D): uint8, or floats already in the units of x, which under
-      a Bernoulli are from 0 to 1.
+    pixels: the data set, shape (N, D): uint8, or floats already in the units of x, which for a
+      Bernoulli likelihood are from 0 to 1.
     batch_size: M.
     num_steps: updates to make.
     preprocess: (key, pixels of one image) -> x, such as `scale` or `binarize`.
@@ -106,11 +106,11 @@ def fit(
   )
 
 
-fit.lower = _fit.lower  # type: ignore[attr-defined]  # works as for any jitted function
+fit.lower = _fit.lower  # type: ignore[attr-defined]  # as a jitted function has it
 
 
 def _warn_of_levels(state: PyTree, pixels: Array) -> None:
-  """Warns before the first step if floats look like 8-bit levels that nobody has scaled."""
+  """Warns before the first step if floats look like 8-bit levels that were not scaled."""
   if any(isinstance(leaf, jax.core.Tracer) for leaf in (pixels, *jax.tree.leaves(state))):
     return
   if not jnp.issubdtype(pixels.dtype, jnp.floating) or getattr(state, "step", 1) != 0:
@@ -142,7 +142,7 @@ def fit_streamed(
   Args:
     algorithm: the algorithm, such as `aevb(...)` or `mcem(...)`.
     state: from `algorithm.init` or an earlier call. It is donated: use the returned state.
-    key: the key of the order of the data and of `preprocess`; the one given to `stream`.
+    key: the key of the order of the data and of `preprocess`; the same as for `stream`.
     minibatches: the minibatches of the steps state.step, ..., state.step + T - 1, an item
       of `stream` with the same key: index (T, M) and pixels (T, M, D).
     preprocess: (key, pixels of one image) -> x, such as `scale` or `binarize`.
@@ -166,7 +166,7 @@ def _update_from_pixels(
   static_key: Key | None,
   sharding: NamedSharding | None,
 ) -> Callable[[PyTree, Minibatch], tuple[PyTree, dict]]:
-  """Makes the algorithm's update of a minibatch that is still pixels."""
+  """Makes the algorithm's update for a minibatch of pixels, which it preprocesses first."""
   pixel_key = jax.random.fold_in(key, 1)
 
   def update(state: PyTree, minibatch: Minibatch) -> tuple[PyTree, dict]:

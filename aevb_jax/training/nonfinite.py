@@ -1,9 +1,9 @@
-"""Numbers that are not finite, in training: detected, skipped and explained.
+"""Numbers in training that are not finite: detected, skipped and explained.
 
 Training runs at full speed and checks only the result of each chunk of steps. If that result is not
-finite (`all_finite`), `skip_nonfinite` repeats the steps and finds the first that was not. The
-algorithm's own `explain_aevb` or `explain_mcem` repeats that step and gathers `Terms`.
-`first_offence` puts into words which term was the first.
+finite (`all_finite`), `skip_nonfinite` repeats the steps and finds the first step whose result is
+not. The algorithm's own `explain_aevb` or `explain_mcem` repeats that step and gathers `Terms`.
+`first_offence` names in words the first term that was not finite.
 """
 
 import functools
@@ -36,13 +36,13 @@ def all_finite(tree: PyTree) -> Array:
 
 
 def skip_nonfinite(algorithm: Algorithm, objective: str) -> Algorithm:
-  """Makes the same algorithm, which skips every step that would spoil its state.
+  """Makes the same algorithm, except that it skips every step that would spoil its state.
 
   A step is skipped if the objective on its minibatch, or anything in the state after the update, is
   not finite. The whole state then stays as it was, except `step`, so that training continues with
   the next minibatch of the same order. Other steps equal those of `algorithm`: bit for bit on CPU
   for a single run, up to rounding for a sweep. A state that is not finite at the start stays so. A
-  state that a step has thrown far away, to finite numbers, is not brought back.
+  step that moves the state far away, to finite numbers, is not skipped.
 
   Args:
     algorithm: its state is a NamedTuple with fields `step` and `key`, as for `aevb` and `mcem`.
@@ -51,13 +51,13 @@ def skip_nonfinite(algorithm: Algorithm, objective: str) -> Algorithm:
 
   Returns:
     An algorithm whose metrics also have "skipped", bool (). For a skipped step the other metrics
-    are those of the update that failed.
+    come from the update that failed.
   """
 
   def update(state: PyTree, batch: Array, index: Array) -> tuple[PyTree, dict]:
     following, metrics = algorithm.update(state, batch, index)
     good = all_finite((metrics[objective], following))
-    # `where` would be compiled into the update and change its rounding, so this is a `cond`. The
+    # XLA would fuse a `where` with the update and change its rounding, so this is a `cond`. The
     # key, which never changes, stays out: JAX counts a choice between two keys as a use of both.
     choices = [s._replace(step=following.step, key=()) for s in (following, state)]
     kept = jax.lax.cond(good, lambda: choices[0], lambda: choices[1])
@@ -69,8 +69,8 @@ def skip_nonfinite(algorithm: Algorithm, objective: str) -> Algorithm:
 class Terms(NamedTuple):
   """The finiteness of every term of one update: booleans, True where the term is finite.
 
-  J latents, D dimensions of x, M examples. A drawn value counts as finite if all its samples are.
-  The parameters of a distribution have their names.
+  There are J latents, D dimensions of x and M examples. A drawn value counts as finite if all its
+  samples are. The keys of `q` and `p` are the names of the parameters of the distributions.
   """
 
   index: Array  # type: ignore[assignment]  # (M,) int32, the places of the examples in the data
@@ -113,7 +113,7 @@ def _offences(terms: Terms) -> Iterator[str]:
   for name, finite in terms.q.items():
     if not finite.all():
       yield f"q(z|x) has no finite {name} {_entries('latent', finite, terms)}"
-  # An estimator takes only one of KL and log q. The other is no cause if the value is finite.
+  # An estimator uses only one of KL and log q. The other one is not a cause if the value is finite.
   if terms.kl is not None and not terms.kl.all() and not value_is_finite:
     yield f"KL(q(z|x) ‖ p(z)) overflows {_entries('latent', terms.kl, terms)}"
   if not terms.z.all():
@@ -144,7 +144,7 @@ def _finite_arrays(tree: PyTree) -> PyTree:
   def finite(array: Array) -> Array:
     if not jnp.issubdtype(array.dtype, jnp.inexact):
       return jnp.array(True)
-    # NaN is the largest of all numbers; twice as fast on CPU as a test of each number.
+    # The maximum is NaN if any number is; this is twice as fast on CPU as a test of each number.
     return jnp.isfinite(_largest_size(array))
 
   return jax.tree.map(finite, tree)
@@ -202,7 +202,7 @@ def _name(path: tuple) -> str:
 
 
 def _broken(state: PyTree) -> list[str]:
-  """Returns the names of the parameters that are not finite; if all are, of the rest of a state."""
+  """Names the parameters that are not finite or, if all are finite, other arrays of the state."""
   of = lambda tree: [_name(path) for path, ok in jax.tree.leaves_with_path(tree) if not ok]
   return of(state.params) or of(state)
 
@@ -229,7 +229,7 @@ def _entries(kind: str, finite: Array, terms: Terms) -> str:
 
 
 def _largest(terms: Terms) -> str:
-  """Names the parameter that has grown most, which often is the cause."""
+  """Names the parameter with the largest entry, which often is the cause."""
   leaves = jax.tree.leaves_with_path(terms.largest)
   path, size = max(leaves, key=lambda leaf: leaf[1])
   return f" (largest parameter: {_name(path)}, {size:.2g} in size)"

@@ -1,4 +1,4 @@
-"""The processes of a cluster: the one that writes, and the values that all have to agree on."""
+"""The processes of a cluster: the process that writes, and values that all processes agree on."""
 
 import jax
 import numpy as np
@@ -16,12 +16,12 @@ def wait_for_all(name: str) -> None:
 
 
 def of_first(value: np.ndarray) -> np.ndarray:
-  """Returns the first process's array to all processes; each passes an array of that shape."""
+  """Returns the first process's array to all processes; each passes an array of the same shape."""
   return np.asarray(multihost_utils.broadcast_one_to_all(value))
 
 
 def highest(*values: int) -> list[int]:
-  """Returns to all processes the highest of the values that they pass, for each argument."""
+  """Returns for each argument the highest of the values that the processes pass."""
   if jax.process_count() == 1:
     return list(values)
   return multihost_utils.process_allgather(np.asarray(values)).max(axis=0).tolist()

@@ -1,4 +1,4 @@
-"""The compiled training program of a run or of a sweep, and the data that it is fed."""
+"""The compiled training program of a run or of a sweep, and the data that it receives."""
 
 import contextlib
 import functools
@@ -18,7 +18,7 @@ from aevb_jax.training.sweep import fit_sweep, fit_sweep_streamed
 from aevb_jax.types import Algorithm, Key, Preprocess, PyTree
 
 MAX_CHUNK_STEPS = 250  # training steps between two checks by the host
-MAX_CHUNK_BYTES = 32 * 2**20  # of pixels, if streamed; two chunks are read ahead
+MAX_CHUNK_BYTES = 32 * 2**20  # pixels of a chunk, if streamed; two chunks are read ahead
 
 
 class Pixels(NamedTuple):
@@ -69,7 +69,7 @@ def is_evaluated(step: int, end: int, every: int, per_decade: int = 0) -> bool:
 
 
 def max_chunk_steps(pixels: Pixels, batch_size: int, num_members: int) -> int:
-  """Returns the most steps of a chunk whose minibatches fit in memory when they are read ahead."""
+  """Returns the most steps of a chunk for which the minibatches read ahead fit in memory."""
   if not pixels.streamed:
     return MAX_CHUNK_STEPS
   minibatch_bytes = batch_size * pixels.train.shape[1] * pixels.train.dtype.itemsize
@@ -152,7 +152,7 @@ def feed(
 
     sharding = shardings.chunk(keys.ndim > 0)
     streams = map(read, keys) if keys.ndim else [read(keys)]
-    # This process has its own rows of the arrays that all processes share.
+    # Each process has only its own rows of the arrays that all processes share.
     place = lambda rows: jax.make_array_from_process_local_data(sharding, rows)
     yield (jax.tree.map(place, _together(parts, keys.ndim > 0)) for parts in zip(*streams))
 

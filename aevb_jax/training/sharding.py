@@ -1,7 +1,7 @@
 """Placement of training on devices: the members of a sweep, and the examples of a minibatch.
 
-Data parallelism is only a matter of placement. Example i draws from key i of one split on whichever
-device has it, so that results depend on the number of devices only by the rounding of sums.
+Data parallelism is only a matter of placement. Example i draws from key i of one split, on any
+device, so that results depend on the number of devices only by the rounding of sums.
 """
 
 import math
@@ -21,14 +21,14 @@ MEMBER, DATA = "member", "data"
 class Shardings(NamedTuple):
   """The placements of arrays on one mesh of devices."""
 
-  members: NamedSharding  # a leading axis S of members is shared, the rest is on all devices
+  members: NamedSharding  # a leading axis S of members is shared among groups of devices
   minibatch: NamedSharding  # a leading axis M is shared among the devices of a member
   evaluation: NamedSharding  # a leading axis is shared among all devices
   replicated: NamedSharding  # the same on all devices
 
   @property
   def devices_per_member(self) -> int:
-    """The number of devices of a member, which must divide the minibatch size."""
+    """The number of devices that train a member, which must divide the minibatch size."""
     return self.minibatch.mesh.shape[DATA]
 
   def chunk(self, sweep: bool) -> NamedSharding:
@@ -65,7 +65,7 @@ def share_devices(num_members: int, batch_size: int, num_devices: int | None = N
   Args:
     num_members: S, members of a sweep; 1 for a single run.
     batch_size: M, which the devices of a member have to share evenly.
-    num_devices: the number of devices; None for as many as share a minibatch evenly.
+    num_devices: the number of devices; None for the most that can share a minibatch evenly.
 
   Raises:
     ConfigError: if there are fewer devices, or they cannot share a minibatch evenly.
@@ -119,6 +119,6 @@ def split_evenly(tree: PyTree, num_shares: int) -> PyTree:
 
 
 def nearest_multiples(number: int, factor: int) -> list[int]:
-  """Returns the positive multiples of `factor` just below and above a number that is not one."""
+  """Returns the positive multiples of `factor` just below and above a number between two."""
   below = number // factor * factor
   return [multiple for multiple in (below, below + factor) if multiple > 0]

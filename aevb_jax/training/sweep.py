@@ -1,9 +1,9 @@
 """Sweeps: many training runs at once, by `vmap` over the state.
 
-A member of a sweep is a run with its own seed and step size. It sees the same minibatches and the
+A member of a sweep is a run with its own seed and step size. It uses the same minibatches and the
 same noise, in the same order, as the single run of that seed, so that the two agree up to rounding.
-Only numbers in the state can be swept. Choices that change the program (widths, estimators) need
-separate programs.
+A sweep can vary only numbers in the state. Choices that change the program (widths, estimators)
+need separate programs.
 """
 
 import functools
@@ -28,7 +28,7 @@ def init_sweep(
   Args:
     algorithm: with an optimizer of `algorithms.optimizers`, whose state holds its step size.
     keys: one for each member, shape (S,).
-    step_sizes: shape (S,); None leaves those of the algorithm.
+    step_sizes: one for each member, shape (S,); None keeps the step size of the algorithm.
 
   Returns:
     The states.
@@ -48,7 +48,7 @@ def with_step_size(state: PyTree, step_size: Array | np.ndarray) -> PyTree:
 
   Args:
     state: a training state, or the states of a sweep.
-    step_size: a number; for a sweep also shape (S,).
+    step_size: a number or, for a sweep, numbers (S,).
 
   Returns:
     The state.
@@ -63,7 +63,7 @@ def with_step_size(state: PyTree, step_size: Array | np.ndarray) -> PyTree:
       # A copy, because states are donated.
       new = jnp.broadcast_to(jnp.array(step_size, old.dtype), old.shape)
       return opt_state._replace(hyperparams=opt_state.hyperparams | {"step_size": new})
-    if type(opt_state) is tuple and hasattr(opt_state[0], "hyperparams"):  # beside that of ψ
+    if type(opt_state) is tuple and hasattr(opt_state[0], "hyperparams"):  # then ψ's state
       return changed(opt_state[0]), *opt_state[1:]
     raise TypeError("the optimizer's state holds no step size; use one of algorithms.optimizers")
 
@@ -147,8 +147,8 @@ def fit_sweep_streamed(
     states: from `init_sweep` or an earlier call, with a leading axis S. They are donated: use the
       returned states.
     keys: for each member the key of the order of its data and of `preprocess`, shape (S,).
-    minibatches: index (S, T, M) and pixels (S, T, M, D); those of a member are an item of `stream`
-      with its own key.
+    minibatches: index (S, T, M) and pixels (S, T, M, D). The minibatches of a member are an item
+      of `stream` with its own key.
     preprocess: (key, pixels of one image) -> x, such as `scale` or `binarize`; the same for all
       members.
     static_key: if given, `preprocess` draws once for all: for example i from

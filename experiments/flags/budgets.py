@@ -1,4 +1,4 @@
-"""--budget: how much a main computes, as values for those of its flags that are not given."""
+"""--budget: how much a main computes, as values for its flags that are not given."""
 
 from collections.abc import Mapping
 

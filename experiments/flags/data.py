@@ -89,7 +89,7 @@ def array_cache_dir() -> str | None:
 
 
 def given_places() -> dict:
-  """Returns those given fields of `DataConfig` that say where data are."""
+  """Returns the given fields of `DataConfig` that say where data are."""
   names = ("data_dir", "manual_dir", "mirror", "max_resident_mb")
   return {name: FLAGS[name].value for name in names if FLAGS[name].present}
 

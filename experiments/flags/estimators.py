@@ -1,4 +1,4 @@
-"""The flags that name an estimator, and those that change its KL during training."""
+"""The flags that name an estimator, and the flags that change its KL during training."""
 
 from absl import flags
 

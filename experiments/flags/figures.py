@@ -9,7 +9,7 @@ from absl import app, flags
 
 from aevb_jax.runs import directory
 from aevb_jax.runs.config import NOT_COMPARED
-from experiments.flags import budgets, data, resuming  # noqa: F401 (which defines --overwrite)
+from experiments.flags import budgets, data, resuming  # noqa: F401 (defines --overwrite)
 from experiments.flags.reading import read
 from experiments.launch.command import UsageError
 

@@ -1,4 +1,4 @@
-"""The flags of an algorithm, and those of everything that is trained."""
+"""The flags of an algorithm, and the flags of everything that is trained."""
 
 from absl import flags
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from absl import flags
 
-from experiments.flags import schedule, training  # noqa: F401 (num_examples is of training)
+from experiments.flags import schedule, training  # noqa: F401 (training defines num_examples)
 from experiments.flags.validators import is_count
 
 flags.DEFINE_list("seeds", ["0"], "Seeds of every curve.")

@@ -9,12 +9,12 @@ FLAGS = flags.FLAGS
 flags.disclaim_key_flags()  # --preset belongs to the module that defines the flags it sets
 
 # paper: sections 5 and C; choices that the paper leaves open follow its first author's code.
-# article: the convolutional VAE of an article that retells it. Its standard deviation is
+# article: the convolutional VAE of an article that retells the paper. Its standard deviation is
 # softplus(head) + 1e-8; here the head is a log-variance, as in every model of this package. The
-# network is that of TensorFlow's tutorial, whose initialization is glorot, which learns faster.
+# network and its initialization, glorot, are TensorFlow's tutorial's; glorot learns faster.
 # iwae: Burda, Grosse & Salakhutdinov (2015), one stochastic layer, for --dataset=mnist:60k and
-# --num_examples=196800000. Their code adds up the gradients of a minibatch of 20, where here they
-# are averaged: its eps of 1e-4 is 5e-6 here. beta_1 is the paper's, 0.9; the code has 0.99.
+# --num_examples=196800000. Their code sums the gradients of a minibatch of 20 and this package
+# averages them: its eps of 1e-4 is 5e-6 here. beta_1 is the paper's, 0.9; their code has 0.99.
 PRESETS = {
   "paper": dict(
     binarization="none",
@@ -84,5 +84,5 @@ def values(preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
   """
   found = {name: value for name, value in PRESETS.get(preset, {}).items() if name not in given}
   if given.get("optimizer", found.get("optimizer", "adam")) != "adam":
-    found.pop("adam_eps", None)  # of the preset's own optimizer
+    found.pop("adam_eps", None)  # belongs to the preset's own optimizer
   return found

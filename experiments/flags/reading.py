@@ -40,5 +40,5 @@ def key_flags() -> set[str]:
 
 
 def raw_value(name: str) -> Any:
-  """Returns the value of a flag, as absl has it."""
+  """Returns the value of a flag, as absl stores it."""
   return FLAGS[name].value

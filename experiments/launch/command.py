@@ -26,10 +26,10 @@ from experiments.launch.starting import ENDINGS
 MAY_BE_EMPTY = ("array_cache_dir", "compilation_cache_dir", "contact_sheet")
 # Controls, line ends and bytes that are not UTF-8: flags.txt and an error are lines of text.
 NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-NO_BOOLEAN = re.compile(r"\('Non-boolean argument.*\)")  # as absl says it
+NO_BOOLEAN = re.compile(r"\('Non-boolean argument.*\)")  # as absl words it
 LIST = re.compile(r"^flag --(\w+)=\[.*?\]: ")  # as absl shows the value of a list
 INTERRUPTED = [128 + number for number in ENDINGS]  # as a shell reports it
-PARENT = "AEVB_JAX_PARENT"  # the environment variable that names a pipe from it
+PARENT = "AEVB_JAX_PARENT"  # the environment variable with the number of a pipe from the parent
 UNHEARD = 5.0  # seconds after which a signal that ended nothing is sent again
 OUT_OF_MEMORY = re.compile("out of memory[^\n.]*", re.IGNORECASE)
 
@@ -59,7 +59,7 @@ def run(main: Callable[[], None]) -> None:
       return rest
     except UsageError as error:
       fail(str(error), 2)
-    except SystemExit:  # of --helpfull, --helpxml, ...: absl prints them and exits with 1
+    except SystemExit:  # for --helpfull, --helpxml, ...: absl prints them and exits with 1
       sys.exit(0)
     except UnicodeDecodeError:  # raised for a flag file; arguments are decoded before
       fail("--flagfile names a file that is not text", 2)
@@ -153,11 +153,11 @@ class Terminated(BaseException):
 
 
 def raise_asked(number: int, frame: FrameType | None) -> None:
-  """Raises for a signal; later if JAX's garbage collector runs, where exceptions are lost."""
+  """Raises for a signal; waits if JAX's garbage collector runs, in which exceptions are lost."""
   if frame and frame.f_code.co_name == "_xla_gc_callback":
     threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
     return
-  # By a timer of the system: a handler must not start threads, whose locks it may interrupt.
+  # The system's timer, because a handler must not start threads, whose locks it may interrupt.
   signal.signal(signal.SIGALRM, lambda alarm, frame: os.kill(os.getpid(), number))
   signal.setitimer(signal.ITIMER_REAL, UNHEARD)
   raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
@@ -188,7 +188,7 @@ def status_of(main: Callable[[], None]) -> int:
 
 @contextlib.contextmanager
 def _errors_as_lines() -> Iterator[None]:
-  """Turns what ends a program before its end into one line and an `Exit`, except our mistakes."""
+  """Turns early ends of a program into one line and an `Exit`, except errors in this program."""
   try:
     yield
   except UsageError as error:
@@ -217,7 +217,7 @@ def _errors_as_lines() -> Iterator[None]:
   except SystemExit as stop:
     if isinstance(stop.code, int) and stop.code:
       raise Exit(stop.code) from stop
-    # As an estimator may, which is no success of the program that it is called in.
+    # An estimator may call sys.exit(0), but the program that it is called in has not succeeded.
     fail(f"{_where(stop)} ended the program by sys.exit({stop.code!r})", 1)
   except Exception:
     if missing := _without_devices():
@@ -250,7 +250,7 @@ def leave(status: int) -> NoReturn:
 
 
 def show_log() -> None:
-  """Shows the log of this library as plain lines on standard error; of others, only errors."""
+  """Shows this library's log as plain lines on standard error; of other libraries only errors."""
   absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns about what the library raises
   logger, handler = logging.getLogger("aevb_jax"), logging.StreamHandler()
   handler.setFormatter(logging.Formatter("%(message)s"))

@@ -1,7 +1,7 @@
 """The texts of --help and --helpshort: the flags of a main, grouped by what they decide.
 
-The texts are those of the flags' definitions. absl itself groups flags by the modules that define
-them, which a reader of a command line does not know.
+The texts come from the definitions of the flags. absl itself groups flags by the modules that
+define them, which a reader of a command line does not know.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ MODULES = {
   "experiments.launch.cluster": "machine",
 }
 OTHERS = {"budget": "budget", "compilation_cache_dir": "machine", "workdir": OWN}
-# What --helpshort lists beside the flags that a main defines itself.
+# The flags that --helpshort lists after the flags that a main defines itself.
 MOST_USED = (
   "preset",
   "dataset",
@@ -145,7 +145,7 @@ def _described(flag: flags.Flag) -> str:
 
 
 def _in_a_line(flag: flags.Flag) -> str:
-  """Returns a flag with its default, and of its help what fits."""
+  """Returns a line with a flag, its default, and as much of its help as fits."""
   name = f"--{flag.name}"
   if flag.default_as_str:
     name += f"={flag.default_as_str[1:-1]}"  # without the quotes

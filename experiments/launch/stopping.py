@@ -54,7 +54,7 @@ def heard() -> Iterator[Callable[[], int]]:
     signal.set_wakeup_fd(old_fd)
     for number, handler in before.items():
       signal.signal(number, handler)
-    writing.close()  # which ends the watcher
+    writing.close()  # ends the watcher
     watcher.join()
     reading.close()
 
@@ -85,7 +85,7 @@ def telling_what_is_safe(
   """Ends the program with one line if training, or the work after it, does not complete.
 
   Args:
-    workdir: has checkpoints by training step, in it or in directories of its runs.
+    workdir: the directory that has checkpoints, in it or in the directories of its runs.
     batch_size: M, the samples of a step.
     is_named: whether the command names the directory.
     remedy: a possible remedy for numbers that are not finite.
@@ -111,7 +111,7 @@ def telling_what_is_safe(
   except FloatingPointError as stop:
     command.fail(f"{stop}; {safe()}; {remedy}", 1)
   except (OSError, checkpoint.SaveError) as error:
-    if supervise.is_lost(error):  # where all of them save
+    if supervise.is_lost(error):  # the error is that another process is gone
       raise
     directory.refuse_if_gone(workdir)
     command.fail(f"{files.error_in_words(error)}; {safe()}", os.EX_IOERR)

@@ -1,4 +1,4 @@
-"""Standard output and error that nobody needs to read: they never end the program.
+"""Standard output and error that never end the program if they cannot be written.
 
 Training must not be lost because a reader has gone (`| head -1`), a stream was closed (`>&-`), a
 log is on a full disk, a terminal hung up, or a stream is ASCII.
@@ -9,13 +9,13 @@ import io
 import os
 import sys
 
-GONE = (errno.EPIPE, errno.EBADF)  # nobody wants to read it
+GONE = (errno.EPIPE, errno.EBADF)  # nobody reads the stream
 
 
 class _Lasting(io.TextIOWrapper):
-  """A text stream that goes nowhere from the first time that it cannot be written."""
+  """A text stream that discards everything after the first write that fails."""
 
-  lost: OSError | None = None  # why, where somebody was to read it
+  lost: OSError | None = None  # the error, unless nobody reads the stream
 
   def write(self, text: str) -> int:
     try:
@@ -31,7 +31,7 @@ class _Lasting(io.TextIOWrapper):
       self._give_up(error)
 
   def _give_up(self, error: OSError) -> None:
-    """Lets /dev/null take the place of the file, also for what is still to be written."""
+    """Replaces the file by /dev/null, also for what is still in the buffer."""
     if error.errno not in GONE:
       self.lost = error
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -71,6 +71,6 @@ def lasting(descriptor: int, encoding: str | None = None) -> io.TextIOWrapper:
 
 
 def error_of_output() -> OSError | None:
-  """Returns why standard output is incomplete although somebody reads it; None if it is not."""
+  """Returns the error that cut standard output off although it is read; None if there is none."""
   sys.stdout.flush()
   return getattr(sys.stdout, "lost", None)

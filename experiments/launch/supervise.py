@@ -22,7 +22,7 @@ from experiments.launch.starting import ENDINGS
 # The beginning of lines of Google's log, and the files of the distributed runtime.
 LOG_LINE = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ (\w+)\.(?:cc|h):\d+\] ")
 RUNTIME = re.compile(rb"coordination_service\w*|client|preemption_sync_manager|add_port")
-CHATTER = b"[Gloo] Rank "  # at each connection
+CHATTER = b"[Gloo] Rank "  # printed at each connection
 FATAL = b"the JAX distributed service detected fatal errors"
 # Errors of a closed connection name these: collectives of CPUs and GPUs, and barriers.
 CONNECTIONS = ("Gloo", "NCCL", "CoordinationService", "coordination service")
@@ -31,12 +31,12 @@ FORK = multiprocessing.get_context("fork")
 
 
 class Ending(NamedTuple):
-  status: int  # to exit with: the child's, or 128 + the signal that killed it
+  status: int  # the exit status: the child's, or 128 + the signal that killed it
   alone: bool  # whether it ended because other processes did not come, or are gone
 
 
 def is_lost(error: BaseException) -> bool:
-  """Reports whether an error, or its cause, is that another process is no longer there."""
+  """Reports whether an error, or its cause, says that another process is gone."""
   trace = "".join(traceback.format_exception(error))
   return any(name in trace for name in CONNECTIONS)
 
@@ -44,7 +44,7 @@ def is_lost(error: BaseException) -> bool:
 def run_watched(body: Callable[[], int]) -> Ending:
   """Runs `body` in a child of this process, in a group of its own, and waits for it.
 
-  The child must be made before JAX has a backend and with it threads. It has the
+  The child must be made before JAX has a backend, and with it threads. It has the
   standard streams of this process. Output that does not come from Python goes through
   a pipe to standard error, without the log of the distributed runtime, unless the
   child crashes for another reason. SIGINT, SIGTERM and SIGHUP are passed on.
@@ -54,7 +54,7 @@ def run_watched(body: Callable[[], int]) -> Ending:
     body: returns the status to exit with; the child leaves without atexit handlers.
 
   Returns:
-    The ending of the child, in words if it has not been printed yet.
+    The ending of the child; if a signal killed the child, a line says so first.
   """
   reading, writing = os.pipe()
   child = FORK.Process(target=_child, args=(body, reading, writing))

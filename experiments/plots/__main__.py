@@ -42,7 +42,7 @@ flags.DEFINE_string(
 )
 
 Redraw = Callable[[pathlib.Path], "Figure"]
-# The function by the table of a picture; NAME.png comes from NAME.csv.
+# The function that draws NAME.png from NAME.csv, by NAME.
 OF_TABLES: dict[str, Redraw] = {
   "gradients": gradients.redraw,
   "iwae_table": iwae_table.redraw,
@@ -50,13 +50,13 @@ OF_TABLES: dict[str, Redraw] = {
   "marginal_likelihood": marginal_likelihood.redraw,
   "sweep": training.redraw_sweep,
 }
-# The function for metrics.csv, by a column that only the tables of one main have.
+# The picture of metrics.csv and its function, by a column that only one main's table has.
 OF_METRICS: dict[str, tuple[str, Redraw]] = {
   "theta": ("full_vb", full_vb.redraw),
   "max_angle": ("linear_gaussian", linear_gaussian.redraw),
   "test_bound": ("bound", training.redraw_bound),
 }
-# Errors that edited tables or flags lead to before the picture is drawn.
+# Errors that edited tables or flags can raise before the picture is drawn.
 UNREADABLE = (
   ArithmeticError,
   AttributeError,
@@ -108,9 +108,9 @@ def redraw_below(root: pathlib.Path) -> Iterator[Outcome]:
 
 
 def redraw_run(directory: pathlib.Path) -> Iterator[Outcome]:
-  """Redraws those pictures of a run whose numbers its tables have, and names the others.
+  """Redraws the pictures of a run whose numbers are in its tables, and names the others.
 
-  Runs that have not ended are left alone, and so are members that left a sweep.
+  Runs that have not ended are left as they are, and so are members that left a sweep.
 
   Raises:
     OSError: if a picture cannot be written.
@@ -123,13 +123,13 @@ def redraw_run(directory: pathlib.Path) -> Iterator[Outcome]:
     return
   for name, redraw in sources.items():
     path = directory / f"{name}.png"
-    if not ended:  # which draws the picture itself when it ends
+    if not ended:  # it draws the picture itself when it ends
       yield Outcome(path, "skipped", "the run has not ended")
       continue
     try:
       picture = io.BytesIO()
       with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # raised by axes for numbers of an edited table
+        warnings.simplefilter("ignore")  # axes warn about numbers of an edited table
         files.draw_into(picture, redraw(directory))
     except UNREADABLE as error:
       yield Outcome(path, "skipped", why_unreadable(error))
@@ -153,7 +153,7 @@ def why_unreadable(error: Exception) -> str:
 
 
 def sources_of(directory: pathlib.Path) -> dict[str, Redraw]:
-  """Returns the pictures whose numbers the tables of a run have, and their functions."""
+  """Returns the pictures whose numbers are in the tables of a run, with their functions."""
   tables = (*OF_TABLES, "metrics")
   names = [name for name in tables if (directory / f"{name}.csv").exists()]
   sources = {name: OF_TABLES[name] for name in names if name in OF_TABLES}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
-REACH = 60  # nats above the lowest loss that are shown: more would hide the slow end
+REACH = 60  # nats shown above the lowest loss: more would hide the slow end
 
 
 @styled
@@ -52,7 +52,7 @@ def _draw_loss(axes: "Axes", rows: Sequence[dict], level: float | None) -> None:
   lowest = min(losses)
   if level is not None and lowest - level < REACH:
     axes.axhline(level, color="0.5", linestyle=":", label=f"the article: about {level:g}")
-  if np.mean(np.array(losses) < lowest + REACH) > 0.5:  # otherwise it falls to the end
+  if np.mean(np.array(losses) < lowest + REACH) > 0.5:  # otherwise the loss falls until the end
     axes.set_ylim(top=min(max(losses), lowest + REACH) + 2)
   axes.set_xlabel("epochs")
   axes.set_ylabel("loss, −bound (nats)")

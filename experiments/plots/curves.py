@@ -28,7 +28,7 @@ def draw_panel(axes: "Axes", rows: Sequence[dict], x: str, y: str) -> list[Curve
 
   Args:
     axes: where to draw.
-    rows: of one panel, with algorithm, seed, the column `x`, and train and test columns of `y`.
+    rows: one panel's rows, with algorithm, seed, the column `x`, and train and test columns of `y`.
     x: the column along the axis.
     y: the columns of the curves, without train and test before them.
 
@@ -64,7 +64,7 @@ def choose_limits(
   """Chooses the limits of the y axis: the paper's if the curves fit them, otherwise their own.
 
   Curves fit if all of them end inside and together take up at least a tenth of the axis. They
-  may begin outside, as those of the paper do.
+  may begin outside, as the paper's curves do.
 
   Args:
     curves: the curves that the axis has to show.

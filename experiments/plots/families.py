@@ -44,9 +44,9 @@ class Portrait(NamedTuple):
 class Drawn(NamedTuple):
   """Draws of a member, in the order of `noise`, and their derivatives with respect to η."""
 
-  noise: np.ndarray | None  # (n,), where ε is one number
+  noise: np.ndarray | None  # (n,), if ε is one number
   z: np.ndarray  # (n, J)
-  derivatives: dict[str, np.ndarray]  # of z_1, by parameter, (n, …)
+  derivatives: dict[str, np.ndarray]  # derivatives of z_1, by parameter, (n, …)
 
 
 def draw(key: Key, family: Family, etas: Sequence[Eta], n: int) -> list[Drawn]:
@@ -112,7 +112,7 @@ def _draw_one(panels: "Sequence[Axes]", portrait: Portrait, draws: Sequence[Draw
     density = np.exp(log_prob(eta, jnp.asarray(grid)))
     panels[0].plot(grid, np.where(np.isfinite(density), density, np.nan), color=color, label=label)
     z = drawn.z[:, 0]
-    if drawn.noise is None:  # by rank, as z would be for a single number ε
+    if drawn.noise is None:  # sorted z by rank, as a monotone g of one number ε has it
       noise, z = (np.arange(len(z)) + 0.5) / len(z), np.sort(z)
     else:
       order = np.argsort(drawn.noise)

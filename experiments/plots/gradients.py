@@ -19,7 +19,7 @@ MEASURES = {
   "variance_x_milliseconds": "variance × ms",
 }
 SYMBOLS = {"theta": "θ", "phi": "φ"}
-STRETCH = 2.5  # of a y axis beyond its values at either end, so that two of 1, 2, 5 are on it
+STRETCH = 2.5  # of a y axis beyond its values at either end, so that it has two of 1, 2, 5
 
 
 def title_of(dataset: str, latent_dim: int | str, num_points: int) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
-# Side by side, because they are one run at k = 1.
+# Their markers are side by side, because at k = 1 both are one run.
 MODELS = {"vae": ("#0072b2", "o", 0.95), "iwae": ("#d55e00", "s", 1.05)}
 
 
@@ -27,8 +27,8 @@ def title_of(dataset: str, epochs: int, of_epochs: int) -> str:
 def draw_iwae_table(rows: Sequence[dict], title: str, *, budget: str | None = None) -> "Figure":
   """Draws the negative log-likelihood by the number of samples, and its gain on the first row.
 
-  Our numbers are solid; on the right they have standard errors over images, of differences image by
-  image. Published numbers are hollow and dashed.
+  Our numbers are solid. The gains have standard errors of the differences image by image. Published
+  numbers are hollow and dashed.
 
   Args:
     rows: the rows of `experiments.iwae_table`, with model, k, nll, gain, gain_se, and if there
@@ -38,7 +38,7 @@ def draw_iwae_table(rows: Sequence[dict], title: str, *, budget: str | None = No
   """
   figure = new_figure(5.0, 2.4)
   first = f"k = {rows[0]['k']}"
-  if rows[0]["k"] > 1:  # where there are two models
+  if rows[0]["k"] > 1:  # both models have a row of this k
     first = f"{rows[0]['model'].upper()}, {first}"
   names = {"nll": "negative log-likelihood (nats)", "gain": f"gain on {first} (nats)"}
   for axes, (name, label) in zip(figure.subplots(1, 2), names.items()):
@@ -75,7 +75,7 @@ def _draw_numbers(axes: "Axes", rows: Sequence[dict], name: str) -> None:
       style |= dict(markerfacecolor="white", linestyle="--")
       axes.plot(k, theirs, label=f"{model.upper()}, published", **style)
   axes.set_xscale("log")
-  margin = 1.25 if len(numbers) > 1 else 2.0  # so that the two models of a single k are neighbours
+  margin = 1.25 if len(numbers) > 1 else 2.0  # the two models of a single k stand close together
   axes.set_xlim(numbers[0] / margin, numbers[-1] * margin)
   axes.set_xticks(numbers, numbers)
   axes.minorticks_off()

@@ -67,7 +67,7 @@ def redraw(directory: pathlib.Path) -> "Figure":
 def _draw_distances(
   axes: "Axes", examples: np.ndarray, distances: dict[str, np.ndarray], colors: Sequence[str]
 ) -> None:
-  """Draws distances by their labels; leaves out those that rounding makes negative."""
+  """Draws distances by their labels; leaves out distances that rounding makes negative."""
   for (label, distance), color in zip(distances.items(), colors):
     shown = np.where(distance > 0, distance, np.nan)
     axes.plot(examples, shown, color=color, marker=".", label=label)

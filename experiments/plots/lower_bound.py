@@ -12,7 +12,7 @@ if TYPE_CHECKING:
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
-# The axes of the paper's figure, which no curve of it leaves.
+# The axes of the paper's figure; all its curves end inside.
 LIMITS = {"mnist": (-150, -100), "frey_face": (0, 1600)}
 
 
@@ -27,7 +27,7 @@ def draw_lower_bounds(
   Args:
     rows: with dataset, latent_dim, algorithm, seed, examples_seen, train_bound and test_bound.
     limits: the paper's limits of the bound, by the name of a data set without its split. They
-      hold for a row of panels if its curves fit them.
+      are used for a row of panels if its curves fit them.
     budget: the value of --budget.
   """
   panels = list(dict.fromkeys((row["dataset"], row["latent_dim"]) for row in rows))
@@ -88,7 +88,7 @@ def _range(rows: Sequence[dict]) -> Limits:
 
 
 def _draw_legend(room: "Axes", axes: "Sequence[Axes]") -> None:
-  """Draws the legend of all panels in the place of one that is not needed."""
+  """Draws the legend of all panels in the place of a panel that is not needed."""
   room.set_visible(True)
   room.set_axis_off()
   handles = {}

@@ -23,8 +23,8 @@ def draw_marginal_likelihoods(
   Args:
     rows: with num_train, algorithm, seed, evaluations, train_log_likelihood and
       test_log_likelihood.
-    limits: the paper's limits of the log-likelihood, by the number of training images. They hold
-      if the curves fit them.
+    limits: the paper's limits of the log-likelihood, by the number of training images. They are
+      used if the curves fit them.
     budget: the value of --budget.
   """
   sizes = list(dict.fromkeys(row["num_train"] for row in rows))

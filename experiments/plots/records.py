@@ -14,9 +14,9 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Cell]]:
   """Reads a table; an empty cell is left out of its row.
 
   Raises:
-    ValueError: if the table has no rows, like that of a run which has just begun.
+    ValueError: if the table has no rows, because its run has just begun.
     RunError: if the table was cut off or edited, so that it cannot be read.
-    OSError: if the file is not there, or is no regular file.
+    OSError: if the file is not there, or is not a regular file.
   """
   table = files.read_table(path)
   if not table:
@@ -38,8 +38,8 @@ def read_flags(directory: pathlib.Path) -> dict[str, str]:
   """Reads flags.txt: values by name. A boolean flag has no value, and is noNAME if it is off.
 
   Raises:
-    RunError: if the file is no text.
-    OSError: if the file is not there, or is no regular file.
+    RunError: if the file is not text.
+    OSError: if the file is not there, or is not a regular file.
   """
   lines = files.read_text(directory / FLAG_FILE).splitlines()
   return {name: value for name, _, value in (line[2:].partition("=") for line in lines)}

@@ -1,4 +1,4 @@
-"""The bounds of a training run, and those of all members of a sweep: experiments.train."""
+"""The bounds of a training run, and of all members of a sweep: experiments.train."""
 
 import pathlib
 from typing import TYPE_CHECKING
@@ -43,7 +43,7 @@ def read_config(directory: pathlib.Path) -> Config:
 
   Raises:
     ValueError: if it cannot be read.
-    OSError: if the file is not there, or is no regular file.
+    OSError: if the file is not there, or is not a regular file.
   """
   text = disk.read_text(directory / FLAG_FILE)
   if "--dataset=" not in text:

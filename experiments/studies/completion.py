@@ -1,7 +1,7 @@
 """Inpainting, super-resolution and denoising of binary images, and how well each method does.
 
-Every method, simple or not, gives P(x = 1) for every pixel that y leaves open. The pixels of x that
-these probabilities are compared with were not seen.
+Every method, simple or not, gives P(x = 1) for every pixel that y leaves open. These probabilities
+are compared with pixels of x that no method has seen.
 """
 
 import functools
@@ -34,7 +34,7 @@ from aevb_jax.types import Array, Key, Params
 # No method may be more certain than this, or a single pixel would outweigh all the others.
 FLOOR = 1e-4
 NEIGHBOURS = (1, 10)  # training images that are averaged
-SHOWN = 8  # test images of which there are pictures
+SHOWN = 8  # test images that are drawn
 
 
 class Task(NamedTuple):
@@ -47,7 +47,7 @@ class Task(NamedTuple):
   known: Callable[[np.ndarray], np.ndarray]  # images (n, D) -> the part that can be compared with y
   scored: np.ndarray  # (D,), the pixels that y leaves open
   picture: Callable[[np.ndarray], np.ndarray]  # ys (n, ...) -> images (n, D)
-  simple: Callable[[np.ndarray], dict[str, np.ndarray]]  # ys -> P(x = 1) by methods of its own
+  simple: Callable[[np.ndarray], dict[str, np.ndarray]]  # ys -> P(x = 1) by this task's own methods
 
 
 class Sampling(NamedTuple):
@@ -152,7 +152,7 @@ def complete(
     given = lambda z: evidence.mean(model.decoder.given(params.theta, z))
     return drawn.mean, jax.vmap(given)(drawn.z[:, -1]), y, drawn.acceptance
 
-  block = -(-num_points // -(-num_points // 250))  # parts as large as each other
+  block = -(-num_points // -(-num_points // 250))  # so that the parts have equal sizes
   few, reading = points(run.pixels, "test", num_points)
   with tqdm(total=num_points, unit=" images", desc=f"{task.name}, {method}", disable=None) as bar:
     blocks = dict(block_size=block, batch_size=50, progress=bar.update)
@@ -161,7 +161,7 @@ def complete(
 
 
 def method_of(name: str, sampling: Sampling) -> Callable:
-  """Returns (key, model, params, evidence) -> the draws for one image."""
+  """Returns a function (key, model, params, evidence) -> the draws for one image."""
   gibbs = functools.partial(missing.complete_by_gibbs, **in_gibbs(sampling))
   return {
     "hmc": functools.partial(missing.complete_by_hmc, **sampling._asdict()),
@@ -186,7 +186,7 @@ def baselines(task: Task, y: np.ndarray, train: np.ndarray) -> dict[str, np.ndar
   """Computes P(x = 1|y) by methods without a model, shape (n, D) each.
 
   The pixels are independent, with probabilities from the training images `train` (N, D) in [0, 1].
-  They use the same information about x in y as any decoder.
+  They use the same information about x in y as the models do.
   """
 
   @jax.jit
@@ -229,8 +229,8 @@ def neighbours(known: np.ndarray, y: np.ndarray, k: int) -> np.ndarray:
 def scores(mean: np.ndarray, x: np.ndarray, scored: np.ndarray) -> dict[str, Mean]:
   """Averages scores over the scored pixels of an image, and then over images, with standard errors.
 
-  log_prob is log P(x_d|y) in nats a pixel, for methods that give probabilities; wrong the share
-  of pixels whose more probable value is wrong; squared_error that of P(x_d = 1|y).
+  log_prob is log P(x_d|y) in nats a pixel, for methods that give probabilities; wrong is the share
+  of pixels whose more probable value is wrong; squared_error is the error of P(x_d = 1|y), squared.
   """
   p, x = np.asarray(mean, np.float64)[:, scored], np.asarray(x)[:, scored] > 0.5
   scores = dict(wrong=(p > 0.5) != x, squared_error=(p - x) ** 2)

@@ -65,7 +65,7 @@ class EvaluateConfig:
   method: str = "importance"
   parameters: str = "last"
   split: str = "test"
-  num_points: int | None = None  # the first so many; 0 for all, None for at most 1000
+  num_points: int | None = None  # the first of the split; 0 for all, None for at most 1000
   importance_samples: int = 5000
   temperatures: int | None = None
   leapfrogs: int | None = None
@@ -74,7 +74,7 @@ class EvaluateConfig:
   fit: str = "gaussian"
   posterior_samples: int = 100
   warmup: int = 100
-  seed: int | None = None  # None for that of the run
+  seed: int | None = None  # None for the seed of the run
 
 
 def resolve(config: EvaluateConfig) -> EvaluateConfig:
@@ -118,7 +118,7 @@ def evaluate_run(run: LoadedRun, config: EvaluateConfig) -> list[str]:
   of_best = "-best" if config.parameters == "best" else ""
   settings = settings_of_points(run, config)
   place = open_directory(run.directory, f"{config.method}-{kind}{of_best}", settings)
-  others_of(place, f"{kind}{of_best}")  # refuses now what it would refuse later, at the points
+  others_of(place, f"{kind}{of_best}")  # fails now, not after hours of estimates, if one is damaged
   if not (run.directory / directory.SUMMARY).exists():
     print(f"warning: the run in {run.directory} is not finished", file=sys.stderr)
   words = f"{num_points} {kind} points by {method_in_words(config)}"
@@ -182,7 +182,7 @@ def make_estimator(model: Model, config: EvaluateConfig) -> PointEstimator:
 def check_estimator(
   estimate: PointEstimator, run: LoadedRun, config: EvaluateConfig
 ) -> tuple[str, ...]:
-  """Runs through the estimator once without computing anything.
+  """Traces the estimator once, without computing anything, to see whether the model allows it.
 
   Returns:
     The columns that points.csv will have.
@@ -232,7 +232,7 @@ def estimate_points(
   *,
   rows: list[dict],
 ) -> list[dict]:
-  """Returns the rows of the first points: those in `path`, and the rest, each added to it."""
+  """Returns the rows of the first points; estimates the rows that `path` lacks, and adds them."""
   rows, at_once = rows[:num_points], AT_ONCE[config.method]
   source, reading = points(run.pixels._replace(train=run.data.train), config.split)
   key = jax.random.fold_in(jax.random.key(config.seed), 2**20)  # not a key of training
@@ -244,9 +244,9 @@ def estimate_points(
       warnings.simplefilter("ignore", UserWarning)  # printed already, by check_estimator
       for first in range(len(rows), num_points, at_once):
         index = np.arange(first, min(first + at_once, num_points))
-        block = read_rows(source, index % len(source))  # bdmc draws more than there are
+        block = read_rows(source, index % len(source))  # bdmc may draw more than the split has
         batches = dict(first=first, batch_size=at_once)
-        # Every block draws from the same key, each of its points from a key of its own.
+        # Every block gets the same key, from which each point has a key of its own.
         drawn = jax.random.clone(key)
         estimates = evaluate(estimate, drawn, run.params, block, **batches, **reading)
         new = list(to_rows(jax.device_get(estimates), first))
@@ -259,7 +259,7 @@ def estimate_points(
 
 
 def latents_of(run: LoadedRun, source: Source, reading: dict, split: str) -> tuple[list[dict], str]:
-  """Measures how much of its information about x each latent holds, over the whole split."""
+  """Measures how much information about x each latent holds, over the whole split."""
 
   def of_point(key: Key, params: Params, x: Array) -> dict[str, Array]:
     q = run.model.encoder.given(params.phi, x)
@@ -267,7 +267,7 @@ def latents_of(run: LoadedRun, source: Source, reading: dict, split: str) -> tup
 
   values = evaluate_in_blocks(of_point, jax.random.key(0), run.params, source, **reading)
   variance, active = values["mean"].var(axis=0), active_units(values["mean"])
-  known = bool(np.isfinite(variance).all())  # for a q without a mean
+  known = bool(np.isfinite(variance).all())  # False for a q without a mean
   kl = next(values[name].mean(axis=0) for name in values if name != "mean")
   kls = kl.tolist() if "kl_per_latent" in values else [None] * len(active)
   rows = [

@@ -66,7 +66,7 @@ class Method(NamedTuple):
   """A way of learning θ, and the ways of judging it."""
 
   algorithm: Algorithm
-  bounds: dict[str, Callable]  # of a data point, by the treatment of θ: point, mean or drawn
+  bounds: dict[str, Callable]  # bounds of a data point, by the treatment of θ: point, mean or drawn
   point: Callable[[Params], Params]  # θ as one estimate
   kl_theta: Callable[[Params], float | None]  # KL(q(θ) ‖ p(θ)) / N in nats, if there is a q(θ)
 
@@ -119,7 +119,7 @@ def kl_per_data_point(params: Params, num_data: int) -> float:
 
 
 def make_learning(name: str, method: Method) -> Learning:
-  """Makes the way of learning of a method; a row for each treatment of θ."""
+  """Makes the way of learning of a method; an evaluation is a row for each treatment of θ."""
 
   def evaluate(key: Key, params: Params, pixels: Pixels, means: dict) -> list[dict]:
     kl_theta = method.kl_theta(params)
@@ -197,7 +197,7 @@ def summarize(rows: list[dict], likelihoods: dict[str, Mean | None]) -> list[dic
 
 
 def as_table(results: list[dict]) -> str:
-  """Formats the results in nats per data point; the log-likelihood is that of θ as one estimate."""
+  """Formats the results in nats per data point; log p(x) is at the point estimate of θ."""
   lines = [
     f"{'method':8} {'theta':6} {'train':>9} {'KL(θ)/N':>9} {'test':>9} {'best test':>10} "
     f"{'test log p(x)':>16}"

@@ -1,4 +1,4 @@
-"""Table 1 of Burda et al.: the runs that stand for its rows, and how they are judged."""
+"""Table 1 of Burda et al.: the run of each row, and how the runs are judged."""
 
 import dataclasses
 import pathlib
@@ -59,7 +59,7 @@ class IwaeTableConfig:
 
 
 class Entry(NamedTuple):
-  """A row of the table: a model, a number of samples, and the run that stands for it."""
+  """A row of the table: a model, a number of samples, and the run that trains it."""
 
   model: str
   k: int
@@ -69,7 +69,7 @@ class Entry(NamedTuple):
 class Judged(NamedTuple):
   """The results of a trained model on the test images."""
 
-  log_p: np.ndarray  # of each, in nats
+  log_p: np.ndarray  # of each image, in nats
   num_active: int
 
 
@@ -101,7 +101,7 @@ def make_job(config: IwaeTableConfig, model: str, k: int, num_train: int) -> job
     message = f"takes at least {batch_size} training images"
     raise ConfigError("dataset", config.dataset, message)
   stages = STAGES[: config.stages]
-  epoch = num_train // batch_size * batch_size  # the part that an epoch sees
+  epoch = num_train // batch_size * batch_size  # images of an epoch, in whole minibatches
   arguments = (
     "--preset=iwae",
     f"--dataset={config.dataset}",
@@ -158,7 +158,7 @@ def _read_column(path: pathlib.Path, names: Sequence[str], size: int) -> np.ndar
   """Reads the second of some columns from a table whose first column numbers its rows.
 
   Raises:
-    ValueError: if the table has another number of rows, or another order, or a cell is no number.
+    ValueError: if the table has another number of rows or another order, or a cell is not a number.
     RunError, OSError: if it cannot be read.
   """
   rows = files.read_table(path, names)
@@ -193,7 +193,7 @@ def make_rows(
   entries: Sequence[Entry],
   judged: Sequence[Sequence[Judged]],
 ) -> list[dict]:
-  """Returns the table, averaged over seeds; gains on the first row are image by image."""
+  """Returns the table, averaged over seeds; gains over the first row are image by image."""
   published = PUBLISHED.get(config.dataset, {})
   of_image = [-np.mean([one.log_p for one in members], axis=0) for members in judged]
   first = published.get((entries[0].model, entries[0].k))

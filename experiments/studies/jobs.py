@@ -1,7 +1,7 @@
 """The training runs that a figure is made of, each of them one command of experiments.train.
 
-They are made one after another below --runs, each in a process of its own. A run that is finished
-is not made again, and one that was interrupted resumes. Figures with the same --runs share the
+They are trained one after another below --runs, each in a process of its own. A finished run is not
+trained again, and one that was interrupted resumes. Figures with the same --runs share the
 runs that they have in common.
 """
 
@@ -37,13 +37,13 @@ BOUNDS = ("train_bound", "train_bound_se", "test_bound", "test_bound_se")  # of 
 class Job(NamedTuple):
   """A run of experiments.train."""
 
-  name: str  # of its directory
+  name: str  # the name of its directory
   arguments: tuple[str, ...]  # as flags.txt has them, without --workdir
   work: float  # how long it takes, in a unit that all jobs of a figure share
 
 
 class Jobs(NamedTuple):
-  """Finished runs, and the time since which they were made."""
+  """The finished runs of a figure, and the time at which the last of them ended."""
 
   figure: Figure
   jobs: list[Job]
@@ -51,9 +51,9 @@ class Jobs(NamedTuple):
 
 
 def check(jobs: Sequence[Job], figure: Figure) -> None:
-  """Refuses the unfinished runs that experiments.train would refuse, before any is made.
+  """Refuses the unfinished runs that experiments.train would refuse, before any is trained.
 
-  Each is made as experiments.train makes it, with its data and its model, but is not trained.
+  Each is set up as experiments.train sets it up, with its data and its model, but not trained.
 
   Raises:
     ConfigError: for the first flag that cannot be used; the message names its run.
@@ -80,7 +80,7 @@ def config_of(job: Job) -> Config:
   """Makes the configuration that experiments.train makes from the arguments of a job.
 
   Raises:
-    ConfigError: if there is no field of such a name, or it has another type.
+    ConfigError: if an argument names no field, or has a value of another type.
   """
   words = [argument.removeprefix("--").partition("=") for argument in job.arguments]
   given = {name: text if equals else True for name, equals, text in words}

@@ -36,7 +36,7 @@ from experiments.plots.linear_gaussian import draw_linear_gaussian, title_of
 
 ESTIMATORS = {f.__name__: f for f in (elbo_a, elbo_b, sticking_the_landing)}
 STEP_SIZE_DECAY = 1e-3  # over the run: otherwise minibatch noise keeps θ off the optimum
-NUM_EVALUATIONS = 40  # about as many, evenly spaced on a log axis
+NUM_EVALUATIONS = 40  # about this many, evenly spaced on a log axis
 NUMBERS = (
   "train_bound",
   "train_log_likelihood",
@@ -64,7 +64,7 @@ class LinearGaussianConfig:
 
 
 def make_learning(config: LinearGaussianConfig, pixels: Pixels, pca: Params) -> Learning:
-  """Makes algorithm 1 for a linear-Gaussian VAE, which every row compares with PCA."""
+  """Makes algorithm 1 for a linear-Gaussian VAE; every row compares the VAE with PCA."""
   num_data, data_dim = pixels.train.shape
   end = num_steps(config)
   model = linear_gaussian_vae(data_dim, config.latent_dim, isotropic=True)
@@ -107,7 +107,7 @@ def evaluation_steps(num_steps: int) -> list[int]:
 
 
 def chunk_ends(num_steps: int, most: int) -> list[int]:
-  """Returns the steps at which chunks of training end: those to evaluate at, and some between them.
+  """Returns the steps at which chunks of training end: the evaluations, and some between them.
 
   The lengths are powers of ten, at most `most` steps, because each length compiles its own program.
   """
@@ -122,7 +122,7 @@ def find_pca(pixels: Pixels, latent_dim: int) -> Params:
   """Returns the maximum of the likelihood in closed form, and its posterior as the encoder.
 
   Raises:
-    ConfigError: if there is none for so many latents.
+    ConfigError: if there is no maximum for this number of latents.
   """
   identity = lambda key, params, x: x
   reading = dict(preprocess=pixels.preprocess)

@@ -36,7 +36,7 @@ from experiments.studies.gradient_rows import columns
 
 BASELINE_STEPS = 2000  # on the training set, for a ψ at fixed θ and φ
 
-# Estimators of what each is unbiased for; the reference is the first that the model allows.
+# Unbiased estimators of the same gradient; the reference is the first that the model allows.
 OF_THE_ELBO = ("exact", "elbo_b", "score_function:baseline=leave_one_out")
 OF_IWAE = ("iwae", "vimco")
 REFERENCES = {
@@ -79,7 +79,7 @@ class Measured(NamedTuple):
   num_samples: int
   estimator: Estimator
   baseline: Baseline
-  reference: str  # the name of another, or its own if there is nothing to compare it with
+  reference: str  # another estimator's name; its own name if none is suitable
 
 
 class Batches(NamedTuple):
@@ -114,7 +114,7 @@ def make_instrument(
 
 
 def choose_all(config: GradientsConfig, model: Model, data_dim: int) -> list[Measured]:
-  """Returns the estimators that a configuration measures, tried on shapes.
+  """Returns the estimators that a configuration measures, after a trial on shapes.
 
   Raises:
     ConfigError: for an estimator that the model does not allow.
@@ -152,7 +152,7 @@ def choose(
 
 
 def make_reference(name: str, data_dim: int, num_samples: int) -> tuple[Estimator, Baseline]:
-  """Makes the estimator that biases are measured against."""
+  """Makes the estimator that biases are computed with."""
   if name == "exact":
     exact = lambda key, model, params, x: exact_elbo(model, params, x)
     return exact, no_baseline
@@ -176,7 +176,7 @@ def with_references(chosen: list[Measured], data_dim: int) -> dict[tuple[str, in
 
 
 def repeats_of(one: Measured, config: GradientsConfig) -> int:
-  """Returns the gradients of a batch."""
+  """Returns the number of gradients in a batch."""
   return 2 if one.name == "exact" else config.num_repeats // config.num_batches
 
 

@@ -74,7 +74,7 @@ def _bound_job(
 
 
 def draw_samples(key: Key, run: LoadedRun, grid: int) -> np.ndarray:
-  """Draws E[x|z] for z ~ p(z), as a picture with so many samples in a row and in a column."""
+  """Draws E[x|z] for z ~ p(z), as a picture with `grid` samples in a row and in a column."""
   z = figures.sample_prior(key, run.model, run.params, grid**2)
   x = figures.decode(run.model, run.params, z)
   return figures.tile(x, run.data.image_shape, columns=grid, background=0.0)

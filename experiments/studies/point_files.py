@@ -19,7 +19,7 @@ def open_directory(run_directory: pathlib.Path, name: str, settings: dict) -> pa
   Args:
     run_directory: the directory of the run.
     name: the name of the evaluation.
-    settings: everything that its points depend on; those of an existing evaluation must be equal.
+    settings: everything that its points depend on. An existing evaluation must have equal ones.
 
   Raises:
     ConfigError: if another process holds the lock, or the directory cannot be made.
@@ -72,14 +72,14 @@ def to_rows(estimates: dict[str, LogLikelihood], first: int) -> Iterator[dict]:
 
 
 def read_points(path: pathlib.Path, needed: Collection[str] = ()) -> list[dict]:
-  """Reads the complete rows of points.csv, which may end in a part of one.
+  """Reads the complete rows of points.csv; a last row that was cut off is left out.
 
   Args:
     path: the file; there are no rows if it is missing.
-    needed: columns that it must have besides `point`.
+    needed: columns that it must have in addition to `point`.
 
   Raises:
-    RunError: if a cell is no number, or the points are not 0, 1, 2, ...
+    RunError: if a cell is not a number, or the points are not 0, 1, 2, ...
   """
   if not path.exists() or not (text := _whole_rows(files.read_text(path))):
     return []
@@ -108,7 +108,7 @@ def begin_points(path: pathlib.Path, columns: Sequence[str]) -> list[dict]:
     columns: the columns of the rows that will be added.
 
   Raises:
-    RunError: if a cell is no number, the points are not 0, 1, 2, ..., or the columns differ.
+    RunError: if a cell is not a number, the points are not 0, 1, 2, ..., or the columns differ.
   """
   rows = read_points(path)
   if not rows:
@@ -158,7 +158,7 @@ def others_of(place: pathlib.Path, kind: str) -> dict[str, tuple[dict, list[dict
 
 
 def compare(place: pathlib.Path, kind: str, rows: list[dict], method: str) -> list[str]:
-  """Compares the rows with those of other methods, a line for each; raises as `others_of`."""
+  """Compares the rows with other methods' rows, a line for each; raises as `others_of`."""
   lines = []
   for name, (theirs, of_other) in others_of(place, kind).items():
     if line := reports.difference_in_words(list(zip(rows, of_other)), f"minus {name}"):

@@ -12,7 +12,7 @@ from aevb_jax.runs.pixels import real_valued
 from aevb_jax.training.evaluation import Mean, mean_and_standard_error
 
 METHODS = ("importance", "reciprocal", "ais", "bdmc")
-MAX_PARETO_K, MAX_R_HAT, MIN_ESS = 0.7, 1.1, 5  # beyond which an estimate is doubtful
+MAX_PARETO_K, MAX_R_HAT, MIN_ESS = 0.7, 1.1, 5  # limits beyond which an estimate is doubtful
 SIDES = {"log_p": "", "lower": ", from below", "upper": ", from above"}
 
 
@@ -112,7 +112,7 @@ def tell_annealing_ess(ess: np.ndarray) -> tuple[dict, list[str]]:
 
 def tell_acceptance(acceptance: np.ndarray) -> tuple[dict, list[str]]:
   mean = float(acceptance.mean())
-  if not math.isfinite(mean):  # of no transitions at all
+  if not math.isfinite(mean):  # there were no transitions
     return dict(mean=mean), []
   lines = [f"{'HMC acceptance':22}{mean:.3f}"]
   if not 0.8 < mean < 0.97:
@@ -149,7 +149,7 @@ def tell_r_hat(r_hat: np.ndarray) -> tuple[dict, list[str]]:
 
 
 def count_not(good: np.ndarray) -> int:
-  """Counts the values that are not good, which include NaN."""
+  """Counts the values that are not good; NaN is not."""
   return int((~good).sum())
 
 
@@ -187,7 +187,7 @@ def difference_in_words(pairs: list[tuple[dict, dict]], name: str) -> tuple[str,
 
 
 def why_methods_differ(method: str, other: str) -> str:
-  """Explains why estimates may differ by more than their errors, which heavy weights bias low."""
+  """Explains why estimates may differ by more than their errors: heavy weights bias them low."""
   if "reciprocal" not in (method, other):
     return "Both err downwards, the more the fewer samples carry the weight: the higher is nearer"
   rest = next(name for name in (method, other) if name != "reciprocal")

@@ -10,9 +10,9 @@ from aevb_jax.runs import LoadedRun
 from aevb_jax.training.evaluation import Mean, evaluate_in_blocks
 from aevb_jax.types import Array, Key, Params
 
-NEAREST = 5  # of the nearest neighbours' vote
+NEAREST = 5  # neighbours that vote
 PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C of the logistic regression, chosen on labels held out
-HELD_OUT = 5000  # at most so many labelled images choose it, a fifth of them held out
+HELD_OUT = 5000  # C is chosen on at most this many labelled images, a fifth of them held out
 
 
 class Features(NamedTuple):
@@ -85,7 +85,7 @@ def _logistic(C: float, x: np.ndarray, labels: np.ndarray):
 
 
 def nearest_neighbours(features: Features, labels: np.ndarray, test_labels: np.ndarray) -> Mean:
-  """Returns the test accuracy of a vote of the nearest of the first len(labels) training images."""
+  """Returns the test accuracy of a vote of the nearest among the first len(labels) images."""
   from sklearn.neighbors import KNeighborsClassifier
 
   classifier = KNeighborsClassifier(NEAREST, algorithm="brute")

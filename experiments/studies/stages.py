@@ -19,7 +19,7 @@ from experiments.launch import command
 from experiments.plots import records
 from experiments.studies import jobs
 
-# For appendix D: more than the paper's 50 samples, whose chains have an unknown start.
+# For appendix D: more than the paper's 50 samples; the start of the paper's chains is not known.
 SAMPLING = dict(num_samples=10, num_chains=8, num_leapfrogs=4, num_temperatures=20, num_warmup=20)
 AT_ONCE = 20  # data points whose chains are in memory
 SPLITS = ("train", "test")
@@ -81,7 +81,7 @@ def rows_there(path: pathlib.Path, runs: Mapping[Curve, pathlib.Path]) -> list[d
 
 
 def steps_of(member: pathlib.Path) -> list[int]:
-  """Returns the steps whose parameters a run kept; ends the program if it has lost them."""
+  """Returns the steps whose parameters a run kept; ends the program if there are none."""
   if not (steps := checkpoint.steps(member / directory.HISTORY)):
     what = f"{member} has lost its {directory.HISTORY}; remove it, and it is trained again"
     command.fail(what, 1)

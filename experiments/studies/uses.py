@@ -67,7 +67,7 @@ class Report:
     self.path, self.rows = path, _rows_there(path)
 
   def add(self, about: dict, make: Callable[[], Iterator[dict]]) -> None:
-    """Adds the rows that have these columns, and makes them unless they are there."""
+    """Makes and adds the rows with these values, unless they are there already."""
     if any(about.items() <= row.items() for row in self.rows):
       return
     new = list(make())
@@ -150,7 +150,7 @@ def finish_tasks(
   workdir: pathlib.Path,
   report: Report,
 ) -> list[Panel]:
-  """Completes test images by every task and method, and draws those by the first method."""
+  """Completes test images by every task and method, and draws what the first method completes."""
   panels, x = [], binary_test(run, config.num_points)
   for task in tasks:
     drawn = {
@@ -232,7 +232,7 @@ def score_simple(task: Task, y: np.ndarray, x: np.ndarray, images: ImageData) ->
 
 
 def number(about: dict, measure: str, mean: Mean) -> dict:
-  """Returns a row of one number."""
+  """Makes the row of one number."""
   return dict(about, measure=measure, value=mean.value, standard_error=mean.standard_error)
 
 
@@ -256,7 +256,7 @@ def row_in_words(row: dict) -> str:
 
 
 def as_table(rows: list[dict], tasks: list[Task]) -> str:
-  """Formats for each use its measure, with standard errors over test images."""
+  """Formats the measure of each use, with standard errors over test images."""
 
   def text(measure: str, of: dict, scale: float = 1.0, digits: int = 2) -> str:
     for row in rows:

@@ -18,7 +18,7 @@ from aevb_jax.training.fitting import fit
 from aevb_jax.training.sharding import make_shardings
 
 NUM_CHUNKS = 4  # chunks of a timed call
-OPEN = contextlib.ExitStack()  # until the process ends
+OPEN = contextlib.ExitStack()  # directories that last until the process ends
 NUM_WRITTEN = 5  # checkpoints of a timed call
 ROW = dict(step=1000, train_bound=-100.123456789, test_bound=-100.123456789, seconds=123.456)
 
@@ -26,9 +26,9 @@ ROW = dict(step=1000, train_bound=-100.123456789, test_bound=-100.123456789, sec
 def checkpointing() -> tuple[dict[str, Timed], int]:
   """Times the paper's model with Adam, in chunks of as many steps as a run makes at once.
 
-  `step` is only training. `looked` keeps the state before every chunk and checks whether the one
-  after it is finite, as a run does. `saved` also writes one checkpoint, with a thousand rows, and
-  waits until it is on disk.
+  `step` is only training. `looked` keeps the state before every chunk and checks whether the
+  state after it is finite, as a run does. `saved` also writes one checkpoint, with a thousand rows,
+  and waits until it is on disk.
   """
   workload = PAPER._replace(optimizer=adam(1e-3), num_steps=program.MAX_CHUNK_STEPS)
   algorithm = make_algorithm(workload)

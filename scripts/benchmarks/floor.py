@@ -2,10 +2,10 @@
 
 The program is traced, and only its `dot_general`s are kept. A product that is traced twice with the
 same operands, as `dreg` traces its pass through the decoder, counts once, because the compiler
-computes it once. Products in the body of a scan count once a round. Where a program differs between
-kinds of devices, those of the current device count. Work that cannot be counted in this way, such
-as a convolution or a loop of unknown length, is refused, because a floor without it would make the
-program look slower than it is.
+computes it once. Products in the body of a scan count once per round. If a program differs between
+kinds of devices, the products for the current device count. Work that cannot be counted like this,
+such as a convolution or a loop of unknown length, is refused, because a floor without it would make
+the program look slower than it is.
 """
 
 import collections
@@ -40,7 +40,7 @@ def flop(product) -> int:
 def make_floor(products: list, num_steps: int) -> Callable[[], object]:
   """Makes a function that computes only the products, `num_steps` times, and waits for them."""
   rng = np.random.default_rng(0)
-  # The products of a scan are a loop here too, so that the program stays as short as theirs.
+  # The products of a scan are a loop here too, so that this program is as short as the scan's.
   counts = collections.Counter(map(id, products))
   rounds = collections.defaultdict(list)
   for product in {id(product): product for product in products}.values():
@@ -80,7 +80,7 @@ def _multiply(params: list[dict], operands: list, _, total: jax.Array) -> jax.Ar
 
 
 def _equations(jaxpr) -> Iterator:
-  """Yields the equations of the program and of its calls, without those that repeat earlier ones.
+  """Yields the equations of the program and of its calls, except repetitions of earlier ones.
 
   An equation repeats another if it applies the same primitive, with the same
   parameters, to operands that are the same or repeated: the compiler merges the
@@ -90,7 +90,7 @@ def _equations(jaxpr) -> Iterator:
   seen = {}
   for equation in jaxpr.eqns:
     operands = [str(v) if isinstance(v, Literal) else first.get(v, v) for v in equation.invars]
-    # The parameters of a call are its program, which prints alike if it is alike.
+    # The parameters of a call are its program; equal programs print the same text.
     key = equation.primitive, str(equation.params), *operands
     if key in seen:
       first.update(zip(equation.outvars, seen[key], strict=True))
@@ -102,7 +102,7 @@ def _equations(jaxpr) -> Iterator:
 
 
 def _called(equation) -> list[tuple]:
-  """Yields the programs that an equation runs, each with how often."""
+  """Yields the programs that an equation runs, and how often it runs each."""
   name, params = equation.primitive.name, equation.params
   inner = list(jaxprs_in_params(params))
   if name == "scan":
@@ -114,7 +114,7 @@ def _called(equation) -> list[tuple]:
   if name in WORK and name != "dot_general":
     raise UncountableError(f"a {name} is work, but no matrix product")
   if not inner and hasattr(equation.primitive.impl, "lower"):
-    # A user's primitive: its jitted implementation is the program that it runs.
+    # A primitive that a user defined runs its jitted implementation.
     function = functools.partial(equation.primitive.impl, **params)
     inner = [jax.make_jaxpr(function)(*(v.aval for v in equation.invars)).jaxpr]
   return [(program, 1) for program in inner]

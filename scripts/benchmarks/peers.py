@@ -1,19 +1,19 @@
 """The same work in other libraries, each written as its own documentation would.
 
-A peer is first given our parameters and a minibatch, and its bound must be ours: the means of
-many draws of the noise may differ by five standard errors, no more. Then it trains. All work on
-the same bytes of pixels, which they shuffle, scale and binarize themselves, on all cores, each in
-a process of its own.
+A peer is first given our parameters and a minibatch, and its bound must equal ours: the means of
+many draws of the noise may differ by at most five standard errors. Then it trains. All peers get
+the same bytes of pixels, which they shuffle, scale and binarize themselves, and run on all cores,
+each in a process of its own.
 
   torch           PyTorch: modules, autograd, torch.optim, one Python call a step
   torch.compile   the same, its bound compiled by the inductor (needs a C++ compiler)
   numpyro         NumPyro: a model, a guide and SVI with TraceMeanField_ELBO under lax.scan
   flax            the step of Flax's VAE example, as its description has it: a TrainState,
                   Adam, cross-entropy with logits, one call of a jitted step a minibatch;
-                  with tanh for its ReLU, so that the parameters are ours
+                  with tanh instead of ReLU, so that our parameters fit
   tensorflow      the article's convolutional VAE: Keras layers, a tf.function a step
 
-One that is not installed is left out, and a line says so.
+A library that is not installed is left out, and a line says so.
 
 Each peer is one function, long as it is, so that it reads like an example of its library.
 """
@@ -37,7 +37,7 @@ NUM_DRAWS = 400
 
 
 class Peer(NamedTuple):
-  bounds: Callable[[np.ndarray, int], np.ndarray]  # of x (M, D), by so many draws of the noise
+  bounds: Callable[[np.ndarray, int], np.ndarray]  # (x (M, D), number of draws) -> bounds
   run: Callable[[], object]  # num_steps steps of training
 
 

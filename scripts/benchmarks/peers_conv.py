@@ -1,7 +1,7 @@
 """The article's convolutional VAE in TensorFlow, as the article has it, and in PyTorch.
 
-Kernels come as ours: (height, width, in, out) of a convolution, and of a transposed one
-(height, width, out, in), which adds a multiple of the kernel to the output around every input.
+Kernels have our layout: (height, width, in, out) for a convolution, and (height, width, out, in)
+for a transposed one, which adds a multiple of the kernel to the output around every input.
 
 Each peer is one function, long as it is, so that it reads like an example of its library.
 """
@@ -19,9 +19,7 @@ class ArticleWeights(NamedTuple):
   convolutions: list[Weights]  # 28 -> 13 -> 6, of stride 2, without padding
   heads: Weights  # (2304, 2 J): the mean, then the log-variance
   dense: Weights  # (J, 7 x 7 x 32)
-  transposed: list[
-    Weights
-  ]  # 7 -> 14 -> 28 of stride 2, and one of stride 1, as long as what it has
+  transposed: list[Weights]  # 7 -> 14 -> 28 of stride 2, and one of stride 1 that keeps the size
 
 
 class Bound(NamedTuple):

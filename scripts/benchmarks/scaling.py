@@ -1,13 +1,13 @@
 """The growth of time and memory with M, L, J, hidden units, N, K and devices.
 
-Along each axis everything else is as in the paper's model of MNIST (for K: that of the importance
-weighted bound). The exponent is the slope of log time, or log memory, on log size over the
-upper half of the sizes; the small sizes show the fixed part. It is computed from the least times,
-which other work on the machine disturbs least. Memory is that of the compiled
+Along each axis everything else is as in the paper's model of MNIST (for K: in the model of the
+importance-weighted bound). The exponent is the slope of log time, or log memory, on log size over
+the upper half of the sizes; the small sizes show the fixed part. It is computed from the least
+times, which other work on the machine disturbs least. Memory is the memory of the compiled
 program's temporary arrays.
 
 Virtual devices of one CPU share its cores: that axis shows what dividing the work costs, not
-what it gains, and checks that the results are those of one device. It runs in a process of
+what it gains, and checks that the results equal one device's. It runs in a process of
 its own, because the number of devices is fixed once.
 """
 
@@ -54,7 +54,7 @@ def table(only: str, repeats: int) -> Iterator[dict]:
     if only in axis.name:
       yield from _printed([row | dict(difference=None) for row in _measure(axis, repeats)])
   if only in "devices":
-    os.environ["JAX_NUM_CPU_DEVICES"] = str(max(DEVICES))  # of the new process
+    os.environ["JAX_NUM_CPU_DEVICES"] = str(max(DEVICES))  # read by the new process
     with multiprocessing.get_context("spawn").Pool(1) as pool:
       yield from _printed(pool.apply(_measure_devices, (repeats,)))
 

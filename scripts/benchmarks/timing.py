@@ -1,4 +1,4 @@
-"""Timing several programs in turn, so that a noisy machine slows them alike."""
+"""The timing of several programs in turn, so that a noisy machine slows them alike."""
 
 import multiprocessing
 import statistics
@@ -13,14 +13,14 @@ class Timed(NamedTuple):
   run: Callable[[], object]
   num_steps: int = 1
   compile_seconds: float | None = None
-  memory_mb: float | None = None  # beside arguments and results, at the peak
+  memory_mb: float | None = None  # at the peak, without arguments and results
 
 
 def in_own_process(make: Callable[..., Timed], *arguments) -> Timed:
-  """Returns a `Timed` that runs the one of `make(*arguments)` in a process of its own.
+  """Returns a `Timed` that runs `make(*arguments)` in a process of its own.
 
-  So the threads of one library do not disturb those of another. `make` is a function of a module,
-  and the arguments can be pickled. The process ends with this one.
+  The threads of one library then do not disturb the threads of another. `make` must be a
+  function of a module, and the arguments must be picklable. The process ends with this one.
 
   Raises:
     Exception: whatever `make` raises.
@@ -60,10 +60,10 @@ STATISTICS = {"median": statistics.median, "min": min, "max": max}
 
 
 def time_in_turn(timed: dict[str, Timed], repeats: int) -> dict[str, list[float]]:
-  """Milliseconds per step of each, in as many rounds; the programs are compiled beforehand."""
+  """Returns each one's milliseconds per step in every round; programs are compiled beforehand."""
   times = {name: [] for name in timed}
   for entry in timed.values():
-    entry.run()  # the first call is slower, and some compile in it
+    entry.run()  # the first call is slower, and some programs are compiled in it
   for _ in range(repeats):
     for name, entry in timed.items():
       start = time.perf_counter()
@@ -73,7 +73,7 @@ def time_in_turn(timed: dict[str, Timed], repeats: int) -> dict[str, list[float]
 
 
 def ratio(times: list[float], others: list[float]) -> float:
-  """Returns the median over the rounds of the one time divided by the other."""
+  """Returns the median over the rounds of one time divided by the other."""
   return statistics.median(a / b for a, b in zip(times, others, strict=True))
 
 
@@ -87,9 +87,9 @@ def rows_of(
 ) -> list[dict]:
   """Makes a row for each of `timed`; the others are compared with the one called floor.
 
-  `ratio` is time / floor, `speed` how many times as fast as it `ours` is, both medians over the
-  rounds, and `ratio_least` and `speed_least` the same of the least times, which other work on
-  the machine disturbs least.
+  `ratio` is time / floor, and `speed` how many times as fast as this row `ours` is, both medians
+  over the rounds. `ratio_least` and `speed_least` are the same for the least times, which other
+  work on the machine disturbs least.
   """
   rows = []
   for name, entry in timed.items():

@@ -1,7 +1,7 @@
 """The workloads that are timed: training steps, estimates of log p(x), a sweep, a start.
 
-`step` is `fit` with the data set on the device; `streamed` is `fit_streamed` of the same
-minibatches, read from a memory-mapped file through Grain as the main job does. The data are
+`step` is `fit` with the data set on the device; `streamed` is `fit_streamed` on minibatches of
+the same size, read from a memory-mapped file through Grain as the main job does. The data are
 random pixels: the time of a step does not depend on their values.
 """
 
@@ -126,7 +126,7 @@ def make_algorithm(workload: Workload) -> Algorithm:
 
 
 def matrix_products(workload: Workload, algorithm: Algorithm) -> list:
-  """Returns the dot_general equations of one update, as the gradient leaves them.
+  """Returns the dot_general equations of one update with its gradient.
 
   Products that are computed again to save memory are left out, because a floor is the least work.
   """
@@ -142,8 +142,8 @@ def matrix_products(workload: Workload, algorithm: Algorithm) -> list:
 def check_work(products: list, workload: Workload, params: Params) -> None:
   """Checks that only the necessary products are made, such as one pass of x through the encoder.
 
-  A weight multiplies once forward and twice backward, the decoder's for every sample; only
-  those of the first layer, whose input needs no gradient, once backward.
+  A weight multiplies once forward and twice backward, a decoder's weight for every sample. Only
+  weights of the first layer, whose input needs no gradient, multiply once backward.
   """
   matrices = lambda tree: [w for w in jax.tree.leaves(tree) if w.ndim == 2]
   encoder, decoder = (sum(w.size for w in matrices(t)) for t in (params.phi, params.theta))
@@ -195,7 +195,7 @@ def make_streamed_step(
   state, upcoming = algorithm.init(jax.random.key(0)), next(data)
 
   def run() -> None:
-    nonlocal state, upcoming, directory  # the directory lives as long as what reads it
+    nonlocal state, upcoming, directory  # keeps the directory while it is read
     state, metrics = fit_streamed(algorithm, state, key, upcoming, preprocess=workload.preprocess)
     upcoming = next(data)
     jax.block_until_ready(metrics)
@@ -249,7 +249,7 @@ def likelihood(num_samples: int = 5000) -> tuple[dict[str, Timed], int]:
     how = dict(num_samples=num_samples, chunk_size=chunk_size)
     return importance_sampling(key, model, params, x, **how)
 
-  def log_likelihoods(x: jax.Array, z: jax.Array) -> jax.Array:  # of a chunk of samples each
+  def log_likelihoods(x: jax.Array, z: jax.Array) -> jax.Array:  # for one chunk of samples
     of_one = lambda x, z: model.decoder.given(params.theta, z).log_prob(x)
     return jax.vmap(jax.vmap(of_one, (None, 0)))(x, z)
 

@@ -1,4 +1,4 @@
-"""Errors in what one asks of a trained model: log p(x), HMC, missing pixels, diagnostics."""
+"""Errors in the use of a trained model: log p(x), HMC, missing pixels, diagnostics."""
 
 from mutations.mutation import Mutation
 

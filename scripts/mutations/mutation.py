@@ -1,4 +1,4 @@
-"""An error to plant, and where the tests are that must notice it."""
+"""An error to plant, and the tests that must notice it."""
 
 from typing import NamedTuple
 
@@ -8,6 +8,6 @@ class Mutation(NamedTuple):
 
   name: str
   module: str  # such as "families/flows" of aevb_jax, or "experiments/..."
-  old: str  # stands exactly once in the module
+  old: str  # occurs exactly once in the module
   new: str
-  tests: str = ""  # such as "contracts/float32"; without it, those of the same path as the module
+  tests: str = ""  # such as "contracts/float32"; by default, the tests at the path of the module

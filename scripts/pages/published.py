@@ -5,7 +5,7 @@ import math
 from pages.results import bound_of, conv_row, curve_rows, number, summary, table, with_error
 
 INDEPENDENT = "an independent program in numpy"
-# Who, what, theirs, ours, and where ours differs: a run of ours has a protocol like theirs.
+# The authors, the task, their number, ours, and how our run differs; its protocol is like theirs.
 ROWS = [
   (
     INDEPENDENT,
@@ -68,13 +68,13 @@ ROWS = [
 
 
 def published() -> list[str]:
-  """Makes the table of published test bounds, in nats, beside those of our runs."""
+  """Makes the table of published test bounds, in nats, beside our bounds."""
   header = ["who", "what", "theirs", "ours", "where ours differs"]
   return table(header, [[who, what, theirs, ours(), why] for who, what, theirs, ours, why in ROWS])
 
 
 def curve(dataset: str, latent_dim: int, examples: int) -> str:
-  """Returns the test bound of AEVB in figure 2, at the row nearest to so many samples."""
+  """Returns the test bound of AEVB in figure 2, at the row nearest to this number of samples."""
   rows = curve_rows(dataset, latent_dim)
   return bound_of(min(rows, key=lambda row: abs(int(row["examples_seen"]) - examples)))
 

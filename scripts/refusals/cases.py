@@ -1,4 +1,4 @@
-"""The mistakes that have a name: those in the tables of the tests, and those of the pages."""
+"""The mistakes that have a name: in the tables of the tests, and on the pages."""
 
 import importlib
 import sys
@@ -21,44 +21,44 @@ TABLES = {
 # By main, the command lines that the pages, the headers of the mains or --help rule out.
 DOCUMENTED = {
   "train": (
-    "--posterior=bernoulli",  # takes an estimator that needs no reparameterization
+    "--posterior=bernoulli",  # needs an estimator without reparameterization
     "--posterior=bernoulli --estimator=iwae --num_samples=5",
-    "--posterior=bernoulli --estimator=vimco",  # of one sample
+    "--posterior=bernoulli --estimator=vimco",  # needs more than one sample
     "--posterior=bernoulli --estimator=sticking_the_landing",
-    "--posterior=gaussian --prior=gamma",  # is where the prior has no density
-    "--posterior=beta --prior=gaussian",  # has no closed form
+    "--posterior=gaussian --prior=gamma",  # has samples where the prior has no density
+    "--posterior=beta --prior=gaussian",  # their KL has no closed form
     "--posterior=iaf",
     "--prior=vamp:components=10",
     "--posterior=affine_flow --latent_dim=1 --estimator=elbo_a",
     "--posterior=dirichlet --latent_dim=1",
     "--likelihood=rayleigh",
     "--likelihood=discretized_logistic --binarization=dynamic",
-    "--algorithm=mcem",  # keeps a z for every x, and so no dynamic binarization
+    "--algorithm=mcem",  # keeps a z for every x, so dynamic binarization is refused
     "--algorithm=mcem --binarization=static --posterior=bernoulli",
-    "--dataset=mnist --dequantization --binarization=none",  # of a density
+    "--dataset=mnist --dequantization --binarization=none",  # needs the likelihood to be a density
     "--dataset=mnist --dequantization --likelihood=gaussian --pixel_scale=255",
     "--dataset=binarized_mnist --pixel_scale=256",
     "--dequantization --likelihood=gaussian",  # digits have 17 levels
     "--likelihood=gaussian --binarization=threshold",
     "--dataset=frey_face",  # is split in more than one way
     "--dataset=cifar10",  # only experiments.data prepares it
-    "--mirror=http://127.0.0.1:9",  # of a set that is not downloaded
+    "--mirror=http://127.0.0.1:9",  # digits are not downloaded
     "--dataset=mnist --mirror=my/mnist",
     "--dataset=mnist --mirror=ftp://127.0.0.1",
     "--preset=article --hidden_dim=8,8,8",
-    "--preset=article --batch_size=100 --examples_at_once=32",  # must divide
+    "--preset=article --batch_size=100 --examples_at_once=32",  # 32 does not divide 100
     "--optimizer=adagrad --num_examples=5000",  # the first 100 steps only accumulate
-    "--select_step_size=1000",  # of one step size
+    "--select_step_size=1000",  # there is only one step size
     "--select_step_size=1000 --step_size=0.1,0.1",
     "--coordinator_address=auto --num_processes=2",
     "--coordinator_address=10.0.0.1 --num_processes=2 --process_id=0",
     "--process_id=1",
     "--host_timeout=30",
-    "--batch_size=2000",  # more than there are
+    "--batch_size=2000",  # more than there are images
     "--num_devices=2",
-    "--hidden_dim=1000000000",  # more than memory holds
+    "--hidden_dim=1000000000",  # more than fits into memory
     "--latent_dim=2147483647",
-    "--num_examples=1000000000000 --batch_size=1",  # more steps than are counted
+    "--num_examples=1000000000000 --batch_size=1",  # more steps than can be counted
   ),
   "data": (
     "--dataset=frey_face",
@@ -69,7 +69,7 @@ DOCUMENTED = {
     "--dataset=mnist --data_dir=/proc/nothing",
   ),
   "gradients": (
-    "--reference=exact",  # with two latents
+    "--reference=exact",  # the model has two latents
     "--reference=exact --posterior=bernoulli --latent_dim=13 --estimators=vimco",
     "--seed=1,2",
     "--step_size=0.1,0.2",
@@ -135,5 +135,5 @@ def of_test(main: str, case: tuple) -> Bad:
   if isinstance(arguments, dict):
     arguments = [f"--{name}={value}" for name, value in arguments.items()]
   num_devices = next((cell for cell in case[1:] if isinstance(cell, int)), 1)
-  # Without arguments the default batch size is the mistake, for many devices.
+  # Without arguments, the default batch size is the mistake: many devices cannot share it.
   return Bad(main, "in the tests", tuple(arguments) or ("--batch_size=100",), num_devices)

@@ -30,7 +30,7 @@ class Definition:
 
   name: str
   kind: str  # int, float, boolean, enum, list or text
-  several: bool = False  # numbers between commas
+  several: bool = False  # whether it takes numbers between commas
   lower: float | None = None
   upper: float | None = None
   choices: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Bad(NamedTuple):
   """A command line that must be refused."""
 
   main: str
-  kind: str  # of mistake
+  kind: str  # the kind of mistake
   arguments: tuple[str, ...]
   num_devices: int = 1
 

@@ -13,13 +13,13 @@ from refusals.definitions import Bad, Definition
 
 MAX_COUNT = 2**31 - 1
 
-# {place} is a directory of the command's own: see `bad_commands.prepare`.
+# {place} is the directory of the command: see `bad_commands.prepare`.
 NOWHERE = ("/proc/nothing/at_all", "{place}/file/below", "~nobody_of_this_name/at_all")
 TOO_LONG = "{place}/" + 300 * "x"
 PATHS = {
   "workdir": (*NOWHERE, TOO_LONG, "{place}/file", "{place}/full", "/dev/null"),
   "compilation_cache_dir": (*NOWHERE, TOO_LONG, "{place}/file"),
-  "array_cache_dir": NOWHERE[2:],  # others are not asked for where data are embedded
+  "array_cache_dir": NOWHERE[2:],  # digits need no cache, so other paths are not used
   "manual_dir": (*NOWHERE, TOO_LONG, "{place}/file"),
   "contact_sheet": (*NOWHERE, TOO_LONG, "{place}/full", "/dev/null/sheet.png"),
 }
@@ -30,7 +30,7 @@ COUNTS = {
   "stage_epochs": 1,
   "samples": 1,
   "at": 0,
-}  # lists of whole numbers, and the least
+}  # flags that take lists of whole numbers, and the least number
 ESTIMATORS = ("estimator", "estimators", "reference")
 MAY_BE_EMPTY = ("compilation_cache_dir", "array_cache_dir", "contact_sheet")
 MAY_BE_INFINITE = ("max_resident_mb",)
@@ -88,7 +88,7 @@ def fraction(flag: Definition) -> list[st.SearchStrategy]:
 
 
 def out_of_bounds(flag: Definition) -> list[st.SearchStrategy]:
-  """Makes numbers outside the bounds of a flag, stated or those of a count."""
+  """Makes numbers outside the bounds of a flag: stated bounds, or the bounds of a count."""
   lower, upper = COUNTS.get(flag.name, flag.lower), flag.upper
   if flag.kind == "int" or flag.name in COUNTS:
     upper, ways = MAX_COUNT if upper is None else upper, []
@@ -148,7 +148,7 @@ def estimator(flag: Definition) -> list[st.SearchStrategy]:
   if flag.name not in ESTIMATORS or flag.choices:
     return []
   known = ("elbo_a", "elbo_b", "iwae", "dreg", "vimco", "score_function", "renyi", "miwae")
-  # A letter that no name has, so that none of them exists by chance.
+  # No name ends with this, so that none of them exists by chance.
   unknown = st.text(string.ascii_lowercase, min_size=1).map(lambda text: f"{text}_zz")
   words = st.sampled_from(
     ["iwae:", ":", "::", ".:f", "..:f", "no.module:f", "math:no_such", "math:pi", "elbo_a:beta=1"]
@@ -205,7 +205,7 @@ VALUES = {
 
 
 def draw(strategy: st.SearchStrategy, number: int, seed: int) -> list:
-  """Draws at most so many different values of a strategy, the same for the same seed."""
+  """Draws at most `number` different values of a strategy, the same ones for the same seed."""
   found = []
 
   @hypothesis.seed(seed)

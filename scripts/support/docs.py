@@ -2,7 +2,7 @@
 
   python scripts/support/docs.py site
 
-Everything that the site needs is in it; it is read from the disk as from a server.
+The site holds everything that it needs, and can be read from the disk as from a server.
 """
 
 import importlib
@@ -27,9 +27,9 @@ import aevb_jax
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TEMPLATES = pathlib.Path(__file__).with_name("docs")
 LINK = re.compile(r'(?P<kind>href|src)="(?P<path>[^":#?]+)(?P<anchor>#[^"]*)?"')
-NO_PAGES = ("runs", "site")  # folders beside it that are made
-# What pdoc writes that tells a reader nothing, and what is written instead. In the index of the
-# search quotes have backslashes.
+NO_PAGES = ("runs", "site")  # folders that programs make
+# Text that pdoc writes and that says nothing to a reader, and its replacement. In the search index
+# quotes have backslashes.
 DOT = r'<span class=\\?"o\\?">\.</span>'
 ARRAY = DOT.join(rf'<span class=\\?"n\\?">{word}</span>' for word in ("jax", "jaxlib", "_jax", ""))
 PLAINER = {
@@ -44,7 +44,7 @@ CODE_OR_MATH = re.compile(
   r"|\$(?P<inline>[^\s$][^$]*?)(?<=\S)\$(?!\d)",
   re.DOTALL,
 )
-# pdoc evaluates the types of inherited signatures in another module than that which wrote them.
+# pdoc evaluates the types of inherited signatures in a module other than their own.
 OF_OTHERS = "Error parsing type annotation"
 
 
@@ -52,7 +52,7 @@ def main(site: pathlib.Path) -> None:
   shutil.rmtree(site, ignore_errors=True)
   warnings.simplefilter("error")
   warnings.filterwarnings("ignore", OF_OTHERS)
-  warnings.filterwarnings("ignore", category=DeprecationWarning)  # of libraries that are imported
+  warnings.filterwarnings("ignore", category=DeprecationWarning)  # raised by imported libraries
   pdoc.render.configure(docformat="google", template_directory=TEMPLATES)
   rooms = [room for room in packages() if room is not aevb_jax]
   for room in rooms:
@@ -89,7 +89,7 @@ def contents(room: types.ModuleType) -> Iterator[str]:
 
 
 def write_pages(site: pathlib.Path, rooms: list[str]) -> None:
-  """Writes a page for every .md file beside the API, that of the README as index.html."""
+  """Writes a page for every .md file beside the API; the README becomes index.html."""
   sources = [path.relative_to(ROOT) for path in sorted(ROOT.rglob("*.md"))]
   sources = [
     source

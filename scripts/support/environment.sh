@@ -1,6 +1,6 @@
 # Sourced by the other scripts: makes sure that .venv beside pyproject.toml holds
-# this package and, where asked for, its extras, and leaves it in $VENV_PYTHON.
-# Set PYTHON to choose the interpreter. Touches no network once installed.
+# this package and the extras that are asked for, and puts its Python into $VENV_PYTHON.
+# Set PYTHON to choose the interpreter. Needs no network once all is installed.
 
 REPOSITORY="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 VENV_PYTHON="$REPOSITORY/.venv/bin/python"
@@ -22,7 +22,7 @@ ensure_environment() {
   local extras stamp wanted python
   extras="$(IFS=,; echo "$*")"
   wanted="$(cksum <"$REPOSITORY/pyproject.toml") $REPOSITORY"
-  # Without extras, an installation with any extras will do.
+  # Without extras, an installation with any extras is good enough.
   for stamp in "$REPOSITORY"/.venv/installed-${extras:-*}; do
     if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
       return

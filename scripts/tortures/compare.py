@@ -1,4 +1,4 @@
-"""Comparison of two runs: every array, row and file, except for what the clock decides."""
+"""The comparison of two runs: every array, row and file, except what the clock decides."""
 
 import contextlib
 import csv
@@ -30,12 +30,12 @@ def record(workdir: pathlib.Path, step: int) -> dict:
 
 
 def arrays(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
-  """Reads the arrays of a checkpoint by their names, only with orbax."""
+  """Reads the arrays of a checkpoint by their names, using only orbax."""
   import orbax.checkpoint as ocp
 
   path = (workdir / "checkpoints" / str(step) / "state").absolute()
   with READING, warnings.catch_warnings(), held(path) as path:
-    warnings.simplefilter("ignore")  # it says that it takes the placement from the file
+    warnings.simplefilter("ignore")  # orbax warns that it takes the placement from the file
     tree = ocp.PyTreeCheckpointer().restore(path)
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     is_key = lambda leaf: jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -46,7 +46,7 @@ def arrays(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
 
 
 def left(workdir: pathlib.Path, *, pictures: bool = True) -> dict[str, object]:
-  """Returns everything that a run has left, by name, except for times."""
+  """Returns everything that a run has left, by name, except times."""
   found = dict(_left(workdir, pictures))
   for member in sorted(path.parent for path in workdir.glob("*/flags.txt")):
     found |= {f"{member.name}/{name}": value for name, value in _left(member, pictures)}
@@ -79,7 +79,7 @@ def _left(workdir: pathlib.Path, pictures: bool) -> Iterator[tuple[str, object]]
     yield "the record", dict(runs=of_runs, sums=said["sums"], flags=said["flags"])
     try:
       yield from ((f"array {name}", a) for name, a in arrays(workdir, saved[-1]).items())
-    except Exception as error:  # the kind depends on what is broken in which file
+    except Exception as error:  # its kind depends on what is broken in which file
       reason = " ".join(str(error).split())[:120]
       yield "the arrays, which cannot be read", f"{type(error).__name__} {reason} in {workdir}"
   for picture in sorted(workdir.glob("*.png")) if pictures else ():

@@ -2,7 +2,7 @@
 
 An attack holds if the process ended in time, wrote no traceback, ended with an allowed status,
 wrote exactly one line "error: ..." if that status is not 0, and lost nothing.
-Lines that begin with "warning: ", and the answer to a signal, are allowed besides.
+Lines that begin with "warning: ", and the answer to a signal, are allowed too.
 """
 
 import re
@@ -21,7 +21,7 @@ from tortures.runs import Ended, Lab, Outcome
 SECONDS_TO_ANSWER = 90
 PROGRESS = re.compile(r"warning: .*|SIG\w+: stops as soon as it has saved its state.*")
 GOING_ON = re.compile(r"resuming after ([\d,]+) training samples")
-ATTEMPTS = 15  # at stopping a run that trains for a fraction of a second
+ATTEMPTS = 15  # attempts at stopping a run that trains for a fraction of a second
 BATCH_SIZE = 100
 
 
@@ -84,10 +84,10 @@ def resumes(
 
   Args:
     lab: where the runs are.
-    workdir: its directory.
+    workdir: the directory of the run.
     kind: the kind of the run.
-    at_least: the first step that it may resume from; 0 if it may start anew.
-    flags: flags besides those of the kind.
+    at_least: the first step that it may resume from; 0 if it may start again from nothing.
+    flags: flags in addition to the flags of the kind.
     how: other arguments of `runs.start`.
   """
   ended = train(lab, (*lab.flags_of(kind), *flags), workdir, **how)
@@ -112,7 +112,7 @@ def lost(workdir: Path, before: Collection[int]) -> list[str]:
   if (workdir / "checkpoints-damaged").exists():
     problems.append("a good checkpoint is in checkpoints-damaged")
   later = [step for step in now if step > max(before)]
-  if missing := sorted(set(before) - set(now))[len(later) :]:  # the oldest may make room
+  if missing := sorted(set(before) - set(now))[len(later) :]:  # saving may remove the oldest
     problems.append(f"the checkpoints of steps {missing} are gone")
   return problems or unreadable(workdir, max(before))
 

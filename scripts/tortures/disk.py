@@ -1,4 +1,4 @@
-"""A full disk at one write after another: one line, and with room the same command ends the run."""
+"""A full disk at one write after another: one line, and then with room the command completes."""
 
 import contextlib
 import os
@@ -13,13 +13,13 @@ from tortures.kills import newest
 from tortures.runs import Case, Ended, Lab, Outcome
 
 PAGE = 4096
-# Pages that are free; then shares of what the whole run takes, and all but so many pages.
+# Numbers of free pages; then shares of what the whole run takes, and that less some pages.
 PAGES = (1, 2, 3, 4, 6, 8, 16, 32)
 SHARES = (0.3, 0.5, 0.7, 0.85, 0.94)
 PAGES_LEFT = (4, 2, 1)
 INODES = (2, 3, 5, 8, 12, 30, 60)
 FILE_SIZES = (16, 200, 400, 1000, 3000, 10_000)
-# Takes from root the capability that modes mean nothing to it; to others they do.
+# Removes root's capability to ignore the modes of files; other users cannot ignore them.
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
 OBEY_MODES = (
   f"import ctypes; ctypes.CDLL(None).prctl({PR_CAPBSET_DROP}, {CAP_DAC_OVERRIDE}, 0, 0, 0)"
@@ -27,8 +27,8 @@ OBEY_MODES = (
 CACHE_WARNING = re.compile(
   r".* Error writing persistent compilation cache entry .*| +warnings\.warn\("
 )
-NO_CACHE = dict(JAX_ENABLE_COMPILATION_CACHE="false")  # which is files, too
-PRINTED = ("digits, ", " ", "pictures ", "test bound ")  # on standard output
+NO_CACHE = dict(JAX_ENABLE_COMPILATION_CACHE="false")  # the cache would be files, too
+PRINTED = ("digits, ", " ", "pictures ", "test bound ")  # how lines of standard output begin
 SAVED = (
   r"(nothing is saved in \S+ yet|the state after [\d,]+ training samples is in \S+; the same .*)"
 )
@@ -40,7 +40,7 @@ REASONS = {
 
 
 def cases(lab: Lab) -> Iterator[Case]:
-  """Those that need to mount a file system are left out where that cannot be done."""
+  """Yields full disks and other limits; only root can mount the file systems of some of them."""
   for size in FILE_SIZES:
     name = f"disk/limit of {size} bytes a file"
     yield Case(name, lambda name=name, size=size: _limited(lab, name, size))
@@ -63,7 +63,7 @@ def cases(lab: Lab) -> Iterator[Case]:
 
 @contextlib.contextmanager
 def mounted(lab: Lab, name: str, limit: str) -> Iterator[pathlib.Path]:
-  """A file system in memory."""
+  """Mounts a file system in memory, with a limited size."""
   place = lab.new(name)
   place.mkdir()
   subprocess.run(["mount", "-t", "tmpfs", "-o", limit, "tmpfs", str(place)], check=True)
@@ -97,11 +97,11 @@ def _full_cache(lab: Lab, name: str) -> Outcome:
 
 
 def _limited(lab: Lab, name: str, size: int) -> Outcome:
-  """No file may grow beyond a size."""
+  """Trains while no file may grow beyond a size."""
   workdir = lab.new(name)
-  runs.uninterrupted(lab, "short")  # compiles what is kept in files
+  runs.uninterrupted(lab, "short")  # compiles the programs that are kept in files
   limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
-  # Through a pipe, which has no size.
+  # Output goes through a pipe, which has no size.
   with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as pipe:
     how = dict(first=limit, stdout=pipe.stdin, stderr=pipe.stdin, env=NO_CACHE)
     started = runs.start(lab, lab.flags_of("short"), workdir, **how)
@@ -114,7 +114,7 @@ def _limited(lab: Lab, name: str, size: int) -> Outcome:
 
 
 def _unwritable(lab: Lab, name: str, which: str) -> Outcome:
-  """Directories that may be written no longer, in the middle of a run."""
+  """Makes directories read-only in the middle of a run."""
   workdir = lab.new(name)
   started = runs.start(lab, lab.flags_of("short"), workdir, first=OBEY_MODES)
   runs.until(lambda: newest(workdir) > 0, started)
@@ -128,7 +128,7 @@ def _unwritable(lab: Lab, name: str, which: str) -> Outcome:
 
 
 def _ended_and_goes_on(lab: Lab, workdir: pathlib.Path, ended: Ended, reason: str) -> Outcome:
-  """Checks that a run ended as it should, in a line, and resumes once it can."""
+  """Checks that a run ended with one line, and that it resumes once it can write."""
   problems, line = [], ended.err.strip()
   safe = re.fullmatch(
     rf"error: (\S+) cannot be (used|written|written or read) \({reason}.*\).*", line

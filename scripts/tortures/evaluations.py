@@ -1,4 +1,4 @@
-"""Two evaluations at once, tables of points that were edited, and an evaluation that is killed."""
+"""Two evaluations at once, edited tables of points, and an evaluation that is killed."""
 
 import functools
 import json
@@ -67,14 +67,14 @@ def _one_waits(lab: Lab, name: str) -> Outcome:
   workdir = contract.copied(lab, name, runs.uninterrupted(lab, "short"))
   first = _start(lab, workdir)
   runs.until(lambda: (workdir / RESULTS / "settings.json").exists(), first)
-  first.process.send_signal(signal.SIGSTOP)  # so that it lives long enough
+  first.process.send_signal(signal.SIGSTOP)  # so that it still runs when the second starts
   second = runs.end(_start(lab, workdir), contract.SECONDS_TO_ANSWER)
   first.process.send_signal(signal.SIGCONT)
   return _judged(lab, workdir, [runs.end(first, contract.SECONDS_TO_ANSWER), second])
 
 
 def _judged(lab: Lab, workdir: Path, ended: list[Ended]) -> Outcome:
-  """Checks that one of two has all points and the other was refused; a third finds the same."""
+  """Checks that one of two has all points, the other was refused, and a third finds the same."""
   statuses = sorted(end.status if end.status is not None else -1 for end in ended)
   problems = [] if statuses == [0, 2] else [f"they ended with {statuses}, not 0 and 2"]
   problems += [fault for end in ended for fault in contract.faults(end, 0, 2)]
@@ -113,7 +113,7 @@ def _edited(lab: Lab, name: str, edit: Callable[[list[str]], list[str]]) -> Outc
 
 
 def _killed(lab: Lab, name: str) -> Outcome:
-  """Kills an evaluation at random moments after its settings; each resumes the one before."""
+  """Kills an evaluation at random moments after its settings; each start resumes the one before."""
   expected, workdir = (
     contract.copied(lab, f"{name} {what}", runs.uninterrupted(lab, "short"))
     for what in ("uninterrupted", "again and again")

@@ -30,7 +30,7 @@ def __getattr__(name):
   raise RuntimeError(f"no {name} here")
 """,
 }
-# For a process that may only write into the directory of its run.
+# The environment of a process that may only write into the directory of its run.
 NO_HOME = dict(HOME="/proc", XDG_CACHE_HOME=None, MPLCONFIGDIR=None)
 OPEN_FILES = (16, 24, 32, 48, 64, 96, 128)
 
@@ -98,7 +98,7 @@ def _few_files(lab: Lab, name: str, number: int, resumed: bool) -> Outcome:
 
 
 def _again(lab: Lab, ended: Ended, workdir: Path) -> list[str]:
-  """Lets the same command end without the limit; the result is equal again."""
+  """Runs the same command without the limit, and lists how its result differs."""
   if ended.status == 0:
     return []
   return [f"afterwards: {wrong}" for wrong in contract.resumes(lab, workdir, "short")]

@@ -15,7 +15,7 @@ from tortures.runs import Case, Lab, Outcome, Started
 KILLS_PER_RUN = 5
 # The events that kills are aimed at, and their weights.
 AIMS = {"checkpoint": 8, "steps": 4, "row": 3, "torn row": 1, "start": 2, "end": 2}
-# For sums over the devices instead of one, after some hundred steps.
+# The tolerance for sums over several devices instead of one, after some hundred steps.
 ROUNDING = 1e-3
 
 
@@ -37,7 +37,7 @@ def devices(lab: Lab) -> Iterator[Case]:
 
 
 def _killed(lab: Lab, name: str, kind: str, number: int) -> Outcome:
-  """Kills a run so many times, or several runs if it ends before; all resume and end."""
+  """Kills a run `number` times, or several runs if it ends before; all resume and end."""
   draw, done, hits, problems = lab.random(name), 0, Counter(), []
   expected, end = runs.uninterrupted(lab, kind), runs.last_step(lab, kind)
   while (left := number - done) > 0:
@@ -53,7 +53,7 @@ def _killed(lab: Lab, name: str, kind: str, number: int) -> Outcome:
         wrong.append(f"status {status}")
       wrong += _wrong_with_start(lab, kind, started, saved)
       if not killed:
-        break  # it has come to its end
+        break  # it has ended
       hits.update(_hit(workdir, end, aim))
       done += 1
       saved = newest(workdir)
@@ -78,11 +78,11 @@ def _kill_at(
   """
   workdir = started.workdir
   if aim == "start":
-    time.sleep(draw.uniform(0, 6))  # to import, read, compile and restore
+    time.sleep(draw.uniform(0, 6))  # while it imports, reads, compiles and restores
   elif aim == "end":
-    trained = lambda: newest(workdir) == end and (saved < end or "going on" in started.printed)
+    trained = lambda: newest(workdir) == end and (saved < end or "resuming after" in started.printed)
     runs.until(trained, started)
-    time.sleep(draw.uniform(0, 4))  # to evaluate, draw and sum up
+    time.sleep(draw.uniform(0, 4))  # while it evaluates, draws and sums up
   else:
     runs.until(lambda: newest(workdir) >= max(step, saved + 1), started)
   if aim == "checkpoint":
@@ -145,7 +145,7 @@ def _tables(workdir: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _size_of_tables(workdir: pathlib.Path) -> int:
-  with contextlib.suppress(FileNotFoundError):  # one that is being replaced
+  with contextlib.suppress(FileNotFoundError):  # a table that is being replaced
     return sum(table.stat().st_size for table in _tables(workdir))
   return 0
 

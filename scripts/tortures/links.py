@@ -22,7 +22,7 @@ LINKED = (
   "config.json.partial",
 )
 LINKS = {"symbolic link": Path.symlink_to, "hard link": Path.hardlink_to}
-RECORD = "record.json"  # of the newest checkpoint
+RECORD = "record.json"  # a file of the newest checkpoint
 PIPES = ("flags.txt", "config.json", "metrics.csv", "lock", RECORD)
 READERS = {"status": (), "evaluate": ("--num_points=20", "--importance_samples=20")}
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -39,7 +39,7 @@ def cases(lab: Lab) -> Iterator[Case]:
       name = f"links/{file} pipe {main}"
       yield Case(name, functools.partial(_piped, lab, name, file, main))
   for what, make in SHEETS.items():
-    if what != "device" or not os.geteuid():  # which only root can make
+    if what != "device" or not os.geteuid():  # only root can make a device
       name = f"links/contact sheet {what}"
       yield Case(name, functools.partial(_sheet, lab, name, make))
 
@@ -76,7 +76,7 @@ def _piped(lab: Lab, name: str, file: str, main: str) -> Outcome:
     ended = contract.train(lab, READERS[main], workdir, main=main)
     problems = contract.faults(ended, 0, 2, os.EX_IOERR)
   before = [step for step in runs.steps(source) if file != RECORD or step < saved]
-  if file != RECORD:  # which makes a damaged checkpoint of it
+  if file != RECORD:  # a pipe there makes the checkpoint a damaged one
     problems += contract.lost(workdir, before)
   return contract.outcome(problems, _note(ended), workdir)
 

@@ -11,7 +11,7 @@ from tortures.runs import Case, Lab, Outcome
 
 SMOKE = ("--budget=smoke", "--panels=digits/2")
 SMALL = (*SMOKE, "--num_examples=12000", "--select_after=11000", "--eval_every=6000")
-# A main, wrong flags, and right ones.
+# A main, wrong flags, and right flags.
 BAD_FLAGS = {
   "unknown panel": ("lower_bound", ("--budget=smoke", "--panels=nosuchset/2"), SMOKE),
   "second panel": ("lower_bound", ("--budget=smoke", "--panels=digits/2,nosuchset/2"), SMOKE),
@@ -43,7 +43,7 @@ GARBAGE = b"\xff\xfe\x00"
 
 
 def cases(lab: Lab) -> Iterator[Case]:
-  """Yields bad flags, other flags in the place of a figure, and torn files before each reader."""
+  """Yields bad flags, other flags in the place of a figure, and torn files for each reader."""
   for what, (main, bad, good) in BAD_FLAGS.items():
     name = f"mains/{what}"
     yield Case(name, functools.partial(_refused, lab, name, main, (bad, good)))

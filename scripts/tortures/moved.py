@@ -11,7 +11,7 @@ from tortures.runs import Case, Lab, Outcome
 
 
 def cases(lab: Lab) -> Iterator[Case]:
-  """Yields each attack for a run that saves often and for one that seldom does."""
+  """Yields each attack for a run that saves often and for a run that seldom saves."""
   for often, flags in (("", ()), (" saved seldom", ("--checkpoint_every=3600",))):
     for what, check in (("renamed", _renamed), ("removed", _removed)):
       name = f"moved/{what}{often}"

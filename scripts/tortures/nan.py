@@ -29,8 +29,8 @@ PREPARING = threading.Lock()
 class Planted(NamedTuple):
   flags: tuple[str, ...]
   batch_size: int
-  faulty: list[int]  # the steps, from 0, whose minibatch has it
-  term: str  # what the first of them is said to be, as a regular expression
+  faulty: list[int]  # the steps, from 0, whose minibatch has the NaN
+  term: str  # a regular expression of the words that explain the first of them
 
 
 def cases(lab: Lab) -> Iterator[Case]:
@@ -53,7 +53,7 @@ def _plant(lab: Lab, what: str) -> Planted:
     batch_size, at_fault = 10, np.flatnonzero(np.isnan(images).any(axis=1))
     flags = (*short, "--dataset=images_with_nan", f"--data_dir={directory}", "--batch_size=10")
     flags += ("--likelihood=gaussian", "--nosigmoid_mean", "--eval_every=100")
-    flags += ("--array_cache_dir=",)  # which two runs that start at once wait for, and report
+    flags += ("--array_cache_dir=",)  # two runs that start at once wait for it, and say so
     term = rf"x is not finite in 1 of 10 examples, first training example {at_fault[0]}"
   else:
     from aevb_jax.data import datasets
@@ -82,7 +82,7 @@ def _order(num_data: int, batch_size: int) -> np.ndarray:
 
 @functools.cache
 def _images_with_a_nan(lab: Lab) -> tuple[pathlib.Path, np.ndarray]:
-  """Makes a TFDS set of 4×4 real-valued images with one NaN; returns it and the images."""
+  """Makes a TFDS set of 4×4 real-valued images with one NaN; returns its place and the images."""
   with PREPARING:
     return _prepared(lab.directory / "tfds-nan")
 
@@ -149,7 +149,7 @@ def _overflows(lab: Lab, name: str, policy: str) -> Outcome:
   workdir = lab.new(name)
   flags = (*runs.KINDS["short"], "--step_size=1e30", f"--on_nonfinite={policy}")
   ended = runs.run(lab, flags, workdir)
-  # Only the first step can be made, and 100 in a row are reached in the fourth chunk of 30.
+  # Only the first step succeeds, and 100 failures in a row are reached in the fourth chunk of 30.
   skipped = "no step could be made of the last 119: step 91"
   step = dict(stop="step 2", skip=skipped)[policy]
   problems = _not_said(ended, rf"{step}: the bound is .+ \(largest parameter: .+\)")
@@ -157,7 +157,7 @@ def _overflows(lab: Lab, name: str, policy: str) -> Outcome:
 
 
 def _frey_face(lab: Lab, name: str) -> Outcome:
-  """Trains a density without a bound: it trains, or explains why it does not."""
+  """Trains a model whose density has no bound: it trains, or explains why it does not."""
   workdir = lab.new(name)
   flags = (
     "--dataset=frey_face:random", f"--data_dir={lab.directory / 'tfds'}",

@@ -15,9 +15,9 @@ FULL = r"standard output could not be written \(No space left on device\)"
 
 
 class Streams(NamedTuple):
-  """The streams of a run, and the end that it has to come to."""
+  """The streams of a run, and how it has to end."""
 
-  first: str = ""  # in the process before the run
+  first: str = ""  # code that runs in the process before the run
   env: tuple[tuple[str, str], ...] = ()
   status: int = 0
   line: str = ".+"

@@ -1,7 +1,7 @@
 """SIGKILL while a checkpoint replaces the one of the same step.
 
 A run that is stopped where a row is due saves this step without the row. The same command then
-evaluates, and saves the step again with another record. It is the only checkpoint there is.
+evaluates, and saves the step again with another record. The run has no other checkpoint.
 """
 
 import functools

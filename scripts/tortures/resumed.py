@@ -80,7 +80,7 @@ def _flagfile(lab: Lab, name: str, loses: str) -> Outcome:
     problems = contract.faults(contract.train(lab, given, workdir), 2)
     problems += contract.lost(workdir, runs.steps(contract.stopped(lab, "seeded")))
     if not problems:
-      file.write_text(text)  # as the line says
+      file.write_text(text)  # as the error asks
       problems += contract.resumes(lab, workdir, "seeded", step)
   else:
     problems = contract.faults(contract.train(lab, given, workdir), 0)

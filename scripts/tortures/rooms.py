@@ -1,4 +1,4 @@
-"""A full disk below the other mains: one line, and with room the same command ends."""
+"""A full disk under the other mains: one line, and with room the same command completes."""
 
 import functools
 import os
@@ -21,8 +21,8 @@ class Main(NamedTuple):
 
   name: str
   flags: Sequence[str]
-  pages: Sequence[int]  # that are free
-  most: int = 1  # lines of errors: where it starts another main, that has one too
+  pages: Sequence[int]  # numbers of free pages
+  most: int = 1  # lines of errors; a main that it starts prints one too
   where: str = "workdir"
   place: str = "run"
 
@@ -82,7 +82,7 @@ def _fills(run: Callable[[], runs.Ended], main: Main) -> tuple[list[str], str]:
 
 
 def _leave(mounted: pathlib.Path, pages: int) -> None:
-  """Shrinks a file system in memory to this number of free pages; to two in all at the least."""
+  """Shrinks a file system in memory to this number of free pages; to at least two pages in all."""
   there = os.statvfs(mounted)
   used = (there.f_blocks - there.f_bfree) * there.f_frsize // disk.PAGE
   size = max(used + pages, 2) * disk.PAGE

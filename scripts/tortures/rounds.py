@@ -26,7 +26,7 @@ FORK = multiprocessing.get_context("fork")
 TOGETHER, SECONDS = 4, 15
 MINE = resolve(Config())
 OTHER = replace(MINE, latent_dim=3)
-PRECIOUS = "metrics.csv"  # of the run that is there, and no start writes it
+PRECIOUS = "metrics.csv"  # a file of the run that no start writes
 
 
 class Asked(NamedTuple):

@@ -1,4 +1,4 @@
-"""Runs of the main job in processes of their own."""
+"""The runs that are attacked, in processes of their own."""
 
 import contextlib
 import functools
@@ -52,7 +52,7 @@ class Lab(NamedTuple):
 
   directory: pathlib.Path
   seed: int
-  data: pathlib.Path | None  # with the files of Frey Face, if they are there
+  data: pathlib.Path | None  # the directory of the files of Frey Face, if there is one
 
   def random(self, name: str) -> random.Random:
     return random.Random(f"{self.seed} {name}")
@@ -63,7 +63,7 @@ class Lab(NamedTuple):
     return next(place for place in places if not place.exists())
 
   def flags_of(self, kind: str) -> tuple[str, ...]:
-    if kind == "frey_face":  # has a validation set, and with it the best parameters so far
+    if kind == "frey_face":  # it has a validation set, so runs also keep the best parameters
       return (
         *LONG, "--dataset=frey_face:contiguous", f"--data_dir={self.directory / 'tfds'}",
         f"--manual_dir={self.data}", "--likelihood=gaussian", "--dequantization",
@@ -75,9 +75,9 @@ class Outcome(NamedTuple):
   """The result of trying an attack."""
 
   trials: int
-  problems: list[str]  # of as many trials at most
+  problems: list[str]  # at most one for each trial
   notes: Counter = Counter()  # what happened, and how often
-  held: int | None = None  # of the trials; None for all, or for none where there are problems
+  held: int | None = None  # trials that held; None for all, or for none if there are problems
 
   @property
   def survived(self) -> int:
@@ -94,7 +94,7 @@ class Case(NamedTuple):
 class Started(NamedTuple):
   process: subprocess.Popen
   workdir: pathlib.Path
-  log: pathlib.Path  # and .err
+  log: pathlib.Path  # standard output; standard error is in the file with .err
 
   @property
   def printed(self) -> str:
@@ -132,10 +132,10 @@ def launch(
   """Starts a main of `experiments` in a process of its own, whose output goes to files.
 
   Args:
-    lab: its caches are used.
+    lab: the lab whose caches are used.
     main: the name of the module in `experiments`.
     arguments: its whole command line.
-    env: variables besides the environment of this process; those that are None are unset.
+    env: variables in addition to the environment of this process; None unsets a variable.
     first: Python code that runs in the process before the main.
     stdout: where standard output goes, instead of a file.
     stderr: where standard error goes, instead of a file.
@@ -162,7 +162,7 @@ def launch(
 def environment(
   lab: Lab, root: pathlib.Path = ROOT, changed: Mapping[str, str | None] = MappingProxyType({})
 ) -> dict[str, str]:
-  """Returns the environment of a main: that of this process, with caches that all runs share."""
+  """Returns this process's environment, with caches that all runs share."""
   defaults = dict(
     XDG_CACHE_HOME=str(lab.directory / "cache"),
     MPLCONFIGDIR=str(lab.directory / "mpl"),
@@ -244,4 +244,4 @@ def steps(workdir: pathlib.Path) -> list[int]:
 def checkpoint_names(workdir: pathlib.Path) -> list[str]:
   with contextlib.suppress(FileNotFoundError):
     return os.listdir(workdir / "checkpoints")
-  return []  # NaN is NaN
+  return []  # no checkpoint has been saved yet

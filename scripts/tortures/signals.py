@@ -1,4 +1,4 @@
-"""Runs that are asked to stop, before they train and while they do, and a second start."""
+"""Runs that are asked to stop, before and while they train, and a second start."""
 
 import contextlib
 import functools
@@ -82,12 +82,12 @@ def _early(lab: Lab, name: str, number: signal.Signals) -> Outcome:
 
 
 def _ended_early(lab: Lab, workdir: Path, number: signal.Signals, moment: float) -> list[str]:
-  """Lists what is wrong with the end of a run that gets a signal so many seconds after its start.
+  """Lists what is wrong with the end of a run that gets a signal `moment` seconds after its start.
 
   Python itself handles SIGINT from the beginning, and would print a traceback, so SIGINT is sent
   as soon as the program has its own handlers.
   """
-  if contract.finished(workdir):  # if the signal before had no handler
+  if contract.finished(workdir):  # if the signal of the moment before had no handler
     shutil.rmtree(workdir)
   started = runs.start(lab, lab.flags_of("short"), workdir)
   began = time.monotonic()
@@ -116,7 +116,7 @@ def _twice(lab: Lab, name: str) -> Outcome:
   workdir, problems = lab.new(name), []
   started = runs.start(lab, SLOW, workdir)
   runs.until(lambda: (workdir / "metrics.csv").exists(), started)
-  time.sleep(3)  # compiles, then trains
+  time.sleep(3)  # it compiles, then trains
   started.process.send_signal(signal.SIGINT)
   runs.until(lambda: "again to stop at once" in started.complained, started)
   began = time.monotonic()
@@ -138,7 +138,7 @@ def _second_start(lab: Lab, name: str) -> Outcome:
   workdir, flags, problems = lab.new(name), lab.flags_of("aevb"), []
   started = runs.start(lab, flags, workdir)
   runs.until(lambda: newest(workdir) > 0, started)
-  started.process.send_signal(signal.SIGSTOP)  # so that it lives long enough
+  started.process.send_signal(signal.SIGSTOP)  # so that it still runs when the second starts
   second = runs.run(lab, flags, workdir)
   words = rf"error: --workdir=\S+: is in use by process {started.process.pid} on .+; wait .+"
   if second.status != 2 or not re.fullmatch(words, second.err.strip()):

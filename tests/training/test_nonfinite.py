@@ -369,7 +369,10 @@ def test_an_optimizer_that_was_so_before():
     ("log_var", "q(z|x) has no finite log_var at latents 1, 3 in {}"),
     ("kl", "KL(q(z|x) ‖ p(z)) overflows at latent 2 in {}"),
     ("gradient", "every term of the bound is finite, but {}theta/head_0/bias"),
-    ("square", "every term of the bound is finite, but {}opt_state/inner_state/0/nu/phi/head_1/bias"),
+    (
+      "square",
+      "every term of the bound is finite, but {}opt_state/inner_state/0/nu/phi/head_1/bias",
+    ),
   ],
 )
 def test_one_example(fault, clause):

@@ -160,7 +160,8 @@ def low_rank_gaussian(size: int, rank: int) -> Family:
   """Makes the family N(mean, diag(exp(log_var)) + F Fᵀ), where F has R columns.
 
   z = mean + exp(log_var / 2) ε₁ + F ε₂. A log-density costs J R² operations and needs no J × J
-  matrix (Woodbury).
+  matrix. In float32 the log-density of a draw is within 0.01 nats for log_var of at least −20 where
+  the factor is about 1.
 
   Args:
     size: J.
@@ -182,21 +183,10 @@ def low_rank_gaussian(size: int, rank: int) -> Family:
     check_shape("the head for the factor", factor, size * rank)
     return LowRankGaussian(mean, log_var, factor.reshape(size, rank))
 
-  def capacitance(eta: LowRankGaussian) -> tuple[Array, Array]:
-    """Computes the Cholesky factor of I + F'ᵀF', and F' = F in units of diagonal deviations."""
-    scaled = eta.factor * jnp.exp(-0.5 * eta.log_var)[:, None]
-    return jnp.linalg.cholesky(jnp.eye(rank, dtype=scaled.dtype) + scaled.T @ scaled), scaled
-
-  def half_log_det(eta: LowRankGaussian, tril: Array) -> Array:
-    return 0.5 * jnp.sum(eta.log_var) + log_det(tril)
-
   def log_prob(eta: LowRankGaussian, z: Array) -> Array:
     check_shape("z", z, size)
-    tril, scaled = capacitance(eta)
-    standardized = (z - eta.mean) * jnp.exp(-0.5 * eta.log_var)
-    explained = solve_triangular(tril, scaled.T @ standardized, lower=True)
-    distance = jnp.sum(standardized**2) - jnp.sum(explained**2)
-    return -0.5 * (size * LOG_2PI + distance) - half_log_det(eta, tril)
+    distance, half_log_det = low_rank_distance(eta, (z - eta.mean)[:, None])
+    return -0.5 * (size * LOG_2PI + distance[0]) - half_log_det
 
   def transform(eta: LowRankGaussian, noise: Array) -> Array:
     own, common = noise[:size], noise[size:]
@@ -210,8 +200,42 @@ def low_rank_gaussian(size: int, rank: int) -> Family:
     log_prob=log_prob,
     mean=lambda eta: eta.mean,
     variance=lambda eta: jnp.exp(eta.log_var) + jnp.sum(eta.factor**2, axis=1),
-    entropy=lambda eta: 0.5 * size * (1 + LOG_2PI) + half_log_det(eta, capacitance(eta)[0]),
+    entropy=lambda eta: 0.5 * size * (1 + LOG_2PI) + low_rank_half_log_det(eta),
   )
+
+
+def low_rank_distance(eta: LowRankGaussian, x: Array) -> tuple[Array, Array]:
+  """Computes |Σ^(−1/2) x|² for several x, and log det Σ / 2.
+
+  The distance is the least |s − F' w|² + |w|² over w, with s and F' = x and F in units of the
+  diagonal deviations. It is computed as a least-squares residual, by modified Gram–Schmidt. The
+  difference of |s|² and what F' explains, as in Woodbury's formula, loses all digits where the
+  diagonal is small.
+
+  Args:
+    eta: parameters of one member, of J dimensions and rank R.
+    x: vectors, shape (J, N).
+
+  Returns:
+    The N distances, shape (N,), and log det Σ / 2, shape ().
+  """
+  size, rank = eta.factor.shape
+  to_standard = jnp.exp(-0.5 * eta.log_var)[:, None]
+  columns = jnp.concatenate([eta.factor * to_standard, jnp.eye(rank, dtype=eta.factor.dtype)])
+  rest = jnp.concatenate([x * to_standard, jnp.zeros((rank, x.shape[1]), x.dtype)])
+  half_log_det = 0.5 * jnp.sum(eta.log_var)
+  for _ in range(rank):
+    length = jnp.sqrt(jnp.sum(columns[:, 0] ** 2))
+    direction, columns = columns[:, 0] / length, columns[:, 1:]
+    half_log_det += jnp.log(length)
+    columns -= jnp.outer(direction, direction @ columns)
+    rest -= jnp.outer(direction, direction @ rest)
+  return jnp.sum(rest**2, axis=0), half_log_det
+
+
+def low_rank_half_log_det(eta: LowRankGaussian) -> Array:
+  """Computes log det(diag(exp(log_var)) + F Fᵀ) / 2, shape ()."""
+  return low_rank_distance(eta, jnp.zeros((len(eta.mean), 0), eta.mean.dtype))[1]
 
 
 def covariance(eta: Gaussian | LowRankGaussian) -> Array:

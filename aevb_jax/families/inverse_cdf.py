@@ -2,17 +2,25 @@
 
 Each family has `size` independent dimensions. Densities outside the support are −inf.
 
-In float32, ε reaches from 6e-8 to 1 − 6e-8. log_prob is then within 1e-5 of its value, relative to
-the largest of its terms, for parameters from 1e-3 to 1e3, unless a docstring says otherwise.
+In float32, ε reaches from 6e-8 to 1 − 6e-8. log_prob is then within 1e-5 (1 + |value|) of its value
+for parameters from 1e-2 to 1e3, unless a docstring says otherwise. Draws are between the smallest
+normal and the largest float.
 """
 
 import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax.scipy.special import digamma, gammaln
+import scipy.special
+from jax.scipy.special import gammaln
 
+from aevb_jax.families.densities import (
+  exp_within,
+  gamma_log_density,
+  smallest_to_largest,
+  weibull_log_density,
+)
+from aevb_jax.families.special import exp_e1, log_ratio, log_two_moments
 from aevb_jax.families.univariate import (
   POSITIVE,
   independent,
@@ -177,8 +185,7 @@ def rayleigh(size: int) -> Family:
   """
 
   def log_prob(eta: Rayleigh, z: Array) -> Array:
-    t = z / eta.scale
-    return jnp.log(t) - 0.5 * t**2 - jnp.log(eta.scale)
+    return jnp.log(z) - 2 * jnp.log(eta.scale) - 0.5 * (z / eta.scale) ** 2
 
   return independent(
     size,
@@ -220,9 +227,11 @@ def pareto(size: int) -> Family:
     Pareto,
     (positive, positive),
     noise=uniform_noise,
-    transform=lambda eta, u: eta.scale * jnp.exp(_exponential_noise(u) / eta.shape),
+    transform=lambda eta, u: smallest_to_largest(
+      eta.scale * exp_within(_exponential_noise(u) / eta.shape)
+    ),
     log_prob=lambda eta, z: (
-      jnp.log(eta.shape / eta.scale) - (eta.shape + 1) * jnp.log(z / eta.scale)
+      jnp.log(eta.shape) - jnp.log(eta.scale) - (eta.shape + 1) * log_ratio(z, eta.scale)
     ),
     mean=mean,
     variance=variance,
@@ -235,7 +244,8 @@ def pareto(size: int) -> Family:
 def weibull(size: int) -> Family:
   """Makes the Weibull family F(z) = 1 − exp(−(z/s)ᵏ), z ≥ 0, with z = s (−log(1 − ε))^(1/k).
 
-  In float32 z overflows or underflows for k < 0.2.
+  In float32 draws leave the floats for k < 0.2; z is then their limit. `sample_with_log_prob` gives
+  the log-density of the draw itself.
 
   Args:
     size: the number of dimensions J.
@@ -245,25 +255,28 @@ def weibull(size: int) -> Family:
   """
 
   def log_prob(eta: Weibull, z: Array) -> Array:
-    t = z / eta.scale
-    # With k = 1 the density is finite at 0.
-    log_power = jax.scipy.special.xlogy(eta.shape - 1, t)
-    return jnp.log(eta.shape / eta.scale) + log_power - t**eta.shape
+    return weibull_log_density(eta.scale, eta.shape, z, log_ratio(z, eta.scale))
 
-  def moment(eta: Weibull, n: int) -> Array:
-    return jnp.exp(gammaln(1 + n / eta.shape))
+  def transform_with_log_prob(eta: Weibull, u: Array) -> tuple[Array, Array]:
+    log_t = jnp.log(_exponential_noise(u)) / eta.shape
+    z = exp_within(jnp.log(eta.scale) + log_t)
+    return z, weibull_log_density(eta.scale, eta.shape, z, log_t)
+
+  def mean(eta: Weibull) -> Array:
+    return eta.scale * jnp.exp(gammaln(1 + 1 / eta.shape))
 
   return independent(
     size,
     Weibull,
     (positive, positive),
     noise=uniform_noise,
-    transform=lambda eta, u: eta.scale * _exponential_noise(u) ** (1 / eta.shape),
+    transform=lambda eta, u: transform_with_log_prob(eta, u)[0],
     log_prob=log_prob,
-    mean=lambda eta: eta.scale * moment(eta, 1),
-    variance=lambda eta: eta.scale**2 * (moment(eta, 2) - moment(eta, 1) ** 2),
-    entropy=lambda eta: EULER * (1 - 1 / eta.shape) + jnp.log(eta.scale / eta.shape) + 1,
+    mean=mean,
+    variance=lambda eta: mean(eta) ** 2 * jnp.expm1(log_two_moments(1 / eta.shape)),
+    entropy=lambda eta: EULER * (1 - 1 / eta.shape) + jnp.log(eta.scale) - jnp.log(eta.shape) + 1,
     support=POSITIVE,
+    transform_with_log_prob=transform_with_log_prob,
   )
 
 
@@ -280,22 +293,31 @@ def reciprocal(size: int) -> Family:
     a family with two heads of J numbers, the ends a and b in units of z.
   """
 
-  def log_ratio(eta: Reciprocal) -> Array:
-    return jnp.log(eta.high / eta.low)
+  def interval(eta: Reciprocal) -> Array:
+    return log_ratio(eta.high, eta.low)
+
+  def variance(eta: Reciprocal) -> Array:
+    # With h = log(b/a): ab (sinh h / h − (sinh(h/2) / (h/2))²), whose terms are even powers of h.
+    h = log_ratio(eta.high, eta.low)
+    small = jnp.abs(h) < 2
+    square = jnp.where(small, h, 0.0) ** 2
+    series = jnp.zeros_like(square)
+    for k in range(14, 0, -1):
+      series = (series + 2 * k / math.factorial(2 * k + 2)) * square
+    far = jnp.where(small, 1.0, h)
+    direct = (eta.high**2 - eta.low**2) / (2 * far) - ((eta.high - eta.low) / far) ** 2
+    return jnp.where(small, eta.low * eta.high * series, direct)
 
   family = independent(
     size,
     Reciprocal,
     (positive, positive),
     noise=uniform_noise,
-    transform=lambda eta, u: eta.low * jnp.exp(u * log_ratio(eta)),
-    log_prob=lambda eta, z: -jnp.log(z) - jnp.log(log_ratio(eta)),
-    mean=lambda eta: (eta.high - eta.low) / log_ratio(eta),
-    variance=lambda eta: (
-      (eta.high**2 - eta.low**2) / (2 * log_ratio(eta))
-      - ((eta.high - eta.low) / log_ratio(eta)) ** 2
-    ),
-    entropy=lambda eta: 0.5 * jnp.log(eta.low * eta.high) + jnp.log(log_ratio(eta)),
+    transform=lambda eta, u: eta.low * jnp.exp(u * interval(eta)),
+    log_prob=lambda eta, z: -jnp.log(z) - jnp.log(interval(eta)),
+    mean=lambda eta: (eta.high - eta.low) / interval(eta),
+    variance=variance,
+    entropy=lambda eta: 0.5 * (jnp.log(eta.low) + jnp.log(eta.high)) + jnp.log(interval(eta)),
     support=lambda eta: Support(eta.low, eta.high),
     widest=POSITIVE,
   )
@@ -316,7 +338,7 @@ def gompertz(size: int) -> Family:
   """
 
   def mean(eta: Gompertz) -> Array:
-    return jnp.exp(eta.shape) * jax.scipy.special.exp1(eta.shape) / eta.rate
+    return exp_e1(eta.shape) / eta.rate
 
   return independent(
     size,
@@ -325,10 +347,10 @@ def gompertz(size: int) -> Family:
     noise=uniform_noise,
     transform=lambda eta, u: jnp.log1p(_exponential_noise(u) / eta.shape) / eta.rate,
     log_prob=lambda eta, z: (
-      jnp.log(eta.shape * eta.rate) + eta.rate * z - eta.shape * jnp.expm1(eta.rate * z)
+      jnp.log(eta.shape) + jnp.log(eta.rate) + eta.rate * z - eta.shape * jnp.expm1(eta.rate * z)
     ),
     mean=mean,
-    entropy=lambda eta: 1 - jnp.log(eta.shape * eta.rate) - eta.rate * mean(eta),
+    entropy=lambda eta: 1 - jnp.log(eta.shape) - jnp.log(eta.rate) - exp_e1(eta.shape),
     support=POSITIVE,
   )
 
@@ -379,8 +401,10 @@ def erlang(size: int, count: int) -> Family:
   if count < 1:
     raise ValueError(f"count is {count}, expected at least 1")
 
-  def entropy(eta: Erlang) -> Array:
-    return count - jnp.log(eta.rate) + math.lgamma(count) + (1 - count) * digamma(float(count))
+  entropy = count + math.lgamma(count) + (1 - count) * float(scipy.special.digamma(count))
+
+  def log_prob(eta: Erlang, z: Array) -> Array:
+    return gamma_log_density(jnp.full_like(z, count), eta.rate, z, jnp.log(z))
 
   return independent(
     size,
@@ -388,14 +412,9 @@ def erlang(size: int, count: int) -> Family:
     (positive,),
     noise=lambda key, shape: uniform_noise(key, (*shape, count)),
     transform=lambda eta, u: jnp.sum(_exponential_noise(u), axis=-1) / eta.rate,
-    log_prob=lambda eta, z: (
-      count * jnp.log(eta.rate)
-      + jax.scipy.special.xlogy(count - 1.0, z)
-      - eta.rate * z
-      - math.lgamma(count)
-    ),
+    log_prob=log_prob,
     mean=lambda eta: count / eta.rate,
     variance=lambda eta: count * eta.rate**-2,
-    entropy=entropy,
+    entropy=lambda eta: entropy - jnp.log(eta.rate),
     support=POSITIVE,
   )

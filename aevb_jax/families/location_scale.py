@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import scipy.special
 from jax.scipy.linalg import solve_triangular
-from jax.scipy.special import betaln, digamma
 
 from aevb_jax.families.base import LOG_2PI, check_shape
 from aevb_jax.families.gaussians import log_det, scale_tril, tril_sizes
+from aevb_jax.families.special import log1p_square
 from aevb_jax.families.univariate import (
   REAL,
   SMALLEST,
@@ -110,10 +111,9 @@ def student_t(size: int, degrees_of_freedom: float = 5.0) -> Family:
   log_constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(nu * math.pi)
   variance = nu / (nu - 2) if nu > 2 else math.inf
 
-  def entropy(eta: StudentT) -> Array:
-    half = 0.5 * (nu + 1)
-    surprise = half * (digamma(half) - digamma(0.5 * nu))
-    return surprise + 0.5 * math.log(nu) + betaln(0.5 * nu, 0.5) + jnp.log(eta.scale)
+  half = 0.5 * (nu + 1)
+  entropy = half * float(scipy.special.digamma(half) - scipy.special.digamma(0.5 * nu))
+  entropy += 0.5 * math.log(nu) + float(scipy.special.betaln(0.5 * nu, 0.5))
 
   return independent(
     size,
@@ -124,11 +124,11 @@ def student_t(size: int, degrees_of_freedom: float = 5.0) -> Family:
     log_prob=lambda eta, z: (
       log_constant
       - jnp.log(eta.scale)
-      - (nu + 1) * jnp.log(jnp.hypot(1.0, (z - eta.location) / (eta.scale * math.sqrt(nu))))
+      - half * log1p_square((z - eta.location) / (eta.scale * math.sqrt(nu)))
     ),
     mean=lambda eta: eta.location if nu > 1 else jnp.full_like(eta.location, jnp.nan),
     variance=lambda eta: variance * eta.scale**2,
-    entropy=entropy,
+    entropy=lambda eta: entropy + jnp.log(eta.scale),
   )
 
 
@@ -208,9 +208,10 @@ def triangular(size: int, mode: float = 0.5) -> Family:
     return jnp.where(u < mode, rising, falling)
 
   def log_prob(eta: Triangular, z: Array) -> Array:
-    t = (z - eta.low) / eta.width
-    left, right = t / mode if mode else t, (1 - t) / (1 - mode) if mode < 1 else 1 - t
-    return jnp.log(2 * jnp.where(t < mode if mode < 1 else t <= 1, left, right) / eta.width)
+    t, rest = (z - eta.low) / eta.width, _below_upper_end(eta, z) / eta.width
+    left, right = t / mode if mode else t, rest / (1 - mode) if mode < 1 else rest
+    side = jnp.where(t < mode if mode < 1 else t <= 1, left, right)
+    return jnp.log(2 * side) - jnp.log(eta.width)
 
   return independent(
     size,
@@ -225,6 +226,14 @@ def triangular(size: int, mode: float = 0.5) -> Family:
     support=lambda eta: Support(eta.low, eta.low + eta.width),
     widest=REAL,
   )
+
+
+def _below_upper_end(eta: Triangular, z: Array) -> Array:
+  """Computes low + width − z without the rounding of the sum, which matters close to the end."""
+  high = eta.low + eta.width
+  width = high - eta.low
+  rounding = (eta.low - (high - width)) + (eta.width - width)
+  return (high - z) + rounding
 
 
 def gaussian_radius(size: int) -> Radius:

@@ -57,7 +57,9 @@ def with_slopes(*slopes: Callable[..., Array]) -> Callable[[Callable], Callable]
 
     @functools.wraps(function)
     def on_arrays(*arguments: Array) -> Array:
-      return differentiable(*(jnp.asarray(a, jnp.result_type(float, *arguments)) for a in arguments))
+      return differentiable(
+        *(jnp.asarray(a, jnp.result_type(float, *arguments)) for a in arguments)
+      )
 
     return on_arrays
 
@@ -143,10 +145,21 @@ def u_minus_log(u: Array, ratio: Array) -> Array:
     u − log(1 + u), with an error of 1e-6 in float32 and 1e-14 in float64.
   """
   near = jnp.abs(u) < 0.5
-  v = jnp.where(near, u, 0.0)
-  s = v / (2 + v)  # log(1 + u) = 2 artanh s, and u = 2 s + u s
-  artanh = _polynomial(s * s, [1 / (2 * n + 3) for n in range(16)])
-  return jnp.where(near, v * s - 2 * s**3 * artanh, u - jnp.log(jnp.where(near, 1.0, ratio)))
+  far = u - jnp.log(jnp.where(near, 1.0, ratio))
+  return jnp.where(near, u_minus_log_near(jnp.where(near, u, 0.0)), far)
+
+
+def u_minus_log_near(u: Array) -> Array:
+  """Computes `u_minus_log` by its series.
+
+  Args:
+    u: numbers from −1/2 to 1/2.
+
+  Returns:
+    u − log(1 + u), with an error of 1e-6 in float32 and 1e-14 in float64.
+  """
+  s = u / (2 + u)  # log(1 + u) = 2 artanh s, and u = 2 s + u s
+  return s * (u - 2 * s * s * _polynomial(s * s, [1 / (2 * n + 3) for n in range(16)]))
 
 
 def expm1_minus(x: Array) -> Array:
@@ -309,8 +322,8 @@ def _trigamma_tail(x: Array) -> Array:
 def log_gamma_bregman(p: Array, q: Array, difference: Array) -> Array:
   """Computes log Γ(p) − log Γ(q) − ψ(q) (p − q), which is never negative.
 
-  With Γ(x) = Γ(x + 8) / (x (x + 1) … (x + 7)) it is a sum of eight terms u − log(1 + u) and the same
-  divergence at p + 8 and q + 8, where Stirling's series serves. No digits cancel.
+  With Γ(x) = Γ(x + 8) / (x (x + 1) … (x + 7)) it is a sum of eight terms u − log(1 + u) and of the
+  same divergence at p + 8 and q + 8, where Stirling's series serves. No digits cancel.
 
   Args:
     p, q: positive numbers.
@@ -390,3 +403,34 @@ def log_two_moments(x: Array) -> Array:
   # log Γ(1 + v) is this divergence from 1 less γ v, and γ cancels.
   bregman = lambda v: log_gamma_bregman(1 + v, jnp.ones_like(v), v)
   return bregman(2 * x) - 2 * bregman(x)
+
+
+def log1p_square(u: Array) -> Array:
+  """Computes log(1 + u²), without overflow.
+
+  Args:
+    u: any numbers.
+
+  Returns:
+    log(1 + u²), with an error of 3e-7 in float32.
+  """
+  small = jnp.abs(u) < 1
+  v = jnp.where(small, u, 1.0)
+  w = jnp.where(small, 1.0, jnp.abs(u))
+  return jnp.where(small, jnp.log1p(v * v), 2 * jnp.log(w) + jnp.log1p(w**-2))
+
+
+def exp_e1(x: Array) -> Array:
+  """Computes exp(x) E₁(x), E₁ the exponential integral, without overflow.
+
+  Args:
+    x: positive numbers.
+
+  Returns:
+    The product, about 1 / x for large x; its error is 2e-6 in float32 and 1e-12 in float64.
+  """
+  large = x > 50
+  inverse = 1 / jnp.where(large, x, 50.0)
+  series = inverse * _polynomial(inverse, [(-1.0) ** n * math.factorial(n) for n in range(17)])
+  small = jnp.where(large, 1.0, x)
+  return jnp.where(large, series, jnp.exp(small) * jax.scipy.special.exp1(small))

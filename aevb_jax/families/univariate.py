@@ -74,6 +74,7 @@ def independent(
   widest: Support | None = None,
   variance: Callable[[Eta], Array] | None = None,
   entropy: Callable[[Eta], Array] | None = None,
+  transform_with_log_prob: Callable[[Eta, Array], tuple[Array, Array]] | None = None,
 ) -> Family:
   """Makes a family of `size` independent dimensions, each with its own parameters.
 
@@ -91,6 +92,8 @@ def independent(
     widest: contains the supports of all members; needed if `support` is a function.
     variance, entropy: eta -> the variance or the entropy in nats of each dimension; None if there
       is no closed form.
+    transform_with_log_prob: (eta, ε) -> z and its log-density, number by number, if ε says more of
+      the log-density than z does.
 
   Returns:
     A family with one head of J numbers for each parameter. Its `from_heads` and `log_prob` raise
@@ -108,11 +111,14 @@ def independent(
   def total_log_prob(eta: Eta, z: Array) -> Array:
     check_shape("z", z, size)
     low, high, _ = support(eta)
-    inside = (z >= low) & (z <= high)
+    outside = (z < low) | (z > high) | jnp.isinf(z)
     # A point inside replaces each point outside, whose gradient is then zero and not NaN.
-    return jnp.sum(
-      jnp.where(inside, log_prob(eta, jnp.where(inside, z, _within(low, high))), -jnp.inf)
-    )
+    values = log_prob(eta, jnp.where(outside, _within(low, high), z))
+    return jnp.sum(jnp.where(outside & ~jnp.isnan(values), -jnp.inf, values))
+
+  def total_transform_with_log_prob(eta: Eta, noise: Array) -> tuple[Array, Array]:
+    z, values = transform_with_log_prob(eta, noise)  # type: ignore[misc]
+    return z, jnp.sum(values)
 
   return Family(
     sizes=(size,) * len(links),
@@ -125,6 +131,7 @@ def independent(
     widest=widest,  # type: ignore[arg-type]
     variance=variance,
     entropy=None if entropy is None else lambda eta: jnp.sum(entropy(eta)),
+    transform_with_log_prob=total_transform_with_log_prob if transform_with_log_prob else None,
   )
 
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from aevb_jax.families.base import LOG_2PI, check_shape
 from aevb_jax.families.densities import (
   beta_log_density,
+  dirichlet_log_density,
   exp_within,
   f_log_density,
   gamma_log_density,
@@ -30,7 +31,13 @@ from aevb_jax.families.densities import (
   sigmoid_within,
   softmax_within,
 )
-from aevb_jax.families.special import HALF_LOG_2PI, digamma_tail, log_gamma_tail
+from aevb_jax.families.special import (
+  HALF_LOG_2PI,
+  digamma_tail,
+  log_gamma_tail,
+  log_of,
+  log_of_rest,
+)
 from aevb_jax.families.univariate import POSITIVE, UNIT, independent, positive, real
 from aevb_jax.types import Array, Family, Key, Support
 
@@ -153,7 +160,7 @@ def _gamma_draw(eta: Gamma, log_z: Array) -> tuple[Array, Array]:
 
 
 def _gamma_log_prob(eta: Gamma, z: Array) -> Array:
-  return gamma_log_density(eta.shape, eta.rate, z, jnp.log(z))
+  return gamma_log_density(eta.shape, eta.rate, z, log_of(z))
 
 
 def _gamma_entropy(eta: Gamma) -> Array:
@@ -244,7 +251,7 @@ def f(size: int) -> Family:
     (positive, positive),
     noise=random_bits,
     transform=lambda eta, noise: transform_with_log_prob(eta, noise)[0],
-    log_prob=lambda eta, z: f_log_density(eta.numerator, eta.denominator, z, jnp.log(z)),
+    log_prob=lambda eta, z: f_log_density(eta.numerator, eta.denominator, z, log_of(z)),
     mean=mean,
     variance=variance,
     entropy=entropy,
@@ -284,7 +291,7 @@ def beta(size: int) -> Family:
     (positive, positive),
     noise=random_bits,
     transform=lambda eta, noise: transform_with_log_prob(eta, noise)[0],
-    log_prob=lambda eta, z: beta_log_density(eta.a, eta.b, z, jnp.log(z), jnp.log1p(-z)),
+    log_prob=lambda eta, z: beta_log_density(eta.a, eta.b, z, log_of(z), log_of_rest(z)),
     mean=lambda eta: eta.a / (eta.a + eta.b),
     variance=lambda eta: eta.a * eta.b / ((eta.a + eta.b) ** 2 * (eta.a + eta.b + 1)),
     entropy=entropy,
@@ -315,26 +322,18 @@ def dirichlet(size: int) -> Family:
     check_shape("the head for the concentration", head, size)
     return Dirichlet(positive(head))
 
-  def inside(eta: Dirichlet, z: Array, log_z: Array) -> Array:
-    # Independent Gammas of rate n, given that their sum is 1.
-    n, one = jnp.sum(eta.concentration), jnp.ones((), z.dtype)
-    gammas = jnp.sum(gamma_log_density(eta.concentration, n, z, log_z))
-    # Gammas fall with the sum, which is 1 here, whatever rounding makes of it.
-    off = n * (jnp.sum(z) - jax.lax.stop_gradient(jnp.sum(z)))
-    return gammas - gamma_log_density(n, n, one, 0 * one) + off
-
   def log_prob(eta: Dirichlet, z: Array) -> Array:
     check_shape("z", z, size)
     tolerance = math.sqrt(jnp.finfo(z.dtype).eps)
     outside = jnp.any(z < 0) | (jnp.abs(jnp.sum(z) - 1) >= tolerance)
     z = jnp.where(outside, 1 / size, z)
-    value = inside(eta, z, jnp.log(z))
+    value = dirichlet_log_density(eta.concentration, z, log_of(z))
     return jnp.where(outside & ~jnp.isnan(value), -jnp.inf, value)
 
   def transform_with_log_prob(eta: Dirichlet, noise: Array) -> tuple[Array, Array]:
     log_y = _log_gammas(noise, eta.concentration)[0]
     z = softmax_within(log_y)
-    return z, inside(eta, z, jax.nn.log_softmax(log_y))
+    return z, dirichlet_log_density(eta.concentration, z, jax.nn.log_softmax(log_y))
 
   def entropy(eta: Dirichlet) -> Array:
     n = jnp.sum(eta.concentration)

@@ -65,6 +65,26 @@ def gamma_log_density(a: Array, rate: Array, z: Array, log_z: Array) -> Array:
   return jnp.where((a >= SHIFT) & _near_mode(u), near_mode, elsewhere)
 
 
+def dirichlet_log_density(concentration: Array, z: Array, log_z: Array) -> Array:
+  """Computes the log-density of a Dirichlet distribution, of the first J − 1 numbers, in nats.
+
+  z are independent Gammas with these shapes and their sum n as the rate, given that they sum to 1.
+
+  Args:
+    concentration: shape (J,).
+    z, log_z: the place on the simplex and its logarithm, shape (J,). A sum of z that rounding moved
+      off 1 is taken for 1.
+
+  Returns:
+    log p(z), shape (), within 1e-5 (J + |value|) in float32 for concentrations from 1e-3 to 1e3.
+  """
+  n, one = jnp.sum(concentration), jnp.ones((), z.dtype)
+  gammas = jnp.sum(gamma_log_density(concentration, n, z, log_z))
+  # Their density falls with the sum, that of the Dirichlet does not; in value the sum is 1.
+  rise = n * (jnp.sum(z) - jax.lax.stop_gradient(jnp.sum(z)))
+  return gammas - gamma_log_density(n, n, one, jnp.zeros_like(one)) + rise
+
+
 def _beta_kernel(a: Array, b: Array, u: Array, v: Array) -> Array:
   """Computes log(wᵃ (1 − w)ᵇ / B(a, b)) near the mode: u = n w / a − 1, v = n (1 − w) / b − 1."""
   n = a + b

@@ -20,7 +20,7 @@ from aevb_jax.families.densities import (
   smallest_to_largest,
   weibull_log_density,
 )
-from aevb_jax.families.special import exp_e1, log_ratio, log_two_moments
+from aevb_jax.families.special import exp_e1, log_of, log_ratio, log_two_moments, sinh_gap
 from aevb_jax.families.univariate import (
   POSITIVE,
   independent,
@@ -255,7 +255,9 @@ def weibull(size: int) -> Family:
   """
 
   def log_prob(eta: Weibull, z: Array) -> Array:
-    return weibull_log_density(eta.scale, eta.shape, z, log_ratio(z, eta.scale))
+    positive_z = jnp.where(z == 0, 1.0, z)
+    log_t = jnp.where(z == 0, -jnp.inf, log_ratio(positive_z, eta.scale))
+    return weibull_log_density(eta.scale, eta.shape, z, log_t)
 
   def transform_with_log_prob(eta: Weibull, u: Array) -> tuple[Array, Array]:
     log_t = jnp.log(_exponential_noise(u)) / eta.shape
@@ -296,18 +298,6 @@ def reciprocal(size: int) -> Family:
   def interval(eta: Reciprocal) -> Array:
     return log_ratio(eta.high, eta.low)
 
-  def variance(eta: Reciprocal) -> Array:
-    # With h = log(b/a): ab (sinh h / h − (sinh(h/2) / (h/2))²), whose terms are even powers of h.
-    h = log_ratio(eta.high, eta.low)
-    small = jnp.abs(h) < 2
-    square = jnp.where(small, h, 0.0) ** 2
-    series = jnp.zeros_like(square)
-    for k in range(14, 0, -1):
-      series = (series + 2 * k / math.factorial(2 * k + 2)) * square
-    far = jnp.where(small, 1.0, h)
-    direct = (eta.high**2 - eta.low**2) / (2 * far) - ((eta.high - eta.low) / far) ** 2
-    return jnp.where(small, eta.low * eta.high * series, direct)
-
   family = independent(
     size,
     Reciprocal,
@@ -316,7 +306,7 @@ def reciprocal(size: int) -> Family:
     transform=lambda eta, u: eta.low * jnp.exp(u * interval(eta)),
     log_prob=lambda eta, z: -jnp.log(z) - jnp.log(interval(eta)),
     mean=lambda eta: (eta.high - eta.low) / interval(eta),
-    variance=variance,
+    variance=lambda eta: eta.low * eta.high * sinh_gap(interval(eta)),
     entropy=lambda eta: 0.5 * (jnp.log(eta.low) + jnp.log(eta.high)) + jnp.log(interval(eta)),
     support=lambda eta: Support(eta.low, eta.high),
     widest=POSITIVE,
@@ -404,7 +394,7 @@ def erlang(size: int, count: int) -> Family:
   entropy = count + math.lgamma(count) + (1 - count) * float(scipy.special.digamma(count))
 
   def log_prob(eta: Erlang, z: Array) -> Array:
-    return gamma_log_density(jnp.full_like(z, count), eta.rate, z, jnp.log(z))
+    return gamma_log_density(jnp.full_like(z, count), eta.rate, z, log_of(z))
 
   return independent(
     size,

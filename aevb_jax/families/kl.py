@@ -210,7 +210,7 @@ def _gaussians(q: Eta, p: Eta) -> Array:
   q, p = _as_gaussian(q), _as_gaussian(p)
   of_p = functools.partial(solve_triangular, p.scale_tril, lower=True)
   # Lp⁻¹ Lq is 1 + M. Its trace of squares, less J and the log-determinants, has no large terms.
-  m = of_p(q.scale_tril - p.scale_tril)
+  m = of_p(jnp.tril(q.scale_tril - p.scale_tril))
   u, ratio = jnp.diagonal(m), jnp.diagonal(q.scale_tril) / jnp.diagonal(p.scale_tril)
   squares = jnp.sum(m**2) + jnp.sum(of_p(q.mean - p.mean) ** 2)
   return 0.5 * squares + jnp.sum(u_minus_log(u, ratio))

@@ -159,7 +159,7 @@ def uniform(size: int, within: tuple[float, float] | None = None) -> Family:
     (real, positive),
     noise=uniform_noise,
     transform=lambda eta, u: eta.low + (eta.high - eta.low) * u,
-    log_prob=lambda eta, z: -jnp.log(eta.high - eta.low) + jnp.zeros_like(z),
+    log_prob=lambda eta, z: -jnp.log(eta.high - eta.low) + 0 * z,
     mean=lambda eta: 0.5 * (eta.low + eta.high),
     variance=lambda eta: (eta.high - eta.low) ** 2 / 12,
     entropy=lambda eta: jnp.log(eta.high - eta.low),

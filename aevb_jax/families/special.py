@@ -107,6 +107,32 @@ def xlogy(x: Array, y: Array) -> Array:
   return jnp.where(zero, 0.0, x * jnp.log(jnp.where(zero, 1.0, y)))
 
 
+@with_slopes(lambda x: jnp.where(x == 0, 0.0, 1 / x))
+def log_of(x: Array) -> Array:
+  """Computes log x, with the derivative 0 at x = 0, for uses of log x that have none there.
+
+  Args:
+    x: numbers of at least 0.
+
+  Returns:
+    log x, −∞ at 0.
+  """
+  return jnp.log(x)
+
+
+@with_slopes(lambda x: jnp.where(x == 1, 0.0, -1 / (1 - x)))
+def log_of_rest(x: Array) -> Array:
+  """Computes log(1 − x), with the derivative 0 at x = 1, as `log_of` at 0.
+
+  Args:
+    x: numbers from 0 to 1.
+
+  Returns:
+    log(1 − x), −∞ at 1.
+  """
+  return jnp.log1p(-x)
+
+
 def log_ratio(x: Array, y: Array, difference: Array | None = None) -> Array:
   """Computes log(x / y), right to the last digits where x is close to y.
 
@@ -434,3 +460,21 @@ def exp_e1(x: Array) -> Array:
   series = inverse * _polynomial(inverse, [(-1.0) ** n * math.factorial(n) for n in range(17)])
   small = jnp.where(large, 1.0, x)
   return jnp.where(large, series, jnp.exp(small) * jax.scipy.special.exp1(small))
+
+
+def sinh_gap(h: Array) -> Array:
+  """Computes sinh h / h − (sinh(h/2) / (h/2))², which is about h² / 12 near 0.
+
+  Args:
+    h: any numbers.
+
+  Returns:
+    The difference, never negative, with an error of 5e-6 in float32 and 1e-14 in float64.
+  """
+  small = jnp.abs(h) < 3
+  square = jnp.where(small, h, 0.0) ** 2
+  series = jnp.zeros_like(square)
+  for k in range(16, 0, -1):
+    series = (series + 2 * k / math.factorial(2 * k + 2)) * square
+  far = jnp.where(small, 1.0, jnp.abs(h))
+  return jnp.where(small, series, jnp.sinh(far) / far - (2 * jnp.sinh(0.5 * far) / far) ** 2)

@@ -3,14 +3,20 @@
   pip install numpyro  # no extra installs it
   python scripts/benchmark_families.py                # prints a table
   python scripts/benchmark_families.py --csv=out.csv
+  python scripts/benchmark_families.py --against=CHECKOUT   # another commit, instead of NumPyro
 
 Timed in turn in one run: the gradient, with respect to all parameters, of the sum of squares of
 100 x 100 draws, each with parameters of its own, as in a posterior of 100 latents for a minibatch
 of 100; in single precision. `ratio` is our time over NumPyro's, the median over the repeats.
+
+With --against the package of another checkout is timed in turn with this one: that gradient, and
+the log-densities of 100 x 100 numbers. The ratios are this commit's time over the other's.
 """
 
 import csv
+import importlib
 import statistics
+import sys
 from collections.abc import Callable
 
 import jax
@@ -27,6 +33,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_integer("repeats", 15, "Timed calls of each, in turn.", lower_bound=1)
 flags.DEFINE_integer("calls", 20, "Gradients in one timed call.", lower_bound=1)
 flags.DEFINE_string("csv", None, "File to write the table to.")
+flags.DEFINE_string("against", None, "Checkout of another commit to compare with.")
 flags.DEFINE_string("only", "", "Measures families that have this in their name.")
 
 M, J = 100, 100
@@ -62,6 +69,8 @@ PAIRS = {
 
 
 def main() -> None:
+  if FLAGS.against:
+    return compare(FLAGS.against)
   start.need("numpyro")
   import numpyro.distributions as dist
 
@@ -77,6 +86,61 @@ def main() -> None:
       writer = csv.DictWriter(file, ["family", "ours", "numpyro", "ratio"])
       writer.writeheader()
       writer.writerows(rows)
+
+
+MODULES = ("composition", "gaussians", "inverse_cdf", "location_scale")
+
+
+def families_of(checkout: str) -> dict:
+  """Imports the families of another checkout beside those of this one."""
+  ours = {name: sys.modules.pop(name) for name in list(sys.modules) if "aevb_jax" in name}
+  sys.path.insert(0, checkout)
+  try:
+    return {name: importlib.import_module(f"aevb_jax.families.{name}") for name in MODULES}
+  finally:
+    sys.path.remove(checkout)
+    for name in [name for name in sys.modules if "aevb_jax" in name]:
+      del sys.modules[name]
+    sys.modules.update(ours)
+
+
+def compare(checkout: str) -> None:
+  """Prints the times of this commit over those of another, in turn in one process."""
+  others = families_of(checkout)
+  print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}; this over {checkout}")
+  print(f"{'family':14} {'gradient':>9} {'log_prob':>9}")
+  for name, (make, *_) in PAIRS.items():
+    if FLAGS.only not in name:
+      continue
+    other = getattr(others[make.__module__.rpartition(".")[2]], make.__name__)
+    both = {"this": make(J), "other": other(J)}
+    gradients, densities = {}, {}
+    for who, family in both.items():
+      eta = member(family)
+      gradients[who] = repeated(lambda key, eta, f=family: draw(key, f, eta), eta)
+      densities[who] = repeated_log_probs(family, eta)
+    ratios = [
+      ratio(times["this"], times["other"])
+      for times in (time_in_turn(timed, FLAGS.repeats) for timed in (gradients, densities))
+    ]
+    print(f"{name:14} {ratios[0]:9.2f} {ratios[1]:9.2f}", flush=True)
+
+
+def repeated_log_probs(family: Family, eta) -> Timed:
+  """Makes a program that computes the log-densities of the same draws under moved parameters."""
+  z = draw(jax.random.key(2), family, eta)
+
+  @jax.jit
+  def run(eta, z):
+    def one(total, scale):
+      moved = jax.tree.map(lambda leaf: leaf * scale, eta)
+      return total + jnp.sum(jax.vmap(family.log_prob)(moved, z)), None
+
+    scales = jnp.linspace(0.9, 1.1, FLAGS.calls)
+    return jax.lax.scan(one, jnp.zeros(()), scales)[0]
+
+  jax.block_until_ready(run(eta, z))
+  return Timed(lambda: jax.block_until_ready(run(eta, z)), FLAGS.calls)
 
 
 def measure(name: str, family: Family, peer: type, parameters: Callable[..., dict]) -> dict:

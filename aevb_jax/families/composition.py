@@ -88,7 +88,8 @@ def log_normal(size: int) -> Family:
   def log_prob(eta: LogNormal, z: Array) -> Array:
     at_zero = z == 0  # where the density is 0, and its logarithm would be −∞ + ∞
     z = jnp.where(at_zero, 1.0, z)
-    density = of_standard(eta, log_minus(z, eta.location) / eta.scale, jnp.log(z))
+    from_location = log_minus(z, eta.location)
+    density = of_standard(eta, from_location / eta.scale, from_location + eta.location)
     return jnp.where(at_zero & ~jnp.isnan(density), -jnp.inf, density)
 
   def transform_with_log_prob(eta: LogNormal, noise: Array) -> tuple[Array, Array]:

@@ -197,18 +197,20 @@ def log_minus(z: Array, m: Array) -> Array:
   """Computes log z − m, right to the last digits where the two are close.
 
   Args:
-    z: numbers of at least 0.
+    z: positive, normal numbers.
     m: any numbers.
 
   Returns:
     log z − m, with an error of 1e-7 (1 + |value|) in float32.
   """
-  if z.dtype == jnp.float64:
+  if z.dtype != jnp.float32:
     return jnp.log(z) - m
-  fraction, exponent = jnp.frexp(z)
-  exponent = exponent.astype(z.dtype)
-  # log 2 is a number of few bits, whose multiples are exact, and a small rest.
-  return (exponent * 0.693359375 - m) + (jnp.log(fraction) - exponent * 2.12194440e-4)
+  bits = jax.lax.bitcast_convert_type(z, jnp.int32)
+  exponent = ((bits >> 23) - 127).astype(z.dtype)
+  fraction = jax.lax.bitcast_convert_type((bits & 0x7FFFFF) | 0x3F800000, z.dtype)  # from 1 to 2
+  # 355 / 512 is close to log 2 and has few bits, so its multiples are exact.
+  rest = jnp.log(fraction) - exponent * 2.12194440e-4
+  return (exponent * (355 / 512) - m) + rest + 0 * z  # NaN stays NaN
 
 
 def smallest_to_largest(z: Array) -> Array:

@@ -20,7 +20,14 @@ from aevb_jax.families.densities import (
   smallest_to_largest,
   weibull_log_density,
 )
-from aevb_jax.families.special import exp_e1, log_of, log_ratio, log_two_moments, sinh_gap
+from aevb_jax.families.special import (
+  exp_e1,
+  log_above,
+  log_of,
+  log_ratio,
+  log_two_moments,
+  sinh_gap,
+)
 from aevb_jax.families.univariate import (
   POSITIVE,
   independent,
@@ -231,7 +238,7 @@ def pareto(size: int) -> Family:
       eta.scale * exp_within(_exponential_noise(u) / eta.shape)
     ),
     log_prob=lambda eta, z: (
-      jnp.log(eta.shape) - jnp.log(eta.scale) - (eta.shape + 1) * log_ratio(z, eta.scale)
+      jnp.log(eta.shape / eta.scale) - (eta.shape + 1) * log_above(z, eta.scale)
     ),
     mean=mean,
     variance=variance,
@@ -296,7 +303,7 @@ def reciprocal(size: int) -> Family:
   """
 
   def interval(eta: Reciprocal) -> Array:
-    return log_ratio(eta.high, eta.low)
+    return jnp.log1p((eta.high - eta.low) / eta.low)
 
   family = independent(
     size,
@@ -337,7 +344,7 @@ def gompertz(size: int) -> Family:
     noise=uniform_noise,
     transform=lambda eta, u: jnp.log1p(_exponential_noise(u) / eta.shape) / eta.rate,
     log_prob=lambda eta, z: (
-      jnp.log(eta.shape) + jnp.log(eta.rate) + eta.rate * z - eta.shape * jnp.expm1(eta.rate * z)
+      jnp.log(eta.shape * eta.rate) + eta.rate * z - eta.shape * jnp.expm1(eta.rate * z)
     ),
     mean=mean,
     entropy=lambda eta: 1 - jnp.log(eta.shape) - jnp.log(eta.rate) - exp_e1(eta.shape),

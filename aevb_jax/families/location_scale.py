@@ -19,7 +19,6 @@ from jax.scipy.linalg import solve_triangular
 
 from aevb_jax.families.base import LOG_2PI, check_shape
 from aevb_jax.families.gaussians import log_det, scale_tril, tril_sizes
-from aevb_jax.families.special import log1p_square
 from aevb_jax.families.univariate import (
   REAL,
   SMALLEST,
@@ -112,6 +111,8 @@ def student_t(size: int, degrees_of_freedom: float = 5.0) -> Family:
   variance = nu / (nu - 2) if nu > 2 else math.inf
 
   half = 0.5 * (nu + 1)
+  # The hypotenuse does not overflow, and its rounding, times ν + 1, counts only for large ν.
+  log1p_square = lambda u: 2 * jnp.log(jnp.hypot(1.0, u)) if nu < 10 else jnp.log1p(u * u)
   entropy = half * float(scipy.special.digamma(half) - scipy.special.digamma(0.5 * nu))
   entropy += 0.5 * math.log(nu) + float(scipy.special.betaln(0.5 * nu, 0.5))
 

@@ -111,10 +111,10 @@ def independent(
   def total_log_prob(eta: Eta, z: Array) -> Array:
     check_shape("z", z, size)
     low, high, _ = support(eta)
-    outside = (z < low) | (z > high) | jnp.isinf(z)
+    outside = _outside(z, low, high)
     # A point inside replaces each point outside, whose gradient is then zero and not NaN.
     values = log_prob(eta, jnp.where(outside, _within(low, high), z))
-    return jnp.sum(jnp.where(outside & ~jnp.isnan(values), -jnp.inf, values))
+    return jnp.sum(jnp.where(outside, 0 * values - jnp.inf, values))  # NaN parameters stay NaN
 
   def total_transform_with_log_prob(eta: Eta, noise: Array) -> tuple[Array, Array]:
     z, values = transform_with_log_prob(eta, noise)  # type: ignore[misc]
@@ -148,3 +148,11 @@ def with_ordered_ends(family: Family) -> Family:
 def _within(low: Array | float, high: Array | float) -> Array:
   middle = jnp.where(jnp.isinf(high), low + 1.0, 0.5 * (low + high))
   return jnp.where(jnp.isinf(low), 0.0, middle)
+
+
+def _outside(z: Array, low: Array | float, high: Array | float) -> Array:
+  """Finds the numbers outside an interval; infinite ones are outside, and NaN is not."""
+  if isinstance(low, float) and isinstance(high, float) and (low, high) == (-jnp.inf, jnp.inf):
+    return jnp.isinf(z)
+  open_end = isinstance(high, float) and high == jnp.inf
+  return (z < low) | (z == high if open_end else z > high)

@@ -122,27 +122,35 @@ def beta_log_density(a: Array, b: Array, z: Array, log_z: Array, log_rest: Array
   return jnp.where(near, _beta_kernel(a, b, u, v) - log_z - log_rest, elsewhere)
 
 
-def _f_odds(d_1: Array, d_2: Array, z: Array) -> tuple[Array, Array, Array]:
-  """Returns a, b and the odds x = w / (1 − w) of the Beta variable w that z stands for."""
-  return 0.5 * d_1, 0.5 * d_2, d_1 / d_2 * z
+def _from_mode(d_1: Array, d_2: Array, z: Array) -> Array:
+  """Computes (z − 1) / (1 + d_1 z / d_2), also for z so large that products overflow."""
+  large = z > 1
+  inverse = 1 / jnp.where(large, z, 1.0)
+  far = (1 - inverse) / (inverse + d_1 / d_2)
+  return jnp.where(large, far, (z - 1) / (1 + d_1 / d_2 * z))
+
+
+def _log1p_odds(d_1: Array, d_2: Array, log_z: Array) -> Array:
+  """Computes log(1 + d_1 z / d_2)."""
+  return jax.nn.softplus(jnp.log(d_1) - jnp.log(d_2) + log_z)
 
 
 def _f_slope_1(d_1: Array, d_2: Array, z: Array, log_z: Array) -> Array:
-  a, b, x = _f_odds(d_1, d_2, z)
-  log_w = log_z + jnp.log(d_1) - jnp.log(d_2) - jnp.log1p(x)
-  return 0.5 * (log_w - digamma(a) + digamma(a + b)) + 0.5 * (1 - z) / (1 + x)
+  a, b = 0.5 * d_1, 0.5 * d_2
+  log_w = log_z + jnp.log(d_1) - jnp.log(d_2) - _log1p_odds(d_1, d_2, log_z)
+  return 0.5 * (log_w - digamma(a) + digamma(a + b) - _from_mode(d_1, d_2, z))
 
 
 def _f_slope_2(d_1: Array, d_2: Array, z: Array, log_z: Array) -> Array:
-  a, b, x = _f_odds(d_1, d_2, z)
-  return 0.5 * (digamma(a + b) - digamma(b) - jnp.log1p(x)) + a / d_2 * (z - 1) / (1 + x)
+  a, b = 0.5 * d_1, 0.5 * d_2
+  logs = digamma(a + b) - digamma(b) - _log1p_odds(d_1, d_2, log_z)
+  return 0.5 * (logs + d_1 / d_2 * _from_mode(d_1, d_2, z))
 
 
 def _f_slope_z(d_1: Array, d_2: Array, z: Array, log_z: Array) -> Array:
-  a, b, x = _f_odds(d_1, d_2, z)
-  safe = jnp.where(z == 0, 1.0, z)
-  at_zero = xdivy(a - 1, z) - (a + b) * d_1 / d_2
-  return jnp.where(z == 0, at_zero, (a * (1 - z) / (1 + x) - 1) / safe)
+  at_zero = xdivy(0.5 * d_1 - 1, z) - 0.5 * (d_1 + d_2) * d_1 / d_2
+  elsewhere = (-0.5 * d_1 * _from_mode(d_1, d_2, z) - 1) / jnp.where(z == 0, 1.0, z)
+  return jnp.where(z == 0, at_zero, elsewhere)
 
 
 @with_slopes(_f_slope_1, _f_slope_2, _f_slope_z, _nothing)
@@ -157,8 +165,9 @@ def f_log_density(d_1: Array, d_2: Array, z: Array, log_z: Array) -> Array:
     log p(z), within 1e-5 (1 + |value|) in float32 and 1e-12 (1 + |value|) in float64 for degrees of
     freedom from 1e-3 to 1e3.
   """
-  a, b, x = _f_odds(d_1, d_2, z)
-  u, v = (z - 1) / (1 + x), a / b * (1 - z) / (1 + x)
+  a, b, x = 0.5 * d_1, 0.5 * d_2, d_1 / d_2 * z
+  u = _from_mode(d_1, d_2, z)
+  v = -d_1 / d_2 * u
   near = (jnp.minimum(a, b) >= SHIFT) & _near_mode(u) & _near_mode(v)
   log_odds = jnp.log(d_1) - jnp.log(d_2)
   low = _times_log(a - 1, log_z) + a * log_odds - (a + b) * jnp.log1p(x)

@@ -334,6 +334,9 @@ def gompertz(size: int) -> Family:
     a family with two heads of J numbers, shape η > 0 and rate b > 0 in inverse units of z.
   """
 
+  def log_growth(eta: Gompertz, z: Array) -> Array:
+    return jnp.minimum(eta.rate * z, jnp.finfo(z.dtype).max)  # finite, beside −∞
+
   def mean(eta: Gompertz) -> Array:
     return exp_e1(eta.shape) / eta.rate
 
@@ -344,7 +347,7 @@ def gompertz(size: int) -> Family:
     noise=uniform_noise,
     transform=lambda eta, u: jnp.log1p(_exponential_noise(u) / eta.shape) / eta.rate,
     log_prob=lambda eta, z: (
-      jnp.log(eta.shape * eta.rate) + eta.rate * z - eta.shape * jnp.expm1(eta.rate * z)
+      jnp.log(eta.shape * eta.rate) + log_growth(eta, z) - eta.shape * jnp.expm1(eta.rate * z)
     ),
     mean=mean,
     entropy=lambda eta: 1 - jnp.log(eta.shape) - jnp.log(eta.rate) - exp_e1(eta.shape),

@@ -172,7 +172,10 @@ def log_above(x: Array, y: Array) -> Array:
   """
   u = (x - y) / y
   w = 1 + u
-  return jnp.where(w == 1, u, jnp.log(w) * (u / (w - 1)))
+  overflow = jnp.isinf(w)
+  scaled = jnp.log(jnp.where(overflow, x * 2.0**-64 / y, w))
+  ratio = jnp.where(overflow, 1.0, u / (w - 1))
+  return jnp.where(w == 1, u, scaled * ratio + jnp.where(overflow, 64 * math.log(2), 0.0))
 
 
 @with_slopes(lambda u, ratio: u / ratio, lambda u, ratio: jnp.zeros_like(u))

@@ -112,9 +112,11 @@ def independent(
     check_shape("z", z, size)
     low, high, _ = support(eta)
     outside = _outside(z, low, high)
-    # A point inside replaces each point outside, whose gradient is then zero and not NaN.
+    # A point inside replaces each point outside, and parameters take no part there, so that the
+    # gradient is zero and not NaN.
+    eta = jax.tree.map(lambda leaf: jnp.where(outside, jax.lax.stop_gradient(leaf), leaf), eta)
     values = log_prob(eta, jnp.where(outside, _within(low, high), z))
-    return jnp.sum(jnp.where(outside, 0 * values - jnp.inf, values))  # NaN parameters stay NaN
+    return jnp.sum(jnp.where(outside & ~jnp.isnan(values), -jnp.inf, values))
 
   def total_transform_with_log_prob(eta: Eta, noise: Array) -> tuple[Array, Array]:
     z, values = transform_with_log_prob(eta, noise)  # type: ignore[misc]

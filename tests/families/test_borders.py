@@ -152,14 +152,15 @@ def log_slopes(make, eta_of, a, n):
 
 
 ONE = jnp.ones(1, jnp.float32)
+of_gamma = lambda a: composition.Gamma(a[None], ONE)  # noqa: E731
 # d E[log z] / da, from mpmath: ψ′(a) for a Gamma, ψ′(a) − ψ′(a + b) for a Beta; the number of draws
 # and the relative error that they would show.
 SLOPES = {
-  "gamma(0.01)": (lambda a: composition.Gamma(a[None], ONE), 0.01, 10001.621213528312, 200_000, 0.03),
-  "gamma(0.05)": (lambda a: composition.Gamma(a[None], ONE), 0.05, 401.53235734690485, 200_000, 0.03),
-  "gamma(2)": (lambda a: composition.Gamma(a[None], ONE), 2.0, 0.6449340668482264, 100_000, 0.02),
-  "gamma(1000)": (lambda a: composition.Gamma(a[None], ONE), 1e3, 1.0005001666666e-3, 20_000, 1e-3),
-  "gamma(100000)": (lambda a: composition.Gamma(a[None], ONE), 1e5, 1.00000500001667e-05, 2000, 1e-3),
+  "gamma(0.01)": (of_gamma, 0.01, 10001.621213528312, 200_000, 0.03),
+  "gamma(0.05)": (of_gamma, 0.05, 401.53235734690485, 200_000, 0.03),
+  "gamma(2)": (of_gamma, 2.0, 0.6449340668482264, 100_000, 0.02),
+  "gamma(1000)": (of_gamma, 1e3, 1.0005001666666e-3, 20_000, 1e-3),
+  "gamma(100000)": (of_gamma, 1e5, 1.00000500001667e-05, 2000, 1e-3),
   "beta(0.05, 0.05)": (
     lambda a: composition.Beta(a[None], 0.05 * ONE), 0.05, 300.09906, 200_000, 0.05,
   ),

@@ -30,6 +30,7 @@ from aevb_jax.families.special import (
 )
 from aevb_jax.families.univariate import (
   POSITIVE,
+  exponential_noise,
   independent,
   positive,
   real,
@@ -88,10 +89,6 @@ class Erlang(NamedTuple):
   rate: Array  # 1 / units of z; k belongs to the family
 
 
-def _exponential_noise(u: Array) -> Array:
-  return -jnp.log1p(-u)
-
-
 def exponential(size: int) -> Family:
   """Makes the Exponential family p(z) = λ exp(−λ z), z ≥ 0, with z = −log(1 − ε) / λ.
 
@@ -106,7 +103,7 @@ def exponential(size: int) -> Family:
     Exponential,
     (positive,),
     noise=uniform_noise,
-    transform=lambda eta, u: _exponential_noise(u) / eta.rate,
+    transform=lambda eta, u: exponential_noise(u) / eta.rate,
     log_prob=lambda eta, z: jnp.log(eta.rate) - eta.rate * z,
     mean=lambda eta: 1 / eta.rate,
     variance=lambda eta: eta.rate**-2,
@@ -199,7 +196,7 @@ def rayleigh(size: int) -> Family:
     Rayleigh,
     (positive,),
     noise=uniform_noise,
-    transform=lambda eta, u: eta.scale * jnp.sqrt(2 * _exponential_noise(u)),
+    transform=lambda eta, u: eta.scale * jnp.sqrt(2 * exponential_noise(u)),
     log_prob=log_prob,
     mean=lambda eta: eta.scale * math.sqrt(math.pi / 2),
     variance=lambda eta: (2 - math.pi / 2) * eta.scale**2,
@@ -235,7 +232,7 @@ def pareto(size: int) -> Family:
     (positive, positive),
     noise=uniform_noise,
     transform=lambda eta, u: smallest_to_largest(
-      eta.scale * exp_within(_exponential_noise(u) / eta.shape)
+      eta.scale * exp_within(exponential_noise(u) / eta.shape)
     ),
     log_prob=lambda eta, z: (
       jnp.log(eta.shape / eta.scale) - (eta.shape + 1) * log_above(z, eta.scale)
@@ -262,12 +259,11 @@ def weibull(size: int) -> Family:
   """
 
   def log_prob(eta: Weibull, z: Array) -> Array:
-    positive_z = jnp.where(z == 0, 1.0, z)
-    log_t = jnp.where(z == 0, -jnp.inf, log_ratio(positive_z, eta.scale))
+    log_t = jnp.where(z == 0, -jnp.inf, log_ratio(jnp.where(z == 0, 1.0, z), eta.scale))
     return weibull_log_density(eta.scale, eta.shape, z, log_t)
 
   def transform_with_log_prob(eta: Weibull, u: Array) -> tuple[Array, Array]:
-    log_t = jnp.log(_exponential_noise(u)) / eta.shape
+    log_t = jnp.log(exponential_noise(u)) / eta.shape
     z = exp_within(jnp.log(eta.scale) + log_t)
     return z, weibull_log_density(eta.scale, eta.shape, z, log_t)
 
@@ -334,9 +330,6 @@ def gompertz(size: int) -> Family:
     a family with two heads of J numbers, shape η > 0 and rate b > 0 in inverse units of z.
   """
 
-  def log_growth(eta: Gompertz, z: Array) -> Array:
-    return jnp.minimum(eta.rate * z, jnp.finfo(z.dtype).max)  # finite, beside −∞
-
   def mean(eta: Gompertz) -> Array:
     return exp_e1(eta.shape) / eta.rate
 
@@ -345,9 +338,11 @@ def gompertz(size: int) -> Family:
     Gompertz,
     (positive, positive),
     noise=uniform_noise,
-    transform=lambda eta, u: jnp.log1p(_exponential_noise(u) / eta.shape) / eta.rate,
+    transform=lambda eta, u: jnp.log1p(exponential_noise(u) / eta.shape) / eta.rate,
     log_prob=lambda eta, z: (
-      jnp.log(eta.shape * eta.rate) + log_growth(eta, z) - eta.shape * jnp.expm1(eta.rate * z)
+      jnp.log(eta.shape * eta.rate)
+      + jnp.minimum(eta.rate * z, jnp.finfo(z.dtype).max)  # finite, beside −∞
+      - eta.shape * jnp.expm1(eta.rate * z)
     ),
     mean=mean,
     entropy=lambda eta: 1 - jnp.log(eta.shape) - jnp.log(eta.rate) - exp_e1(eta.shape),
@@ -411,7 +406,7 @@ def erlang(size: int, count: int) -> Family:
     Erlang,
     (positive,),
     noise=lambda key, shape: uniform_noise(key, (*shape, count)),
-    transform=lambda eta, u: jnp.sum(_exponential_noise(u), axis=-1) / eta.rate,
+    transform=lambda eta, u: jnp.sum(exponential_noise(u), axis=-1) / eta.rate,
     log_prob=log_prob,
     mean=lambda eta: count / eta.rate,
     variance=lambda eta: count * eta.rate**-2,

@@ -61,6 +61,11 @@ def uniform_noise(key: Key, shape: Sequence[int]) -> Array:
   return noise + jnp.finfo(noise.dtype).eps / 2
 
 
+def exponential_noise(u: Array) -> Array:
+  """Makes noise of the standard exponential distribution, −log(1 − u), from uniform noise u."""
+  return -jnp.log1p(-u)
+
+
 def independent(
   size: int,
   eta: Any,

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath as mp
 import numpy as np
 import pytest
 import scipy.integrate
@@ -132,3 +133,88 @@ def test_no_such_levels(make):
     make(2, levels=1)
   with pytest.raises(ValueError, match="step is 0"):
     make(2, step=0.0)
+
+
+def single(value):
+  return jnp.full(1, value, jnp.float32)
+
+
+# The mean is 1 / (1 − exp(−l)) − 1 / l, and its derivative 1 / l² − 1 / (4 sinh² l/2).
+@pytest.mark.parametrize("logit", [-1e4, -100.0, -30.0, -1.01, -0.99, 0.01, 0.5, 100.0, 1e4])
+def test_the_mean_of_a_continuous_bernoulli_and_its_slope(logit):
+  family = continuous_bernoulli(1)
+  l = mp.mpf(float(np.float32(logit)))
+  mean, slope = 1 / (1 - mp.exp(-l)) - 1 / l, 1 / l**2 - 1 / (4 * mp.sinh(l / 2) ** 2)
+  for dtype, rtol in ((np.float32, 1e-5), (np.float64, 1e-10)):
+    l = jnp.full(1, np.float32(logit), dtype)
+    value, gradient = jax.value_and_grad(lambda l: family.mean(ContinuousBernoulli(l))[0])(l)
+    np.testing.assert_allclose(value, float(mean), rtol=rtol)
+    np.testing.assert_allclose(gradient[0], float(slope), rtol=rtol)
+
+
+@pytest.mark.parametrize("logit", [-1e3, -20.0, 3.0, 1e3])
+def test_a_continuous_bernoulli_in_float32(logit):
+  family, x = continuous_bernoulli(1), np.float32(0.99 if logit > 0 else 0.004)
+  l, exact = mp.mpf(logit), mp.mpf(float(x))
+  expected = exact * l - mp.log(1 + mp.exp(l)) + mp.log(l / mp.tanh(l / 2))
+  value = family.log_prob(ContinuousBernoulli(single(logit)), single(x))
+  np.testing.assert_allclose(value, float(expected), rtol=1e-5, atol=1e-5)
+
+
+KINDS = {
+  "gaussian": (discretized_gaussian(1), lambda m, s: DiscretizedGaussian(single(m), single(2 * s))),
+  "logistic": (discretized_logistic(1), lambda m, s: DiscretizedLogistic(single(m), single(s))),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("log_scale", [-100.0, -60.0, -12.0, 12.0, 40.0])
+def test_extreme_scales_are_finite(name, log_scale):
+  family, make = KINDS[name]
+  for pixel in (0, 1, 100, 127, 128, 254, 255):
+    x = single(pixel / 255)
+    value, slopes = jax.value_and_grad(family.log_prob)(make(0.5, log_scale), x)
+    assert np.isfinite(value) and value <= 0
+    for slope in slopes:
+      assert np.isfinite(slope).all()
+  assert np.isnan(family.log_prob(make(0.5, log_scale), single(np.nan)))
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("mean, log_scale", [(0.5, -9), (1, -5), (0, -3), (0.3, 0), (0.5, 5)])
+def test_the_masses_add_up_to_1_in_float32(name, mean, log_scale):
+  family, make = KINDS[name]
+  x = jnp.float32(np.arange(256) / 255)[:, None]
+  log_masses = jax.vmap(family.log_prob, (None, 0))(make(mean, log_scale), x)
+  np.testing.assert_allclose(np.exp(np.float64(np.asarray(log_masses))).sum(), 1, atol=1.5e-6)
+
+
+@pytest.mark.parametrize(
+  "log_scale, expected", [(10, -16.4602021), (20, -26.4602021), (40, -46.4602021)]
+)
+def test_a_wide_gaussian_is_flat_over_a_bin(log_scale, expected):
+  # log(1/255) − ½ log 2π − log_scale, as the exponent is 0 to rounding.
+  family, make = KINDS["gaussian"]
+  value = family.log_prob(make(0.5, log_scale), single(100 / 255))
+  np.testing.assert_allclose(value, expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+  "mean, log_scale, pixel", [(0.5, -3, 100), (0.5, -1, 3), (0.1, -5, 40), (2, 0, 9)]
+)
+def test_the_mass_of_a_gaussian_bin(mean, log_scale, pixel):
+  family, make = KINDS["gaussian"]
+  scale, middle = mp.exp(log_scale), mp.mpf(float(np.float32(mean)))
+  ends = [
+    ((pixel + side) * mp.mpf(float(np.float32(1 / 255))) - middle) / scale for side in (-0.5, 0.5)
+  ]
+  expected = mp.log(mp.ncdf(ends[1]) - mp.ncdf(ends[0]))
+  value = family.log_prob(make(mean, log_scale), single(pixel / 255))
+  np.testing.assert_allclose(value, float(expected), rtol=2e-5)
+
+
+def test_nan_pixels_of_a_categorical():
+  family = categorical(2, levels=3, step=0.5)
+  eta = Categorical(jnp.zeros((2, 3)))
+  np.testing.assert_allclose(family.log_prob(eta, A([0.0, 1.0])), -2 * np.log(3))
+  assert np.isnan(family.log_prob(eta, A([0.0, np.nan])))

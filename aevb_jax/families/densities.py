@@ -16,6 +16,7 @@ from aevb_jax.families.special import (
   HALF_LOG_2PI,
   SHIFT,
   log_beta,
+  product_minus,
   stirling_series,
   u_minus_log_near,
   with_slopes,
@@ -39,12 +40,12 @@ def _near_mode(u: Array) -> Array:
 
 def _gamma_slope(a: Array, rate: Array, z: Array, log_z: Array) -> Array:
   at_zero = xdivy(a - 1, z) - rate
-  return jnp.where(z == 0, at_zero, ((a - 1) - rate * z) / jnp.where(z == 0, 1.0, z))
+  return jnp.where(z == 0, at_zero, -product_minus(rate, z, a - 1) / jnp.where(z == 0, 1.0, z))
 
 
 @with_slopes(
   lambda a, rate, z, log_z: log_z + jnp.log(rate) - digamma(a),
-  lambda a, rate, z, log_z: a / rate - z,
+  lambda a, rate, z, log_z: -product_minus(rate, z, a) / rate,
   _gamma_slope,
   _nothing,
 )

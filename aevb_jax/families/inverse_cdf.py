@@ -11,23 +11,10 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import scipy.special
 from jax.scipy.special import gammaln
+from scipy.special import digamma
 
-from aevb_jax.families.densities import (
-  exp_within,
-  gamma_log_density,
-  smallest_to_largest,
-  weibull_log_density,
-)
-from aevb_jax.families.special import (
-  exp_e1,
-  log_above,
-  log_of,
-  log_ratio,
-  log_two_moments,
-  sinh_gap,
-)
+from aevb_jax.families import densities, special
 from aevb_jax.families.univariate import (
   POSITIVE,
   exponential_noise,
@@ -38,8 +25,6 @@ from aevb_jax.families.univariate import (
   with_ordered_ends,
 )
 from aevb_jax.types import Array, Family, Support
-
-EULER = 0.5772156649015329
 
 
 class Exponential(NamedTuple):
@@ -200,7 +185,7 @@ def rayleigh(size: int) -> Family:
     log_prob=log_prob,
     mean=lambda eta: eta.scale * math.sqrt(math.pi / 2),
     variance=lambda eta: (2 - math.pi / 2) * eta.scale**2,
-    entropy=lambda eta: 1 + jnp.log(eta.scale) - 0.5 * math.log(2) + EULER / 2,
+    entropy=lambda eta: 1 + jnp.log(eta.scale) - 0.5 * math.log(2) + special.EULER / 2,
     support=POSITIVE,
   )
 
@@ -231,11 +216,11 @@ def pareto(size: int) -> Family:
     Pareto,
     (positive, positive),
     noise=uniform_noise,
-    transform=lambda eta, u: smallest_to_largest(
-      eta.scale * exp_within(exponential_noise(u) / eta.shape)
+    transform=lambda eta, u: densities.smallest_to_largest(
+      eta.scale * densities.exp_within(exponential_noise(u) / eta.shape)
     ),
     log_prob=lambda eta, z: (
-      jnp.log(eta.shape / eta.scale) - (eta.shape + 1) * log_above(z, eta.scale)
+      jnp.log(eta.shape / eta.scale) - (eta.shape + 1) * special.log_above(z, eta.scale)
     ),
     mean=mean,
     variance=variance,
@@ -259,13 +244,13 @@ def weibull(size: int) -> Family:
   """
 
   def log_prob(eta: Weibull, z: Array) -> Array:
-    log_t = jnp.where(z == 0, -jnp.inf, log_ratio(jnp.where(z == 0, 1.0, z), eta.scale))
-    return weibull_log_density(eta.scale, eta.shape, z, log_t)
+    log_t = jnp.where(z == 0, -jnp.inf, special.log_ratio(jnp.where(z == 0, 1.0, z), eta.scale))
+    return densities.weibull_log_density(eta.scale, eta.shape, z, log_t)
 
   def transform_with_log_prob(eta: Weibull, u: Array) -> tuple[Array, Array]:
     log_t = jnp.log(exponential_noise(u)) / eta.shape
-    z = exp_within(jnp.log(eta.scale) + log_t)
-    return z, weibull_log_density(eta.scale, eta.shape, z, log_t)
+    z = densities.exp_within(jnp.log(eta.scale) + log_t)
+    return z, densities.weibull_log_density(eta.scale, eta.shape, z, log_t)
 
   def mean(eta: Weibull) -> Array:
     return eta.scale * jnp.exp(gammaln(1 + 1 / eta.shape))
@@ -278,8 +263,10 @@ def weibull(size: int) -> Family:
     transform=lambda eta, u: transform_with_log_prob(eta, u)[0],
     log_prob=log_prob,
     mean=mean,
-    variance=lambda eta: mean(eta) ** 2 * jnp.expm1(log_two_moments(1 / eta.shape)),
-    entropy=lambda eta: EULER * (1 - 1 / eta.shape) + jnp.log(eta.scale) - jnp.log(eta.shape) + 1,
+    variance=lambda eta: mean(eta) ** 2 * jnp.expm1(special.log_two_moments(1 / eta.shape)),
+    entropy=lambda eta: (
+      special.EULER * (1 - 1 / eta.shape) + jnp.log(eta.scale) - jnp.log(eta.shape) + 1
+    ),
     support=POSITIVE,
     transform_with_log_prob=transform_with_log_prob,
   )
@@ -309,7 +296,7 @@ def reciprocal(size: int) -> Family:
     transform=lambda eta, u: eta.low * jnp.exp(u * interval(eta)),
     log_prob=lambda eta, z: -jnp.log(z) - jnp.log(interval(eta)),
     mean=lambda eta: (eta.high - eta.low) / interval(eta),
-    variance=lambda eta: eta.low * eta.high * sinh_gap(interval(eta)),
+    variance=lambda eta: eta.low * eta.high * special.sinh_gap(interval(eta)),
     entropy=lambda eta: 0.5 * (jnp.log(eta.low) + jnp.log(eta.high)) + jnp.log(interval(eta)),
     support=lambda eta: Support(eta.low, eta.high),
     widest=POSITIVE,
@@ -331,7 +318,7 @@ def gompertz(size: int) -> Family:
   """
 
   def mean(eta: Gompertz) -> Array:
-    return exp_e1(eta.shape) / eta.rate
+    return special.exp_e1(eta.shape) / eta.rate
 
   return independent(
     size,
@@ -345,7 +332,7 @@ def gompertz(size: int) -> Family:
       - eta.shape * jnp.expm1(eta.rate * z)
     ),
     mean=mean,
-    entropy=lambda eta: 1 - jnp.log(eta.shape) - jnp.log(eta.rate) - exp_e1(eta.shape),
+    entropy=lambda eta: 1 - jnp.log(eta.shape) - jnp.log(eta.rate) - special.exp_e1(eta.shape),
     support=POSITIVE,
   )
 
@@ -371,9 +358,9 @@ def gumbel(size: int) -> Family:
     noise=uniform_noise,
     transform=lambda eta, u: eta.location - eta.scale * jnp.log(-jnp.log(u)),
     log_prob=log_prob,
-    mean=lambda eta: eta.location + EULER * eta.scale,
+    mean=lambda eta: eta.location + special.EULER * eta.scale,
     variance=lambda eta: (math.pi * eta.scale) ** 2 / 6,
-    entropy=lambda eta: jnp.log(eta.scale) + EULER + 1,
+    entropy=lambda eta: jnp.log(eta.scale) + special.EULER + 1,
   )
 
 
@@ -396,10 +383,10 @@ def erlang(size: int, count: int) -> Family:
   if count < 1:
     raise ValueError(f"count is {count}, expected at least 1")
 
-  entropy = count + math.lgamma(count) + (1 - count) * float(scipy.special.digamma(count))
+  entropy = count + math.lgamma(count) + (1 - count) * float(digamma(count))
 
   def log_prob(eta: Erlang, z: Array) -> Array:
-    return gamma_log_density(jnp.full_like(z, count), eta.rate, z, log_of(z))
+    return densities.gamma_log_density(jnp.full_like(z, count), eta.rate, z, special.log_of(z))
 
   return independent(
     size,

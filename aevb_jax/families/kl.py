@@ -32,9 +32,10 @@ from aevb_jax.families.gaussians import (
   low_rank_distance,
   low_rank_half_log_det,
 )
-from aevb_jax.families.inverse_cdf import EULER, Exponential, Weibull
+from aevb_jax.families.inverse_cdf import Exponential, Weibull
 from aevb_jax.families.location_scale import Laplace, Uniform
 from aevb_jax.families.special import (
+  EULER,
   expm1_minus,
   log_gamma_bregman,
   log_gamma_tail,
@@ -267,7 +268,7 @@ _JOINT: MappingProxyType[tuple[type, type], KL] = MappingProxyType(
   | {(a, b): _gaussians for a in _GAUSSIANS for b in _GAUSSIANS}
   | {(a, LowRankGaussian): _from_low_rank for a in _GAUSSIANS}
   | {
-    (LowRankGaussian, DiagonalGaussian): _low_rank_from_diagonal,
-    (LowRankGaussian, Gaussian): _low_rank_from_full,
+    (LowRankGaussian, DiagonalGaussian): _low_rank_from_diagonal,  # type: ignore[dict-item]
+    (LowRankGaussian, Gaussian): _low_rank_from_full,  # type: ignore[dict-item]
   }
 )

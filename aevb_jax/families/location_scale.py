@@ -19,6 +19,7 @@ from jax.scipy.linalg import solve_triangular
 
 from aevb_jax.families.base import LOG_2PI, check_shape
 from aevb_jax.families.gaussians import log_det, scale_tril, tril_sizes
+from aevb_jax.families.special import rounded
 from aevb_jax.families.univariate import (
   REAL,
   SMALLEST,
@@ -231,7 +232,7 @@ def triangular(size: int, mode: float = 0.5) -> Family:
 
 def _below_upper_end(eta: Triangular, z: Array) -> Array:
   """Computes low + width − z without the rounding of the sum, which matters close to the end."""
-  high = eta.low + eta.width
+  high = rounded(eta.low + eta.width)
   width = high - eta.low
   rounding = (eta.low - (high - width)) + (eta.width - width)
   return (high - z) + rounding

@@ -63,9 +63,9 @@ def continuous_bernoulli(size: int) -> Family:
 
   def log_prob(eta: ContinuousBernoulli, x: Array) -> Array:
     # x l − softplus(l), from the end that the logit points to, where large terms would cancel.
-    a = jnp.abs(eta.logits)
-    off = jnp.where(eta.logits > 0, 1 - x, x)
-    return -off * a - jnp.log1p(jnp.exp(-a)) + _log_normalizer(eta.logits)
+    l = eta.logits
+    off = jnp.where(l > 0, (x - 1) * l, x * l)
+    return off - jnp.log1p(jnp.exp(jnp.where(l > 0, -l, l))) + _log_normalizer(l)
 
   def mean(eta: ContinuousBernoulli) -> Array:
     l = eta.logits
@@ -129,8 +129,8 @@ def discretized_logistic(
 ) -> Family:
   """Makes the family P(x) = F(x + step/2) − F(x − step/2) with a logistic F.
 
-  The bins of the first and the last level are open. The family is not reparameterized. In its
-  probabilities the scale is at least 8e-7 steps: below that it has no derivative.
+  The bins of the first and the last level are open. The family is not reparameterized. Scales
+  below exp(−84) in float32, exp(−674) in float64, count as that, and have no derivative.
 
   Source: Salimans, Karpathy, Chen & Kingma (2017), section 2.1; Kingma et al. (2016).
 
@@ -158,6 +158,7 @@ def discretized_logistic(
     step,
     mean_link=mean_link,
     log_scale=lambda eta: eta.log_scale,
+    share=0.95,
     log_cdf=jax.nn.log_sigmoid,
     log_mass=log_mass,
     noise=jax.random.logistic,
@@ -174,8 +175,8 @@ def discretized_gaussian(
 ) -> Family:
   """Makes the family P(x) = F(x + step/2) − F(x − step/2) with a Gaussian F.
 
-  The bins of the first and the last level are open. The family is not reparameterized. In its
-  probabilities the scale is at least 8e-7 steps: below that it has no derivative.
+  The bins of the first and the last level are open. The family is not reparameterized. Scales
+  below exp(−42) in float32, exp(−340) in float64, count as that, and have no derivative.
 
   Source: Ho, Jain & Abbeel (2020), equation 13.
 
@@ -210,6 +211,7 @@ def discretized_gaussian(
     step,
     mean_link=mean_link,
     log_scale=lambda eta: 0.5 * eta.log_var,
+    share=0.48,
     log_cdf=log_ndtr,
     log_mass=log_mass,
     noise=jax.random.normal,
@@ -238,6 +240,7 @@ def _discretized(
   *,
   mean_link: Callable[[Array], Array],
   log_scale: Callable[..., Array],
+  share: float,
   log_cdf: Callable[[Array], Array],
   log_mass: Callable[[Array, Array, Array], Array],
   noise: Callable[[Key, tuple[int, ...]], Array],
@@ -246,9 +249,10 @@ def _discretized(
   """Cuts a density into bins; the parameters eta are a mean and a spread.
 
   log_mass: (lower end, upper end, width) of a bin, in units of the scale -> its log-probability.
+  share: of the logarithm of the largest float, that of the largest distance in units of the scale.
   """
   _check_levels(levels, step)
-  top, floor = (levels - 1) * step, math.log(step) - 14
+  top = (levels - 1) * step
   support = Support(0.0, top, "levels")
 
   def from_heads(mean: Array, log_spread: Array) -> Eta:
@@ -258,7 +262,9 @@ def _discretized(
 
   def masses(eta: Eta, x: Array) -> Array:
     # Neighbouring bins have the same end, to the last digit, so the masses add up to 1.
-    level, inverse = jnp.round(x / step), jnp.exp(-jnp.maximum(log_scale(eta), floor))
+    spread = log_scale(eta)
+    floor = -share * math.log(jnp.finfo(spread.dtype).max)
+    level, inverse = jnp.round(x / step), jnp.exp(-jnp.maximum(spread, floor))
     end = lambda level: (level * step - eta.mean) * inverse
     a, b = end(level - 0.5), end(level + 0.5)
     ends = jnp.where(level < 0.5, log_cdf(b), log_cdf(-a))

@@ -22,6 +22,7 @@ from aevb_jax.families.pixels import (
 from tests.support.statistics import FALSE_ALARM, assert_unbiased
 
 A = jnp.asarray
+mp.mp.dps = 50
 LOGITS = [-30.0, -2.0, -0.11, -0.05, -1e-4, 0.0, 1e-5, 0.02, 0.5, 8.0, 200.0]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from conformances import jax_engine
 from conformances.jax_engine import Member, floats
+from conformances.score import loses_input
 
 HALF = 0.5
 
@@ -160,8 +161,10 @@ def evaluate_numpyro(points: list[dict], precision: str) -> list[dict]:
 
   member = _methods(numpyro_distribution, called=False)
   found = jax_engine.evaluate(points, precision, member, kl_divergence)
-  outside = lambda point: point["kind"] == "border" and _is_outside(point)
-  return [{} if outside(point) else values for point, values in zip(points, found, strict=True)]
+  unasked = lambda point: (
+    loses_input(point, precision) or (point["kind"] == "border" and _is_outside(point))
+  )
+  return [{} if unasked(point) else values for point, values in zip(points, found, strict=True)]
 
 
 def _is_outside(point: dict) -> bool:
@@ -179,8 +182,9 @@ def evaluate_tfp(points: list[dict], precision: str) -> list[dict]:
   from tensorflow_probability.substrates import jax as tfp
 
   member = _methods(tfp_distribution, called=True)
-  kl = tfp.distributions.kl_divergence
-  return jax_engine.evaluate(points, precision, member, kl)
+  found = jax_engine.evaluate(points, precision, member, tfp.distributions.kl_divergence)
+  unasked = lambda point: loses_input(point, precision)
+  return [{} if unasked(point) else values for point, values in zip(points, found, strict=True)]
 
 
 def evaluate_distrax(points: list[dict], precision: str) -> list[dict]:

@@ -53,3 +53,16 @@ def cases(point: dict, precision: str) -> list[str]:
   """Returns the quantities of a point that count in a precision."""
   only = point.get("float64_only", ())
   return [name for name in point["right"] if precision == "float64" or name not in only]
+
+
+def loses_input(point: dict, precision: str) -> bool:
+  """Tells whether a standard deviation cannot carry what a log-variance says, in a precision.
+
+  The KL of two Gaussians of almost equal variances depends on the ratio of the variances beyond
+  the rounding of the standard deviations to float32. A library that takes these is not asked.
+  """
+  if precision == "float64" or point["family"] != "gaussian" or "p" not in point:
+    return False
+  of_p = point["p"]["eta"].get("log_var", [])
+  pairs = zip(numbers(point["eta"]["log_var"]), numbers(of_p))
+  return any(0 < abs(a - b) < 0.1 for a, b in pairs)

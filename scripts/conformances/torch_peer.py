@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from conformances.jax_engine import NOT_THERE, floats
+from conformances.score import loses_input
 
 
 def distribution(family: str, options: dict, e: dict) -> Any:
@@ -52,7 +53,7 @@ def evaluate(points: list[dict], precision: str) -> list[dict]:
 
 
 def of_point(point: dict, precision: str) -> dict:
-  if point["kind"] == "border" and is_outside(point):
+  if loses_input(point, precision) or (point["kind"] == "border" and is_outside(point)):
     return {}
   found = {}
   for name in point["right"]:

@@ -12,7 +12,7 @@ from mpmath import mp
 sys.path.append(str(pathlib.Path(__file__).parents[2] / "scripts"))
 
 import conformance
-from conformances import exact, inputs, making, ours
+from conformances import exact, exact_kl, inputs, making, ours
 from conformances.pairs import Member
 from conformances.score import cases, is_right, numbers
 
@@ -128,6 +128,30 @@ def test_right_values_are_those_of_the_density(family):
   if mean is not None:
     assert abs(expected(lambda z: z) - mean) < 1e-6
     assert abs(expected(lambda z: (z - mean) ** 2) - variance) < 1e-6
+
+
+# (q, p) of one dimension, whose families `MIDDLE` has, and the ends of q.
+PAIRS = [
+  (("gamma", (2.5, 1.3)), ("chi_squared", (3.7,)), (0, 80)),
+  (("exponential", (1.7,)), ("gamma", (2.5, 1.3)), (0, 60)),
+  (("weibull", (2.3, 1.7)), ("gamma", (2.5, 1.3)), (0, 40)),
+  (("weibull", (2.3, 1.7)), ("weibull", (1.5, 1.25)), (0, 40)),
+  (("beta", (2, 9)), ("beta", (3.5, 4)), (0, 1)),
+  (("laplace", (0.5, 1.75)), ("laplace", (-1, 3)), (-150, -1, 0.5, 150)),
+  (("gaussian", (0.5, 1.1)), ("gaussian", (-1, 0.25)), (-30, 30)),
+  (("log_normal", (0.5, 0.75)), ("log_normal", (0, 1.25)), (0, 1, 10, mp.inf)),
+  (("uniform", (0.25, 3)), ("uniform", (-1, 5)), (0.25, 3)),
+]
+
+
+@pytest.mark.parametrize("q, p, ends", PAIRS, ids=lambda value: str(value[0]))
+def test_right_divergences_are_those_of_the_densities(q, p, ends):
+  log_density = lambda of, z: exact.LOG_DENSITY[of[0]]({}, z, *map(mp.mpf, of[1]))
+  named = lambda of: {str(i): [mp.mpf(value)] for i, value in enumerate(of[1])}
+  difference = lambda z: mp.exp(log_density(q, z)) * (log_density(q, z) - log_density(p, z))
+  with mp.workdps(20):
+    expected = mp.quad(difference, ends)
+  assert abs(exact_kl.kl(q[0], named(q), p[0], named(p)) - expected) < 1e-7
 
 
 @pytest.mark.parametrize("quantity", ["log_prob", "kl"])

@@ -211,16 +211,24 @@ def log_minus(z: Array, m: Array) -> Array:
     m: any numbers.
 
   Returns:
-    log z − m, with an error of 1e-7 (1 + |value|) in float32.
+    log z − m, with an error of 1e-7 |value| and 2e-9 in float32.
   """
   if z.dtype != jnp.float32:
     return jnp.log(z) - m
   bits = jax.lax.bitcast_convert_type(z, jnp.int32)
-  exponent = ((bits >> 23) - 127).astype(z.dtype)
-  fraction = jax.lax.bitcast_convert_type((bits & 0x7FFFFF) | 0x3F800000, z.dtype)  # from 1 to 2
+  power = (bits - 0x3F3504F3) >> 23  # z is 2^power times a fraction from √½ to √2
+  fraction = jax.lax.bitcast_convert_type(bits - (power << 23), z.dtype)
+  exponent = power.astype(z.dtype)
+  # log(1 + u) = 2 (s + s³ / 3 + …) with s = u / (2 + u), whose rounding error is taken along.
+  u, below = fraction - 1, fraction + 1
+  inverse = 1 / below
+  s = u * inverse
+  square = s * s
+  series = square * (1 / 3 + square * (1 / 5 + square * (1 / 7 + square * (1 / 9 + square / 11))))
+  rest = 2 * (s * series - product_minus(s, below, u) * inverse)
   # 355 / 512 is close to log 2 and has few bits, so its multiples are exact.
-  rest = jnp.log(fraction) - exponent * 2.12194440e-4
-  return (exponent * (355 / 512) - m) + rest + 0 * z  # NaN stays NaN
+  whole = exponent * (355 / 512) - m
+  return (whole + 2 * s) + (rest - exponent * 2.12194440e-4) + 0 * z  # NaN stays NaN
 
 
 def smallest_to_largest(z: Array) -> Array:

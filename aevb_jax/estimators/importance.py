@@ -24,6 +24,7 @@ from aevb_jax.estimators.bounds import (
 from aevb_jax.estimators.sgvb import log_weights, map_samples, posterior_samples
 from aevb_jax.estimators.surrogate import freeze, replace_gradient, scale_gradient
 from aevb_jax.models.joint import log_weight
+from aevb_jax.ops.weights import normalized_weights
 from aevb_jax.types import Array, Key, Model, Params
 
 
@@ -328,7 +329,7 @@ def dreg(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) 
   """
 
   def coefficients(log_w: Array) -> tuple[Array, Array]:
-    w = jax.nn.softmax(log_w)
+    w = normalized_weights(log_w)
     return w, w
 
   return _doubly_reparameterized(
@@ -361,7 +362,7 @@ def dreg_wake(key: Key, model: Model, params: Params, x: Array, *, num_samples: 
   """
 
   def coefficients(log_w: Array) -> tuple[Array, Array]:
-    w = jax.nn.softmax(log_w)
+    w = normalized_weights(log_w)
     return w, 1 - w
 
   return _doubly_reparameterized(

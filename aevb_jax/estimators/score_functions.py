@@ -208,6 +208,10 @@ def vimco(
   q(z_k|x), and with respect to θ it is Σ_k b_k ∇θ log p(x, z_k). For `log_mean_exp` this is VIMCO.
   For the mean it is `score_function` with `leave_one_out`, except for a score of mean zero.
 
+  Weights of 0 are left out of the mean of the others. If all others are 0, or B_−k is −∞ for
+  another reason, 0 stands for B_−k; this keeps the gradient unbiased. If B is −∞, then 0 stands for
+  B − B_−k.
+
   Source: Mnih & Rezende (2016), equations 9 and 10, with the geometric mean.
 
   Args:
@@ -228,13 +232,23 @@ def vimco(
   """
   samples = _samples(key, model, params, x, num_samples)
   log_w = samples.log_p - samples.log_q
-  signal = jax.lax.stop_gradient(bound(log_w) - without_each(bound, log_w))
-  return replace_gradient(bound(log_w), bound(log_w) + jnp.vdot(signal, samples.log_q))
+  value, without = bound(log_w), without_each(bound, log_w)
+  # Of a bound of -inf no sample is the cause more than another.
+  signal = jnp.where(value == -jnp.inf, 0, value - jnp.where(without == -jnp.inf, 0, without))
+  signal = jax.lax.stop_gradient(signal)
+  return replace_gradient(value, value + jnp.vdot(signal, samples.log_q))
 
 
 def without_each(bound: Bound, log_w: Array) -> Array:
-  """Computes K bounds, each with one log-weight replaced by the mean of the others; shape (K,)."""
-  means = jnp.mean(others(log_w), axis=1)
+  """Computes K bounds, each with one log-weight replaced by the mean of the others; shape (K,).
+
+  Weights of 0 do not count in that mean, which would be −∞. It is −∞ if no other is above 0.
+  """
+  rest = others(log_w)
+  above_0 = rest != -jnp.inf
+  count = jnp.sum(above_0, axis=1)
+  means = jnp.sum(jnp.where(above_0, rest, 0), axis=1) / jnp.maximum(count, 1)
+  means = jnp.where(count == 0, -jnp.inf, means)
   return jax.vmap(lambda k, mean: bound(log_w.at[k].set(mean)))(jnp.arange(len(log_w)), means)
 
 

@@ -11,6 +11,7 @@ from aevb_jax.families.base import distribution
 from aevb_jax.families.gaussians import DiagonalGaussian, gaussian
 from aevb_jax.families.mixtures import GaussianMixture
 from aevb_jax.models.joint import log_joint
+from aevb_jax.ops.weights import log_sum_exp
 from aevb_jax.types import Array, Key, Model, Params
 
 
@@ -68,7 +69,7 @@ def stratified_iwae(
     ValueError: if num_samples is not positive.
   """
   log_pi, log_w = _stratified_log_weights(key, model, params, x, num_samples)
-  return jax.nn.logsumexp(log_pi[:, None] + log_w) - math.log(num_samples)
+  return log_sum_exp(jnp.ravel(log_pi[:, None] + log_w)) - math.log(num_samples)
 
 
 def _stratified_log_weights(
@@ -87,4 +88,7 @@ def _stratified_log_weights(
     return map_samples(lambda z: log_joint(model, params, x, z) - q.log_prob(z), z)
 
   keys = jax.random.split(key, len(q.eta.mean))
-  return q.eta.log_weights, jax.vmap(of_component)(keys, q.eta.mean, q.eta.log_var)
+  log_w = jax.vmap(of_component)(keys, q.eta.mean, q.eta.log_var)
+  # q(z|x) may be 0 at the draws of a component of weight 0, which do not count.
+  log_w = jnp.where((q.eta.log_weights == -jnp.inf)[:, None], 0, log_w)
+  return q.eta.log_weights, log_w

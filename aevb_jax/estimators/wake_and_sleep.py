@@ -12,6 +12,7 @@ from aevb_jax.estimators.bounds import log_mean_exp
 from aevb_jax.estimators.sgvb import check_num_samples, map_samples
 from aevb_jax.estimators.surrogate import replace_gradient
 from aevb_jax.models.joint import log_joint, simulate
+from aevb_jax.ops.weights import normalized_weights
 from aevb_jax.types import Array, Key, Model, Params
 
 
@@ -91,7 +92,7 @@ def reweighted_wake_sleep(
   log_p = map_samples(lambda z: log_joint(model, params, x, z), z)
   log_q = map_samples(q.log_prob, z)
   log_w = jax.lax.stop_gradient(log_p - log_q)
-  surrogate = jnp.vdot(jax.nn.softmax(log_w), log_p + wake * log_q)
+  surrogate = jnp.vdot(normalized_weights(log_w), log_p + wake * log_q)
   if sleep:
     dreams = log_q_of_dreams(dream_key, model, params, num_samples)
     surrogate += sleep * dreams

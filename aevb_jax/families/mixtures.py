@@ -9,6 +9,7 @@ from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import ndtr
 
 from aevb_jax.families.base import LOG_2PI, check_shape
+from aevb_jax.ops.weights import log_sum_exp, normalized_weights
 from aevb_jax.types import Array, Family, Key
 
 
@@ -59,7 +60,7 @@ def gaussian_mixture(size: int, num_components: int) -> Family:
 
   def log_prob(eta: GaussianMixture, z: Array) -> Array:
     check_shape("z", z, size)
-    return jax.nn.logsumexp(eta.log_weights + jnp.sum(_log_probs(eta, z), axis=1))
+    return log_sum_exp(eta.log_weights + jnp.sum(_log_probs(eta, z), axis=1))
 
   def noise(key: Key) -> MixtureNoise:
     gumbel_key, normal_key = jax.random.split(key)
@@ -103,7 +104,8 @@ def _log_probs(eta: GaussianMixture, z: Array) -> Array:
 def _conditional_cdfs(eta: GaussianMixture, z: Array) -> Array:
   """Computes F(z_j | z_1 … z_{j−1}) for each j; shape (J,)."""
   log_probs = _log_probs(eta, z)
-  before = jnp.cumsum(log_probs, axis=1) - log_probs
-  weights = jax.nn.softmax(eta.log_weights[:, None] + before, axis=0)
+  # Sums and no differences of sums, because a term may be large or -inf.
+  before = jnp.pad(jnp.cumsum(log_probs[:, :-1], axis=1), ((0, 0), (1, 0)))
+  weights = normalized_weights(eta.log_weights[:, None] + before, 0)
   t = (z[None] - eta.mean) * jnp.exp(-0.5 * eta.log_var)
   return jnp.sum(weights * ndtr(t), axis=0)

@@ -14,6 +14,7 @@ from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.binary import Bernoulli
 from aevb_jax.families.gaussians import DiagonalGaussian
 from aevb_jax.models.joint import log_joint, log_weight
+from aevb_jax.ops.weights import log_sum_exp
 from aevb_jax.types import Array, Model, Params
 
 MAX_BINARY_LATENTS = 12  # 4096 passes through the decoder
@@ -77,10 +78,10 @@ def exact_log_marginal(model: Model, params: Params, x: Array) -> Array:
       return model.decoder.given(params.theta, p.eta.mean + std * noise[None]).log_prob(x)
 
     nodes, weights = _quadrature()
-    return jax.nn.logsumexp(jax.vmap(log_likelihood)(nodes), b=weights)
+    return log_sum_exp(jax.vmap(log_likelihood)(nodes) + jnp.log(weights))
   if isinstance(p.eta, Bernoulli) and p.eta.logits.size <= MAX_BINARY_LATENTS:
     z = binary_vectors(p.eta.logits.size)
-    return jax.nn.logsumexp(jax.vmap(lambda z: log_joint(model, params, x, z))(z))
+    return log_sum_exp(jax.vmap(lambda z: log_joint(model, params, x, z))(z))
   raise UnsupportedError(
     "log p(x) is exact under one Gaussian latent and under at most "
     f"{MAX_BINARY_LATENTS} binary ones, not under {type(p.eta).__name__} of shape {p.mean.shape}"

@@ -13,6 +13,7 @@ from aevb_jax.estimators.bounds import log_mean_exp
 from aevb_jax.inference.checks import check_positive
 from aevb_jax.inference.hmc import blackjax
 from aevb_jax.models.joint import log_joint
+from aevb_jax.ops.weights import normalized_weights
 from aevb_jax.types import Array, Key, Model, Params
 
 
@@ -54,8 +55,8 @@ def importance_sampling(
     Diagnostics: `ess`, the effective sample size, and `pareto_k`, the shape k̂ of the generalized
     Pareto distribution fitted to the largest weights, 3√K of them or a fifth (Vehtari, Simpson,
     Gelman, Yao & Gabry 2024). From about k̂ = 0.7 neither the estimate nor its error can be
-    trusted. k̂ is infinite for K < 25, which is too few for a fit. Costs one pass through the
-    encoder and K through the decoder.
+    trusted. k̂ is infinite for K < 25, which is too few for a fit, and if too few weights are above
+    0. Costs one pass through the encoder and K through the decoder.
 
   Raises:
     ValueError: if num_samples or chunk_size is not positive.
@@ -75,6 +76,8 @@ def importance_sampling(
   log_w = jax.lax.map(chunk, jnp.arange(num_chunks)).reshape(-1)[:num_samples]
   estimate = from_log_weights(log_w)
   pareto_k = blackjax().diagnostics.psis_weights(log_w)[1]
+  unknown = jnp.isnan(pareto_k) & ~jnp.isnan(estimate.value)  # weights of 0 among the largest
+  pareto_k = jnp.where(unknown, jnp.inf, pareto_k)
   return estimate._replace(diagnostics=estimate.diagnostics | {"pareto_k": pareto_k})
 
 
@@ -83,13 +86,14 @@ def from_log_weights(log_w: Array) -> LogLikelihood:
 
   Returns:
     The estimate in nats, shape (), and its standard error by the delta method,
-    sqrt(Var(w) / K) / mean(w), shape (). The error is NaN for K = 1, and an underestimate if few
-    samples carry the weight. Diagnostics: `ess`, (Σw)² / Σw², between 1 and K.
+    sqrt(Var(w) / K) / mean(w), shape (). The error is NaN for K = 1 and if all weights are 0, and
+    an underestimate if few samples carry the weight. Diagnostics: `ess`, (Σw)² / Σw², between 1 and
+    K, or 0 if all weights are 0.
   """
-  largest = jnp.max(log_w)
-  w = jnp.exp(log_w - jnp.where(largest == -jnp.inf, 0, largest))
+  w = normalized_weights(log_w)
+  squares = jnp.sum(w**2)
   return LogLikelihood(
     value=log_mean_exp(log_w),
     standard_error=jnp.std(w, ddof=1) / jnp.sqrt(len(w)) / jnp.mean(w),
-    diagnostics={"ess": jnp.sum(w) ** 2 / jnp.sum(w**2)},
+    diagnostics={"ess": jnp.sum(w) ** 2 / jnp.where(squares == 0, 1, squares)},
   )

@@ -15,6 +15,7 @@ from aevb_jax.inference.annealing import Path, anneal_from_start, make_path, sig
 from aevb_jax.inference.checks import check_positive
 from aevb_jax.inference.hmc import LogDensity, blackjax
 from aevb_jax.inference.marginal import LogLikelihood, from_log_weights
+from aevb_jax.ops.weights import log_sum_exp, normalized_weights
 from aevb_jax.types import Array, Distribution, Key, Model, Params
 
 Fit = Callable[[Array], LogDensity]  # samples (S, J) -> a normalized density near theirs
@@ -72,7 +73,7 @@ def fit_kernel_density(z: Array) -> LogDensity:
   def log_q(z: Array) -> Array:
     white = whiten(z)
     at_z = lambda centre: kernel.log_prob(DiagonalGaussian(centre, jnp.zeros(latent_dim)), white)
-    return jax.nn.logsumexp(jax.vmap(at_z)(centres)) - math.log(num_samples) - log_volume
+    return log_sum_exp(jax.vmap(at_z)(centres)) - math.log(num_samples) - log_volume
 
   return log_q
 
@@ -181,6 +182,7 @@ def reciprocal_importance_sampling(
 def _from_terms(log_terms: Array) -> LogLikelihood:
   """Computes −log of the mean of terms 1 / w, (C, S); the error is from the means of C chains."""
   largest = jnp.max(log_terms)
+  largest = jnp.where(largest == -jnp.inf, 0, largest)
   terms = jnp.exp(log_terms - largest)
   of_chains = jnp.mean(terms, axis=1)
   return LogLikelihood(
@@ -197,8 +199,9 @@ def _chosen_by_annealing(
   anneal_key, choose_key = jax.random.split(key)
   annealed = anneal_from_start(anneal_key, path, betas, num_leapfrogs, num_chains)
   log_w = jnp.where(jnp.isnan(annealed.log_w), -jnp.inf, annealed.log_w)
-  # Systematic resampling chooses each chain in proportion to its weight, up to rounding.
-  shares = jnp.cumsum(jax.nn.softmax(log_w))
+  # Systematic resampling chooses each chain in proportion to its weight, up to rounding. If no
+  # chain has a weight, all stay as they are; the ESS is then 0.
+  shares = jnp.cumsum(normalized_weights(jnp.where(jnp.max(log_w) == -jnp.inf, 0, log_w)))
   places = (jnp.arange(num_chains) + jax.random.uniform(choose_key)) / num_chains
   chosen = jnp.searchsorted(shares, places * shares[-1])
   ess = from_log_weights(log_w).diagnostics["ess"]

@@ -12,6 +12,7 @@ from aevb_jax.families.base import distribution
 from aevb_jax.families.binary import Bernoulli, bernoulli
 from aevb_jax.families.gaussians import DiagonalGaussian, gaussian
 from aevb_jax.families.mixtures import gaussian_mixture
+from aevb_jax.ops.weights import log_sum_exp
 from aevb_jax.types import Array, Conditional, Distribution, Key, Model, Params, PyTree
 
 
@@ -143,7 +144,7 @@ def with_vamp_prior(
 
     def log_prob(z: Array) -> Array:
       log_probs = jax.vmap(lambda u: given(link(u)).log_prob(z))(eta.pseudo_inputs)
-      return jax.nn.logsumexp(log_probs) - math.log(k)
+      return log_sum_exp(log_probs) - math.log(k)
 
     def sample_with_log_prob(key: Key) -> tuple[Array, Array]:
       z = sample(key)

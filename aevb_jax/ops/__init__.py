@@ -1,4 +1,4 @@
-"""Products and convolutions that are fast under `vmap` on CPUs, and may round their operands."""
+"""Products and convolutions that are fast under `vmap` on CPUs, and sums of weights."""
 
 from aevb_jax.ops.convolutions import conv, conv_transpose
 from aevb_jax.ops.products import product

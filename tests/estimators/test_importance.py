@@ -7,7 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aevb_jax import dreg, elbo_a, iwae, log_mean_exp, log_weights, sticking_the_landing, vimco
+from aevb_jax import (
+  Params,
+  dreg,
+  elbo_a,
+  gaussian,
+  iwae,
+  log_mean_exp,
+  log_weights,
+  sticking_the_landing,
+  vimco,
+)
 from aevb_jax.estimators import (
   ciwae,
   doubly_reparameterized,
@@ -21,7 +31,10 @@ from aevb_jax.estimators import (
   reweighted_wake_sleep,
 )
 from aevb_jax.estimators.importance import own_derivatives
+from aevb_jax.families.base import distribution
+from aevb_jax.families.gaussians import DiagonalGaussian
 from aevb_jax.inference.exact import exact_log_marginal
+from aevb_jax.models import linear_gaussian
 from tests.support import oracles
 from tests.support.statistics import assert_greater, assert_unbiased
 
@@ -88,6 +101,100 @@ def test_a_weight_of_zero():
   assert power_mean(2.0)(log_w) == -jnp.inf
   for bound in (log_mean_exp, power_mean(0.5)):
     assert bound(jnp.full(2, -jnp.inf)) == -jnp.inf
+
+
+PAIRS = mean_over_groups(log_mean_exp, 2)
+ZERO_WEIGHTS = {
+  # bound, log-weights -> its value, its gradient
+  "mean of one": (log_mean_exp, [-INF, 0.0, -INF], -np.log(3), [0, 1, 0]),
+  "mean of none": (log_mean_exp, [-INF, -INF, -INF], -INF, [0, 0, 0]),
+  # The smallest weight decides for alpha > 1, and several that are 0 decide together.
+  "alpha 2": (power_mean(2.0), [-INF, 0.0], -INF, [1, 0]),
+  "alpha 2 of two": (power_mean(2.0), [-INF, 0.0, -INF], -INF, [0.5, 0, 0.5]),
+  "alpha 0.5": (power_mean(0.5), [-INF, 0.0], -2 * np.log(2), [0, 1]),
+  "alpha 0.5 of none": (power_mean(0.5), [-INF, -INF], -INF, [0, 0]),
+  "alpha -1": (power_mean(-1.0), [-INF, 0.0], -0.5 * np.log(2), [0, 1]),
+  "alpha inf": (power_mean(INF), [-INF, 0.0], -INF, [1, 0]),
+  "alpha -inf": (power_mean(-INF), [-INF, 0.0], 0, [0, 1]),
+  "groups": (PAIRS, [-INF, 0.0, 1.0, -INF], 0.5 - np.log(2), [0, 0.5, 0.5, 0]),
+  "a group of none": (PAIRS, [-INF, -INF, 1.0, 1.0], -INF, [0, 0, 0.25, 0.25]),
+  "only the second": (interpolate(0.0, jnp.mean, log_mean_exp), [-INF, 0.0], -np.log(2), [0, 1]),
+  "only the first": (interpolate(1.0, log_mean_exp, jnp.mean), [-INF, 0.0], -np.log(2), [0, 1]),
+}
+
+
+@pytest.mark.parametrize("bound, log_w, value, slope", ZERO_WEIGHTS.values(), ids=ZERO_WEIGHTS)
+def test_gradients_at_weights_of_zero(bound, log_w, value, slope):
+  found, gradient = jax.value_and_grad(bound)(jnp.asarray(log_w))
+  np.testing.assert_allclose(found, value, rtol=1e-14)
+  np.testing.assert_allclose(gradient, slope, rtol=1e-14)
+  b, own = own_derivatives(bound, jnp.asarray(log_w))
+  assert np.isfinite(b).all() and np.isfinite(own).all()
+
+
+def test_a_bound_of_nan_is_nan():
+  for bound in (log_mean_exp, power_mean(0.5), power_mean(2.0)):
+    value, gradient = jax.value_and_grad(bound)(jnp.asarray([-INF, jnp.nan]))
+    assert np.isnan(value) and np.isnan(gradient).any()
+
+
+def with_zero_weights(impossible):
+  """One Gaussian latent, whose p(x|z) is 0 where `impossible(z)`, and the parameter b elsewhere."""
+  family = gaussian(1)
+
+  def likelihood(theta, z):
+    log_prob = lambda x: jnp.where(impossible(z[0]), -jnp.inf, family.log_prob(theta, x))
+    return distribution(family, theta)._replace(log_prob=log_prob)
+
+  model = linear_gaussian.linear_gaussian_vae(1, 1)
+  decoder = model.decoder._replace(given=likelihood)
+  params = Params(
+    DiagonalGaussian(jnp.asarray([0.3]), jnp.zeros(1)),
+    {"mean": {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)}, "log_var": jnp.zeros(1)},
+  )
+  return model._replace(decoder=decoder), params
+
+
+OF_WEIGHTS = {
+  "iwae": iwae,
+  "dreg": dreg,
+  "dreg_wake": dreg_wake,
+  "vimco": vimco,
+  "doubly_reparameterized": doubly_reparameterized,
+  "reweighted_wake_sleep": reweighted_wake_sleep,
+  "renyi": P(renyi, alpha=0.5),
+  "ciwae": P(ciwae, beta=0.0),
+  "miwae": P(miwae, num_groups=1),
+  "piwae": P(piwae, num_groups=1),
+}
+
+
+@pytest.mark.parametrize("name", OF_WEIGHTS)
+def test_estimators_of_samples_some_or_all_of_weight_0(name):
+  x, estimator = jnp.asarray([0.5]), OF_WEIGHTS[name]
+
+  def estimate(impossible):
+    model, params = with_zero_weights(impossible)
+    return jax.value_and_grad(lambda p: estimator(jax.random.key(0), model, p, x, num_samples=6))(
+      params
+    )
+
+  value, gradients = estimate(lambda z: z > 0.5)
+  # The samples of these keys lie on both sides.
+  model, params = with_zero_weights(lambda z: z > 0.5)
+  log_w = log_weights(jax.random.key(0), model, params, x, num_samples=6)
+  assert 0 < np.isfinite(log_w).sum() < 6
+  w = np.exp(np.asarray(log_w))
+  expected = 2 * np.log(np.mean(w**0.5)) if name == "renyi" else np.log(np.mean(w))
+  np.testing.assert_allclose(value, expected, rtol=1e-12)
+  for leaf in jax.tree.leaves(gradients):
+    assert np.isfinite(leaf).all()
+  # All possible samples have ∂log p(x|z)/∂mean = x − mean, and their normalized weights sum to 1.
+  np.testing.assert_allclose(gradients.theta.mean, 0.2, rtol=1e-12)
+  value, gradients = estimate(lambda z: z > -100)
+  assert value == -INF
+  for leaf in jax.tree.leaves(gradients):
+    np.testing.assert_array_equal(leaf, 0)
 
 
 def test_groups_and_mixtures_by_hand():

@@ -231,3 +231,15 @@ def test_baselines_are_learned_beside_the_model(baseline):
 def test_one_sample_has_no_others(estimator):
   with pytest.raises(ValueError, match="num_samples is 1, expected at least 2"):
     estimator(jax.random.key(0), *BINARY, num_samples=1)
+
+
+def test_leaving_one_out_of_weights_of_zero():
+  # Weights of 0 do not count in the mean of the others; where all others are 0, it is −∞.
+  inf = float("inf")
+  log_w = jnp.asarray([-inf, 0.0, 2.0])
+  mean_of = lambda *log_w: np.log(np.mean(np.exp(log_w)))
+  expected = [mean_of(1, 0, 2), mean_of(-inf, 2, 2), mean_of(-inf, 0, 0)]
+  np.testing.assert_allclose(without_each(log_mean_exp, log_w), expected, rtol=1e-14)
+  one = without_each(log_mean_exp, jnp.asarray([-inf, 0.0, -inf]))
+  np.testing.assert_allclose(one, [mean_of(0, 0, -inf), -inf, mean_of(-inf, 0, 0)], rtol=1e-14)
+  assert np.isnan(without_each(log_mean_exp, jnp.asarray([jnp.nan, 0.0, -inf]))).any()

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.integrate
+import scipy.special
 import scipy.stats
 
 from aevb_jax import bernoulli, elbo_a, elbo_b, init_params, iwae, mlp_vae, standard_normal
@@ -19,6 +20,7 @@ from aevb_jax.models.priors import with_mixture_prior, with_vamp_prior
 from tests.support.statistics import FALSE_ALARM, assert_greater, assert_unbiased
 
 A = jnp.asarray
+INF = float("inf")
 ETA = GaussianMixture(
   jnp.log(A([0.2, 0.5, 0.3])),
   A([[-2.0, 0.5], [1.0, 1.0], [0.3, -3.0]]),
@@ -67,6 +69,74 @@ def test_the_implicit_gradient_is_unbiased():
   pi = np.exp(ETA.log_weights)
   tangent = lambda g: g - pi * np.sum(g, axis=-1, keepdims=True)
   assert_unbiased(tangent(np.asarray(draws[0])), tangent(np.asarray(exact[0])), detects=0.1)
+
+
+def test_log_prob_and_gradient_of_unlikely_and_impossible_components():
+  family = gaussian_mixture(1, 2)
+  rest = A([3.0, -1.0]), A([0.0, 0.5])
+  log_prob = lambda logits, z: family.log_prob(family.from_heads(logits, *rest), z[None])
+  for logit in (-200.0, -INF):
+    for z in (-1.0, 3.0, 40.0):
+      value, (of_logits, slope) = jax.value_and_grad(log_prob, (0, 1))(A([logit, 0.0]), A(z))
+      first = logit + scipy.stats.norm(3, 1).logpdf(z)
+      second = scipy.stats.norm(-1, np.exp(0.25)).logpdf(z)
+      exact, share = np.logaddexp(first, second), scipy.special.expit(second - first)
+      np.testing.assert_allclose(value, exact, rtol=1e-13)
+      expected = -share * (z + 1) / np.exp(0.5) - (1 - share) * (z - 3)
+      np.testing.assert_allclose(slope, expected, rtol=1e-12, atol=1e-12)
+      np.testing.assert_allclose(of_logits, [1 - share, share - 1], atol=1e-12)
+
+
+def test_draws_beside_an_impossible_component():
+  family = gaussian_mixture(2, 2)
+  heads = A([-INF, 0.0]), A([3.0, 1e6, -1.0, 0.5]), A([0.0, -20.0, 0.5, 0.3])
+  noise = family.noise(jax.random.key(0))
+  moved = lambda *heads: family.transform(family.from_heads(*heads), noise)
+  exact = np.asarray([-1.0, 0.5]) + np.exp([0.25, 0.15]) * noise.normal
+  np.testing.assert_allclose(moved(*heads), exact, rtol=1e-13)
+  of_logits, of_mean, of_log_var = jax.jacrev(moved, argnums=(0, 1, 2))(*heads)
+  np.testing.assert_array_equal(of_logits, 0)
+  np.testing.assert_allclose(of_mean, [[0, 0, 1, 0], [0, 0, 0, 1]], atol=1e-12)
+  half = np.diag(0.5 * np.exp([0.25, 0.15]) * noise.normal)
+  np.testing.assert_allclose(of_log_var, np.hstack([np.zeros((2, 2)), half]), atol=1e-12)
+
+
+def test_where_all_components_underflow():
+  with jax.enable_x64(False):
+    eta = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float32), ETA)
+    value, slopes = jax.value_and_grad(FAMILY.log_prob)(eta, jnp.full(2, 3e19))
+    assert value == -INF  # some -1e39, below the least number of float32
+    assert all(np.isfinite(leaf).all() for leaf in slopes)
+    value, slope = jax.value_and_grad(FAMILY.log_prob, argnums=1)(eta, jnp.full(2, 1e15))
+    # Far away the component with the least Σ 1/variance has all the weight.
+    inverse = np.exp(-np.asarray(ETA.log_var))
+    nearest = inverse[inverse.sum(axis=1).argmin()]
+    np.testing.assert_allclose(value, -0.5e30 * nearest.sum(), rtol=1e-6)
+    np.testing.assert_allclose(slope, -1e15 * nearest, rtol=1e-6)
+    assert jnp.isnan(FAMILY.log_prob(eta, jnp.asarray([jnp.nan, 0.0])))
+
+
+@pytest.mark.parametrize("estimator", [stratified_elbo, stratified_iwae])
+def test_stratified_samples_of_an_impossible_component_do_not_count(estimator):
+  model, params = world()
+  heads = A([0.3, -0.2]), A([0.5, -1.0]), A([-0.4, 0.1])
+  # Nothing can be said about draws from N(1e200, 1), where the mixture's density underflows.
+  impossible = A([-INF, 0.3, -0.2]), A([1e200, 0.5, -1.0]), A([0.0, -0.4, 0.1])
+
+  def run(heads, keep):
+    family = gaussian_mixture(1, len(heads[0]))
+    given = lambda phi, x: distribution(family, family.from_heads(*phi))
+    other = model._replace(encoder=model.encoder._replace(given=given))
+    function = lambda p: estimator(jax.random.key(1), other, p, X, num_samples=4000)
+    value, gradients = jax.jit(jax.value_and_grad(function))(params._replace(phi=heads))
+    for leaf in jax.tree.leaves(gradients):
+      assert np.isfinite(leaf).all()
+    return value, [leaf[keep] for leaf in gradients.phi]
+
+  (value, slopes), (expected, of_two) = run(impossible, slice(1, 3)), run(heads, slice(None))
+  np.testing.assert_allclose(value, expected, atol=0.1)
+  for slope, other in zip(slopes, of_two):
+    np.testing.assert_allclose(slope, other, atol=0.15)
 
 
 def world(num_components=3):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aevb_jax import elbo_a, importance_sampling
+from aevb_jax import elbo_a, importance_sampling, standard_normal
 from aevb_jax.inference.exact import exact_elbo, exact_log_marginal
 from aevb_jax.inference.marginal import from_log_weights
 from tests.support import oracles
@@ -125,3 +125,37 @@ def test_refuses_no_samples():
   world = oracles.affine_world()
   with pytest.raises(ValueError, match="num_samples is 0"):
     importance_sampling(jax.random.key(0), *world, num_samples=0)
+
+
+def test_weights_of_zero():
+  nothing = from_log_weights(jnp.full(40, -jnp.inf))
+  assert nothing.value == -np.inf and nothing.diagnostics["ess"] == 0
+  assert np.isnan(nothing.standard_error)
+  half = from_log_weights(jnp.where(jnp.arange(40) < 20, -jnp.inf, -700.0))
+  np.testing.assert_allclose(half.value, -700 - np.log(2), rtol=1e-14)
+  np.testing.assert_allclose(half.diagnostics["ess"], 20, rtol=1e-14)
+  # Of w in {0, 1}: std/sqrt(K)/mean = sqrt(10/39)/sqrt(40)/0.5.
+  np.testing.assert_allclose(half.standard_error, np.sqrt(10 / 39 / 40) / 0.5, rtol=1e-12)
+  lost = from_log_weights(jnp.asarray([jnp.nan, 0.0]))
+  assert np.isnan(lost.value) and np.isnan(lost.diagnostics["ess"])
+
+
+@pytest.mark.parametrize("possible", [True, False])
+def test_too_few_weights_above_zero_have_an_infinite_pareto_k(possible):
+  # Of 60 samples z ~ N(0, 1), few or none lie above the least z that p(x|z) allows.
+  world = oracles.bernoulli_world()
+  least = 1.5 if possible else 50.0
+
+  def given(theta, z):
+    p = world.model.decoder.given(theta, z)
+    return p._replace(log_prob=lambda x: jnp.where(z[0] < least, -jnp.inf, p.log_prob(x)))
+
+  decoder = world.model.decoder._replace(given=given)
+  q = lambda phi, x: standard_normal(1)
+  encoder = world.model.encoder._replace(given=q)
+  model = world.model._replace(decoder=decoder, encoder=encoder)
+  key = jax.random.key(0)
+  estimate = importance_sampling(key, model, world.params, world.x, num_samples=60)
+  assert np.isfinite(estimate.value) == possible
+  assert estimate.diagnostics["pareto_k"] == np.inf
+  assert 0 < estimate.diagnostics["ess"] < 12 if possible else estimate.diagnostics["ess"] == 0

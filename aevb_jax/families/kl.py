@@ -130,7 +130,9 @@ def _gammas(q: Gamma, p: Gamma) -> Array:
   # Γ's part of the divergence of Gammas of one mean, and that of the means, a relative entropy of
   # p's shape and the expected p.rate z.
   expected = q.shape * (p.rate / q.rate)
-  difference = (q.shape - p.shape) + q.shape * ((p.rate - q.rate) / q.rate)
+  rise = (p.rate - q.rate) / q.rate
+  close = (q.shape - p.shape) + q.shape * rise
+  difference = jnp.where(jnp.abs(rise) < 0.5, close, expected - p.shape)
   between_means = relative_entropy(p.shape, expected, difference)
   return between_means + log_gamma_tail_bregman(p.shape, q.shape, p.shape - q.shape)
 
@@ -195,7 +197,9 @@ def _dirichlets(q: Dirichlet, p: Dirichlet) -> Array:
   difference = a - b
   total = jnp.sum(difference, axis=-1, keepdims=True)
   expected = n_a * b / n_b
-  between_means = relative_entropy(a, expected, (b * total - n_b * difference) / n_b)
+  close = (b * total - n_b * difference) / n_b
+  change = jnp.where(jnp.abs(difference) < 0.5 * b, close, expected - a)
+  between_means = relative_entropy(a, expected, change)
   each = between_means + log_gamma_tail_bregman(a, b, difference)
   return jnp.sum(each, axis=-1) - log_gamma_tail_bregman(n_a, n_b, total)[..., 0]
 

@@ -110,6 +110,8 @@ CASES = {
 }  # fmt: skip
 # The derivatives with respect to each argument, where they have a formula of their own.
 SLOPES = {
+  "relative_entropy 0": ("relative_entropy", 0, lambda x, y: mp.log(x / y)),
+  "relative_entropy 1": ("relative_entropy", 1, lambda x, y: 1 - x / y),
   "log_ndtr 0": ("log_ndtr", 0, lambda x: mp.npdf(x) / mp.ncdf(x)),
   "log_gamma_bregman 0": ("log_gamma_bregman", 0, lambda p, q: mp.digamma(p) - mp.digamma(q)),
   "log_gamma_bregman 1": ("log_gamma_bregman", 1, lambda p, q: mp.polygamma(1, q) * (q - p)),

@@ -74,12 +74,17 @@ def inverse_autoregressive(size: int, hidden: Sequence[int], *, context_size: in
 
   Args:
     size: J.
-    hidden: units of each hidden layer of the MADE.
+    hidden: units of each hidden layer of the MADE: at least J − 1, or J with a context.
     context_size: length of the context; 0 for none.
 
   Returns:
     A bijection of J numbers.
+
+  Raises:
+    ValueError: if the MADE cannot use every input, because a hidden layer is too narrow, or
+      because there is a context and no hidden layer that takes it.
   """
+  _check_widths(size, hidden, context_size)
   module = MADE(size, tuple(hidden), 2)
 
   def init(key: Key) -> PyTree:
@@ -103,6 +108,25 @@ def inverse_autoregressive(size: int, hidden: Sequence[int], *, context_size: in
     return x, gate(params, context, x)[2]
 
   return Bijection(init, forward, inverse)
+
+
+def _check_widths(size: int, hidden: Sequence[int], context_size: int) -> None:
+  """Raises ValueError if a MADE of these widths has no path from some input to a later output.
+
+  The path from input i to output i + 1 leads through a unit of degree i in every hidden layer, so
+  each layer holds all of the degrees 1 … J − 1; with a context it holds the degree 0 too.
+  """
+  least = max(size if context_size else size - 1, 1)
+  for width in hidden:
+    if width < least:
+      raise ValueError(
+        f"hidden is {width}, expected at least {least} for {size} latents: "
+        "a narrower network cannot use every input"
+      )
+  if context_size and not hidden:
+    raise ValueError(
+      "hidden is (), expected at least one layer: only hidden layers use the context"
+    )
 
 
 class _Conditioner(nn.Module):

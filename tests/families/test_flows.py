@@ -18,6 +18,7 @@ from aevb_jax import (
 )
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.score_functions import score_function
+from aevb_jax.families import table
 from aevb_jax.families.base import distribution
 from aevb_jax.families.bijections import affine_coupling, inverse_autoregressive, spline_coupling
 from aevb_jax.families.flows import chain, flow, reverse, stack
@@ -76,6 +77,46 @@ def test_autoregression_uses_all_that_comes_before_and_nothing_else():
   assert np.all(np.abs(jacobian[np.tril_indices(J)]) > 1e-6)
   of_context = np.asarray(jax.jit(jax.jacfwd(forward, 1))(x, context))
   assert np.all(np.abs(of_context) > 1e-6)
+
+
+@pytest.mark.parametrize("size", [2, 3, 12, 20, 64, 65, 100])
+@pytest.mark.parametrize("context", [0, 64])
+def test_the_default_network_has_a_path_between_all_pairs(size, context):
+  # With weights of one and x = 0, the Jacobian of a MADE is the product of its masks.
+  family = table.make_family(f"iaf:steps=1:context={context}", table.POSTERIORS, size)
+  ones_for = lambda leaf: jnp.ones_like(leaf) if leaf.ndim == 2 else jnp.zeros_like(leaf)
+  shared = jax.tree.map(ones_for, family.init_shared(jax.random.key(0)))
+  eta = family.from_heads(*(jnp.zeros(width) for width in family.sizes), shared)
+  jacobian = np.asarray(jax.jit(jax.jacrev(lambda x: family.transform(eta, x)))(jnp.zeros(size)))
+  np.testing.assert_array_equal(jacobian != 0, np.tri(size, dtype=bool))
+
+
+@pytest.mark.parametrize("size, context", [(2, 0), (3, 0), (3, 2), (6, 0), (6, 2)])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_narrowest_network_uses_every_input_and_a_narrower_one_is_refused(
+  size, context, layers
+):
+  least = size if context else size - 1
+  made = lambda *hidden: inverse_autoregressive(size, hidden, context_size=context)
+  # A second width that is no multiple of the first shifts the degrees of its layer.
+  step = made(least, *[least + 1] * (layers - 1))
+  params, x = rough(step.init(jax.random.key(0)), 0.3), jnp.linspace(-1.0, 1.0, size)
+  forward = lambda x, context: step.forward(params, context, x)[0]
+  of_x, of_context = jax.jacfwd(forward, (0, 1))(x, jnp.full(context, 0.5))
+  np.testing.assert_array_equal(of_x != 0, np.tri(size, dtype=bool))  # without a path: exactly 0
+  assert np.all(of_context != 0)
+  with pytest.raises(ValueError, match=f"hidden is {least - 1}, expected at least {least} for"):
+    made(*[least] * (layers - 1), least - 1)
+
+
+def test_a_network_that_cannot_use_every_input_is_refused():
+  words = "hidden is 16, expected at least 20 for 20 latents: a narrower network cannot use every"
+  with pytest.raises(ValueError, match=words):
+    table.make_family("iaf:steps=1:hidden=16:context=4", table.POSTERIORS, 20)
+  with pytest.raises(ValueError, match="hidden is 0, context is 64, expected at least 1"):
+    table.make_family("iaf:hidden=0", table.POSTERIORS, 20)
+  with pytest.raises(ValueError, match="only hidden layers use the context"):
+    inverse_autoregressive(3, (), context_size=2)
 
 
 @pytest.mark.parametrize("name", [name for name in STEPS if name != "reverse"])

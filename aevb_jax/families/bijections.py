@@ -287,6 +287,11 @@ def _log_slope(t: Array, slope: Array, left: Array, right: Array) -> Array:
   return 2 * jnp.log(slope) + jnp.log(above) - 2 * jnp.log(below)
 
 
+def _at_most(value: Array, end: Array) -> Array:
+  """Removes what rounding adds beyond the end of the spline; leaves the derivative as it is."""
+  return value - jax.lax.stop_gradient(jnp.maximum(value - end, 0))
+
+
 def _spline(x: Array, knots: tuple[Array, Array, Array]) -> tuple[Array, Array]:
   """Computes the spline and its log-derivative at one number."""
   inside = jnp.abs(x) < -knots[0][0]
@@ -295,19 +300,32 @@ def _spline(x: Array, knots: tuple[Array, Array, Array]) -> tuple[Array, Array]:
   t, slope = (at - x_0) / width, height / width
   u = t * (1 - t)
   y = y_0 + height * (slope * t**2 + left * u) / (slope + (right + left - 2 * slope) * u)
+  y = _at_most(y, knots[1][-1])
   return jnp.where(inside, y, x), jnp.where(inside, _log_slope(t, slope, left, right), 0)
 
 
 def _inverse_spline(y: Array, knots: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-  """Computes the inverse x and log dy/dx at x; t is the root in [0, 1] of a t² + b t + c."""
+  """Computes the inverse x and log dy/dx at x."""
   inside = jnp.abs(y) < -knots[0][0]
   at = jnp.where(inside, y, 0)
   x_0, width, y_0, height, left, right = _bin(at, knots[1], knots)
   slope = height / width
-  bend, rise = right + left - 2 * slope, at - y_0
-  a = height * (slope - left) + rise * bend
-  b = height * left - rise * bend
-  c = -slope * rise
-  t = 2 * c / (-b - jnp.sqrt(jnp.maximum(b**2 - 4 * a * c, 0)))
-  x = x_0 + width * t
+  t = _fraction((at - y_0) / height, slope, left, right)
+  x = _at_most(x_0 + width * t, knots[0][-1])
   return jnp.where(inside, x, y), jnp.where(inside, _log_slope(t, slope, left, right), 0)
+
+
+def _fraction(v: Array, slope: Array, left: Array, right: Array) -> Array:
+  """Computes the fraction t of a bin's width where the spline is at the fraction v of its height.
+
+  t is the root in [0, 1] of (s (1 − 2v) − q) t² + (q + 2 s v) t − s v, with q = left (1 − v) −
+  right v and s the mean slope. The discriminant q² + 4 s² v (1 − v) is a sum of positive terms, and
+  each sign of q has a form of the root that only adds positive terms. So rounding cannot move t out
+  of [0, 1], and no divisor is 0.
+  """
+  q = left * (1 - v) - right * v
+  early = q >= 0
+  size = jnp.where(early, q, -q)
+  both = size + jnp.sqrt(q**2 + 4 * slope**2 * v * (1 - v))
+  other = 2 * slope * jnp.where(early, v, 1 - v)
+  return jnp.where(early, other, both) / (other + both)

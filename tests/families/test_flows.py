@@ -79,6 +79,71 @@ def test_autoregression_uses_all_that_comes_before_and_nothing_else():
   assert np.all(np.abs(of_context) > 1e-6)
 
 
+SPLINE = spline_coupling(2, (8,))
+
+
+def splines(scale):
+  """Draws 40 sets of parameters of a spline; with a scale of 1000 the bins are steep or flat."""
+  start = SPLINE.init(jax.random.key(0))
+  many = rough(jax.tree.map(lambda leaf: jnp.zeros((40, *leaf.shape)), start), scale)
+  dtype = jax.tree.leaves(start)[0].dtype
+  return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), many), dtype.type
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_a_splines_ends(x64, scale):
+  with jax.enable_x64(x64):
+    params, dtype = splines(scale)
+    assert dtype == (np.float64 if x64 else np.float32)
+    bound = dtype(5)
+    within = np.asarray([np.nextafter(bound, dtype(0)), 4.99999952, 4.99, 1.7, 0.0], dtype)
+    beyond = np.asarray([5.0, np.nextafter(bound, dtype(6)), 7.0, 1e30], dtype)
+    second = np.concatenate([within, -within, beyond, -beyond])
+    x = np.stack([np.full_like(second, 0.7), second], axis=-1)
+
+    def sizes(params, x, map_of):
+      y, log_slope = map_of(params, jnp.zeros(0), x)
+      return y[1] + log_slope, (y, log_slope)
+
+    of_points = lambda map_of: jax.vmap(
+      lambda p, x: jax.value_and_grad(sizes, (0, 1), has_aux=True)(p, x, map_of), (None, 0)
+    )
+    both = [jax.jit(jax.vmap(of_points(m), (0, None))) for m in (SPLINE.forward, SPLINE.inverse)]
+    outside = np.abs(second) >= bound
+    assert np.array_equal(outside, [False] * 10 + [True] * 8)
+    for (_, (y, log_slope)), gradients in (map_of(params, jnp.asarray(x)) for map_of in both):
+      assert y.dtype == dtype and np.isfinite(log_slope).all()
+      np.testing.assert_array_equal(y[:, outside], np.broadcast_to(x[outside], (40, 8, 2)))
+      np.testing.assert_array_equal(log_slope[:, outside], 0)
+      assert np.max(np.abs(y[:, ~outside, 1])) <= bound
+      assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+@pytest.mark.parametrize("x64, error", [(False, 5e-6), (True, 2e-14)])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_a_splines_inverse_is_right_to_rounding_in_steep_and_in_flat_bins(x64, error, scale):
+  # Where dy/dx is s, an error of ε in y is one of ε/s in x. Here s is from 1e-12 to 1e2.
+  with jax.enable_x64(x64):
+    params, dtype = splines(scale)
+    second = np.concatenate([np.linspace(-5.5, 5.5, 89), [4.99999952, -4.99999952]])
+    points = np.stack([np.full_like(second, 0.7), second], axis=-1).astype(dtype)
+
+    def there_and_back(params, point):
+      x, log_slope = SPLINE.inverse(params, jnp.zeros(0), point)
+      y, _ = SPLINE.forward(params, jnp.zeros(0), x)
+      over = (y - point)[1] / jnp.maximum(jnp.exp(log_slope), 1)
+      y, log_slope = SPLINE.forward(params, jnp.zeros(0), point)
+      x, _ = SPLINE.inverse(params, jnp.zeros(0), y)
+      return over, (x - point)[1] * jnp.minimum(jnp.exp(log_slope), 1)
+
+    mapped = jax.jit(jax.vmap(jax.vmap(there_and_back, (None, 0)), (0, None)))
+    of_y, of_x = mapped(params, points)
+    assert np.max(np.abs(of_y)) < error
+    if scale == 1:  # with a larger scale the slope changes within one rounding error of y
+      assert np.max(np.abs(of_x)) < error
+
+
 @pytest.mark.parametrize("size", [2, 3, 12, 20, 64, 65, 100])
 @pytest.mark.parametrize("context", [0, 64])
 def test_the_default_network_has_a_path_between_all_pairs(size, context):

@@ -74,12 +74,17 @@ def inverse_autoregressive(size: int, hidden: Sequence[int], *, context_size: in
 
   Args:
     size: J.
-    hidden: units of each hidden layer of the MADE.
+    hidden: units of each hidden layer of the MADE: at least J − 1, or J with a context.
     context_size: length of the context; 0 for none.
 
   Returns:
     A bijection of J numbers.
+
+  Raises:
+    ValueError: if the MADE cannot use every input, because a hidden layer is too narrow, or
+      because there is a context and no hidden layer that takes it.
   """
+  _check_widths(size, hidden, context_size)
   module = MADE(size, tuple(hidden), 2)
 
   def init(key: Key) -> PyTree:
@@ -103,6 +108,25 @@ def inverse_autoregressive(size: int, hidden: Sequence[int], *, context_size: in
     return x, gate(params, context, x)[2]
 
   return Bijection(init, forward, inverse)
+
+
+def _check_widths(size: int, hidden: Sequence[int], context_size: int) -> None:
+  """Raises ValueError if a MADE of these widths has no path from some input to a later output.
+
+  The path from input i to output i + 1 leads through a unit of degree i in every hidden layer, so
+  each layer holds all of the degrees 1 … J − 1; with a context it holds the degree 0 too.
+  """
+  least = max(size if context_size else size - 1, 1)
+  for width in hidden:
+    if width < least:
+      raise ValueError(
+        f"hidden is {width}, expected at least {least} for {size} latents: "
+        "a narrower network cannot use every input"
+      )
+  if context_size and not hidden:
+    raise ValueError(
+      "hidden is (), expected at least one layer: only hidden layers use the context"
+    )
 
 
 class _Conditioner(nn.Module):
@@ -263,6 +287,11 @@ def _log_slope(t: Array, slope: Array, left: Array, right: Array) -> Array:
   return 2 * jnp.log(slope) + jnp.log(above) - 2 * jnp.log(below)
 
 
+def _at_most(value: Array, end: Array) -> Array:
+  """Removes what rounding adds beyond the end of the spline; leaves the derivative as it is."""
+  return value - jax.lax.stop_gradient(jnp.maximum(value - end, 0))
+
+
 def _spline(x: Array, knots: tuple[Array, Array, Array]) -> tuple[Array, Array]:
   """Computes the spline and its log-derivative at one number."""
   inside = jnp.abs(x) < -knots[0][0]
@@ -271,19 +300,32 @@ def _spline(x: Array, knots: tuple[Array, Array, Array]) -> tuple[Array, Array]:
   t, slope = (at - x_0) / width, height / width
   u = t * (1 - t)
   y = y_0 + height * (slope * t**2 + left * u) / (slope + (right + left - 2 * slope) * u)
+  y = _at_most(y, knots[1][-1])
   return jnp.where(inside, y, x), jnp.where(inside, _log_slope(t, slope, left, right), 0)
 
 
 def _inverse_spline(y: Array, knots: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-  """Computes the inverse x and log dy/dx at x; t is the root in [0, 1] of a t² + b t + c."""
+  """Computes the inverse x and log dy/dx at x."""
   inside = jnp.abs(y) < -knots[0][0]
   at = jnp.where(inside, y, 0)
   x_0, width, y_0, height, left, right = _bin(at, knots[1], knots)
   slope = height / width
-  bend, rise = right + left - 2 * slope, at - y_0
-  a = height * (slope - left) + rise * bend
-  b = height * left - rise * bend
-  c = -slope * rise
-  t = 2 * c / (-b - jnp.sqrt(jnp.maximum(b**2 - 4 * a * c, 0)))
-  x = x_0 + width * t
+  t = _fraction((at - y_0) / height, slope, left, right)
+  x = _at_most(x_0 + width * t, knots[0][-1])
   return jnp.where(inside, x, y), jnp.where(inside, _log_slope(t, slope, left, right), 0)
+
+
+def _fraction(v: Array, slope: Array, left: Array, right: Array) -> Array:
+  """Computes the fraction t of a bin's width where the spline is at the fraction v of its height.
+
+  t is the root in [0, 1] of (s (1 − 2v) − q) t² + (q + 2 s v) t − s v, with q = left (1 − v) −
+  right v and s the mean slope. The discriminant q² + 4 s² v (1 − v) is a sum of positive terms, and
+  each sign of q has a form of the root that only adds positive terms. So rounding cannot move t out
+  of [0, 1], and no divisor is 0.
+  """
+  q = left * (1 - v) - right * v
+  early = q >= 0
+  size = jnp.where(early, q, -q)
+  both = size + jnp.sqrt(q**2 + 4 * slope**2 * v * (1 - v))
+  other = 2 * slope * jnp.where(early, v, 1 - v)
+  return jnp.where(early, other, both) / (other + both)

@@ -59,7 +59,13 @@ def _flow(
   return flows.flow(base, flows.stack(step, steps), context_size=context)
 
 
-def iaf(size: int, steps: int = 2, hidden: int = 64, context: int = 64) -> Family:
+def iaf(size: int, steps: int = 2, hidden: int = False, context: int = 64) -> Family:
+  """Makes an inverse autoregressive flow, whose networks have max(64, J) units by default.
+
+  False stands for that default, because a width that a command line gives is never False. A
+  network that is narrower than J cannot use every input.
+  """
+  hidden = max(64, size) if hidden is False else hidden
   return _flow(bijections.inverse_autoregressive, size, steps, hidden, context)
 
 

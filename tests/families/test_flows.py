@@ -18,6 +18,7 @@ from aevb_jax import (
 )
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.score_functions import score_function
+from aevb_jax.families import table
 from aevb_jax.families.base import distribution
 from aevb_jax.families.bijections import affine_coupling, inverse_autoregressive, spline_coupling
 from aevb_jax.families.flows import chain, flow, reverse, stack
@@ -76,6 +77,111 @@ def test_autoregression_uses_all_that_comes_before_and_nothing_else():
   assert np.all(np.abs(jacobian[np.tril_indices(J)]) > 1e-6)
   of_context = np.asarray(jax.jit(jax.jacfwd(forward, 1))(x, context))
   assert np.all(np.abs(of_context) > 1e-6)
+
+
+SPLINE = spline_coupling(2, (8,))
+
+
+def splines(scale):
+  """Draws 40 sets of parameters of a spline; with a scale of 1000 the bins are steep or flat."""
+  start = SPLINE.init(jax.random.key(0))
+  many = rough(jax.tree.map(lambda leaf: jnp.zeros((40, *leaf.shape)), start), scale)
+  dtype = jax.tree.leaves(start)[0].dtype
+  return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), many), dtype.type
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_a_splines_ends(x64, scale):
+  with jax.enable_x64(x64):
+    params, dtype = splines(scale)
+    assert dtype == (np.float64 if x64 else np.float32)
+    bound = dtype(5)
+    within = np.asarray([np.nextafter(bound, dtype(0)), 4.99999952, 4.99, 1.7, 0.0], dtype)
+    beyond = np.asarray([5.0, np.nextafter(bound, dtype(6)), 7.0, 1e30], dtype)
+    second = np.concatenate([within, -within, beyond, -beyond])
+    x = np.stack([np.full_like(second, 0.7), second], axis=-1)
+
+    def sizes(params, x, map_of):
+      y, log_slope = map_of(params, jnp.zeros(0), x)
+      return y[1] + log_slope, (y, log_slope)
+
+    of_points = lambda map_of: jax.vmap(
+      lambda p, x: jax.value_and_grad(sizes, (0, 1), has_aux=True)(p, x, map_of), (None, 0)
+    )
+    both = [jax.jit(jax.vmap(of_points(m), (0, None))) for m in (SPLINE.forward, SPLINE.inverse)]
+    outside = np.abs(second) >= bound
+    assert np.array_equal(outside, [False] * 10 + [True] * 8)
+    for (_, (y, log_slope)), gradients in (map_of(params, jnp.asarray(x)) for map_of in both):
+      assert y.dtype == dtype and np.isfinite(log_slope).all()
+      np.testing.assert_array_equal(y[:, outside], np.broadcast_to(x[outside], (40, 8, 2)))
+      np.testing.assert_array_equal(log_slope[:, outside], 0)
+      assert np.max(np.abs(y[:, ~outside, 1])) <= bound
+      assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+@pytest.mark.parametrize("x64, error", [(False, 5e-6), (True, 2e-14)])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_a_splines_inverse_is_right_to_rounding_in_steep_and_in_flat_bins(x64, error, scale):
+  # Where dy/dx is s, an error of ε in y is one of ε/s in x. Here s is from 1e-12 to 1e2.
+  with jax.enable_x64(x64):
+    params, dtype = splines(scale)
+    second = np.concatenate([np.linspace(-5.5, 5.5, 89), [4.99999952, -4.99999952]])
+    points = np.stack([np.full_like(second, 0.7), second], axis=-1).astype(dtype)
+
+    def there_and_back(params, point):
+      x, log_slope = SPLINE.inverse(params, jnp.zeros(0), point)
+      y, _ = SPLINE.forward(params, jnp.zeros(0), x)
+      over = (y - point)[1] / jnp.maximum(jnp.exp(log_slope), 1)
+      y, log_slope = SPLINE.forward(params, jnp.zeros(0), point)
+      x, _ = SPLINE.inverse(params, jnp.zeros(0), y)
+      return over, (x - point)[1] * jnp.minimum(jnp.exp(log_slope), 1)
+
+    mapped = jax.jit(jax.vmap(jax.vmap(there_and_back, (None, 0)), (0, None)))
+    of_y, of_x = mapped(params, points)
+    assert np.max(np.abs(of_y)) < error
+    if scale == 1:  # with a larger scale the slope changes within one rounding error of y
+      assert np.max(np.abs(of_x)) < error
+
+
+@pytest.mark.parametrize("size", [2, 3, 12, 20, 64, 65, 100])
+@pytest.mark.parametrize("context", [0, 64])
+def test_the_default_network_has_a_path_between_all_pairs(size, context):
+  # With weights of one and x = 0, the Jacobian of a MADE is the product of its masks.
+  family = table.make_family(f"iaf:steps=1:context={context}", table.POSTERIORS, size)
+  ones_for = lambda leaf: jnp.ones_like(leaf) if leaf.ndim == 2 else jnp.zeros_like(leaf)
+  shared = jax.tree.map(ones_for, family.init_shared(jax.random.key(0)))
+  eta = family.from_heads(*(jnp.zeros(width) for width in family.sizes), shared)
+  jacobian = np.asarray(jax.jit(jax.jacrev(lambda x: family.transform(eta, x)))(jnp.zeros(size)))
+  np.testing.assert_array_equal(jacobian != 0, np.tri(size, dtype=bool))
+
+
+@pytest.mark.parametrize("size, context", [(2, 0), (3, 0), (3, 2), (6, 0), (6, 2)])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_narrowest_network_uses_every_input_and_a_narrower_one_is_refused(
+  size, context, layers
+):
+  least = size if context else size - 1
+  made = lambda *hidden: inverse_autoregressive(size, hidden, context_size=context)
+  # A second width that is no multiple of the first shifts the degrees of its layer.
+  step = made(least, *[least + 1] * (layers - 1))
+  params, x = rough(step.init(jax.random.key(0)), 0.3), jnp.linspace(-1.0, 1.0, size)
+  forward = lambda x, context: step.forward(params, context, x)[0]
+  of_x, of_context = jax.jacfwd(forward, (0, 1))(x, jnp.full(context, 0.5))
+  np.testing.assert_array_equal(of_x != 0, np.tri(size, dtype=bool))  # without a path: exactly 0
+  assert np.all(of_context != 0)
+  with pytest.raises(ValueError, match=f"hidden is {least - 1}, expected at least {least} for"):
+    made(*[least] * (layers - 1), least - 1)
+
+
+def test_a_network_that_cannot_use_every_input_is_refused():
+  words = "hidden is 16, expected at least 20 for 20 latents: a narrower network cannot use every"
+  with pytest.raises(ValueError, match=words):
+    table.make_family("iaf:steps=1:hidden=16:context=4", table.POSTERIORS, 20)
+  with pytest.raises(ValueError, match="hidden is 0, context is 64, expected at least 1"):
+    table.make_family("iaf:hidden=0", table.POSTERIORS, 20)
+  with pytest.raises(ValueError, match="only hidden layers use the context"):
+    inverse_autoregressive(3, (), context_size=2)
 
 
 @pytest.mark.parametrize("name", [name for name in STEPS if name != "reverse"])

@@ -80,7 +80,9 @@ def _kill_at(
   if aim == "start":
     time.sleep(draw.uniform(0, 6))  # while it imports, reads, compiles and restores
   elif aim == "end":
-    trained = lambda: newest(workdir) == end and (saved < end or "resuming after" in started.printed)
+    trained = lambda: (
+      newest(workdir) == end and (saved < end or "resuming after" in started.printed)
+    )
     runs.until(trained, started)
     time.sleep(draw.uniform(0, 4))  # while it evaluates, draws and sums up
   else:

@@ -109,6 +109,24 @@ def test_a_run_that_was_broken_off_resumes(trained, tmp_path, capsys):
   ]
 
 
+def test_a_process_of_another_precision_names_both(trained, tmp_path):
+  """This process computes in float64, and the processes that it starts compute in float32."""
+  words = "was saved in float64, and this process computes in float32; set JAX_ENABLE_X64=1"
+  evaluated = processes.run("evaluate", f"--workdir={trained.directory}")
+  assert evaluated.returncode == 2 and len(evaluated.stderr.splitlines()) == 1
+  assert words in evaluated.stderr
+  workdir = shutil.copytree(trained.directory, tmp_path / "run")
+  (workdir / "summary.json").unlink()  # as if the run had ended just before writing it
+  before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+  flags = [f"--flagfile={workdir / 'flags.txt'}", f"--workdir={workdir}"]
+  resumed = processes.run("train", *flags)
+  assert resumed.returncode == 2 and len(resumed.stderr.splitlines()) == 1
+  assert f"--workdir={workdir}: holds a run that cannot be resumed: " in resumed.stderr
+  assert words in resumed.stderr
+  after = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+  assert {**after, workdir / "lock": b""} == {**before, workdir / "lock": b""}
+
+
 def test_a_finished_run_is_only_opened(trained, capsys):
   before = (trained.directory / "summary.json").stat().st_mtime_ns
   runs.train(CONFIG, trained.directory, **HERE)

@@ -1,8 +1,10 @@
 """Runs in Python: trained, interrupted, opened, written, and what is refused."""
 
 import contextlib
+import io
 import json
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -107,6 +109,18 @@ def test_a_run_that_was_broken_off_resumes(trained, tmp_path, capsys):
   assert [row["test_bound"] for row in again.metrics] == [
     row["test_bound"] for row in trained.metrics
   ]
+
+
+def test_output_that_cannot_encode_every_letter(tmp_path, monkeypatch):
+  """As with PYTHONIOENCODING=ascii, or in a job without a locale."""
+  stream = io.TextIOWrapper(io.BytesIO(), "ascii", "strict")
+  monkeypatch.setattr(sys, "stdout", stream)
+  config = runs.replace(CONFIG, num_examples=1000)
+  assert runs.train(config, tmp_path, **HERE).summary["examples_seen"] == 1000
+  assert stream.errors == "strict"
+  stream.flush()
+  text = stream.buffer.getvalue().decode("ascii")
+  assert "train bound" in text and text.count(" \\xb1 ") >= 3
 
 
 def test_a_process_of_another_precision_names_both(trained, tmp_path):

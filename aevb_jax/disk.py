@@ -37,7 +37,7 @@ def extend(path: Path, mode: str = "a", **how) -> IO:
 
   Args:
     path: the file, which is made if it does not exist.
-    mode: "a" or "a+", as for `open`.
+    mode: "a", "ab" or "a+", as for `open`.
     how: other arguments of `open`.
 
   Returns:

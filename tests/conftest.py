@@ -2,7 +2,6 @@
 
 import gc
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -11,7 +10,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
-import numpy as np
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -56,29 +54,6 @@ def caches(tmp_path_factory):
 @pytest.fixture(scope="session")
 def float_images_dir(tmp_path_factory):
   """A TFDS directory with the data set float_images: 4×4 pixels in [-1, 2]."""
-  import tensorflow_datasets as tfds
+  from tests.support import float_images
 
-  class FloatImages(tfds.core.GeneratorBasedBuilder):
-    VERSION = tfds.core.Version("1.0.0")
-    pkg_dir_path = pathlib.Path(__file__).parent
-
-    def _info(self):
-      image = tfds.features.Tensor(shape=(4, 4, 1), dtype=np.float32)
-      return tfds.core.DatasetInfo(
-        builder=self, features=tfds.features.FeaturesDict({"image": image})
-      )
-
-    def _split_generators(self, dl_manager):
-      return {"train": self._images(30), "test": self._images(10)}
-
-    def _images(self, n):
-      rng = np.random.default_rng(n)
-      for i in range(n):
-        yield i, {"image": rng.uniform(-1, 2, size=(4, 4, 1)).astype(np.float32)}
-
-    def _generate_examples(self):
-      raise NotImplementedError
-
-  directory = str(tmp_path_factory.mktemp("tfds"))
-  FloatImages(data_dir=directory, file_format="array_record").download_and_prepare()
-  return directory
+  return float_images.prepare(str(tmp_path_factory.mktemp("tfds")))

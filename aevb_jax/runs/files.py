@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import socket
+import struct
 import subprocess
 import time
 import warnings
@@ -19,6 +20,7 @@ import jax
 from aevb_jax import disk
 from aevb_jax.errors import RunError
 
+EVENTS = "events.out.tfevents"  # the beginning of the names of TensorBoard's files
 OURS = "aevb_jax"  # the source that pictures name, by which `is_our_picture` recognizes them
 
 
@@ -208,7 +210,8 @@ def metrics_writer(
   Args:
     workdir: the directory of the run.
     columns: the columns of every row.
-    rows: the rows so far, which the files begin with; other rows in the files are removed.
+    rows: the rows so far, which metrics.csv then begins with, and which TensorBoard shows; rows
+      after them, which an earlier process wrote after its last checkpoint, are no longer shown.
   """
   path, text = workdir / "metrics.csv", io.StringIO()
   table = csv.DictWriter(text, columns)
@@ -216,7 +219,7 @@ def metrics_writer(
   table.writerows(rows)
   write_text(path, text.getvalue())
   file = disk.extend(path, newline="")
-  with closing(file), event_writer(workdir, columns) as show:
+  with closing(file), event_writer(workdir, columns, rows) as show:
     table = csv.DictWriter(file, columns)
 
     def write(row: dict) -> None:
@@ -225,8 +228,6 @@ def metrics_writer(
         file.flush()
       show(row)
 
-    for row in rows:
-      show(row)
     yield write
 
 
@@ -270,35 +271,123 @@ def provenance(commit: str | None) -> dict:
 
 
 @contextlib.contextmanager
-def event_writer(workdir: pathlib.Path, columns: Sequence[str]) -> Iterator[Callable[[dict], None]]:
+def event_writer(
+  workdir: pathlib.Path, columns: Sequence[str], rows: Sequence[dict] = ()
+) -> Iterator[Callable[[dict], None]]:
   """Yields a function that appends a row to TensorBoard's events, by its examples_seen.
 
-  The events of an earlier process are removed. tensorboardX's own SummaryWriter is not used: it
-  passes events to a thread, which dies on a full disk, and the next call then waits forever.
+  The file of an earlier process keeps growing, so that a TensorBoard that has it open shows the new
+  rows. An event that marks a restart tells TensorBoard to forget the points after the rows so far.
+  If the file ends in a record that is cut off, nothing can be read after that record, so a later
+  file is begun. tensorboardX's own SummaryWriter is not used: it passes events to a thread, which
+  dies on a full disk, and the next call then waits forever.
+
+  Args:
+    workdir: the directory of the run.
+    columns: the columns of every row.
+    rows: the rows so far; those that the files lack are appended.
 
   Raises:
-    OSError: if the events cannot be written, on entering or from the function.
+    OSError: if the events cannot be written or read, on entering or from the function.
   """
-  from tensorboardX.proto.event_pb2 import Event
-  from tensorboardX.record_writer import RecordWriter
+  from tensorboardX.proto.event_pb2 import Event, SessionLog
   from tensorboardX.summary import scalar
 
-  for old in workdir.glob("events.out.tfevents.*"):
-    old.unlink()
-  path = workdir / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
-  with naming(path):
-    writer = RecordWriter(str(path))
+  earlier = _event_files(workdir)
+  shown, may_grow = _shown(earlier, columns[-1])
+  path = earlier[-1] if may_grow else workdir / _later_than(earlier)
+  file = disk.extend(path, "ab")
 
   def write(*events: Event) -> None:
     with naming(path):
-      for event in events:
-        writer.write(event.SerializeToString())
-      writer.flush()
+      file.write(b"".join(_framed(event.SerializeToString()) for event in events))
+      file.flush()
+      os.fsync(file.fileno())
 
   def show(row: dict) -> None:
     at = dict(wall_time=time.time(), step=row["examples_seen"])
     write(*(Event(summary=scalar(name, row[name]), **at) for name in columns))
 
-  with closing(writer):
-    write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+  with closing(file):
+    if not may_grow:
+      write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+    lacking = [row["examples_seen"] for row in rows if row["examples_seen"] not in shown]
+    after = rows[-1]["examples_seen"] + 1 if rows else 0
+    first = min(lacking, default=after)
+    if earlier:
+      restart = SessionLog(status=SessionLog.START)
+      event = Event(wall_time=time.time(), step=first, session_log=restart)
+      write(event, event)  # TensorBoard takes the first one of a run for the start of the run
+    for row in rows:
+      if row["examples_seen"] >= first:
+        show(row)
     yield show
+
+
+def _event_files(workdir: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the event files of a run in the order in which TensorBoard reads them.
+
+  Links and pipes in their place are removed.
+  """
+  found = sorted(workdir.glob(f"{EVENTS}.*"))
+  for path in found:
+    if path.is_symlink() or not path.is_file():
+      path.unlink()
+  return [path for path in found if path.is_file()]
+
+
+def _later_than(earlier: Sequence[pathlib.Path]) -> str:
+  """Returns the name of an event file that TensorBoard reads after the earlier ones."""
+  seconds = [int(found) for path in earlier if (found := path.name.split(".")[3]).isdecimal()]
+  return f"{EVENTS}.{max(int(time.time()), max(seconds, default=0) + 1)}.{socket.gethostname()}"
+
+
+def _shown(paths: Sequence[pathlib.Path], column: str) -> tuple[set[int], bool]:
+  """Reads event files as TensorBoard does.
+
+  Args:
+    paths: the files in their order.
+    column: the column of a row that is written last.
+
+  Returns:
+    The steps of the rows that TensorBoard shows, and whether the last file may grow: it ends in a
+    whole record, can be written, and has no other name, which a copy by hard links would be.
+  """
+  from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+  steps: set[int] = set()
+  may_grow = False
+  for path in paths:
+    contents, whole = disk.read_bytes(path), False
+    for data, end in _records(contents):
+      whole = end == len(contents)
+      event = Event.FromString(data)
+      if event.session_log.status == SessionLog.START:
+        steps = {step for step in steps if step < event.step}
+      elif any(value.tag == column for value in event.summary.value):
+        steps.add(event.step)
+    may_grow = whole and os.access(path, os.W_OK) and path.stat().st_nlink == 1
+  return steps, may_grow
+
+
+def _records(contents: bytes) -> Iterator[tuple[bytes, int]]:
+  """Yields the records of an event file and their ends, up to one that is cut off or damaged."""
+  start = 0
+  while start < len(contents):
+    length = int.from_bytes(contents[start : start + 8], "little")
+    data = contents[start + 12 : start + 12 + length]
+    framed = _framed(data)
+    end = start + len(framed)
+    if contents[start:end] != framed:
+      return
+    yield data, end
+    start = end
+
+
+def _framed(data: bytes) -> bytes:
+  """Returns a record as event files hold it: with its length, and checksums of both."""
+  from tensorboardX.record_writer import masked_crc32c
+
+  length = struct.pack("<Q", len(data))
+  checksums = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
+  return length + checksums[0] + data + checksums[1]

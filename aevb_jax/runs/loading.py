@@ -1,9 +1,12 @@
 """Runs in Python: functions that open the directory of a run, train in one, or write one."""
 
+import contextlib
+import io
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -165,11 +168,30 @@ def train(config: Config, workdir: str | pathlib.Path, **machine: Any) -> Loaded
     OSError, SaveError: if something cannot be written.
   """
   machine = Machine(pathlib.Path(workdir).expanduser(), **machine)
-  with directory.locked():
+  with directory.locked(), _printing_anything():
     run_job(config, machine)
   if swept(config):
     return None
   return load(machine.workdir, array_cache_dir=machine.array_cache_dir)
+
+
+@contextlib.contextmanager
+def _printing_anything() -> Iterator[None]:
+  """Lets standard output write escapes for characters that it cannot encode, such as ± in ASCII.
+
+  Otherwise the first row that is printed would end the training.
+  """
+  stream = sys.stdout
+  if not isinstance(stream, io.TextIOWrapper):  # for example a notebook's, which encodes anything
+    yield
+    return
+  before = stream.errors
+  stream.reconfigure(errors="backslashreplace")
+  try:
+    yield
+  finally:
+    if not stream.closed:
+      stream.reconfigure(errors=before)
 
 
 def save(

@@ -91,14 +91,44 @@ def load_data(
     prepare_any: True if data sets that are not among the protocols may be prepared.
 
   Raises:
-    ConfigError: if the data set is not there, or has pixels of another kind.
+    ConfigError: if the data set is not there, has pixels of another kind, or a pixel that the run
+      can read is not a finite number.
   """
   images = _load(data, cache_dir, prepare_any)
   if images.train.dtype != np.uint8:
     for name in ("dequantization", "pixel_scale"):
       if value := getattr(data, name):
         raise ConfigError(name, value, f"takes 8-bit pixels, and {data.dataset} has others")
-  return _first(images, data) if data.num_train else images
+  images = _first(images, data) if data.num_train else images
+  _check_finite(images, data)
+  return images
+
+
+def _check_finite(images: datasets.ImageData, data: DataConfig) -> None:
+  """Refuses a data set with a pixel that is NaN or infinite, before anything is computed from it.
+
+  Every pixel that the run can read is read once. Binarization would turn a NaN into 0 silently.
+
+  Raises:
+    ConfigError: if a pixel is not finite; the message names the first one and its place.
+  """
+  if images.train.dtype == np.uint8:
+    return
+  for split in ("train", "validation", "test"):
+    source, start = getattr(images, split), 0
+    for block in blocks(source, 10_000) if source is not None else ():
+      finite = np.isfinite(block)
+      if not finite.all():
+        image, pixel = np.argwhere(~finite)[0]
+        row, column, channel = np.unravel_index(pixel, images.image_shape)
+        raise ConfigError(
+          "dataset",
+          data.dataset,
+          f"has a pixel that is not a finite number: {block[image, pixel]} in image "
+          f"{start + image} of {split}, at row {row}, column {column}, channel {channel} (all "
+          "counted from 0); correct or leave out that image, and prepare the data set again",
+        )
+      start += len(block)
 
 
 def _first(images: datasets.ImageData, data: DataConfig) -> datasets.ImageData:

@@ -142,7 +142,7 @@ def newest(
       try:
         saved, reason = _try(checkpoint.restore, directory, step, shapes, placement)
       except ConfigError as error:  # for example, keys of another generator have another size
-        since = "".join(f"; {change}" for change in changed)
+        since = f" (since it was saved: {'; '.join(changed)})" if changed else ""
         raise ConfigError(error.field, error.value, error.message + since) from error
     if not reason:
       examples = step * batch_size

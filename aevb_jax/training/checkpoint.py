@@ -197,13 +197,15 @@ def restore(
 
   Raises:
     DamagedError: if the files are not what was saved.
-    CheckpointError: if the state has another structure or other shapes, or is of another step.
+    CheckpointError: if the state has another structure, other shapes or another precision, or is
+      of another step.
     OSError, MemoryError: if the machine and not the checkpoint is the reason that it cannot be
       read.
   """
   contents, path = _contents(directory, step), place_of(directory, step)
-  if [of_array for *of_array, _ in contents["arrays"]] != _arrays(like):
-    raise CheckpointError(f"the checkpoint {path} is not of this model")
+  saved, expected = [of_array for *of_array, _ in contents["arrays"]], _arrays(like)
+  if saved != expected:
+    raise CheckpointError(f"the checkpoint {path} {_difference(saved, expected)}")
   sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   here = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), like)
   state = read_arrays(path, here)
@@ -260,6 +262,16 @@ def _arrays(tree: PyTree) -> list[list]:
     [[name(entry) for entry in path], list(leaf.shape), str(leaf.dtype)]
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   ]
+
+
+def _difference(saved: list[list], expected: list[list]) -> str:
+  """Describes how the arrays of a checkpoint differ from the expected ones, and what to do."""
+  single = lambda arrays: [[*place, dtype.replace("64", "32")] for *place, dtype in arrays]
+  if single(saved) != single(expected):
+    return "is not of this model"
+  if any(dtype == "float64" for *_, dtype in saved):
+    return "was saved in float64, and this process computes in float32; set JAX_ENABLE_X64=1"
+  return "was saved in float32, and this process computes in float64; unset JAX_ENABLE_X64"
 
 
 def _digest(contents: dict) -> str:

@@ -15,6 +15,7 @@ from aevb_jax.data.minibatches import (
   order_key,
 )
 from aevb_jax.data.preprocess import scale
+from aevb_jax.training.nonfinite import all_finite
 from aevb_jax.training.sharding import constrain, replicated_on
 from aevb_jax.types import Algorithm, Array, Key, Preprocess, PyTree
 
@@ -89,10 +90,11 @@ def fit(
     ValueError: if M is larger than N.
 
   Warns:
-    UserWarning: before the first step, if the pixels are floats that look like levels of 0…255.
+    UserWarning: before the first step, if the pixels are floats that look like levels of 0…255, or
+      one of them is NaN or infinite; only with `preprocess=scale`.
   """
   if preprocess is scale:
-    _warn_of_levels(state, pixels)
+    _warn_of_pixels(state, pixels)
   return _fit(
     algorithm,
     state,
@@ -109,12 +111,22 @@ def fit(
 fit.lower = _fit.lower  # type: ignore[attr-defined]  # as a jitted function has it
 
 
-def _warn_of_levels(state: PyTree, pixels: Array) -> None:
-  """Warns before the first step if floats look like 8-bit levels that were not scaled."""
+_all_finite = jax.jit(all_finite)
+
+
+def _warn_of_pixels(state: PyTree, pixels: Array) -> None:
+  """Warns before the first step if floats are not finite, or look like levels of 8-bit pixels."""
   if any(isinstance(leaf, jax.core.Tracer) for leaf in (pixels, *jax.tree.leaves(state))):
     return
   if not jnp.issubdtype(pixels.dtype, jnp.floating) or getattr(state, "step", 1) != 0:
     return
+  if not _all_finite(pixels):
+    place = tuple(int(index) for index in jnp.argwhere(~jnp.isfinite(pixels), size=1)[0])
+    warnings.warn(
+      f"pixels are not all finite: the first that is not is {float(pixels[place])}, at index "
+      f"{place}; correct or leave out that image",
+      stacklevel=3,
+    )
   few = pixels[:1000]
   if few.min() >= 0 and few.max() > 1 and bool(jnp.all(few == jnp.round(few))):
     warnings.warn(

@@ -144,8 +144,9 @@ def _finite_arrays(tree: PyTree) -> PyTree:
   def finite(array: Array) -> Array:
     if not jnp.issubdtype(array.dtype, jnp.inexact):
       return jnp.array(True)
-    # The maximum is NaN if any number is; this is twice as fast on CPU as a test of each number.
-    return jnp.isfinite(_largest_size(array))
+    # 0·∞ and 0·NaN are NaN, and a sum keeps a NaN. A maximum does not: on CPU, XLA's maximum of
+    # 4096 numbers or more leaves NaN out. On CPU, a test of each number takes 1.5 times as long.
+    return jnp.isfinite(jnp.sum(0 * array))
 
   return jax.tree.map(finite, tree)
 

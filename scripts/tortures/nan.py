@@ -1,4 +1,4 @@
-"""A NaN: the run stops at that step and explains it, or skips the step and ends."""
+"""A NaN in a data set refuses it; elsewhere a run stops at its step, or skips the step."""
 
 import contextlib
 import functools
@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from tortures import compare, runs
+from tortures import compare, contract, runs
 from tortures.estimators import BRIGHT
 from tortures.kills import newest
 from tortures.runs import Case, Lab, Outcome
 
 NUM_EXAMPLES = 3000
+SHORT = ("--hidden_dim=20", "--num_importance_samples=0", f"--num_examples={NUM_EXAMPLES}")
 SAFE = (
   r"the state after ([\d,]+) training samples is in (\S+); the same command resumes from there; "
   r"a smaller --step_size(, or --on_nonfinite=skip,)? may help"
@@ -34,7 +35,10 @@ class Planted(NamedTuple):
 
 
 def cases(lab: Lab) -> Iterator[Case]:
-  for what in ("data", "value", "gradient"):
+  for policy in ("stop", "skip"):
+    name = f"nan/data {policy}"
+    yield Case(name, lambda name=name, policy=policy: _refuses(lab, name, policy))
+  for what in ("value", "gradient"):
     for policy in ("stop", "skip"):
       check = {"stop": _stops, "skip": _leaves_out}[policy]
       name = f"nan/{what} {policy}"
@@ -47,23 +51,14 @@ def cases(lab: Lab) -> Iterator[Case]:
 
 
 def _plant(lab: Lab, what: str) -> Planted:
-  short = ("--hidden_dim=20", "--num_importance_samples=0", f"--num_examples={NUM_EXAMPLES}")
-  if what == "data":
-    directory, images = _images_with_a_nan(lab)
-    batch_size, at_fault = 10, np.flatnonzero(np.isnan(images).any(axis=1))
-    flags = (*short, "--dataset=images_with_nan", f"--data_dir={directory}", "--batch_size=10")
-    flags += ("--likelihood=gaussian", "--nosigmoid_mean", "--eval_every=100")
-    flags += ("--array_cache_dir=",)  # two runs that start at once wait for it, and say so
-    term = rf"x is not finite in 1 of 10 examples, first training example {at_fault[0]}"
-  else:
-    from aevb_jax.data import datasets
+  from aevb_jax.data import datasets
 
-    images = np.asarray(datasets.load("digits").train)
-    batch_size, at_fault = 100, np.flatnonzero((images > 127).sum(axis=1) > BRIGHT)
-    flags = (*short, f"--estimator=tortures.estimators:nan_{what}", "--binarization=threshold")
-    flags += ("--eval_every=1000",)
-    made_of = dict(value="what is made of them", gradient="its gradient or the update")[what]
-    term = rf"every term of the bound is finite, {made_of} is not: .+"
+  images = np.asarray(datasets.load("digits").train)
+  batch_size, at_fault = 100, np.flatnonzero((images > 127).sum(axis=1) > BRIGHT)
+  flags = (*SHORT, f"--estimator=tortures.estimators:nan_{what}", "--binarization=threshold")
+  flags += ("--eval_every=1000",)
+  made_of = dict(value="what is made of them", gradient="its gradient or the update")[what]
+  term = rf"every term of the bound is finite, {made_of} is not: .+"
   order = _order(len(images), batch_size)
   faulty = [step for step, index in enumerate(order) if np.isin(index, at_fault).any()]
   return Planted(flags, batch_size, faulty, term)
@@ -120,6 +115,22 @@ def _prepared(directory: pathlib.Path) -> tuple[pathlib.Path, np.ndarray]:
   with contextlib.redirect_stdout(io.StringIO()):
     builder.download_and_prepare()
   return directory, np.asarray(datasets.load("images_with_nan", data_dir=str(directory)).train)
+
+
+def _refuses(lab: Lab, name: str, policy: str) -> Outcome:
+  """Checks that a data set with a NaN is refused before anything is trained or written."""
+  directory, images = _images_with_a_nan(lab)
+  ((image, _),) = np.argwhere(np.isnan(images))
+  flags = (*SHORT, "--dataset=images_with_nan", f"--data_dir={directory}", "--batch_size=10")
+  flags += ("--likelihood=gaussian", "--nosigmoid_mean", f"--on_nonfinite={policy}")
+  flags += ("--array_cache_dir=",)  # two runs that start at once wait for it, and say so
+  workdir = lab.new(name)
+  ended = runs.run(lab, flags, workdir)
+  words = rf".*: nan in image {image} of train, at row 2, column 1, channel 0 .*"
+  problems = contract.faults(ended, 2, line=words)
+  if workdir.exists():
+    problems.append(f"{workdir} was made")
+  return Outcome(1, problems, Counter(["refused"]))
 
 
 def _stops(lab: Lab, name: str, what: str) -> Outcome:

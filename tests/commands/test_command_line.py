@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aevb_jax.data import datasets
 from tests.data.test_builders import REAL, needs_real_data
-from tests.support import processes
+from tests.support import float_images, processes
 
 SHORT = [
   "--hidden_dim=20",
@@ -473,6 +474,26 @@ def test_pixels_outside_the_unit_interval(float_images_dir, tmp_path):
     f"--workdir={tmp_path / 'run'}",
   )
   assert_one_clear_line(result, "--likelihood=bernoulli", "[0, 1]", "gaussian")
+
+
+@pytest.mark.parametrize(
+  "split, value, how",
+  [
+    ("train", np.nan, ["--likelihood=gaussian"]),
+    ("test", -np.inf, ["--likelihood=gaussian", "--max_resident_mb=0", "--array_cache_dir="]),
+    ("test", np.nan, ["--binarization=threshold"]),
+  ],
+)
+def test_a_pixel_that_is_not_finite_refuses_the_data_set(split, value, how, tmp_path):
+  directory = float_images.prepare(str(tmp_path / "tfds"), {split: value})
+  images = getattr(datasets.load("float_images", directory), split)
+  ((image, pixel),) = np.argwhere(~np.isfinite(images))
+  assert pixel == 9  # row 2, column 1 of four
+  flags = ["--dataset=float_images", f"--data_dir={directory}", "--batch_size=10", *how]
+  result = train(*flags, f"--workdir={tmp_path / 'run'}")
+  words = f"{value} in image {image} of {split}, at row 2, column 1, channel 0 (all counted from 0)"
+  assert_one_clear_line(result, "--dataset=float_images: ", words, "prepare the data set again")
+  assert not (tmp_path / "run").exists() and result.stdout == ""
 
 
 def test_records_that_are_damaged_and_streamed(float_images_dir, tmp_path):

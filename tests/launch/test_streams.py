@@ -47,6 +47,15 @@ def test_ascii_takes_every_letter(tmp_path):
   assert (tmp_path / "out").read_text() == "\\u2212130.40 \\xb1 0.17\n"
 
 
+def test_a_run_prints_its_rows_in_ascii(tmp_path):
+  short = ["--hidden_dim=8", "--num_examples=1000", "--num_importance_samples=0"]
+  command = [sys.executable, "-m", "experiments.train", *short, f"--workdir={tmp_path / 'run'}"]
+  environment = os.environ | dict(PYTHONIOENCODING="ascii")
+  ended = subprocess.run(command, env=environment, capture_output=True, timeout=300)
+  assert ended.returncode == 0 and ended.stderr == b""
+  assert ended.stdout.count(b" \\xb1 ") >= 3 and ended.stdout.isascii()
+
+
 def test_a_pipe_that_is_full_is_waited_for():
   """Output is not lost when its reader is slow."""
   reading, writing = os.pipe()

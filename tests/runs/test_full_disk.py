@@ -113,15 +113,3 @@ def test_what_fails_is_named_and_nothing_half_is_left(tmp_path):
   assert not list(tmp_path.iterdir())
   with pytest.raises(OSError, match="No space.*file"), files.naming(tmp_path / "file"):
     fail()
-
-
-def test_the_events_are_replaced_and_read_back(tmp_path):
-  from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-  for value in (1.5, -2.5):
-    with files.event_writer(tmp_path, ["bound"]) as show:
-      show(dict(bound=value, examples_seen=100))
-  assert len(list(tmp_path.iterdir())) == 1
-  shown = EventAccumulator(str(tmp_path))
-  shown.Reload()
-  assert [(event.step, event.value) for event in shown.Scalars("bound")] == [(100, -2.5)]

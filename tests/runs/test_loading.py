@@ -1,8 +1,10 @@
 """Runs in Python: trained, interrupted, opened, written, and what is refused."""
 
 import contextlib
+import io
 import json
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -107,6 +109,36 @@ def test_a_run_that_was_broken_off_resumes(trained, tmp_path, capsys):
   assert [row["test_bound"] for row in again.metrics] == [
     row["test_bound"] for row in trained.metrics
   ]
+
+
+def test_output_that_cannot_encode_every_letter(tmp_path, monkeypatch):
+  """As with PYTHONIOENCODING=ascii, or in a job without a locale."""
+  stream = io.TextIOWrapper(io.BytesIO(), "ascii", "strict")
+  monkeypatch.setattr(sys, "stdout", stream)
+  config = runs.replace(CONFIG, num_examples=1000)
+  assert runs.train(config, tmp_path, **HERE).summary["examples_seen"] == 1000
+  assert stream.errors == "strict"
+  stream.flush()
+  text = stream.buffer.getvalue().decode("ascii")
+  assert "train bound" in text and text.count(" \\xb1 ") >= 3
+
+
+def test_a_process_of_another_precision_names_both(trained, tmp_path):
+  """This process computes in float64, and the processes that it starts compute in float32."""
+  words = "was saved in float64, and this process computes in float32; set JAX_ENABLE_X64=1"
+  evaluated = processes.run("evaluate", f"--workdir={trained.directory}")
+  assert evaluated.returncode == 2 and len(evaluated.stderr.splitlines()) == 1
+  assert words in evaluated.stderr
+  workdir = shutil.copytree(trained.directory, tmp_path / "run")
+  (workdir / "summary.json").unlink()  # as if the run had ended just before writing it
+  before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+  flags = [f"--flagfile={workdir / 'flags.txt'}", f"--workdir={workdir}"]
+  resumed = processes.run("train", *flags)
+  assert resumed.returncode == 2 and len(resumed.stderr.splitlines()) == 1
+  assert f"--workdir={workdir}: holds a run that cannot be resumed: " in resumed.stderr
+  assert words in resumed.stderr
+  after = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+  assert {**after, workdir / "lock": b""} == {**before, workdir / "lock": b""}
 
 
 def test_a_finished_run_is_only_opened(trained, capsys):

@@ -104,6 +104,31 @@ def test_flags_that_do_not_go_with_a_data_set(values, flag):
     check_data(dataclasses.replace(DYNAMIC, **values))
 
 
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_the_first_pixel_that_is_not_finite_is_named(split, value, monkeypatch):
+  """It is found in any block, and only the images that the run reads are looked at."""
+  pixels = {
+    name: np.full((10_003, 12), 0.5, np.float32) for name in ("train", "validation", "test")
+  }
+  images = datasets.ImageData(**pixels, image_shape=(2, 3, 2))
+  monkeypatch.setattr(datasets, "load", lambda *args, **kwargs: images)
+  data = DataConfig("images", binarization="dynamic")
+  assert run_pixels.load_data(data, None) is images
+  pixels[split][10_001, 9] = value  # row 1, column 1, channel 1
+  pixels[split][10_002, 0] = np.nan
+  words = f"{value} in image 10001 of {split}, at row 1, column 1, channel 1 "
+  with pytest.raises(ConfigError, match=f"^dataset=images: has a pixel .*: {words}") as error:
+    run_pixels.load_data(data, None)
+  assert "\n" not in str(error.value)
+  few = dataclasses.replace(data, num_train=10_000)
+  if split == "train":
+    assert len(run_pixels.load_data(few, None).train) == 10_000
+  else:
+    with pytest.raises(ConfigError):
+      run_pixels.load_data(few, None)
+
+
 def test_only_a_cache_that_was_asked_for_must_be_writable(
   tmp_path, float_images_dir, monkeypatch, caplog
 ):

@@ -72,8 +72,14 @@ def whole(tmp_path_factory):
 
 @pytest.mark.long
 def test_three_kills(whole, tmp_path):
-  """The kills come during steps, while a checkpoint is written, and as a row is written."""
+  """The kills come during steps, while a checkpoint is written, and as a row is written.
+
+  A TensorBoard that is open all the time shows every row once.
+  """
+  from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
   workdir = tmp_path / "run"
+  tensorboard = EventAccumulator(str(workdir))
   checkpoints = workdir / "checkpoints"
 
   def writing():
@@ -90,9 +96,14 @@ def test_three_kills(whole, tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL and errors == ""
     assert not (workdir / "summary.json").exists()
+    tensorboard.Reload()
+    assert tensorboard.Scalars("step")
   result = run(*MCEM, f"--workdir={workdir}")
   assert result.returncode == 0 and result.stderr == ""
   assert_same_run(workdir, whole)
+  tensorboard.Reload()
+  shown = [[event.step, event.value] for event in tensorboard.Scalars("step")]
+  assert shown == [[int(row[1]), int(row[0])] for row in rows(workdir)]
 
 
 def flip_a_bit(file):

@@ -226,6 +226,26 @@ def test_refuses_the_state_of_another_model(saved):
     assert not isinstance(error.value, errors.DamagedError)  # so it is not set aside
 
 
+@pytest.mark.parametrize(
+  "name, other, remedy",
+  [
+    ("float32", "float64", "unset JAX_ENABLE_X64"),
+    ("float64", "float32", "set JAX_ENABLE_X64=1"),
+  ],
+)
+def test_names_the_precision_of_a_state_in_another(tmp_path, name, other, remedy):
+  state = lambda dtype: {"step": jnp.int32(1), "w": jnp.ones((2, 3), dtype)}
+  with checkpoint.saver(tmp_path) as save:
+    save(1, state(name))
+  words = f"1 was saved in {name}, and this process computes in {other}; {remedy}$"
+  with pytest.raises(errors.CheckpointError, match=words) as error:
+    checkpoint.restore(tmp_path, 1, state(other))
+  assert not isinstance(error.value, errors.DamagedError)
+  with pytest.raises(errors.CheckpointError, match="is not of this model"):
+    checkpoint.restore(tmp_path, 1, state(other) | {"w": jnp.ones((3, 2), other)})
+  np.testing.assert_array_equal(checkpoint.restore(tmp_path, 1, state(name))["w"], np.ones((2, 3)))
+
+
 @pytest.mark.parametrize("name", ["beta=[4]", "a*b?", "back\\slash", "ünï code"])
 def test_a_path_that_is_a_pattern_holds_checkpoints(tmp_path, name):
   directory, state = tmp_path / name / "checkpoints", algorithm().init(jax.random.key(0))

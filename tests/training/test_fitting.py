@@ -208,3 +208,28 @@ def test_floats_that_nobody_has_scaled_are_told():
     train(PIXELS.astype(np.float32), preprocess=lambda key, pixels: pixels / 255)
     # A run that resumes had its warning at the start.
     fit(one, state, jax.random.key(1), PIXELS.astype(float), batch_size=5, num_steps=2)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_pixel_that_is_not_finite_is_named_before_the_first_step(value):
+  """The pixel is named wherever it is; a preprocessing of one's own may handle it."""
+  pixels = np.full((1200, 6), 0.5, np.float32)
+  one = algorithm()
+
+  def train(state, **how):
+    return fit(one, state, jax.random.key(1), pixels, batch_size=5, num_steps=1, **how)
+
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    state, _ = train(one.init(jax.random.key(0)))
+  pixels[1100, 4] = value
+  pixels[1101, 0] = np.nan
+  words = rf"the first that is not is {value}, at index \(1100, 4\); correct or leave out"
+  with pytest.warns(UserWarning, match=words) as caught:
+    train(one.init(jax.random.key(0)))
+  assert len(caught) == 1 and caught[0].filename == __file__
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    train(state)
+    handled = lambda key, x: jnp.nan_to_num(x, posinf=1.0, neginf=0.0)
+    train(one.init(jax.random.key(0)), preprocess=handled)

@@ -62,7 +62,17 @@ def manifold_latents(n: int) -> np.ndarray:
 def tile(
   images: Array | np.ndarray, image_shape: Sequence[int], columns: int, *, background: float = 1.0
 ) -> np.ndarray:
-  """Tiles images (n, H·W·C) in [0, 1] to one picture by rows, one pixel of background apart."""
+  """Tiles images in [0, 1] to one picture by rows, one pixel of background apart.
+
+  Args:
+    images: shape (n, H·W·C) or (n, H, W, C).
+    image_shape: (H, W, C).
+    columns: images in a row.
+    background: what is between the images.
+
+  Returns:
+    The picture, (height, width, C).
+  """
   height, width, channels = image_shape
   images = np.asarray(images).reshape(-1, height, width, channels)
   rows = -(-len(images) // columns)

@@ -84,8 +84,9 @@ flags.DEFINE_integer(
 flags.DEFINE_string(
   "reference",
   None,
-  "What biases are compared with: an estimator, or exact (one Gaussian latent or at most 12 "
-  "binary ones). Default: what each is known to be unbiased for.",
+  "What gradients are compared with for their bias: an estimator, or exact, the gradient of the "
+  "bound of equation 3 (one Gaussian latent or at most 12 binary ones). Default: what each is "
+  "known to be unbiased for; an estimator of your own has none: name one.",
 )
 flags.DEFINE_string(
   "workdir", None, "Directory for what this writes. Default: runs/gradients-DATASET-TIME."
@@ -108,11 +109,13 @@ def main() -> None:
     return
   is_named = flags.FLAGS.workdir is not None
   with stopping.telling_what_is_safe(workdir, batch_size, is_named=is_named):
-    print(gradient_rows.HEADER)
+    print(gradient_rows.header(config.reference))
     with stopping.heard() as asked_to_stop:
       trained = study.train(
         workdir, config, model, estimation, pixels, chosen=chosen, asked_to_stop=asked_to_stop
       )
+    if note := gradient_rows.without_reference(measuring.unknown(config)):
+      print(note)
     rows = [row | dict(at=row["examples_seen"]) for row in trained.runs[0].rows]
     num_points = min(config.num_points, len(images.test))
     title = title_of(named.data.dataset, named.model.latent_dim, num_points)

@@ -1,5 +1,6 @@
 """Loading of data sets by name: they are prepared if necessary, read or decoded, and split."""
 
+import difflib
 import hashlib
 import importlib.util
 import json
@@ -115,10 +116,7 @@ def _tfds_directory(
     what = " ".join(str(error).split())
     no_name = what.startswith("Parsing builder name string")
     if no_name or isinstance(error, tfds.core.DatasetNotFoundError):
-      raise DataError(
-        f"no data set {dataset!r}, here or in TensorFlow Datasets; digits, {', '.join(PROTOCOLS)} "
-        "are known here"
-      ) from error
+      raise DataError(_unknown(dataset, data_dir)) from error
     raise DataError(f"{dataset!r}: {what}") from error  # for example a version that does not exist
   except Exception as error:  # TFDS raises many kinds of error for damaged or unreadable files
     what = " ".join(str(error).split())
@@ -131,6 +129,17 @@ def _tfds_directory(
       )
     prepare(builder, manual_dir=manual_dir)
   return pathlib.Path(builder.data_path)
+
+
+def _unknown(dataset: str, data_dir: str) -> str:
+  """Says where a data set was looked for, and which names are like its name."""
+  known = ("digits", *PROTOCOLS)
+  near = difflib.get_close_matches(dataset, known)
+  names = f"did you mean {' or '.join(near)}?" if near else f"{', '.join(known)} are known here;"
+  return (
+    f"no data set {dataset!r} in {data_dir}, here or in TensorFlow Datasets; {names} "
+    "--data_dir (data_dir= in Python) names another directory of prepared sets"
+  )
 
 
 def _protocol_of_tfds(dataset: str, prepared: pathlib.Path) -> Protocol:

@@ -47,6 +47,16 @@ class LoadedRun(NamedTuple):
   metrics: list[dict]  # the rows of metrics.csv, one for each evaluation
   summary: dict | None  # summary.json; None before the run is finished
 
+  def __repr__(self) -> str:
+    """Describes the run in one line, without its arrays."""
+    last = self.metrics[-1] if self.metrics else self.summary or {}
+    bound = "no bound"
+    if "test_bound" in last:
+      bound = f"test bound {last['test_bound']:.2f} ± {last['test_bound_se']:.2f}"
+    what = f"{self.config.data.dataset}, J = {self.config.model.latent_dim}"
+    seen = f"{last.get('examples_seen', 0)} training samples"
+    return f"LoadedRun({str(self.directory)!r}: {what}, {seen}, {bound})"
+
 
 def load(
   workdir: str | pathlib.Path,

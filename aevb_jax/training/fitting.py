@@ -87,12 +87,17 @@ def fit(
     The state, and the metrics of every step, with a leading axis num_steps.
 
   Raises:
-    ValueError: if M is larger than N.
+    ValueError: if M is larger than N, or the pixels are not rows (N, D).
 
   Warns:
     UserWarning: before the first step, if the pixels are floats that look like levels of 0…255, or
       one of them is NaN or infinite; only with `preprocess=scale`.
   """
+  if pixels.ndim != 2:
+    raise ValueError(
+      f"pixels have the shape {pixels.shape}, and `fit` takes rows (N, D): "
+      "images.reshape(len(images), -1)"
+    )
   if preprocess is scale:
     _warn_of_pixels(state, pixels)
   return _fit(

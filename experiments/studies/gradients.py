@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Callable
+from functools import partial
 
 import jax
 
@@ -63,7 +64,7 @@ def train(
     objective="bound",
     columns=gradient_rows.COLUMNS,
     evaluate=evaluate_stage,
-    row_in_words=gradient_rows.row_in_words,
+    row_in_words=partial(gradient_rows.row_in_words, reference=config.reference),
   )
   plan = Plan(batch_size, lambda step, end: step in steps, chunks_to(steps))
   run = Run(config, "", workdir, Keys(init_key, fit_key, noise_key))

@@ -151,6 +151,13 @@ def choose(
   return Measured(name, num_samples, estimator, baseline, reference)
 
 
+def unknown(config: GradientsConfig) -> list[str]:
+  """Returns the estimators without a reference: none is given, and none is known for them."""
+  if config.reference:
+    return []
+  return [name for name in config.estimators if name.split(":")[0] not in REFERENCES]
+
+
 def make_reference(name: str, data_dim: int, num_samples: int) -> tuple[Estimator, Baseline]:
   """Makes the estimator that biases are computed with."""
   if name == "exact":

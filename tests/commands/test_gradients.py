@@ -104,6 +104,22 @@ def test_known_facts(measured):
   assert averaged["variance_high"] < naive["variance_low"] / 10
 
 
+def test_a_row_without_reference_is_explained(measured):
+  *_, note, written = measured[2].splitlines()
+  assert note.startswith("no bias of experiments.my_estimator:tempered: ")
+  assert "--reference" in note and "iwae" not in note and written.startswith("written to ")
+
+
+def test_the_heading_names_the_reference(tmp_path):
+  own = "experiments.my_estimator:tempered"
+  few = ["--hidden_dim=5", "--num_points=1", "--num_repeats=40", f"--workdir={tmp_path / 'run'}"]
+  result = run(f"--estimators=iwae,{own}", "--reference=iwae", *few)
+  assert result.returncode == 0, result.stderr
+  heading, *rows, written = result.stdout.splitlines()
+  assert "bias from iwae" in heading and written.startswith("written to ")
+  assert ["%" in row for row in rows] == [own in row for row in rows]
+
+
 def test_biases(measured):
   _, rows, _ = measured
   references = {row["estimator"]: row["reference"] for row in rows}

@@ -155,8 +155,18 @@ def test_a_split_must_be_named_where_there_is_more_than_one(tmp_path):
 
 
 def test_unknown_data_set(tmp_path):
-  with pytest.raises(DataError, match="no data set 'no_such_set'.*digits, mnist"):
+  with pytest.raises(DataError, match="no data set 'no_such_set'.*digits, mnist") as caught:
     data.load("no_such_set", str(tmp_path))
+  assert f" in {tmp_path}, " in str(caught.value) and "--data_dir" in str(caught.value)
+  assert "did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  "typed, meant", [("fashon_mnist", "fashion_mnist"), ("digit", "digits"), ("kmnst", "kmnist")]
+)
+def test_a_name_like_a_known_one(typed, meant, tmp_path):
+  with pytest.raises(DataError, match=f"did you mean [^?]*{meant}"):
+    data.load(typed, str(tmp_path))
 
 
 def test_a_set_of_tfds_is_not_prepared_unasked(tmp_path):

@@ -51,6 +51,14 @@ def leaves(params):
   return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
 
 
+def test_a_run_is_shown_in_one_line(trained):
+  shown, last = repr(trained), trained.metrics[-1]
+  assert shown.startswith(f"LoadedRun('{trained.directory}': digits, J = 2, 3000 training samples,")
+  assert f"{last['test_bound']:.2f} ± {last['test_bound_se']:.2f}" in shown
+  assert "\n" not in shown and "array" not in shown
+  assert repr(trained._replace(metrics=[], summary=None)).endswith(" 0 training samples, no bound)")
+
+
 def test_a_run_is_what_was_trained(trained):
   assert [row["examples_seen"] for row in trained.metrics] == [1000, 2000, 3000]
   assert trained.summary["test_bound"] == trained.metrics[-1]["test_bound"]

@@ -50,6 +50,12 @@ def test_two_halves_are_the_whole_bit_for_bit():
   )
 
 
+def test_images_that_are_not_rows_are_refused():
+  one, images = algorithm(), PIXELS.reshape(23, 2, 3)
+  with pytest.raises(ValueError, match=r"shape \(23, 2, 3\).*rows \(N, D\).*reshape"):
+    fit(one, one.init(jax.random.key(0)), jax.random.key(1), images, batch_size=5, num_steps=1)
+
+
 def test_the_scan_is_the_loop():
   one = algorithm()
   state, metrics = fit(

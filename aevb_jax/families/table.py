@@ -59,13 +59,12 @@ def _flow(
   return flows.flow(base, flows.stack(step, steps), context_size=context)
 
 
-def iaf(size: int, steps: int = 2, hidden: int = False, context: int = 64) -> Family:
+def iaf(size: int, steps: int = 2, hidden: int | None = None, context: int = 64) -> Family:
   """Makes an inverse autoregressive flow, whose networks have max(64, J) units by default.
 
-  False stands for that default, because a width that a command line gives is never False. A
-  network that is narrower than J cannot use every input.
+  A network that is narrower than J cannot use every input.
   """
-  hidden = max(64, size) if hidden is False else hidden
+  hidden = max(64, size) if hidden is None else hidden
   return _flow(bijections.inverse_autoregressive, size, steps, hidden, context)
 
 
@@ -234,13 +233,14 @@ def _make(
     known = ", ".join(dict.fromkeys([*takes, *parameters]))
     raise ValueError(f"{name} takes {known or 'no arguments'}, not {unknown[0]}")
   for key, value in arguments.items():
-    if isinstance(takes[key], int) and not isinstance(value, int):
+    if isinstance(takes[key], int | None) and not isinstance(value, int):
       raise ValueError(f"{key} takes a whole number, not {value:g}")
   return entry.make(size, **arguments)
 
 
 @functools.cache
-def _takes(make: Callable[..., Family]) -> dict[str, int | float]:
+def _takes(make: Callable[..., Family]) -> dict[str, int | float | None]:
   """Returns the numbers that a family takes in addition to its size, with their defaults."""
   parameters = list(inspect.signature(make).parameters.values())[1:]
-  return {p.name: p.default for p in parameters if isinstance(p.default, int | float)}
+  is_number = lambda p: isinstance(p.default, int | float) or p.annotation == int | None
+  return {p.name: p.default for p in parameters if is_number(p)}

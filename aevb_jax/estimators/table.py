@@ -129,10 +129,19 @@ def _import(module_name: str, name: str | None) -> Callable[..., Array]:
   try:
     function = getattr(importlib.import_module(module_name), name)
   except (Exception, SystemExit) as error:  # the import of a user's module may raise anything
-    raise ValueError(f"cannot be imported: {_one_line(error)}") from error
+    hint = ""
+    if _is_no_module(module_name, error):
+      hint = "; takes a module's name without .py, in this directory or on PYTHONPATH"
+    raise ValueError(f"cannot be imported: {_one_line(error)}{hint}") from error
   if not callable(function):
     raise ValueError(f"is {type(function).__name__}, which cannot be called")
   return function
+
+
+def _is_no_module(name: str, error: BaseException) -> bool:
+  """Returns whether there is no such module, rather than one that the user's own imports."""
+  missing = isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}.")
+  return missing or "/" in name
 
 
 def _one_line(error: BaseException) -> str:

@@ -26,7 +26,14 @@ from experiments.launch.starting import ENDINGS
 MAY_BE_EMPTY = ("array_cache_dir", "compilation_cache_dir", "contact_sheet")
 # Controls, line ends and bytes that are not UTF-8: flags.txt and an error are lines of text.
 NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-NO_BOOLEAN = re.compile(r"\('Non-boolean argument.*\)")  # as absl words it
+# How absl words what is wrong with a value, and how a line here does.
+IN_WORDS = {
+  re.compile(r"\('Non-boolean argument.*\)"): "takes true or false",
+  re.compile(r"invalid literal for int\(\) .*"): "takes a whole number, such as 1000000",
+  re.compile(r"could not convert string to float: .*"): "takes a number, such as 0.01",
+  re.compile(r"\S+ is not (?:integer|number) >= (\S+)"): r"takes at least \1",
+  re.compile(r"\S+ is not (?:integer|number) <= (\S+)"): r"takes at most \1",
+}
 LIST = re.compile(r"^flag --(\w+)=\[.*?\]: ")  # as absl shows the value of a list
 INTERRUPTED = [128 + number for number in ENDINGS]  # as a shell reports it
 PARENT = "AEVB_JAX_PARENT"  # the environment variable with the number of a pipe from the parent
@@ -65,7 +72,8 @@ def run(main: Callable[[], None]) -> None:
       fail("--flagfile names a file that is not text", 2)
     except (flags.Error, ValueError) as error:  # for --noNAME=value absl raises a plain ValueError
       what = " ".join(str(error).removeprefix("ERROR:: ").split())
-      what = NO_BOOLEAN.sub("takes true or false", what)
+      for absl_words, ours in IN_WORDS.items():
+        what = absl_words.sub(ours, what)
       what = LIST.sub(lambda found: f"{_as_given(found[1])}: ", what)
       fail(f"{what} (--help lists the flags)", 2)
 

@@ -358,6 +358,13 @@ def assert_one_clear_line(result, *words):
       ["--estimator=tests.support.my_estimators:shy"],
       ["cannot be looked at: RuntimeError: not yours", "my_estimators.py, line"],
     ),
+    (
+      ["--estimator=/path/my_bound.py:f"],
+      ["cannot be imported", "a module's name without .py, in this directory or on PYTHONPATH"],
+    ),
+    (["--latent_dim=ten"], ["--latent_dim=ten", "takes a whole number, such as 1000000"]),
+    (["--num_examples=1e6"], ["--num_examples=1e6", "takes a whole number, such as 1000000"]),
+    (["--beta=much"], ["--beta=much", "takes a number, such as 0.01"]),
     (["--beta=nan"], ["--beta", "finite"]),
     (["--free_bits=inf"], ["--free_bits", "finite"]),
     (["--estimator=renyi"], ["--estimator=renyi", "alpha"]),

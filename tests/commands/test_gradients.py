@@ -142,6 +142,7 @@ def test_biases(measured):
     (["--samples=1", "--estimators=vimco"], "expected at least 2"),
     (["--posterior=bernoulli", "--estimator=vimco", "--num_samples=2"], "no reparameterization"),
     (["--reference=exact"], "--reference=exact: .*one Gaussian latent"),
+    (["--num_repeats=10"], "--num_repeats=10: takes at least 40"),
     (["--num_repeats=50", "--num_batches=40"], "--num_repeats=50: takes at least two"),
   ],
 )

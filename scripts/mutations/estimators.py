@@ -59,8 +59,8 @@ MUTATIONS = [
   Mutation(
     "renyi: alpha for 1 - alpha",
     "estimators/bounds",
-    "scaled = (1 - alpha) * log_w",
-    "scaled = alpha * log_w",
+    "_log_mean_exp_near_0((1 - alpha) * log_w)",
+    "_log_mean_exp_near_0(alpha * log_w)",
     "estimators/importance",
   ),
   Mutation(
@@ -190,14 +190,14 @@ MUTATIONS = [
   Mutation(
     "vimco: the weights' gradient left out",
     "estimators/score_functions",
-    "bound(log_w) + jnp.vdot(signal",
+    "value + jnp.vdot(signal",
     "jnp.vdot(signal",
   ),
   Mutation(
     "vimco: no signal but the others'",
     "estimators/score_functions",
-    "stop_gradient(bound(log_w) - without_each(bound, log_w))",
-    "stop_gradient(-without_each(bound, log_w))",
+    "jnp.where(value == -jnp.inf, 0, value - jnp",
+    "jnp.where(value == -jnp.inf, 0, -jnp",
   ),
   Mutation(
     "vimco: leaves none out",
@@ -224,7 +224,7 @@ MUTATIONS = [
   Mutation(
     "reweighted wake-sleep: equal weights",
     "estimators/wake_and_sleep",
-    "jnp.vdot(jax.nn.softmax(log_w), log_p + wake * log_q)",
+    "jnp.vdot(normalized_weights(log_w), log_p + wake * log_q)",
     "jnp.mean(log_p + wake * log_q)",
   ),
   Mutation(

@@ -48,8 +48,8 @@ MUTATIONS = [
   Mutation(
     "importance: effective samples over K",
     "inference/marginal",
-    "jnp.sum(w) ** 2 / jnp.sum(w**2)",
-    "jnp.sum(w) ** 2 / jnp.sum(w**2) / len(w)",
+    "jnp.sum(w) ** 2 / jnp.where(squares == 0, 1, squares)",
+    "jnp.sum(w) ** 2 / jnp.where(squares == 0, 1, squares) / len(w)",
   ),
   Mutation(
     "importance: k of the smallest weights",
@@ -84,8 +84,8 @@ MUTATIONS = [
   Mutation(
     "reciprocal: modes not by weight",
     "inference/reciprocal",
-    "jax.nn.softmax(log_w)",
-    "jax.nn.softmax(jnp.zeros_like(log_w))",
+    "normalized_weights(jnp.where(jnp.max(log_w) == -jnp.inf, 0, log_w))",
+    "normalized_weights(jnp.zeros_like(log_w))",
   ),
   Mutation(
     "annealing: the posterior at every temperature",

@@ -48,8 +48,8 @@ MUTATIONS = [
   Mutation(
     "stop: the row of that step left out",
     "runs/loop",
-    "  if is_due(training, end, loop.plan):  # it",
-    "  if False:  # it",
+    "  if is_due(training, end, loop.plan):  # an",
+    "  if False:  # an",
     "runs/loop",
   ),
   Mutation(

@@ -166,7 +166,7 @@ def refuse_if_gone(directory: pathlib.Path) -> None:
 
 
 def _where_now(file: IO[str]) -> str:
-  """Describes where the directory of an open file is now; "" if the system cannot tell."""
+  """Describes where the directory of an open file is now; "" if the system does not say."""
   try:
     path = os.readlink(f"/proc/self/fd/{file.fileno()}")
   except OSError:  # not every system has such files

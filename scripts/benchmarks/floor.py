@@ -110,7 +110,7 @@ def _called(equation) -> list[tuple]:
   if name == "cond" and params.get("branches_platforms"):
     return [(_branch_of_this_device(params), 1)]
   if name in ("while", "cond") and any(map(_works, inner)):
-    raise UncountableError(f"cannot tell how often the products inside a {name} are computed")
+    raise UncountableError(f"cannot count how often the products inside a {name} are computed")
   if name in WORK and name != "dot_general":
     raise UncountableError(f"a {name} is work, but no matrix product")
   if not inner and hasattr(equation.primitive.impl, "lower"):

@@ -18,7 +18,7 @@ MUTATIONS = [
     "runs/pixels",
   ),
   Mutation(
-    "sweep: the worst step size goes on",
+    "sweep: the worst step size is kept",
     "runs/state",
     "best = max(means, key=lambda s: means[s])",
     "best = min(means, key=lambda s: means[s])",

@@ -95,7 +95,7 @@ def resumes(
   went_on = GOING_ON.search(ended.out)
   step = int(went_on[1].replace(",", "")) // BATCH_SIZE if went_on else 0
   if step < at_least and "finished before" not in ended.out:
-    problems.append(f"it went on from step {step}, and step {at_least} was saved")
+    problems.append(f"it resumed from step {step}, and step {at_least} was saved")
   return problems + compare.differences(workdir, runs.uninterrupted(lab, kind))
 
 

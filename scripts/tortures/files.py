@@ -57,7 +57,7 @@ def _damaged(
     problems.append(f"more than a warning on standard error: {ended.err[:2000]}")
   start = before if noticed else damaged
   if f"resuming after {start * 100:,} training samples" not in ended.out:
-    problems.append(f"it does not go on from step {start}: {ended.out[:300]!r}")
+    problems.append(f"it does not resume from step {start}: {ended.out[:300]!r}")
   problems += compare.differences(workdir, runs.uninterrupted(lab, "short"))
   if not problems:
     shutil.rmtree(workdir)

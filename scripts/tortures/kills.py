@@ -164,7 +164,7 @@ def _moved(lab: Lab, name: str, counts: tuple[int, int]) -> Outcome:
   runs.kill(started)
   ended = runs.run(lab, flags, workdir, env=env[1])
   if f", on {counts[1]} × ".replace("1 × ", "") not in ended.out:
-    problems.append(f"it does not tell of its devices: {ended.out[:200]!r}")
+    problems.append(f"it does not report its devices: {ended.out[:200]!r}")
   if ended.status or ended.err or "resuming after" not in ended.out:
     problems.append(f"status {ended.status}: {ended.out[:200]!r} {runs.in_words(ended)}")
   problems += compare.differences(workdir, expected, rtol=ROUNDING)

@@ -118,7 +118,7 @@ def _elsewhere(lab: Lab, name: str, env: dict | None = None, root: Path = runs.R
   if not re.fullmatch(r"warning: [^\n]+\n", ended.err):
     problems.append(f"on standard error is {ended.err[:500]!r}, and not one warning")
   if f"resuming after {step * contract.BATCH_SIZE:,} " not in ended.out:
-    problems.append(f"it does not go on from step {step}: {ended.out[:200]!r}")
+    problems.append(f"it does not resume from step {step}: {ended.out[:200]!r}")
   return contract.outcome(problems, "warned", workdir)
 
 

@@ -207,7 +207,7 @@ def complete(lab: Lab, flags: Sequence[str], workdir: pathlib.Path, **named) -> 
   """Runs to the end, and returns what was wrong."""
   ended = run(lab, flags, workdir, **named)
   if ended.status != 0:
-    return [f"status {ended.status} where it should go on to the end: {in_words(ended)}"]
+    return [f"status {ended.status} where it should continue to the end: {in_words(ended)}"]
   return [f"on standard error: {in_words(ended)}"] if ended.err else []
 
 

@@ -45,7 +45,7 @@ def _mains(lab: Lab, name: str) -> Outcome:
   if len(winners) != 1:
     errors = [runs.in_words(end) for end in ended]
     return contract.outcome(
-      [f"{len(winners)} of {TOGETHER} went on: {endings} {errors}"], "several"
+      [f"{len(winners)} of {TOGETHER} continued: {endings} {errors}"], "several"
     )
   problems = [f for end in ended for f in contract.faults(end, 0 if end.status == 0 else 2)]
   (winner,) = winners

@@ -135,10 +135,10 @@ def _unknown(dataset: str, data_dir: str) -> str:
   """Says where a data set was looked for, and which names are like its name."""
   known = ("digits", *PROTOCOLS)
   near = difflib.get_close_matches(dataset, known)
-  names = f"did you mean {' or '.join(near)}?" if near else f"{', '.join(known)} are known here;"
+  names = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)};"
   return (
-    f"no data set {dataset!r} in {data_dir}, here or in TensorFlow Datasets; {names} "
-    "--data_dir (data_dir= in Python) names another directory of prepared sets"
+    f"no data set {dataset!r} in {data_dir}, here or in TFDS; {names} "
+    "--data_dir (data_dir= in Python) names another directory"
   )
 
 

@@ -16,7 +16,6 @@ from aevb_jax.families.special import (
   HALF_LOG_2PI,
   SHIFT,
   log_beta,
-  product_minus,
   stirling_series,
   u_minus_log_near,
   with_slopes,
@@ -36,6 +35,28 @@ def _nothing(*arguments: Array) -> Array:
 
 def _near_mode(u: Array) -> Array:
   return jnp.abs(u) < 0.5
+
+
+def product_minus(x: Array, y: Array, c: Array) -> Array:
+  """Computes x y − c, right to the last digits where the product is close to c.
+
+  Args:
+    x, y, c: any numbers.
+
+  Returns:
+    x y − c. In float32 its error is 1e-7 of the value and 1e-10 of c.
+  """
+  x, y = jnp.broadcast_arrays(x, y)
+  if x.dtype != jnp.float32:
+    return x * y - c
+  # Halves of the factors, whose products are exact.
+  high = lambda a: jax.lax.bitcast_convert_type(
+    jax.lax.bitcast_convert_type(a, jnp.int32) & ~0xFFF, jnp.float32
+  )
+  x_0, y_0 = high(x), high(y)
+  x_1, y_1 = x - x_0, y - y_0
+  value = ((x_0 * y_0 - c) + (x_0 * y_1 + x_1 * y_0)) + x_1 * y_1
+  return jnp.where(jnp.isfinite(value), value, x * y - c)
 
 
 def _gamma_slope(a: Array, rate: Array, z: Array, log_z: Array) -> Array:

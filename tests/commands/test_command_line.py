@@ -314,7 +314,7 @@ def assert_one_clear_line(result, *words):
       ["--dataset=mnist", "--data_dir=/proc/nothing"],
       ["--dataset=mnist", "cannot be prepared in /proc/nothing", "can be written"],
     ),
-    (["--manual_dir=/nowhere"], ["--manual_dir=/nowhere", "no directory"]),
+    (["--manual_dir=/nowhere"], ["--manual_dir=/nowhere", "not a directory"]),
     (["--max_resident_mb=-1"], ["--max_resident_mb=-1"]),
     (["--pixel_scale=128"], ["--pixel_scale=128", "255|256"]),
     (["--dequantization"], ["--dequantization=True", "--binarization=none"]),

@@ -202,13 +202,13 @@ def test_what_is_known_of_latents(posterior, words, tmp_path):
 @pytest.mark.parametrize(
   "arguments, flag, message",
   [
-    (["--importance_samples=0"], "importance_samples", "integer >= 2"),
+    (["--importance_samples=0"], "importance_samples", "takes at least 2"),
     (["--temperatures=10"], "temperatures", "has no meaning for --method=importance"),
     (["--method=bdmc", "--split=train"], "split", "has no meaning for --method=bdmc"),
     (["--num_importance_samples=9"], "num_importance_samples", "comes from the run"),
     (["--dataset=mnist"], "dataset", "comes from the run"),
     (["--method=ais", "--temperatures=-5"], "temperatures", "not a positive integer"),
-    (["--method=bdmc", "--chains=1"], "chains", "integer >= 2"),
+    (["--method=bdmc", "--chains=1"], "chains", "takes at least 2"),
     (["--num_points=361"], "num_points", "takes at most the 360 test points"),
     (["--importance_samples=7"], "workdir", "has an evaluation with other settings"),
     (["--importance_samples=1000", "--seed=5"], "workdir", "seed is 0 there and 5 here"),

@@ -6,7 +6,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from aevb_jax.families import special
+from aevb_jax.families import densities, special
 
 mp.mp.dps = 50
 N = 300
@@ -189,3 +189,10 @@ def test_divergences_vanish_at_equality_and_nowhere_else(name):
   p, q = jnp.asarray(p, jnp.float32), jnp.asarray(q, jnp.float32)
   np.testing.assert_array_equal(ours(p, p), 0)
   assert (ours(p, q) >= 0).all() and (ours(p, q)[p != q] > 0).all()
+
+
+def test_a_product_minus_a_number_close_to_it():
+  x, y = spread(10, 0.1, 1e3), spread(11, 0.1, 1e3)
+  c = np.float32(x * y * (1 + np.random.default_rng(12).normal(size=N) * 1e-5)).astype(float)
+  value = densities.product_minus(*(jnp.asarray(a, jnp.float32) for a in (x, y, c)))
+  np.testing.assert_allclose(value, x * y - c, rtol=1e-6, atol=0)  # exact in float64

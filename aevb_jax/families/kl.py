@@ -138,6 +138,7 @@ def _gammas(q: Gamma, p: Gamma) -> Array:
 
 
 def _betas(q: Beta, p: Beta) -> Array:
+  # Within 5e-5 in float32 where a small shape is beside a large one.
   as_dirichlet = lambda eta: Dirichlet(jnp.stack([eta.a, eta.b], axis=-1))
   return _dirichlets(as_dirichlet(q), as_dirichlet(p))
 
@@ -152,6 +153,7 @@ def _log_normals(q: LogNormal, p: LogNormal) -> Array:
 def _weibull_and_gamma(q: Weibull, p: Gamma) -> Array:
   # E_q[log z] = log s - γ/k, E_q[z] = s Γ(1 + 1/k). Zhang et al. (2018). With x = 1/k and e the log
   # of E_q[z] / E_p[z] it is a (eᵉ − 1 − e) and a rest that is 0 for exponentials, a = x = 1.
+  # In float32 it is within 5e-5 close to there.
   a, x = p.shape, 1 / q.shape
   below = (1 - q.shape) / q.shape  # x − 1
   one = jnp.ones_like(x)
@@ -229,24 +231,27 @@ def _low_rank_from_diagonal(q: LowRankGaussian, p: DiagonalGaussian) -> Array:
   return own + common + (0.5 * jnp.sum(q.log_var) - low_rank_half_log_det(q))
 
 
+def _root(q: LowRankGaussian) -> Array:
+  """Returns B, shape (J, J + R), with B Bᵀ the covariance."""
+  return jnp.concatenate([jnp.diag(jnp.exp(0.5 * q.log_var)), q.factor], axis=1)
+
+
 def _from_low_rank(q: Eta, p: LowRankGaussian) -> Array:
   # Within 1e-6 of the largest of its terms.
   size = len(q.mean)
   if isinstance(q, LowRankGaussian):
-    spread = jnp.concatenate([jnp.diag(jnp.exp(0.5 * q.log_var)), q.factor], axis=1)
-    half_log_det = low_rank_half_log_det(q)
+    root, half_log_det = _root(q), low_rank_half_log_det(q)
   else:
-    spread = _as_gaussian(q).scale_tril
-    half_log_det = log_det(spread)
-  columns = jnp.concatenate([spread, (q.mean - p.mean)[:, None]], axis=1)
+    root = _as_gaussian(q).scale_tril
+    half_log_det = log_det(root)
+  columns = jnp.concatenate([root, (q.mean - p.mean)[:, None]], axis=1)
   distances, of_p = low_rank_distance(p, columns)
   return 0.5 * (jnp.sum(distances) - size) + of_p - half_log_det
 
 
 def _low_rank_from_full(q: LowRankGaussian, p: Gaussian) -> Array:
   of_p = functools.partial(solve_triangular, p.scale_tril, lower=True)
-  spread = jnp.concatenate([jnp.diag(jnp.exp(0.5 * q.log_var)), q.factor], axis=1)
-  squares = jnp.sum(of_p(spread) ** 2) + jnp.sum(of_p(q.mean - p.mean) ** 2)
+  squares = jnp.sum(of_p(_root(q)) ** 2) + jnp.sum(of_p(q.mean - p.mean) ** 2)
   return 0.5 * (squares - len(q.mean)) + log_det(p.scale_tril) - low_rank_half_log_det(q)
 
 

@@ -96,24 +96,6 @@ def xdivy(x: Array, y: Array) -> Array:
   return jnp.where(zero, 0.0, x / jnp.where(zero, 1.0, y))
 
 
-@with_slopes(lambda x, y: jnp.log(y), xdivy)
-def xlogy(x: Array, y: Array) -> Array:
-  """Computes x log y, which is 0 for x = 0, also where y is 0.
-
-  At x = y = 0 its derivative with respect to y is 0, where that of `jax.scipy.special.xlogy` is
-  NaN. With respect to x it is log y, which is −∞ there.
-
-  Args:
-    x: any numbers.
-    y: numbers of at least 0.
-
-  Returns:
-    x log y.
-  """
-  zero = (x == 0) & (y == 0)
-  return jnp.where(zero, 0.0, x * jnp.log(jnp.where(zero, 1.0, y)))
-
-
 @with_slopes(lambda x: jnp.where(x == 0, 0.0, 1 / x))
 def log_of(x: Array) -> Array:
   """Computes log x, with the derivative 0 at x = 0, for uses of log x that have none there.
@@ -215,6 +197,7 @@ def u_minus_log_near(u: Array) -> Array:
   return s * (u - 2 * s * s * _polynomial(s * s, [1 / (2 * n + 3) for n in range(16)]))
 
 
+@with_slopes(jnp.expm1)
 def expm1_minus(x: Array) -> Array:
   """Computes eˣ − 1 − x, which is about x² / 2 near 0 and never negative.
 
@@ -224,11 +207,6 @@ def expm1_minus(x: Array) -> Array:
   Returns:
     eˣ − 1 − x, with an error of 1e-6 in float32 and 1e-14 in float64; ∞ where eˣ overflows.
   """
-  return _expm1_minus(x)
-
-
-@with_slopes(jnp.expm1)
-def _expm1_minus(x: Array) -> Array:
   near = jnp.abs(x) < 0.7
   v = jnp.where(near, x, 0.0)
   series = _polynomial(v, [1 / math.factorial(n + 2) for n in range(18)])

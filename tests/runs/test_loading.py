@@ -120,7 +120,7 @@ def test_a_run_that_was_broken_off_resumes(trained, tmp_path, capsys):
 
 
 def test_output_that_cannot_encode_every_letter(tmp_path, monkeypatch):
-  """As with PYTHONIOENCODING=ascii, or in a job without a locale."""
+  """A stream has such an encoding under PYTHONIOENCODING=ascii and in a job without a locale."""
   stream = io.TextIOWrapper(io.BytesIO(), "ascii", "strict")
   monkeypatch.setattr(sys, "stdout", stream)
   config = runs.replace(CONFIG, num_examples=1000)

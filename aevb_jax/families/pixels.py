@@ -81,10 +81,14 @@ def continuous_bernoulli(size: int) -> Family:
   def transform(eta: ContinuousBernoulli, u: Array) -> Array:
     # By symmetry negative logits suffice, and their exponential does not overflow.
     l = -jnp.abs(eta.logits)
-    v = jnp.where(eta.logits < 0, u, 1 - u)
-    small = l > -1e-6
+    v, w = jnp.where(eta.logits < 0, u, 1 - u), jnp.where(eta.logits < 0, 1 - u, u)
+    small = l > -0.05
     safe = jnp.where(small, -1.0, l)
-    x = jnp.where(small, v + 0.5 * l * v * (1 - v), jnp.log1p(v * jnp.expm1(safe)) / safe)
+    # log(1 + v (eˡ − 1)), which is log(w + v eˡ), by the form that keeps its digits.
+    change, rest = v * jnp.expm1(safe), w + v * jnp.exp(safe)
+    near = change > -0.5
+    log = jnp.where(near, jnp.log1p(jnp.where(near, change, 0.0)), jnp.log(rest))
+    x = jnp.where(small, _small_draw(v, w, l), log / safe)
     return jnp.where(eta.logits < 0, x, 1 - x)
 
   return independent(
@@ -109,6 +113,23 @@ _MEAN_SERIES = (
   -691 / 1307674368000,
   1 / 74724249600,
 )
+
+
+def _small_draw(v: Array, w: Array, l: Array) -> Array:
+  """Computes log(1 + v (eˡ − 1)) / l near l = 0, by the cumulants of a Bernoulli; w is 1 − v."""
+  s, skew = v * w, w - v
+  # κ_n / (s n!) for n = 2 … 6
+  cumulants = (
+    1 / 2,
+    skew / 6,
+    (1 - 6 * s) / 24,
+    skew * (1 - 12 * s) / 120,
+    (1 - 30 * s * (1 - 4 * s)) / 720,
+  )
+  total = jnp.zeros_like(l)
+  for c in reversed(cumulants):
+    total = total * l + c
+  return v + l * s * total
 
 
 def _log_normalizer(logits: Array) -> Array:
@@ -147,9 +168,13 @@ def discretized_logistic(
     ValueError: if levels is below 2, or step is not positive and finite.
   """
 
-  def log_mass(a: Array, b: Array, width: Array) -> Array:
+  def log_mass(a: Array, b: Array, log_width: Array) -> Array:
     # σ(b) − σ(a) = σ(b) σ(−a) (1 − exp(a − b)), in which no digits cancel.
-    return jax.nn.log_sigmoid(b) + jax.nn.log_sigmoid(-a) + _log1mexp(width)
+    narrow = log_width < -7  # there log(1 − exp(−w)) is log w − w / 2 + w² / 24
+    width = jnp.exp(log_width)
+    series = log_width - width / 2 + width**2 / 24
+    share = jnp.where(narrow, series, _log1mexp(jnp.where(narrow, 1.0, width)))
+    return jax.nn.log_sigmoid(b) + jax.nn.log_sigmoid(-a) + share
 
   return _discretized(
     size,
@@ -193,15 +218,15 @@ def discretized_gaussian(
     ValueError: if levels is below 2, or step is not positive and finite.
   """
 
-  def log_mass(a: Array, b: Array, width: Array) -> Array:
+  def log_mass(a: Array, b: Array, log_width: Array) -> Array:
     # The upper tail, where Φ is close to 1, is mapped to the lower one by symmetry.
     flip = a + b > 0
     a, b = jnp.where(flip, -b, a), jnp.where(flip, -a, b)
     middle = 0.5 * (a + b)
-    narrow = width * (1 + jnp.abs(middle)) < 0.2
+    narrow = jnp.exp(log_width) * (1 + jnp.abs(middle)) < 0.2
     upper = log_ndtr(b)
     difference = jnp.where(narrow, 1.0, upper - log_ndtr(a))
-    flat = _log_narrow_mass(jnp.where(narrow, middle, 0.0), jnp.where(narrow, width, 0.1))
+    flat = _log_narrow_mass(jnp.where(narrow, middle, 0.0), jnp.where(narrow, log_width, -2.0))
     return jnp.where(narrow, flat, upper + _log1mexp(difference))
 
   return _discretized(
@@ -225,11 +250,12 @@ def _log1mexp(x: Array) -> Array:
   return jnp.log(jnp.maximum(-jnp.expm1(-jnp.maximum(x, tiny)), tiny))
 
 
-def _log_narrow_mass(middle: Array, width: Array) -> Array:
+def _log_narrow_mass(middle: Array, log_width: Array) -> Array:
   """Computes the log-mass of N(0, 1) in a bin by the midpoint rule and two corrections of it."""
+  width = jnp.exp(log_width)
   w, m = width**2, (middle * width) ** 2
   change = (m - w) / 24 + (m**2 - 6 * m * w + 3 * w**2) / 1920
-  return jnp.log(width) - 0.5 * (LOG_2PI + middle**2) + jnp.log1p(change)
+  return log_width - 0.5 * (LOG_2PI + middle**2) + jnp.log1p(change)
 
 
 def _discretized(
@@ -248,7 +274,8 @@ def _discretized(
 ) -> Family:
   """Cuts a density into bins; the parameters eta are a mean and a spread.
 
-  log_mass: (lower end, upper end, width) of a bin, in units of the scale -> its log-probability.
+  log_mass: (lower end, upper end, log of the width) of a bin, the lengths in units of the scale ->
+    its log-probability.
   share: of the logarithm of the largest float, that of the largest distance in units of the scale.
   """
   _check_levels(levels, step)
@@ -262,14 +289,14 @@ def _discretized(
 
   def masses(eta: Eta, x: Array) -> Array:
     # Neighbouring bins have the same end, to the last digit, so the masses add up to 1.
-    spread = log_scale(eta)
-    floor = -share * math.log(jnp.finfo(spread.dtype).max)
-    level, inverse = jnp.round(x / step), jnp.exp(-jnp.maximum(spread, floor))
+    floor = -share * math.log(jnp.finfo(x.dtype).max)
+    spread = jnp.maximum(log_scale(eta), floor)
+    level, inverse = jnp.round(x / step), jnp.exp(-spread)
     end = lambda level: (level * step - eta.mean) * inverse
     a, b = end(level - 0.5), end(level + 0.5)
     ends = jnp.where(level < 0.5, log_cdf(b), log_cdf(-a))
     inner = (level > 0.5) & (level < levels - 1.5)
-    return jnp.where(inner | jnp.isnan(level), log_mass(a, b, step * inverse), ends)
+    return jnp.where(inner | jnp.isnan(level), log_mass(a, b, math.log(step) - spread), ends)
 
   def log_prob(eta: Eta, x: Array) -> Array:
     check_shape("x", x, size)

@@ -162,8 +162,8 @@ MUTATIONS = [
   Mutation(
     "discretized: ends closed",
     "families/pixels",
-    "return jnp.where(inner | jnp.isnan(level), log_mass(a, b, step * inverse), ends)",
-    "return log_mass(a, b, step * inverse)",
+    "return jnp.where(inner | jnp.isnan(level), log_mass(a, b, math.log(step) - spread), ends)",
+    "return log_mass(a, b, math.log(step) - spread)",
   ),
   Mutation(
     "special: a wrong coefficient of Stirling's series",

@@ -219,3 +219,26 @@ def test_nan_pixels_of_a_categorical():
   eta = Categorical(jnp.zeros((2, 3)))
   np.testing.assert_allclose(family.log_prob(eta, A([0.0, 1.0])), -2 * np.log(3))
   assert np.isnan(family.log_prob(eta, A([0.0, np.nan])))
+
+
+@pytest.mark.parametrize("name, expected", [("logistic", -96.9275579), ("gaussian", -96.4602021)])
+def test_a_bin_far_narrower_than_the_scale(name, expected):
+  # log(1/255) − log_scale + the log-density of the standard member at 0: −log 4, or −½ log 2π.
+  family, make = KINDS[name]
+  value, slopes = jax.value_and_grad(family.log_prob)(make(0.5, 90), single(100 / 255))
+  np.testing.assert_allclose(value, expected, rtol=1e-6)
+  np.testing.assert_allclose(slopes[1], {"logistic": -1, "gaussian": -0.5}[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("logit", [-17.0, -1.0, -0.051, -0.049, -1e-6, 1e-6, 0.03, 2.0, 17.0])
+@pytest.mark.parametrize("u", [6e-8, 0.3, 0.5])
+def test_draws_of_a_continuous_bernoulli_and_their_slopes(logit, u):
+  family = continuous_bernoulli(1)
+  l, v = mp.mpf(float(np.float32(logit))), mp.mpf(float(np.float32(u)))
+  draw = lambda l, v: mp.log(1 + v * mp.expm1(l)) / l
+  draws = lambda l, u: family.transform(ContinuousBernoulli(l), u)[0]
+  for dtype, rtol, atol in ((np.float32, 1e-5, 3e-6), (np.float64, 1e-9, 1e-10)):
+    args = jnp.full(1, np.float32(logit), dtype), jnp.full(1, np.float32(u), dtype)
+    np.testing.assert_allclose(draws(*args), float(draw(l, v)), rtol=rtol, atol=atol)
+    slope = float(mp.diff(lambda l: draw(l, v), l))
+    np.testing.assert_allclose(jax.grad(draws)(*args)[0], slope, rtol=10 * rtol, atol=atol)

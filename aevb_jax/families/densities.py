@@ -293,9 +293,7 @@ def sigmoid_within(logit: Array) -> Array:
   return jnp.clip(jax.nn.sigmoid(logit), limits.tiny, 1 - limits.epsneg)
 
 
-sigmoid_within.defjvps(
-  lambda tangent, z, logit: jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit) * tangent
-)
+sigmoid_within.defjvps(lambda tangent, z, logit: z * (1 - z) * tangent)
 
 
 @jax.custom_jvp
@@ -333,14 +331,18 @@ def log_gamma_draws(noise: Array, a: Array) -> Array:
   Returns:
     log y, shape (J,).
   """
-  return jax.random.loggamma(jax.random.wrap_key_data(noise, impl="threefry2x32"), a)
+  return _loggamma(noise, a)
+
+
+def _loggamma(noise: Array, a: Array) -> Array:
+  key = jax.random.wrap_key_data(noise, impl="threefry2x32")
+  return jax.random.loggamma(key, a, dtype=a.dtype)
 
 
 @log_gamma_draws.defjvp
 def _log_gamma_draws_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   (noise, a), (_, tangent) = primals, tangents
-  key = jax.random.wrap_key_data(noise, impl="threefry2x32")
-  log_y, slope = jax.jvp(lambda a: jax.random.loggamma(key, a), (a,), (jnp.ones_like(a),))
+  log_y, slope = jax.jvp(lambda a: _loggamma(noise, a), (a,), (jnp.ones_like(a),))
   small = log_y < SMALL_LOG_DRAW
   return log_y, jnp.where(small, _slope_of_small(jnp.where(small, log_y, 0.0), a), slope) * tangent
 

@@ -214,4 +214,11 @@ MUTATIONS = [
     "return jnp.sum(rest[: len(rest) - rank] ** 2, axis=0), half_log_det",
     "families/borders",
   ),
+  Mutation(
+    "beta: the clipped draw has no derivative",
+    "families/densities",
+    "z * (1 - z) * tangent",
+    "jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit) * tangent",
+    "families/borders",
+  ),
 ]

@@ -9,7 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 # Each step imports only from itself and from the steps before it.
 STAIRS = (
-  ("types", "errors", "disk", "locks"),
+  ("types", "errors", "disk", "locks", "names"),
   ("ops",),
   ("data",),
   ("families",),

@@ -134,7 +134,8 @@ def _tfds_directory(
 def _unknown(dataset: str, data_dir: str) -> str:
   """Says where a data set was looked for, and which names are like its name."""
   known = ("digits", *PROTOCOLS)
-  near = difflib.get_close_matches(dataset, known)
+  near = difflib.get_close_matches(dataset, known, cutoff=0.5)
+  known = [name for name in known if not name.endswith(":60k")]  # the line stays short
   names = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)};"
   return (
     f"no data set {dataset!r} in {data_dir}, here or in TFDS; {names} "

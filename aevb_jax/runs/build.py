@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from scipy.special import logit
 
+from aevb_jax import names
 from aevb_jax.algorithms import optimizers
 from aevb_jax.algorithms.auto_encoding import aevb, gaussian_weight_prior
 from aevb_jax.algorithms.monte_carlo_em import mcem
@@ -39,7 +40,7 @@ from aevb_jax.models.vae import (
   with_output_bias,
   with_precision,
 )
-from aevb_jax.runs.config import Config, ModelConfig, OptimizerConfig
+from aevb_jax.runs.config import Config, ModelConfig, OptimizerConfig, leaves
 from aevb_jax.runs.pixels import mean_of_x, pixel_scale
 from aevb_jax.types import (
   Algorithm,
@@ -57,6 +58,12 @@ INITIALIZERS = {"flax": nn.initializers.lecun_normal, "glorot": nn.initializers.
 OPTIMIZERS = {"adagrad": optimizers.adagrad, "adam": optimizers.adam, "sgd": optimizers.sgd}
 MEANS = 0.001, 0.999  # pixel means are clipped to this range before the logit, as by Burda et al.
 LEAST_LOG_PROB = -200  # for two pixels; a lower log-density counts as zero density
+
+
+def own_sources(config: Config) -> list[str]:
+  """Returns the files of the user's functions that a configuration names."""
+  texts = [value for value in leaves(config).values() if isinstance(value, str)]
+  return [file for text in texts if (file := names.source_of(text))]
 
 
 def make_model(config: Config, images: ImageData) -> Model:

@@ -12,7 +12,6 @@ import numpy as np
 
 from aevb_jax.data.datasets import ImageData
 from aevb_jax.errors import ConfigError
-from aevb_jax.estimators.table import source_of
 from aevb_jax.runs import build, directory, files, loop, pixels, report, state
 from aevb_jax.runs.checks import resolve
 from aevb_jax.runs.config import Config, Machine, member_name, members, num_steps, values_of
@@ -74,8 +73,7 @@ def make_job(config: Config, machine: Machine) -> Job:
       "must be large enough for the training set: a sweep in several processes does not stream"
     )
     raise ConfigError("max_resident_mb", config.data.max_resident_mb, message)
-  own = source_of(getattr(config.objective, "estimator", ""))
-  origin = make_origin(config, [own] if own else [])
+  origin = make_origin(config, build.own_sources(config))
   return Job(config, machine, origin, images, data, model, learning, share)
 
 

@@ -15,7 +15,6 @@ compute the same function, which is checked: with the same weights the bounds ar
 import collections
 import functools
 import re
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp

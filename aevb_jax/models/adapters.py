@@ -166,7 +166,8 @@ def with_named_params(network: Network) -> Network:
   """
   like = _described("cannot be initialized", lambda: jax.eval_shape(network.init, _some_key()))
   names = _named(like)
-  if jax.tree.structure(names) == jax.tree.structure(like):
+  own: Any = jax.tree.structure(like)
+  if own == jax.tree.structure(names):
     return network
   if len(jax.tree.leaves(names)) != len(jax.tree.leaves(like)):
     raise ValueError("two parameters of the network have the same name")

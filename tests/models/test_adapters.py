@@ -191,7 +191,7 @@ def test_params_that_families_share_are_beside_the_network():
 @pytest.mark.parametrize(
   "apply,said",
   [
-    (lambda params, x: x, r"a tuple of 2 arrays.*shapes \(2,\), \(2,\); this one returns float64"),
+    (lambda params, x: x, r"a tuple of 2 arrays.*shapes \(2,\), \(2,\); this returns float64"),
     (lambda params, x: (x[:2], x[:1]), r"returns a tuple of float64 \(2,\), float64 \(1,\)"),
     (lambda params, x: (x[:2],), r"returns a tuple of float64 \(2,\)$"),
     (lambda params, x: (x[:2] > 0, x[:2]), r"returns a tuple of bool \(2,\)"),

@@ -87,12 +87,6 @@ MUTATIONS = [
     "len(features) == 3",
   ),
   Mutation(
-    "heads: the key of the network",
-    "models/heads",
-    "**heads.init(heads_key)",
-    "**heads.init(network_key)",
-  ),
-  Mutation(
     "network_vae: the encoder is given a flat x",
     "models/heads",
     "of_image.apply(params, x.reshape(image_shape))",

@@ -65,7 +65,7 @@ def test_a_users_mlp_is_the_packages():
   np.testing.assert_allclose(*bounds, rtol=1e-12)
 
 
-@pytest.mark.parametrize("likelihood", [bernoulli(D), gaussian(D)])
+@pytest.mark.parametrize("likelihood", [bernoulli(D), gaussian(D)], ids=["one", "two"])
 def test_heads_of_an_image_are_linear_maps_of_each_pixel(likelihood):
   network = features((4, 3, 7))
   options = dict(input_shape=(J,), image_shape=IMAGE)
@@ -91,7 +91,7 @@ def test_heads_of_an_image_are_linear_maps_of_each_pixel(likelihood):
     ((84,), bernoulli(D)),
     ((), bernoulli(D)),
   ],
-  ids=str,
+  ids=["other heads", "other image", "matrix", "vector", "number"],
 )
 def test_other_heads_are_linear_maps_of_all_features(shape, likelihood):
   headed = with_heads(features(shape), likelihood.sizes, input_shape=(J,), image_shape=IMAGE)

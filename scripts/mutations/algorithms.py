@@ -143,4 +143,18 @@ MUTATIONS = [
     "(batch, chains.position)",
     "(batch, state.z[index])",
   ),
+  Mutation(
+    "own optimizers: without the schedule",
+    "algorithms/own",
+    "with_step_size(make, step_size, schedule)",
+    "with_step_size(make, step_size, None)",
+    "commands/own",
+  ),
+  Mutation(
+    "own optimizers: one step size for all members",
+    "algorithms/own",
+    "def make(step_size: Any)",
+    "def make(_: Any)",
+    "commands/own",
+  ),
 ]

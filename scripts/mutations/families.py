@@ -221,4 +221,11 @@ MUTATIONS = [
     "jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit) * tangent",
     "families/borders",
   ),
+  Mutation(
+    "own families: z of another size passes",
+    "families/own",
+    'names.require_shape("transform must return z", z, (size,))',
+    "pass",
+    "commands/own",
+  ),
 ]

@@ -92,4 +92,11 @@ MUTATIONS = [
     "of_image.apply(params, x.reshape(image_shape))",
     "of_image.apply(params, x)",
   ),
+  Mutation(
+    "own models: flags that they do not take are ignored",
+    "models/own",
+    "if not names.accepts(function, TAKEN_BY_MODEL[field]):",
+    "if False:",
+    "commands/own",
+  ),
 ]

@@ -21,4 +21,17 @@ MUTATIONS = [
     "runs/directory",
   ),
   Mutation("manifold: upside down", "figures", "quantiles[::-1]", "quantiles"),
+  Mutation(
+    "names: arguments after colons are lost",
+    "names",
+    "    arguments[key] = _value(value)\n",
+    "    pass\n",
+  ),
+  Mutation(
+    "names: a function gets nothing that its signature names",
+    "names",
+    "for key, value in offered.items() if accepts(function, key)",
+    "for key, value in offered.items() if False",
+  ),
+  Mutation("names: an error loses the caller's line", "names", "places[:3]", "places[:1]"),
 ]

@@ -141,4 +141,16 @@ MUTATIONS = [
     "    if True:\n      yield path",
     "training/checkpoint",
   ),
+  Mutation(
+    "weights: of another model",
+    "training/weights",
+    "if arrays[name].shape != leaf.shape:",
+    "if False:",
+  ),
+  Mutation(
+    "weights: pickles are opened",
+    "training/weights",
+    "allow_pickle=False",
+    "allow_pickle=True",
+  ),
 ]

@@ -42,3 +42,4 @@ from aevb_jax.families.pixels import (
 )
 from aevb_jax.families.support import check_support
 from aevb_jax.families.univariate import independent, positive, real, uniform_noise
+from aevb_jax.families.verification import check

@@ -76,7 +76,7 @@ def directions(run: Run) -> tuple[np.ndarray, list[str]]:
   return np.concatenate(rows) if rows else np.zeros((0, 0)), words
 
 
-def make_slopes(family: Family) -> Callable[..., tuple[Array, Array, Array]]:
+def make_slopes(family: Family) -> Callable[..., tuple[Array, ...]]:
   """Makes the function of derivatives along directions, exact and by differences of two steps."""
 
   def one(member: Member, y: Array, z: Array, fixed: Array, along: Array) -> tuple[Array, ...]:

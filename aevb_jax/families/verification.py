@@ -281,15 +281,18 @@ def _note(run: Run, name: str, decided: bool) -> None:
 
 def _check_moments(run: Run, draws: Draws) -> None:
   family, eta = run.family, run.member.eta
-  values = {}
-  for name in ("mean", "variance", "entropy"):
-    if (function := getattr(family, name)) is not None:
-      with reporting(name):
-        values[name] = np.asarray(jax.jit(function)(eta), np.float64)
-  if family.init_shared:  # the mean of a flow is that of its base, mapped
-    values = {"mean": np.full_like(values["mean"], np.nan), "entropy": values.get("entropy")}
+
+  def value(name: str) -> np.ndarray | None:
+    if (function := getattr(family, name)) is None:
+      return None
+    with reporting(name):
+      return np.asarray(jax.jit(function)(eta), np.float64)
+
+  mean, variance, entropy = (value(name) for name in ("mean", "variance", "entropy"))
+  if mean is None or family.init_shared:  # the mean of a flow is that of its base, mapped
+    mean, variance = np.full(draws.z.shape[1], np.nan), None
   results = comparisons.compare_moments(
-    draws, values["mean"], values.get("variance"), values.get("entropy")
+    draws, mean, variance, None if entropy is None else float(entropy)
   )
   for name, claimed, difference in results:
     _note(run, name, difference.decided)

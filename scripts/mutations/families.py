@@ -221,4 +221,25 @@ MUTATIONS = [
     "jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit) * tangent",
     "families/borders",
   ),
+  Mutation(
+    "check: the volume of a coordinate left out",
+    "families/comparisons",
+    "draws.log_prob + np.sum(np.where(is_atom, 0.0, draws.log_det), axis=1)",
+    "draws.log_prob",
+    "families/verification",
+  ),
+  Mutation(
+    "check: one score of a z-test for all comparisons",
+    "families/comparisons",
+    "isf(1e-6 / 2 / 10_000)",
+    "isf(0.05 / 2)",
+    "families/verification",
+  ),
+  Mutation(
+    "check: the slope of the means without the score",
+    "families/slopes",
+    "moved + jnp.outer(functions(z) - means, score)",
+    "moved",
+    "families/verification",
+  ),
 ]

@@ -77,10 +77,12 @@ def check(family: Family, *, eta: Eta = None, num_draws: int = 100_000, seed: in
   if num_draws < FEWEST_DRAWS:
     raise ValueError(f"num_draws is {num_draws}, expected at least {FEWEST_DRAWS}")
   num_all = -(-num_draws * 6 // 5 // BATCH) * BATCH
+  # Derivatives through networks take long, and those through samplers longer than draws.
+  num_slopes = num_all // (6 if family.init_shared else 2) // BATCH * BATCH
   functions = (
     make_draw(family, num_all),
     slopes.make_slopes(family),
-    slopes.make_pathwise(family, num_all // 2 // BATCH * BATCH),
+    slopes.make_pathwise(family, num_slopes),
   )
   programs, decided = Programs(*map(jax.jit, functions)), dict[str, bool]()
   with jax.enable_x64(True):

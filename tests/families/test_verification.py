@@ -17,7 +17,7 @@ from aevb_jax.types import Support
 
 FEW = 20_000
 long = pytest.mark.long
-FAST = ("exponential", "gaussian", "uniform", "bernoulli", "dirichlet")
+FAST = ("exponential", "uniform", "bernoulli")
 
 
 class Kumaraswamy(NamedTuple):

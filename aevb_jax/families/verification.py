@@ -53,7 +53,7 @@ def check(family: Family, *, eta: Eta = None, num_draws: int = 100_000, seed: in
     and outside a box `log_prob` has to be −inf.
 
   A right family is rejected with a probability of 1e-6. A size of 1 to 3 is enough for most
-  families, and takes a few seconds.
+  families, and takes about ten seconds.
 
   Args:
     family: a family of small size.

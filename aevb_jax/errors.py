@@ -7,6 +7,10 @@ class UnsupportedError(TypeError):
   """Raised when a function needs something of a model that its distributions lack."""
 
 
+class FamilyError(ValueError):
+  """Raised for a family whose functions fail or contradict each other; the text is one sentence."""
+
+
 class DataError(Exception):
   """Raised for a data set that cannot be obtained or read; the message says what to do."""
 

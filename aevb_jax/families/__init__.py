@@ -4,7 +4,8 @@
 paper's three constructions, `gaussians` and `binary` the families of appendix C. `mixtures`,
 `flows` and `bijections` have richer posteriors, `pixels` the likelihoods of pixel levels. `kl` has
 closed forms (appendix B), `support` the sets where densities are positive, `table` the names that a
-command line takes. `independent` makes a family of your own from functions of one number.
+command line takes. `independent` makes a family of your own from functions of one number, and
+`check` compares the functions of a family with each other.
 """
 
 from aevb_jax.families.base import distribution, reparameterize
@@ -42,3 +43,4 @@ from aevb_jax.families.pixels import (
 )
 from aevb_jax.families.support import check_support
 from aevb_jax.families.univariate import independent, positive, real, uniform_noise
+from aevb_jax.families.verification import check

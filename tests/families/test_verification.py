@@ -12,7 +12,8 @@ from jax.scipy.special import betaln, xlog1py, xlogy
 
 from aevb_jax import families
 from aevb_jax.errors import FamilyError
-from aevb_jax.families import comparisons, table
+from aevb_jax.families import table
+from aevb_jax.families.verification import comparisons
 from aevb_jax.types import Support
 
 FEW = 20_000

@@ -8,10 +8,10 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from aevb_jax.errors import FamilyError
-from aevb_jax.families import comparisons
-from aevb_jax.families.comparisons import Draws
-from aevb_jax.families.coordinates import from_line, to_line
-from aevb_jax.families.members import BATCH, Member, Run, eta_at, reporting
+from aevb_jax.families.verification import comparisons
+from aevb_jax.families.verification.comparisons import Draws
+from aevb_jax.families.verification.coordinates import from_line, to_line
+from aevb_jax.families.verification.members import BATCH, Member, Run, eta_at, reporting
 from aevb_jax.types import Array, Family
 
 NUM_SLOPES = 64  # draws at which derivatives of log_prob are compared

@@ -11,7 +11,7 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
 from aevb_jax.errors import FamilyError
-from aevb_jax.families.coordinates import from_line, to_line
+from aevb_jax.families.verification.coordinates import from_line, to_line
 from aevb_jax.names import one_line
 from aevb_jax.types import Array, Eta, Family, PyTree, Support
 

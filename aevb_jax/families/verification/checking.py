@@ -1,8 +1,4 @@
-"""The check of a family that somebody wrote: do its functions agree with each other?
-
-`members` makes the members and checks shapes and types, `comparisons` has the statistics, `slopes`
-the derivatives, and `coordinates` the coordinates in which densities are compared.
-"""
+"""The check of a family that somebody wrote: do its functions agree with each other?"""
 
 import warnings
 
@@ -11,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from aevb_jax.errors import FamilyError
-from aevb_jax.families import comparisons, slopes
-from aevb_jax.families.comparisons import Difference, Draws
-from aevb_jax.families.members import (
+from aevb_jax.families.support import contains, in_words
+from aevb_jax.families.verification import comparisons, slopes
+from aevb_jax.families.verification.comparisons import Difference, Draws
+from aevb_jax.families.verification.members import (
   BATCH,
   Programs,
   Run,
@@ -25,7 +22,6 @@ from aevb_jax.families.members import (
   make_members,
   reporting,
 )
-from aevb_jax.families.support import contains, in_words
 from aevb_jax.types import Eta, Family, Support
 
 FEWEST_DRAWS = 10_000

@@ -17,7 +17,8 @@ PAGE = "CONTRIBUTING.md"
 FILE = re.compile(r"# (\S+\.py)\n")
 RESULTS = {  # files that each recipe leaves
   "Write an estimator": ("runs/tempered/gradients.csv", "runs/digits-tempered/summary.json"),
-  "Add a family": (),
+  "Add a family": ("runs/kumaraswamy/summary.json", "runs/zero-inflated/summary.json"),
+  "Use your own networks": ("runs/residual/summary.json",),
   "Use your own images": ("runs/my_data/stripes.png", "runs/stripes/summary.json"),
   "Draw a figure": ("runs/latents/latents.csv", "runs/latents/latents.png"),
   "Tests": (),
@@ -46,6 +47,12 @@ def test_a_recipe_works_as_written(section, tmp_path):
   assert num_run
   for name in RESULTS[section]:
     assert (tmp_path / name).is_file(), name
+
+
+@pytest.mark.parametrize("name", ["my_families.py", "my_likelihoods.py", "my_networks.py"])
+def test_a_part_of_ones_own_takes_thirty_lines(name):
+  (text,) = [p.text for p in pages.passages(PAGE) if p.text.startswith(f"# {name}")]
+  assert sum(bool(line.strip()) for line in text.splitlines()[1:]) <= 30
 
 
 def test_every_recipe_is_run():

@@ -16,6 +16,7 @@ import numpy as np
 from aevb_jax.types import Array, Key
 
 SWAP_OR_NOT_ROUNDS = 40
+BLOCK_BYTES = 2**25  # of pixels that are read at once; 10000 of MNIST's as float32
 
 
 class Minibatch(NamedTuple):
@@ -239,11 +240,26 @@ def read_rows(source: Source, index: Sequence[int] | np.ndarray) -> np.ndarray:
   return np.stack([source[int(i)] for i in index])
 
 
-def blocks(source: Source, size: int) -> Iterator[np.ndarray]:
-  """Yields all rows in their order, in blocks of shape (size, D); the last may be shorter."""
+def blocks(source: Source, size: int = 10_000) -> Iterator[np.ndarray]:
+  """Yields all rows in their order, in blocks of shape (size, D) or less.
+
+  Args:
+    source: the data set, N rows of shape (D,).
+    size: the most rows of a block; of large images it has fewer, so that it fits into BLOCK_BYTES.
+
+  Yields:
+    The blocks; the last may be shorter than the others.
+  """
+  if len(source):
+    size = min(size, rows_at_once(read_rows(source, np.arange(1)).nbytes))
   for start in range(0, len(source), size):
     yield read_rows(source, np.arange(start, min(start + size, len(source))))
     release_pages(source)
+
+
+def rows_at_once(num_bytes: int) -> int:
+  """Returns how many rows of this many bytes are read at once."""
+  return max(1, BLOCK_BYTES // max(1, num_bytes))
 
 
 def release_pages(source: Source) -> None:

@@ -19,8 +19,9 @@ import numpy as np
 from absl import flags
 
 from aevb_jax import disk, figures, names
-from aevb_jax.data.datasets import PROTOCOLS, ImageData, kind_of
+from aevb_jax.data.image_data import ImageData
 from aevb_jax.data.minibatches import Source, blocks, read_rows
+from aevb_jax.data.protocols import PROTOCOLS, kind_of
 from aevb_jax.errors import ConfigError
 from aevb_jax.runs import checks, files
 from aevb_jax.runs.config import DataConfig, replace

@@ -1,7 +1,8 @@
 """Data sets by name, their pixels as data points, and minibatches of them.
 
 `datasets` loads the sets that `protocols` lists, and `builders` prepares them. `arrays` and
-`folders` make data sets of images of your own. `preprocess` turns pixels into x. `minibatches` chooses the examples of each training step.
+`folders` make data sets of images of your own. `preprocess` turns pixels into x. `minibatches`
+chooses the examples of each training step.
 """
 
 from aevb_jax.data.arrays import from_arrays

@@ -10,9 +10,11 @@ from aevb_jax.data import array_cache, npz
 from aevb_jax.data.image_data import (
   SPLITS,
   ImageData,
+  check_one_type,
   check_shape,
   check_type,
   checked,
+  make_all_labels,
   make_rows,
 )
 from aevb_jax.errors import CacheError, DataError
@@ -102,25 +104,14 @@ def load_npz(path: pathlib.Path, cache_dir: str | None = None) -> ImageData:
     with npz.opened(path) as (file, archive):
       entries = npz.find_entries(archive)
       _check_names(entries)
-      shapes = {}
-      for name in (name for name in SPLITS if name in entries):
-        check_type(name, entries[name].dtype)
-        shapes[name] = check_shape(name, entries[name].shape)
-      check_one_shape(shapes)
-      pixels = {
-        name: npz.map_in_place(file, entries[name])
-        for name in shapes
-        if npz.is_mappable(entries[name])
-      }
-      packed = {name: entries[name] for name in shapes if name not in pixels}
+      others = _read_others(archive, entries)  # all checks that need no pixels come first
+      pixels: dict[str, Any] = {}
+      splits = {name: entries[name] for name in SPLITS if name in entries}
+      for name, entry in splits.items():
+        if npz.is_mappable(entry):
+          pixels[name] = npz.map_in_place(file, entry)
+      packed = {name: entry for name, entry in splits.items() if name not in pixels}
       pixels |= _decode(path, archive, packed, cache_dir)
-      others = {
-        name: npz.read_small(archive, entry)
-        for name, entry in entries.items()
-        if name not in shapes
-      }
-      if "levels" in others:
-        others["levels"] = _scalar(others["levels"])
       images = from_arrays(**pixels, **others)
   except CacheError:
     raise
@@ -146,6 +137,24 @@ def _check_names(entries: dict[str, npz.Entry]) -> None:
     if name not in entries:
       there = f"it has {', '.join(entries)}" if entries else "it is empty"
       raise DataError(f"has no entry {name!r}; {there}")
+
+
+def _read_others(archive: zipfile.ZipFile, entries: dict[str, npz.Entry]) -> dict[str, Any]:
+  """Returns the labels and the levels, after all checks that need no pixels."""
+  splits = {name: entry for name, entry in entries.items() if name in SPLITS}
+  for name, entry in splits.items():
+    check_type(name, entry.dtype)
+  check_one_shape({name: check_shape(name, entry.shape) for name, entry in splits.items()})
+  others: dict[str, Any] = {
+    name: npz.read_small(archive, entry) for name, entry in entries.items() if name not in splits
+  }
+  if "levels" in others:
+    others["levels"] = _scalar(others["levels"])
+  types = {name: entry.dtype for name, entry in splits.items()}
+  check_one_type(types, others.get("levels", 255))
+  labels = {name: array for name, array in others.items() if name != "levels"}
+  make_all_labels(labels, {name: entry.shape[0] for name, entry in splits.items()})
+  return others
 
 
 def _scalar(levels: np.ndarray) -> Any:

@@ -1,4 +1,4 @@
-"""Loading of data sets by name: a user's own, or prepared if necessary, read or decoded, and split."""
+"""Loading of data sets by name: prepared if necessary, read or decoded, split; and a user's own."""
 
 import difflib
 import hashlib
@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import pathlib
-import re
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,8 @@ import numpy as np
 from aevb_jax import disk, names
 from aevb_jax.data import array_cache, arrays, folders
 from aevb_jax.data.image_data import ImageData, checked
-from aevb_jax.data.protocols import PROTOCOLS, WHOLE, Protocol
+from aevb_jax.data.protocols import PROTOCOLS, WHOLE, Protocol, absolute, kind_of, path_of
 from aevb_jax.errors import DataError, NotPreparedError
-
-FOLDER_ARGUMENTS = ("seed", "test", "validation")
-ARGUMENT = re.compile(r":([^\W\d]\w*)=[^:/]+$")
 
 
 def load(
@@ -64,8 +60,8 @@ def load(
     return _load_function(dataset)
   if kind in ("arrays", "images"):
     return _load_own(dataset, data_dir, cache_dir, decode)
-  data_dir = _absolute(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-  manual_dir = manual_dir and _absolute(manual_dir)
+  data_dir = absolute(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+  manual_dir = manual_dir and absolute(manual_dir)
   if dataset in PROTOCOLS:
     protocol = PROTOCOLS[dataset]
     prepared = pathlib.Path(data_dir, protocol.source, protocol.version)
@@ -79,52 +75,7 @@ def load(
   return _assemble(protocol, prepared, cache_dir, decode)
 
 
-def kind_of(dataset: str) -> str:
-  """Returns the kind of data set that a name means.
-
-  Returns:
-    "digits", "protocol" for a key of `PROTOCOLS`, "arrays" or "images" for a user's own files,
-    "function" for package.module:function, or "tfds" for all other names.
-  """
-  if dataset == "digits":
-    return "digits"
-  if dataset in PROTOCOLS:
-    return "protocol"
-  head, *rest = dataset.split(":")
-  if head in ("arrays", "images") and rest:
-    return head
-  known = {"digits", *(name.partition(":")[0] for name in PROTOCOLS)}
-  own = names.is_own(dataset, known) and bool(head) and rest[0].isidentifier()
-  return "function" if own else "tfds"  # TFDS's own names have versions after a colon
-
-
-def path_of(dataset: str, data_dir: str | None = None) -> tuple[pathlib.Path, dict[str, Any]]:
-  """Returns the absolute path in the name of a user's own files, and the arguments after it.
-
-  Arguments are read from the end, because a path may have colons.
-
-  Raises:
-    DataError: if there is no path, or an argument is unknown or given twice.
-  """
-  kind, _, path = dataset.partition(":")
-  arguments: dict[str, Any] = {}
-  place = lambda: os.path.join(os.path.expanduser(data_dir or ""), os.path.expanduser(path))
-  while kind == "images" and not os.path.exists(place()) and (found := ARGUMENT.search(path)):
-    key = found[1]
-    if key not in FOLDER_ARGUMENTS or key in arguments:
-      why = "twice" if key in arguments else f"as well; takes {', '.join(FOLDER_ARGUMENTS)}"
-      raise DataError(f"{dataset} has the argument {key} {why}")
-    arguments[key] = names.split(f"images{found[0]}", ["images"])[1][key]
-    path = path[: found.start()]
-  if not path:
-    what = "a file, as arrays:/path/file.npz" if kind == "arrays" else "a folder, as images:/path"
-    raise DataError(f"{kind}: takes {what}")
-  return pathlib.Path(_absolute(place())), arguments
-
-
-def _load_own(
-  dataset: str, data_dir: str | None, cache_dir: str | None, decode: bool
-) -> ImageData:
+def _load_own(dataset: str, data_dir: str | None, cache_dir: str | None, decode: bool) -> ImageData:
   """Loads a user's own files."""
   path, arguments = path_of(dataset, data_dir)
   if kind_of(dataset) == "arrays":
@@ -157,10 +108,6 @@ def _digest_of_module(name: str) -> str:
   if file is None:
     return ""
   return f"{hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()[:12]} (of its module)"
-
-
-def _absolute(path: str) -> str:
-  return os.path.abspath(os.path.expanduser(path))
 
 
 def _prepare_own(source: str, data_dir: str, manual_dir: str | None, mirror: str | None) -> None:

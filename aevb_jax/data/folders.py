@@ -12,17 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aevb_jax import disk
-from aevb_jax.data import array_cache, npz
+from aevb_jax.data import array_cache, formats, npz
 from aevb_jax.data.image_data import SPLITS, ImageData
 from aevb_jax.data.minibatches import rows_at_once
 from aevb_jax.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".webp")  # would be missed silently
-# Modes of PIL for each mode that images are decoded to. Other modes have more than 8 bits.
-MODES = {"1": "L", "L": "L", "LA": "RGBA", "P": "RGB", "CMYK": "RGB", "RGB": "RGB", "RGBA": "RGBA"}
-NAMES = {"L": "grey (1 channel)", "RGB": "RGB (3 channels)", "RGBA": "RGBA (4 channels)"}
 IN_FOLDERS = ("train", "test")  # folders that a folder which is split already has
 
 
@@ -42,7 +38,7 @@ class Images:
   def __init__(self, folder: pathlib.Path, names: Sequence[str]):
     self._folder, self._names = folder, list(names)
     self._first = self._names[0]
-    pixels, self._mode = _decode(folder / self._first)
+    pixels, self._mode = formats.read_image(folder / self._first)
     self.image_shape: tuple[int, int, int] = pixels.shape  # type: ignore[assignment]
     self.dtype = np.dtype(np.uint8)
 
@@ -73,7 +69,7 @@ class Images:
       DataError: for the first image that differs.
     """
     for name in self._names:
-      size, mode = _header(self._folder / name)
+      size, mode = formats.read_image_header(self._folder / name)
       self._compare(name, (size[1], size[0], len(mode)), mode)
 
   def read_into(self, pixels: np.ndarray) -> None:
@@ -85,15 +81,16 @@ class Images:
       array_cache.give_back(pixels)
 
   def _read(self, name: str) -> np.ndarray:
-    pixels, mode = _decode(self._folder / name)
+    pixels, mode = formats.read_image(self._folder / name)
     self._compare(name, pixels.shape, mode)
     return pixels
 
   def _compare(self, name: str, shape: tuple[int, ...], mode: str) -> None:
     if mode != self._mode:
+      modes = [formats.MODE_NAMES[mode] for mode in (self._mode, mode)]
       raise DataError(
-        f"{self._folder}: {self._first} is {NAMES[self._mode]} and {name} is {NAMES[mode]}; save "
-        "all images in one mode"
+        f"{self._folder}: {self._first} is {modes[0]} and {name} is {modes[1]}; save all images in "
+        "one mode"
       )
     if shape != self.image_shape:
       sizes = [f"{width}×{height}" for height, width, _ in (self.image_shape, shape)]
@@ -144,7 +141,9 @@ def from_folder(
   if files[0].split is None:
     fractions = {
       "test": _check_fraction(folder, "test", 0.1 if test is None else test),
-      "validation": _check_fraction(folder, "validation", 0.1 if validation is None else validation),
+      "validation": _check_fraction(
+        folder, "validation", 0.1 if validation is None else validation
+      ),
     }
     counts = _counts(folder, len(files), fractions)
     words = f"split at random by seed {order_seed}, test {fractions['test']:g}, validation "
@@ -232,7 +231,9 @@ def _find_in(folder: pathlib.Path, below: str, split: str | None) -> list[File]:
   for label in folders:
     of_class, deeper = _list(folder / below / label)
     if deeper:
-      raise DataError(f"{folder / below / label} has a folder {deeper[0]}/; put its images above it")
+      raise DataError(
+        f"{folder / below / label} has a folder {deeper[0]}/; put its images above it"
+      )
     found += [
       file._replace(name=f"{below}{label}/{file.name}", split=split, label=label)
       for file in of_class
@@ -289,52 +290,11 @@ def _read(
       "files": _digest([(f.name, f.size, f.mtime) for f in files]),
     }
     place = f"images-{npz.place_of(folder)}" + (f"-seed_{seed}" if seed else "")
-    pixels = array_cache.fetch(pathlib.Path(cache_dir).expanduser() / place, source, write)["images"]
+    pixels = array_cache.fetch(pathlib.Path(cache_dir).expanduser() / place, source, write)[
+      "images"
+    ]
   return pixels.reshape(len(pixels), -1), pixels.shape[1:]
 
 
 def _digest(what: Any) -> str:
   return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]
-
-
-def _decode(path: pathlib.Path) -> tuple[np.ndarray, str]:
-  """Returns the pixels (H, W, C) of an image, and the mode that they were decoded to."""
-  from PIL import Image
-
-  try:
-    with disk.read(path, "rb") as file, Image.open(file, formats=("PNG", "JPEG")) as image:
-      mode = _mode(path, image)
-      pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-  except DataError:
-    raise
-  except Exception as error:  # PIL raises many kinds of error for damaged files
-    raise _damaged(path, error) from error
-  return pixels.reshape(*pixels.shape[:2], len(mode)), mode
-
-
-def _header(path: pathlib.Path) -> tuple[tuple[int, int], str]:
-  """Returns the (width, height) of an image, and the mode that it would be decoded to."""
-  from PIL import Image
-
-  try:
-    with disk.read(path, "rb") as file, Image.open(file, formats=("PNG", "JPEG")) as image:
-      return image.size, _mode(path, image)
-  except DataError:
-    raise
-  except Exception as error:
-    raise _damaged(path, error) from error
-
-
-def _mode(path: pathlib.Path, image: Any) -> str:
-  if image.mode not in MODES:
-    raise DataError(f"{path} has pixels of mode {image.mode}; save it with 8 bits a channel")
-  if image.mode == "P" and "transparency" in image.info:
-    return "RGBA"
-  return MODES[image.mode]
-
-
-def _damaged(path: pathlib.Path, error: Exception) -> DataError:
-  what = getattr(error, "strerror", None) or str(error).replace(repr(str(path)), "it")
-  if "cannot identify image file" in what:
-    what = "it begins like no PNG or JPEG"
-  return DataError(f"{path} is not an intact PNG or JPEG file ({' '.join(what.split())})")

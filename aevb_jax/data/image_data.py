@@ -63,7 +63,7 @@ def check_type(name: str, dtype: np.dtype) -> None:
   if dtype == np.uint8 or dtype.newbyteorder("=") in (np.float16, np.float32, np.float64):
     return
   remedy = "save uint8, or floats that are x"
-  if dtype == bool:
+  if dtype == np.bool_:
     remedy = "save .astype(np.uint8) with levels=1, or .astype(np.float32)"
   elif np.issubdtype(dtype, np.integer):
     remedy = "save .astype(np.uint8) if they are in 0..255, or divide them into float32"
@@ -104,6 +104,42 @@ def make_labels(name: str, labels: Any) -> np.ndarray:
   return labels.astype(np.int32, copy=False)
 
 
+def make_all_labels(labels: dict[str, Any], sizes: dict[str, int]) -> dict[str, Any]:
+  """Makes int32 labels of all splits that have some.
+
+  Args:
+    labels: the labels by train_labels, validation_labels and test_labels; None for none.
+    sizes: the number of images of each split.
+
+  Returns:
+    The labels by the same names, without those that are None.
+
+  Raises:
+    DataError: for labels that are not whole numbers, or not as many as the images.
+  """
+  made = {name: make_labels(name, array) for name, array in labels.items() if array is not None}
+  for name, array in made.items():
+    split = name.removesuffix("_labels")
+    if split not in sizes:
+      raise DataError(f"{name} has no images; {split} is missing")
+    if len(array) != sizes[split]:
+      raise DataError(f"{split} has {sizes[split]} images and {len(array)} labels")
+  return made
+
+
+def check_one_type(types: dict[str, np.dtype], levels: Any) -> None:
+  """Raises DataError if splits have pixels of different types, or levels do not go with them."""
+  for name, dtype in types.items():
+    if (dtype == np.uint8) != (types["train"] == np.uint8):
+      what = f"train has pixels of type {types['train']} and {name} of type {dtype}"
+      raise DataError(f"{what}; make them one")
+  if not isinstance(levels, int | np.integer) or not 1 <= levels <= MOST_LEVELS:
+    raise DataError(f"levels is {levels!r}; the pixel of a fully bright point, such as 255, or 1")
+  if types["train"] != np.uint8 and levels != 255:
+    what = f"levels is {levels}, which divides uint8 pixels"
+    raise DataError(f"{what}, and these are {types['train']}")
+
+
 def checked(images: ImageData) -> ImageData:
   """Checks that the parts of a user's own data fit together, and makes their types those of ours.
 
@@ -116,7 +152,9 @@ def checked(images: ImageData) -> ImageData:
   Raises:
     DataError: for the first part that does not fit; the message names it.
   """
-  parts = {name: getattr(images, name) for name in SPLITS if getattr(images, name) is not None}
+  parts: dict[str, Any] = {
+    name: getattr(images, name) for name in SPLITS if getattr(images, name) is not None
+  }
   for name in ("train", "test"):
     if name not in parts:
       raise DataError(f"{name} is missing")
@@ -125,18 +163,11 @@ def checked(images: ImageData) -> ImageData:
     _check_rows(name, source, data_dim)
     if isinstance(source, np.ndarray):
       parts[name] = make_rows(name, source)[0]
-    if (there := parts[name].dtype) != (first := parts["train"].dtype):
-      raise DataError(f"train has pixels of type {first} and {name} of type {there}; make them one")
-  labels = {}
-  for name in SPLITS:
-    if (own := getattr(images, f"{name}_labels")) is None:
-      continue
-    if name not in parts:
-      raise DataError(f"{name}_labels has no images; {name} is missing")
-    labels[f"{name}_labels"] = own = make_labels(f"{name}_labels", own)
-    if len(own) != len(parts[name]):
-      raise DataError(f"{name} has {len(parts[name])} images and {len(own)} labels")
-  _check_levels(parts, images.levels)
+  labels = {f"{name}_labels": getattr(images, f"{name}_labels") for name in SPLITS}
+  sizes = {name: len(source) for name, source in parts.items()}
+  check_one_type({name: source.dtype for name, source in parts.items()}, images.levels)
+  labels = make_all_labels(labels, sizes)
+  _check_pixels(parts, images.levels)
   return images._replace(**parts, **labels)
 
 
@@ -162,14 +193,9 @@ def _check_rows(name: str, source: Any, data_dim: int) -> None:
   check_shape(name, tuple(source.shape))
 
 
-def _check_levels(parts: dict[str, Any], levels: Any) -> None:
-  """Refuses levels that would make x other than a user means."""
-  dtype = parts["train"].dtype
-  if not isinstance(levels, int | np.integer) or not 1 <= levels <= MOST_LEVELS:
-    raise DataError(f"levels is {levels!r}; the pixel of a fully bright point, such as 255, or 1")
-  if dtype != np.uint8:
-    if levels != 255:
-      raise DataError(f"levels is {levels}, which divides uint8 pixels, and these are {dtype}")
+def _check_pixels(parts: dict[str, Any], levels: int) -> None:
+  """Refuses uint8 pixels that would make x other than a user means."""
+  if parts["train"].dtype != np.uint8:
     return
   if levels == 255 and _most(parts["train"], up_to=2) == 1:
     raise DataError(

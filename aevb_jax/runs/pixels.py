@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from aevb_jax.data import datasets, preprocess
+from aevb_jax.data import datasets, preprocess, protocols
 from aevb_jax.data.minibatches import PixelSource, Source, blocks, read_rows
 from aevb_jax.errors import CacheError, ConfigError, NotPreparedError
 from aevb_jax.runs.config import ARRAYS, Config, DataConfig
@@ -329,8 +329,8 @@ def pixels_in_words(data: DataConfig) -> str:
 def file_name(data: DataConfig) -> str:
   """Returns the data set's name in a form that file names can contain, without directories."""
   name = data.dataset
-  if (kind := datasets.kind_of(name)) in ("arrays", "images"):
-    name = f"{kind}:{datasets.path_of(name, data.data_dir)[0].stem}"
+  if (kind := protocols.kind_of(name)) in ("arrays", "images"):
+    name = f"{kind}:{protocols.path_of(name, data.data_dir)[0].stem}"
   return name.replace("/", "-").replace(":", "-")[:100]
 
 

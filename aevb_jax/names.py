@@ -9,11 +9,16 @@ import importlib
 import inspect
 import os
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import jax
+import numpy as np
+
 PACKAGE = os.path.dirname(__file__)  # error messages skip lines of its code
+LENGTH = 250  # characters of an exception's text; some of JAX's go on for a page
 Value = int | float | bool | str
 
 
@@ -145,6 +150,50 @@ def accepts(function: Callable[..., Any], keyword: str) -> bool:
   return any_keyword or keyword in parameters and parameters[keyword].kind in by_name
 
 
+def guarded(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+  """Calls a part of what a user made; an exception becomes a ValueError of one line.
+
+  Args:
+    what: the name of the part.
+    function: the part.
+    *arguments: its arguments.
+
+  Raises:
+    ValueError: if the function fails.
+  """
+  try:
+    return function(*arguments)
+  except (Exception, SystemExit) as error:  # a user's function may raise anything
+    raise ValueError(f"{what} fails: {one_line(error)}") from error
+
+
+def shapes(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+  """Returns the shapes of what a part of what a user made returns, as `jax.eval_shape` does.
+
+  Raises:
+    ValueError: if the function fails; the message is one line.
+  """
+  return guarded(what, lambda: jax.eval_shape(function, *arguments))
+
+
+def require_shape(what: str, found: Any, shape: tuple[int, ...]) -> None:
+  """Refuses what is not an array of numbers of some shape.
+
+  Args:
+    what: the requirement in words, such as "log_prob must return a number".
+    found: what `shapes` returned.
+    shape: the shape that it must have.
+
+  Raises:
+    ValueError: if it is something else, or has another shape.
+  """
+  is_array = hasattr(found, "shape") and hasattr(found, "dtype")
+  is_number = is_array and (np.issubdtype(found.dtype, np.number) or found.dtype == bool)
+  if not is_number or tuple(found.shape) != shape:
+    returned = f"an array of shape {tuple(found.shape)}" if is_array else type(found).__name__
+    raise ValueError(f"{what}, of shape {shape}; it returns {returned}")
+
+
 def source_of(text: str, known: Collection[str] = ()) -> str | None:
   """Returns the file of the user's module that a name is in; None for a name of this package."""
   module = sys.modules.get(text.partition(":")[0]) if is_own(text, known) else None
@@ -153,7 +202,7 @@ def source_of(text: str, known: Collection[str] = ()) -> str | None:
 
 def one_line(error: BaseException) -> str:
   """Describes an exception in one line and, for an error below a user's code, the lines there."""
-  what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+  what = textwrap.shorten(f"{type(error).__name__}: {error}", LENGTH, placeholder=" ...")
   installed = ("<", os.path.dirname(os.__file__), PACKAGE + os.sep)
   frames = [
     frame

@@ -122,6 +122,22 @@ class Distribution(NamedTuple):
 
 
 @_documented
+class Network(NamedTuple):
+  """A network as a pair of pure functions, of one input.
+
+  `models.conditional` takes one that returns heads, and `models.network_vae` two that return
+  features. `models.from_nnx` and `models.from_equinox` make one of a module.
+
+  Attributes:
+    init: key -> params, any tree of arrays.
+    apply: (params, input) -> a tuple of heads, or one array of features.
+  """
+
+  init: Callable[[Key], PyTree]
+  apply: Callable[[PyTree, Array], Any]
+
+
+@_documented
 class Conditional(NamedTuple):
   """A network and a family; q(z|x; φ) and p(x|z; θ) are both of this type.
 

@@ -80,7 +80,7 @@ def adagrad(
       optax.scale_by_learning_rate(step_size),
     )
 
-  return _with_step_size(make, step_size, schedule)
+  return with_step_size(make, step_size, schedule)
 
 
 def adam(
@@ -99,7 +99,7 @@ def adam(
     An optimizer whose state has `hyperparams["step_size"]`.
   """
   make = lambda step_size: optax.adam(step_size, eps=eps)
-  return _with_step_size(make, step_size, schedule)
+  return with_step_size(make, step_size, schedule)
 
 
 def sgd(step_size: float, *, schedule: Schedule | None = None) -> optax.GradientTransformation:
@@ -112,15 +112,24 @@ def sgd(step_size: float, *, schedule: Schedule | None = None) -> optax.Gradient
   Returns:
     An optimizer whose state has `hyperparams["step_size"]`.
   """
-  return _with_step_size(lambda step_size: optax.sgd(step_size), step_size, schedule)
+  return with_step_size(lambda step_size: optax.sgd(step_size), step_size, schedule)
 
 
-def _with_step_size(
+def with_step_size(
   make: Callable[[float], optax.GradientTransformation],
   step_size: float,
-  schedule: Schedule | None,
+  schedule: Schedule | None = None,
 ) -> optax.GradientTransformation:
-  """Makes an optimizer with its step size in the state, so that each run of a sweep has its own."""
+  """Makes an optimizer with its step size in the state, so that each run of a sweep has its own.
+
+  Args:
+    make: step size -> the optimizer.
+    step_size: in units of the parameters.
+    schedule: updates made so far -> a factor of the step size; None for 1.
+
+  Returns:
+    An optimizer whose state has `hyperparams["step_size"]`.
+  """
 
   def scheduled(step_size: float) -> optax.GradientTransformation:
     if schedule is None:

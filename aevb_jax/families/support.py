@@ -41,7 +41,7 @@ def in_words(support: Support) -> str:
   """Describes a support in words, such as "the positive numbers"."""
   try:
     low, high = float(np.min(support.low)), float(np.max(support.high))
-  except jax.errors.TracerArrayConversionError:
+  except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
     return "an interval with ends of its own"
   if support.kind == "simplex":
     return "the simplex"

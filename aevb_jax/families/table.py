@@ -3,11 +3,12 @@
 import functools
 import inspect
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from aevb_jax import names
 from aevb_jax.families import (
   bijections,
   binary,
@@ -17,6 +18,7 @@ from aevb_jax.families import (
   inverse_cdf,
   location_scale,
   mixtures,
+  own,
   pixels,
 )
 from aevb_jax.families.base import distribution
@@ -145,15 +147,18 @@ LEVELS = ("discretized_logistic", "discretized_gaussian", "categorical")
 LIKELIHOODS = ["bernoulli", "gaussian", *PIXELS, *(n for n in REPARAMETERIZABLE if n != "gaussian")]
 
 
-def parse(text: str, names: Collection[str]) -> tuple[str, dict[str, float]]:
+def parse(text: str, known: Collection[str]) -> tuple[str, dict[str, Any]]:
   """Splits a name from the arguments after colons, such as gamma:shape=2:rate=0.5.
 
   Raises:
     ValueError: if there is no such name, or an argument is not a number.
   """
+  if names.is_own(text, known):
+    return names.split(text, known)
   name, *rest = text.split(":")
-  if name not in names:
-    raise ValueError(f"takes one of {', '.join(names)}; not {name!r}")
+  if name not in known:
+    own = "or package.module:function"
+    raise ValueError(f"takes one of {', '.join(known)}, {own}; not {name!r}")
   arguments = {}
   for argument in rest:
     key, _, value = argument.partition("=")
@@ -167,14 +172,34 @@ def parse(text: str, names: Collection[str]) -> tuple[str, dict[str, float]]:
   return name, arguments
 
 
-def make_family(text: str, entries: dict[str, Entry], size: int) -> Family:
+def make_family(text: str, entries: dict[str, Entry], size: int, **offered: Any) -> Family:
   """Makes the family that `text` names, in `size` dimensions.
+
+  Args:
+    text: a name among `entries`, or package.module:function; arguments follow after colons.
+    entries: the families of this package that may be named.
+    size: the number of dimensions.
+    offered: arguments that a user's function gets if its signature names them.
 
   Raises:
     ValueError: if there is no such family.
   """
   name, arguments = parse(text, entries)
+  if name not in entries:
+    return own.make_family(name, arguments, size, **offered)
   return _make(name, entries[name], size, arguments)
+
+
+def default_prior(posterior: str, size: int) -> str:
+  """Returns the name of the prior that is used with a posterior if no other is given.
+
+  Raises:
+    ValueError: if there is no such posterior, or no standard prior for it.
+  """
+  name, _ = parse(posterior, POSTERIORS)
+  if name in POSTERIORS:
+    return POSTERIORS[name].prior
+  return own.standard_prior(make_family(posterior, POSTERIORS, size))
 
 
 def make_prior(text: str, size: int) -> Distribution:
@@ -186,6 +211,8 @@ def make_prior(text: str, size: int) -> Distribution:
     ValueError: if there is no such prior.
   """
   name, arguments = parse(text, PRIORS)
+  if name not in FIXED_PRIORS:
+    return own.make_prior(name, arguments, size)
   entry = FIXED_PRIORS[name]
   standard, of_family = entry.standard or {}, _takes(entry.make)
   of_member = {key: value for key, value in arguments.items() if key in standard}
@@ -208,6 +235,16 @@ def try_prior(text: str, size: int) -> Distribution:
   if not jnp.isfinite(p.log_prob(p.sample(jax.random.key(0)))):
     raise ValueError(f"{text} has no density: a parameter is out of its range")
   return p
+
+
+def is_learned(text: str) -> bool:
+  """Reports whether the prior that `text` names has parameters, or is made from the model.
+
+  Raises:
+    ValueError: if there is no such prior.
+  """
+  name, _ = parse(text, PRIORS)
+  return name in LEARNED_PRIORS or name not in PRIORS and own.takes_model(name)
 
 
 def learned_prior(text: str) -> tuple[str, int] | None:

@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from aevb_jax.families.base import distribution
+from aevb_jax.models.adapters import as_network, described, output_shape
 from aevb_jax.ops.convolutions import conv, conv_transpose
 from aevb_jax.ops.products import product
-from aevb_jax.types import Array, Conditional, Distribution, Family, Key, PyTree
+from aevb_jax.types import Array, Conditional, Distribution, Family, Key, Network, PyTree
 
 Initializer = nn.initializers.Initializer
 
@@ -61,8 +62,8 @@ class MLP(nn.Module):
   def __call__(self, x: Array) -> tuple[Array, ...]:
     h = x
     for i, width in enumerate(self.hidden):
-      h = self.activation(_dense(self, width, f"hidden_{i}")(h))
-    return tuple(_dense(self, size, f"head_{i}")(h) for i, size in enumerate(self.sizes))
+      h = self.activation(dense(self, width, f"hidden_{i}")(h))
+    return tuple(dense(self, size, f"head_{i}")(h) for i, size in enumerate(self.sizes))
 
 
 class ConvEncoder(nn.Module):
@@ -88,7 +89,7 @@ class ConvEncoder(nn.Module):
       layer = functools.partial(conv, stride=2, padding="VALID")
       h = self.activation(_conv(self, layer, features, f"conv_{i}")(h))
     h = h.reshape(-1)
-    return tuple(_dense(self, size, f"head_{i}")(h) for i, size in enumerate(self.sizes))
+    return tuple(dense(self, size, f"head_{i}")(h) for i, size in enumerate(self.sizes))
 
 
 class ConvDecoder(nn.Module):
@@ -113,7 +114,7 @@ class ConvDecoder(nn.Module):
     height, width, channels = self.image_shape
     scale = 2 ** len(self.widths)
     start = -(-height // scale), -(-width // scale), self.widths[-1]
-    h = self.activation(_dense(self, math.prod(start), "hidden")(z)).reshape(start)
+    h = self.activation(dense(self, math.prod(start), "hidden")(z)).reshape(start)
     for i, features in enumerate(self.widths):
       layer = functools.partial(conv_transpose, stride=2)
       h = self.activation(_conv(self, layer, features, f"conv_{i}")(h))
@@ -136,7 +137,7 @@ def check_room(image_shape: tuple[int, int, int], num_layers: int) -> None:
     )
 
 
-def _dense(module: nn.Module, size: int, name: str) -> nn.Dense:
+def dense(module: nn.Module, size: int, name: str) -> nn.Dense:
   """Makes a linear layer with the initializers and the dtype of `module`."""
 
   def of_rows(x: Array, kernel: Array, *_, **__) -> Array:
@@ -159,44 +160,58 @@ def _conv(module: nn.Module, layer: Callable[..., Array], features: int, name: s
   return Conv(features, layer, module.kernel_init, module.bias_init, name=name)
 
 
-def conditional(module: nn.Module, family: Family, input_size: int) -> Conditional:
-  """Makes the conditional distribution whose eta `module` computes from its input.
+def conditional(network: nn.Module | Network, family: Family, input_size: int) -> Conditional:
+  """Makes the conditional distribution whose eta a network computes from its input.
 
   Args:
-    module: maps an input of shape (input_size,) to a tuple of as many heads as `family.sizes` has
-      entries, of those sizes.
+    network: a Flax linen module or a `Network`, which maps an input of shape (input_size,) to a
+      tuple of as many heads as `family.sizes` has entries, of those sizes.
     family: the family of the conditioned variable. If it has parameters that are the same for every
-      input, the parameters are {"network": the module's, "shared": the family's}.
+      input, the parameters are {"network": the network's, "shared": the family's}.
     input_size: length of the conditioning variable (D for an encoder, J for a decoder).
 
   Returns:
     A `Conditional`: `init(key)` makes the parameters, and `given(params, x)` the distribution.
 
   Raises:
-    ValueError: on `init`, if the module keeps other state than its parameters, such as batch
+    ValueError: if a `Network` cannot be applied to such an input or does not return such heads;
+      and on `init`, if a linen module keeps other state than its parameters, such as batch
       statistics: the distribution for one data point would depend on others.
   """
+  pure = as_network(network, (input_size,))
+  if not isinstance(network, nn.Module):
+    pure = _with_checked_heads(pure, family.sizes, input_size)
 
   def init(key: Key) -> PyTree:
     if family.init_shared:
       key, shared_key = jax.random.split(key)
-      return {"network": init_network(key), "shared": family.init_shared(shared_key)}
-    return init_network(key)
-
-  def init_network(key: Key) -> PyTree:
-    variables = module.init(key, jnp.zeros(input_size))
-    if stateful := sorted(variables.keys() - {"params"}):
-      raise ValueError(
-        f"{type(module).__name__} keeps state in {', '.join(stateful)}; a "
-        "conditional must be a pure function of its parameters and one input"
-      )
-    return variables.get("params", {})
+      return {"network": pure.init(key), "shared": family.init_shared(shared_key)}
+    return pure.init(key)
 
   def given(params: PyTree, x: Array) -> Distribution:
     if family.init_shared:
-      heads = module.apply({"params": params["network"]}, x)
+      heads = pure.apply(params["network"], x)
       return distribution(family, family.from_heads(*heads, params["shared"]))
-    heads = module.apply({"params": params}, x)
-    return distribution(family, family.from_heads(*heads))
+    return distribution(family, family.from_heads(*pure.apply(params, x)))
 
   return Conditional(init, given)
+
+
+def _with_checked_heads(network: Network, sizes: Sequence[int], input_size: int) -> Network:
+  """Refuses a network of other heads; returns it with heads in the precision of densities."""
+  heads = output_shape(network, (input_size,))
+  shapes = [head.shape for head in heads] if _are_floats(heads) else None
+  if shapes != [(size,) for size in sizes]:
+    raise ValueError(
+      f"a network of heads returns a tuple of {len(sizes)} arrays, one for each head of the family, "
+      f"of shapes {', '.join(f'({size},)' for size in sizes)}; this one returns {described(heads)}"
+    )
+  dtype = jnp.result_type(float)
+  return network._replace(
+    apply=lambda params, x: tuple(head.astype(dtype) for head in network.apply(params, x))
+  )
+
+
+def _are_floats(heads: PyTree) -> bool:
+  arrays = heads if isinstance(heads, tuple | list) else (None,)
+  return all(hasattr(h, "dtype") and jnp.issubdtype(h.dtype, jnp.floating) for h in arrays)

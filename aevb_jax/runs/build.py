@@ -18,6 +18,7 @@ from aevb_jax import names
 from aevb_jax.algorithms import optimizers
 from aevb_jax.algorithms.auto_encoding import aevb, gaussian_weight_prior
 from aevb_jax.algorithms.monte_carlo_em import mcem
+from aevb_jax.algorithms.own import make_own_algorithm, make_own_optimizer
 from aevb_jax.data.datasets import ImageData
 from aevb_jax.errors import ConfigError, UnsupportedError
 from aevb_jax.estimators.score_functions import (
@@ -32,6 +33,8 @@ from aevb_jax.families import table
 from aevb_jax.families.binary import bernoulli
 from aevb_jax.families.gaussians import gaussian
 from aevb_jax.families.support import check_support, in_words
+from aevb_jax.models import own
+from aevb_jax.models.own import TAKEN_BY_MODEL
 from aevb_jax.models.priors import standard_normal, with_mixture_prior, with_vamp_prior
 from aevb_jax.models.vae import (
   conv_vae,
@@ -40,8 +43,9 @@ from aevb_jax.models.vae import (
   with_output_bias,
   with_precision,
 )
+from aevb_jax.runs.checks import HIDDEN_DIMS
 from aevb_jax.runs.config import Config, ModelConfig, OptimizerConfig, leaves
-from aevb_jax.runs.pixels import mean_of_x, pixel_scale
+from aevb_jax.runs.pixels import mean_of_x, pixel_range, pixel_scale
 from aevb_jax.types import (
   Algorithm,
   Array,
@@ -79,28 +83,47 @@ def make_model(config: Config, images: ImageData) -> Model:
     kernel_init, bias_init = INITIALIZERS[named.init](), nn.initializers.zeros_init()
   else:
     kernel_init = bias_init = nn.initializers.normal(float(named.init))
-  networks = dict(
-    latent_dim=named.latent_dim,
+  layers = dict(
     posterior=lambda size: posterior,
     prior=prior,
     kernel_init=kernel_init,
     bias_init=bias_init,
     dtype=DTYPES[named.compute_dtype],
   )
-  likelihood, widths = make_likelihood(config, images), list(named.hidden_dim)
-  try:
-    if named.model == "mlp":
-      data_dim = images.train.shape[1]
-      model = mlp_vae(likelihood, data_dim=data_dim, hidden_dim=widths, **networks)
-    else:
-      model = conv_vae(likelihood, image_shape=images.image_shape, widths=widths, **networks)
-  except ValueError as error:
-    raise ConfigError("hidden_dim", named.hidden_dim, str(error)) from error
+  model = _make_networks(named, images, make_likelihood(config, images), layers)
   check_memory(model, named)
   if named.output_bias == "data_mean":
     model = with_output_bias(model, logit(np.clip(mean_of_x(images, config.data), *MEANS)))
   model = with_precision(model, named.matmul_precision)
   return with_learned_prior(model, config, images)
+
+
+def _make_networks(
+  named: ModelConfig, images: ImageData, likelihood: Family, layers: dict[str, Any]
+) -> Model:
+  """Makes the model with the networks that a configuration names."""
+  data_dim, image_shape, widths = images.train.shape[1], images.image_shape, named.hidden_dim or ()
+  layers = layers | dict(latent_dim=named.latent_dim)
+  if named.network:
+    return own.with_networks(
+      named.network, likelihood, image_shape=image_shape, hidden_dim=widths or None, **layers
+    )
+  if named.model not in HIDDEN_DIMS:
+    usual = ModelConfig(prior=table.default_prior(named.posterior, named.latent_dim))
+    given = {
+      field: getattr(named, field)
+      for field in TAKEN_BY_MODEL
+      if getattr(named, field) != getattr(usual, field)
+    }
+    more = dict(image_shape=image_shape, hidden_dim=widths or None)
+    sizes = dict(data_dim=data_dim, latent_dim=layers.pop("latent_dim"))
+    return own.make_model(named.model, likelihood, **sizes, given=given, offered=layers | more)
+  try:
+    if named.model == "mlp":
+      return mlp_vae(likelihood, data_dim=data_dim, hidden_dim=list(widths), **layers)
+    return conv_vae(likelihood, image_shape=image_shape, widths=list(widths), **layers)
+  except ValueError as error:
+    raise ConfigError("hidden_dim", named.hidden_dim, str(error)) from error
 
 
 def _warn_where_emulated(named: ModelConfig) -> None:
@@ -129,10 +152,11 @@ def make_latents(named: ModelConfig) -> tuple[Family, Callable[[int], Distributi
   few = min(named.latent_dim, 2)
   try:
     prior = standard_normal
-    if named.prior != "gaussian" and not table.learned_prior(named.prior):
+    if named.prior != "gaussian" and not table.is_learned(named.prior):
       prior = functools.partial(table.make_prior, named.prior)
       table.try_prior(named.prior, few)
-    if named.prior.split(":")[0] != "vamp":  # a VampPrior has the support of q(z|x)
+    # A VampPrior has the support of q(z|x), and a learned prior of a user's own has what it has.
+    if prior is not standard_normal or named.prior.split(":")[0] in ("gaussian", "mixture"):
       check_support(posterior, prior(few))
   except (ValueError, UnsupportedError) as error:
     raise ConfigError("prior", named.prior, str(error)) from error
@@ -141,10 +165,12 @@ def make_latents(named: ModelConfig) -> tuple[Family, Callable[[int], Distributi
 
 def with_learned_prior(model: Model, config: Config, images: ImageData) -> Model:
   """Returns the model with the learned prior of the configuration, unchanged if there is none."""
-  learned = table.learned_prior(config.model.prior)
-  if learned is None:
+  if not table.is_learned(config.model.prior):
     return model
-  name, components = learned
+  if names.is_own(config.model.prior, table.PRIORS):
+    sizes = dict(data_dim=images.train.shape[1], latent_dim=config.model.latent_dim)
+    return own.with_prior(config.model.prior, model, **sizes)
+  name, components = table.learned_prior(config.model.prior)
   if name == "mixture":
     return with_mixture_prior(model, config.model.latent_dim, components)
   if components > len(images.train):
@@ -169,7 +195,8 @@ def check_memory(model: Model, named: ModelConfig) -> None:
   stats = jax.local_devices()[0].memory_stats() or {}  # CPUs have none
   there = stats.get("bytes_limit", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
   if needed > there:
-    name = "hidden_dim" if max(named.hidden_dim) > named.latent_dim else "latent_dim"
+    wide = max(named.hidden_dim or (0,)) > named.latent_dim
+    name = "network" if named.network else "hidden_dim" if wide else "latent_dim"
     gib = f"{needed / 2**30:,.0f} GiB of parameters, and the device has {there / 2**30:,.0f}"
     raise ConfigError(name, getattr(named, name), f"makes {gib}")
 
@@ -196,16 +223,22 @@ def make_likelihood(config: Config, images: ImageData) -> Family:
     if name == "categorical":
       return likelihoods.categorical(data_dim, step=step)
     return table.PIXELS[name](data_dim, step=step, mean_link=mean_link)  # type: ignore[call-arg]
+  offered = {}
+  if images.train.dtype == np.uint8:
+    offered = dict(step=1 / pixel_scale(images, config.data))
   try:
-    family = table.make_family(name, table.REPARAMETERIZABLE, data_dim)
-    of_two = table.make_family(name, table.REPARAMETERIZABLE, 2)
+    family = table.make_family(name, table.REPARAMETERIZABLE, data_dim, **offered)
   except ValueError as error:
     raise ConfigError("likelihood", name, str(error)) from error
-  check_pixels(name, of_two, (0.0, 0.5) if config.data.dequantization else (0.0, 1.0))
+  if images.train.dtype == np.uint8:
+    ends = (0.0, 0.5) if config.data.dequantization else (0.0, 1.0)
+  else:
+    ends = pixel_range(images.train)
+  check_pixels(name, family, data_dim, ends)
   return family
 
 
-def check_pixels(name: str, family: Family, pixels: tuple[float, float]) -> None:
+def check_pixels(name: str, family: Family, data_dim: int, pixels: tuple[float, float]) -> None:
   """Refuses a likelihood whose density is zero or infinite at values that pixels have.
 
   Raises:
@@ -213,9 +246,9 @@ def check_pixels(name: str, family: Family, pixels: tuple[float, float]) -> None
   """
   eta = family.from_heads(*(jnp.zeros(width) for width in family.sizes))
   for pixel in pixels:
-    log_p = float(family.log_prob(eta, jnp.full(2, pixel)))
+    log_p = float(family.log_prob(eta, jnp.full(data_dim, pixel))) * 2 / data_dim
     if not LEAST_LOG_PROB < log_p < math.inf:
-      where, density = in_words(family.widest), math.exp(log_p)
+      where, density = in_words(family.widest), math.exp(log_p / 2)
       message = f"{name}, on {where}, has the density {density:g} at pixels of {pixel:g}"
       raise ConfigError("likelihood", name, message)
 
@@ -237,7 +270,9 @@ def make_optimizer(
   if named.stage_epochs:
     per_epoch = num_data // named.batch_size * updates_per_step  # as `minibatch_indices` cuts it
     arguments |= dict(schedule=optimizers.stages([n * per_epoch for n in named.stage_epochs]))
-  return OPTIMIZERS[named.optimizer](named.step_size, **arguments)
+  if named.optimizer in OPTIMIZERS:
+    return OPTIMIZERS[named.optimizer](named.step_size, **arguments)
+  return make_own_optimizer(named.optimizer, named.step_size, **arguments)
 
 
 def for_baseline(
@@ -258,15 +293,27 @@ def make_aevb(
   baseline: Baseline,
   num_data: int,
 ) -> Algorithm:
-  """Makes algorithm 1 with the optimizer and the prior on the weights of a configuration."""
-  return aevb(
-    model,
-    objective,
-    for_baseline(make_optimizer(config.optimizer, num_data), baseline),
-    num_data=num_data,
+  """Makes algorithm 1, or a user's own, with the optimizer and weight prior of a configuration.
+
+  Raises:
+    ConfigError: if the optimizer or the algorithm is not available.
+  """
+  named, optimizer = config.objective, make_optimizer(config.optimizer, num_data)
+  optimizer = for_baseline(optimizer, baseline)
+  offered: dict[str, Any] = dict(
     log_prior=make_log_prior(config.optimizer),
     init=with_baseline(baseline),
-    examples_at_once=config.objective.examples_at_once or _examples_in_cache(config),
+    examples_at_once=named.examples_at_once or _examples_in_cache(config),
+  )
+  if named.algorithm == "aevb":
+    return aevb(model, objective, optimizer, num_data=num_data, **offered)
+  return make_own_algorithm(
+    named.algorithm,
+    model,
+    objective,
+    optimizer,
+    num_data=num_data,
+    offered=offered,
   )
 
 

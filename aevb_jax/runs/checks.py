@@ -7,24 +7,24 @@ import urllib.parse
 from collections.abc import Callable, Collection
 from typing import Any
 
+from aevb_jax import names
 from aevb_jax.algorithms.optimizers import ADAGRAD_WARMUP_STEPS
 from aevb_jax.data import datasets
 from aevb_jax.errors import ConfigError
 from aevb_jax.families import table
-from aevb_jax.runs.config import Config, leaves, replace, swept, values_of
+from aevb_jax.runs.config import OBJECTIVES, Config, leaves, replace, swept, values_of
 
 MAX_COUNT = 2**31 - 1  # the largest int32, in which devices count
 HIDDEN_DIMS = {"mlp": (500,), "conv": (32, 64)}  # by model
 INITIALIZERS = ("flax", "glorot")
+OPTIMIZERS = ("adagrad", "adam", "sgd")
 
 CHOICES = {
   "binarization": ("dynamic", "static", "threshold", "none"),
   "pixel_scale": (255, 256),
-  "model": tuple(HIDDEN_DIMS),
   "compute_dtype": ("float32", "bfloat16"),
   "matmul_precision": ("default", "high", "highest"),
   "output_bias": ("init", "data_mean"),
-  "optimizer": ("adagrad", "adam", "sgd"),
   "on_nonfinite": ("stop", "skip"),
 }
 LEAST = {
@@ -51,8 +51,24 @@ LEAST = {
 MOST = {"num_examples": 10**12, "seed": 2**32 - 1}
 
 
-def _is_known(names: Collection[str]) -> Callable[[str], Any]:
-  return lambda text: table.parse(text, names)
+def _is_known(known: Collection[str]) -> Callable[[str], Any]:
+  return lambda text: table.parse(text, known)
+
+
+def _is_own(text: str) -> None:
+  names.split(text, ())
+
+
+def _is_plain_or_own(known: Collection[str]) -> Callable[[str], None]:
+  """Returns a check of names that take arguments only if they are a user's own."""
+
+  def check(text: str) -> None:
+    if text not in known:
+      if not names.is_own(text, known):
+        raise ValueError(f"takes one of {', '.join(known)}, or package.module:function")
+      names.split(text, known)
+
+  return check
 
 
 def _require(holds: Callable[[Any], bool], message: str) -> Callable[[Any], None]:
@@ -83,6 +99,10 @@ VALUES: dict[str, Callable[[Any], None]] = {
   "posterior": _is_known(table.POSTERIORS),
   "prior": _is_known(table.PRIORS),
   "likelihood": _is_known(table.LIKELIHOODS),
+  "model": _is_plain_or_own(HIDDEN_DIMS),
+  "network": _is_own,
+  "optimizer": _is_plain_or_own(OPTIMIZERS),
+  "algorithm": _is_plain_or_own(OBJECTIVES),
   "init": _require(
     lambda text: text in INITIALIZERS or 0 < _number(text) < math.inf,
     "takes flax, glorot or a positive standard deviation",
@@ -147,15 +167,20 @@ def resolve(config: Config) -> Config:
 
 def _resolve_model(config: Config) -> Config:
   model = config.model
-  model = dataclasses.replace(
-    model,
-    hidden_dim=model.hidden_dim or HIDDEN_DIMS[model.model],
-    prior=model.prior or table.POSTERIORS[model.posterior.split(":")[0]].prior,
-  )
+  if model.network and model.model != "mlp":
+    message = f"takes the place of the networks of --model=mlp; leave out --model={model.model}"
+    raise ConfigError("network", model.network, message)
+  own_networks = model.network or model.model not in HIDDEN_DIMS
   if model.output_bias != "init" and (model.likelihood != "bernoulli" or model.model != "mlp"):
     raise ConfigError(
       "output_bias", model.output_bias, "takes --likelihood=bernoulli and --model=mlp"
     )
+  try:
+    prior = model.prior or table.default_prior(model.posterior, model.latent_dim)
+  except ValueError as error:
+    raise ConfigError("posterior", model.posterior, str(error)) from error
+  hidden_dim = model.hidden_dim or (None if own_networks else HIDDEN_DIMS[model.model])
+  model = dataclasses.replace(model, hidden_dim=hidden_dim, prior=prior)
   return dataclasses.replace(config, model=model)
 
 
@@ -164,7 +189,8 @@ def _resolve_binarization(config: Config) -> Config:
   real_or_binary = likelihood != "bernoulli" or config.data.dataset == "binarized_mnist"
   if binarization is None:
     binarization = "none" if real_or_binary else "dynamic"
-  if likelihood != "bernoulli" and binarization != "none":
+  is_real = likelihood != "bernoulli" and not names.is_own(likelihood, table.LIKELIHOODS)
+  if is_real and binarization != "none":
     message = f"--likelihood={likelihood} takes none, since pixels stay real"
     raise ConfigError("binarization", binarization, message)
   return replace(config, binarization=binarization)
@@ -260,7 +286,7 @@ def _check_sweep(config: Config) -> None:
   select, optimizer = config.budget.select_step_size, config.optimizer
   if select and not isinstance(optimizer.step_size, tuple):
     raise ConfigError("select_step_size", select, "takes several of --step_size to select from")
-  if select and config.objective.algorithm != "aevb":
+  if select and config.objective.algorithm == "mcem":
     message = f"takes a bound, and --algorithm={config.objective.algorithm} has none"
     raise ConfigError("select_step_size", select, message)
   if select and select >= config.budget.num_examples:

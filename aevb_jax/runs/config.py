@@ -36,7 +36,8 @@ class DataConfig:
 class ModelConfig:
   """The prior p(z), the decoder p(x|z) and the encoder q(z|x)."""
 
-  model: str = "mlp"  # or conv
+  model: str = "mlp"  # or conv, or package.module:function
+  network: str | None = None  # package.module:function -> (encoder, decoder), in the model's place
   posterior: str = "gaussian"
   prior: str | None = None
   likelihood: str = "bernoulli"
@@ -74,6 +75,11 @@ class McemConfig:
 
 
 OBJECTIVES = {"aevb": AevbConfig, "mcem": McemConfig}
+
+
+def objective_of(algorithm: str) -> type[AevbConfig] | type[McemConfig]:
+  """Returns the class with the settings of an algorithm; one of a user's own has aevb's."""
+  return OBJECTIVES.get(algorithm, AevbConfig)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,7 +61,7 @@ def make_learning(config: Config, model: Model, images: ImageData) -> Learning:
   Raises:
     ConfigError: if the model does not allow the algorithm.
   """
-  make = {"aevb": learn_aevb, "mcem": learn_mcem}[config.objective.algorithm]
+  make = learn_mcem if config.objective.algorithm == "mcem" else learn_aevb
   return make(config, model, images)
 
 
@@ -119,13 +119,20 @@ def learn_aevb(config: Config, model: Model, images: ImageData) -> Learning:
     columns=bound_columns(images),
     evaluate=lambda key, params, pixels, means: [evaluate_bound(key, bound, params, pixels)],
     row_in_words=bounds_in_words,
-    explain=explain_aevb(
-      algorithm,
-      model,
-      num_samples=named.num_samples,
-      log_prior=build.make_log_prior(config.optimizer),
-    ),
+    explain=_explain(config, algorithm, model),
     judge=judge,
+  )
+
+
+def _explain(config: Config, algorithm: Algorithm, model: Model) -> Algorithm | None:
+  """Makes the algorithm that finds non-finite numbers; None for an algorithm of a user's own."""
+  if config.objective.algorithm != "aevb":
+    return None
+  return explain_aevb(
+    algorithm,
+    model,
+    num_samples=config.objective.num_samples,
+    log_prior=build.make_log_prior(config.optimizer),
   )
 
 

@@ -35,7 +35,7 @@ def draw_pictures(
   """Draws all pictures of a run into its directory."""
   config = run.config
   draw_model(run, model, params, images)
-  if config.objective.algorithm == "aevb":
+  if config.objective.algorithm != "mcem":
     title = f"{pixels_in_words(config.data)}\n{latents_in_words(config)}"
     bounds = figures.draw_bounds(run.rows, f"{title}, {config.objective.estimator}")
     files.save_figure(run.directory / "bound.png", bounds)

@@ -3,19 +3,22 @@
 from absl import flags
 
 from aevb_jax.runs.checks import LEAST
-from aevb_jax.runs.config import OBJECTIVES, AevbConfig, Config, McemConfig, leaves
+from aevb_jax.runs.config import OBJECTIVES, Config, leaves, objective_of
 from experiments.flags import training
+from experiments.flags.validators import validate
 from experiments.launch.command import UsageError
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(training)
 
-flags.DEFINE_enum(
+flags.DEFINE_string(
   "algorithm",
   "aevb",
-  list(OBJECTIVES),
-  "aevb: algorithm 1, with --estimator; mcem: Monte Carlo EM (appendix E), without an encoder.",
+  "aevb: algorithm 1, with --estimator; mcem: Monte Carlo EM (appendix E), without an encoder; or "
+  "package.module:function for your own, called with (model, estimator, optimizer, num_data=N) and "
+  "returning an Algorithm.",
 )
+validate("algorithm")
 flags.DEFINE_integer(
   "num_leapfrogs",
   10,
@@ -43,8 +46,8 @@ def config(**values) -> Config:
     UsageError: if a flag has no meaning for the algorithm.
     ConfigError: for a field that cannot be used.
   """
-  own = {"aevb": leaves(AevbConfig()), "mcem": leaves(McemConfig())}
-  of_others = {name for names in own.values() for name in names} - set(own[FLAGS.algorithm])
+  fields = [set(leaves(kind())) for kind in OBJECTIVES.values()]
+  of_others = set().union(*fields) - set(leaves(objective_of(FLAGS.algorithm)()))
   for name in sorted(of_others):
     if FLAGS[name].present:
       raise UsageError(name, f"has no meaning for --algorithm={FLAGS.algorithm}")

@@ -8,19 +8,27 @@ from aevb_jax.runs.config import ModelConfig
 from experiments.flags.reading import read
 from experiments.flags.validators import validate, validate_counts
 
-flags.DEFINE_enum(
+flags.DEFINE_string(
   "model",
   "mlp",
-  list(CHOICES["model"]),
   "mlp: tanh layers on each side (appendix C); conv: 3x3 convolutions of stride 2 and ReLUs, "
-  "transposed ones in the decoder.",
+  "transposed ones in the decoder; or package.module:function for your own, called with "
+  "(likelihood, data_dim=D, latent_dim=J) and returning a Model.",
+)
+flags.DEFINE_string(
+  "network",
+  None,
+  "package.module:function for networks of your own in the default model, returning (encoder, "
+  "decoder): the encoder maps an image (H, W, C) to features, the decoder z (J,); linear heads "
+  "follow each.",
 )
 flags.DEFINE_string(
   "likelihood",
   "bernoulli",
   f"p(x|z), one of {', '.join(table.LIKELIHOODS)}. bernoulli and gaussian are in appendix C; "
   f"{', '.join(table.LEVELS)} are probabilities of 8-bit pixels; the others are densities, for "
-  "pixels where they are finite. Arguments are written as for --posterior.",
+  "pixels where they are finite. Arguments are written as for --posterior. package.module:function "
+  "for your own is called with D and returns a Family.",
 )
 flags.DEFINE_boolean(
   "sigmoid_mean",
@@ -40,13 +48,18 @@ flags.DEFINE_string(
   "gaussian",
   f"q(z|x), one of {', '.join(table.POSTERIORS)}, with arguments after colons: "
   "student_t:degrees_of_freedom=3, low_rank_gaussian:rank=2, mixture:components=5, "
-  "iaf:steps=2:hidden=64:context=64, spline_flow:bins=8. bernoulli is for binary latents.",
+  "iaf:steps=2:hidden=64:context=64, spline_flow:bins=8. bernoulli is for binary latents. "
+  "package.module:function for your own, such as my.families:kumaraswamy:a=2, is called with J and "
+  "returns a Family.",
 )
 flags.DEFINE_string(
   "prior",
   None,
   f"p(z), one of {', '.join(table.PRIORS)}, with arguments or parameters after colons, such as "
-  "gamma:shape=2:rate=0.5. mixture and vamp are learned and take components=10. Default: "
+  "gamma:shape=2:rate=0.5. mixture and vamp are learned and take components=10. "
+  "package.module:function for your own is called with J and returns a Distribution; if its first "
+  "parameter is named model, it is called with the Model and returns one with another prior. "
+  "Default: "
   "gaussian, N(0, I), if q(z|x) is on all numbers; otherwise a standard member of a family with "
   "the support of q(z|x).",
 )
@@ -86,7 +99,7 @@ flags.DEFINE_enum(
 )
 
 
-validate("min_std", "posterior", "prior", "likelihood", "init")
+validate("min_std", "posterior", "prior", "likelihood", "init", "model", "network")
 validate_counts("hidden_dim")
 
 

@@ -8,13 +8,13 @@ from absl import flags
 
 from aevb_jax.algorithms.optimizers import ADAGRAD_WARMUP_STEPS
 from aevb_jax.errors import ConfigError
-from aevb_jax.runs.checks import CHOICES, LEAST, MOST, resolve
+from aevb_jax.runs.checks import LEAST, MOST, OPTIMIZERS, resolve
 from aevb_jax.runs.config import (
   CACHE,
-  OBJECTIVES,
   BudgetConfig,
   Config,
   OptimizerConfig,
+  objective_of,
   replace,
 )
 from experiments.flags import data, estimators, models, presets, sweeps
@@ -36,12 +36,12 @@ flags.DEFINE_integer(
   "memory. Default: all, or 32 for --model=conv on a CPU, where they fit its cache.",
   lower_bound=LEAST["examples_at_once"],
 )
-flags.DEFINE_enum(
+flags.DEFINE_string(
   "optimizer",
   "adam",
-  list(CHOICES["optimizer"]),
-  "The optimizer. adagrad is the paper's: its accumulator starts at 0, and the first "
-  f"{ADAGRAD_WARMUP_STEPS} steps only accumulate.",
+  f"One of {', '.join(OPTIMIZERS)}. adagrad is the paper's: its accumulator starts at 0, and the "
+  f"first {ADAGRAD_WARMUP_STEPS} steps only accumulate. package.module:function for your own, or "
+  "one of optax's (optax:lion, optax:adamw:weight_decay=0.01), is called with the step size.",
 )
 sweeps.define(
   "step_size",
@@ -94,7 +94,7 @@ flags.DEFINE_string(
 )
 
 
-validate("step_size", "adam_eps", "weight_prior")
+validate("step_size", "adam_eps", "weight_prior", "optimizer")
 validate_counts("stage_epochs")
 
 
@@ -140,7 +140,7 @@ def config(algorithm: str = "aevb", **values) -> Config:
   made = Config(
     data=data.config(),
     model=models.config(),
-    objective=read(OBJECTIVES[algorithm]),
+    objective=read(objective_of(algorithm)),
     optimizer=read(OptimizerConfig),
     budget=read(BudgetConfig),
     seed=FLAGS.seed,

@@ -22,7 +22,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 import jax
 import numpy as np
@@ -36,7 +35,7 @@ from experiments.launch import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("sizes", ["5000", "50000"], "Numbers of images.")
-flags.DEFINE_integer("steps", 40, "Training steps in a timed call.", lower_bound=10)
+flags.DEFINE_integer("steps", 20, "Training steps in a timed call.", lower_bound=10)
 flags.DEFINE_integer("repeats", 7, "Timed calls of each, in turn.", lower_bound=1)
 flags.DEFINE_string("one", None, "Of the processes that this one starts.")
 
@@ -51,22 +50,20 @@ def main() -> None:
     print(json.dumps(one(kind, pathlib.Path(folder))))
     return
   print(f"{jax.devices()[0].device_kind}, conv VAE of 64×64×3, minibatches of {BATCH_SIZE}")
-  print(
-    f"{'images':>8}{'write s':>9}{'resident steps/s':>18}{'streamed':>10}{'ratio':>7}"
-    f"{'resident cache, peak MiB':>26}{'streamed cache, peak MiB':>26}"
-  )
   for size in map(int, FLAGS.sizes):
     with tempfile.TemporaryDirectory() as directory:
       folder = pathlib.Path(directory, "images")
-      started = time.perf_counter()
       make_images(folder, size)
-      seconds = time.perf_counter() - started
-      memory = {kind: run(kind, folder) for kind in MAX_RESIDENT_MB}
+      for kind in MAX_RESIDENT_MB:
+        memory = run(kind, folder)
+        print(
+          f"{size:>8} images, {kind}: cache {memory['cache']:.0f} MiB, peak {memory['peak']:.0f} MiB",
+          flush=True,
+        )
       speed = run("speed", folder)
-    cells = ["{cache:.0f}, {peak:.0f}".format(**memory[kind]) for kind in MAX_RESIDENT_MB]
     print(
-      f"{size:>8}{seconds:>9.0f}{speed['resident']:>18.2f}{speed['streamed']:>10.2f}"
-      f"{speed['ratio']:>7.2f}{cells[0]:>26}{cells[1]:>26}",
+      f"{size:>8} images, steps/s: resident {speed['resident']:.2f}, streamed "
+      f"{speed['streamed']:.2f}, ratio {speed['ratio']:.3f}",
       flush=True,
     )
 

@@ -55,11 +55,8 @@ def main() -> None:
       folder = pathlib.Path(directory, "images")
       make_images(folder, size)
       for kind in MAX_RESIDENT_MB:
-        memory = run(kind, folder)
-        print(
-          f"{size:>8} images, {kind}: cache {memory['cache']:.0f} MiB, peak {memory['peak']:.0f} MiB",
-          flush=True,
-        )
+        cache, peak = run(kind, folder).values()
+        print(f"{size:>8} images, {kind}: cache {cache:.0f} MiB, peak {peak:.0f} MiB", flush=True)
       speed = run("speed", folder)
     print(
       f"{size:>8} images, steps/s: resident {speed['resident']:.2f}, streamed "

@@ -12,13 +12,14 @@ from aevb_jax import runs
 from aevb_jax.errors import ConfigError, DataError
 from aevb_jax.runs import files
 from aevb_jax.runs import pixels as run_pixels
+from tests.data import own_images
 from tests.data.test_builders import REAL, needs_real_data
 from tests.support import processes, tiny
 
 
-def data(tmp_path, *arguments, **how):
+def data(tmp_path, *arguments):
   flags = [f"--array_cache_dir={tmp_path / 'cache'}", f"--contact_sheet={tmp_path / 'sheet.png'}"]
-  return processes.run("data", *flags, *arguments, **how)
+  return processes.run("data", *flags, *arguments)
 
 
 def one_clear_line(result):
@@ -222,21 +223,10 @@ TRAIN = RNG.integers(0, 256, (60, 6, 5), dtype=np.uint8)
 SHORT = dict(
   hidden_dim=(5,), batch_size=10, num_examples=100, eval_every=100, num_importance_samples=0
 )
-FUNCTION = """
-import numpy as np
-from aevb_jax import data
-
-calls = []
-
-def load(number=40):
-  calls.append(number)
-  x = np.random.default_rng(0).random((number, 4, 4))
-  return data.from_arrays(x, x[:10])
-"""
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch):
+def own(tmp_path):
   """Names of data sets of one's own, by kind."""
   place = tmp_path / "own"
   place.mkdir()
@@ -245,12 +235,11 @@ def own(tmp_path, monkeypatch):
     folder = place / "pictures" / "ab"[i % 2]
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(TRAIN[i]).save(folder / f"{i}.png")
-  (place / "own_images_of_a_test.py").write_text(FUNCTION)
-  monkeypatch.syspath_prepend(str(place))
+  (place / "not.npz").write_text("pixels")
   return {
     "arrays": f"arrays:{place / 'mine.npz'}",
     "images": f"images:{place / 'pictures'}:test=0.2",
-    "function": "own_images_of_a_test:load:number=50",
+    "function": "tests.data.own_images:load:number=50",
   }
 
 
@@ -259,11 +248,11 @@ def own(tmp_path, monkeypatch):
   [
     ("arrays", "mine.npz", "(of the checksums in the file)", "the splits of the file", "60 6×5×1"),
     ("images", "pictures", "(of 20 names and sizes)", "seed 0, test 0.2, validat", "14 6×5×1"),
-    ("function", "own_images_of_a_test.py", "(of its module)", "the arrays that", "50 4×4×1"),
+    ("function", own_images.__file__, "(of its module)", "the arrays that", "50 4×4×1"),
   ],
 )
 def test_the_card_of_ones_own(kind, path, version, protocol, train, own, tmp_path):
-  result = data(tmp_path, f"--dataset={own[kind]}", cwd=tmp_path / "own")
+  result = data(tmp_path, f"--dataset={own[kind]}")
   assert result.returncode == 0 and result.stderr == ""
   lines = {line.split()[0]: line for line in result.stdout.splitlines()[1:] if line}
   assert version in result.stdout.splitlines()[0] and protocol in lines["protocol"]
@@ -280,18 +269,17 @@ def test_ones_own_is_trained_streamed_or_not_and_opened(own, tmp_path):
     for name, most, cache in (("a", 100.0, str(tmp_path / "cache")), ("b", 0.0, None))
   )
   assert not resident.summary["streamed"] and streamed.summary["streamed"]
-  for name in ("test_bound", "train_bound", "dataset_version", "protocol"):
+  assert resident.metrics[-1]["train_bound"] == streamed.metrics[-1]["train_bound"]
+  for name in ("test_bound", "dataset_version", "protocol"):
     assert resident.summary[name] and resident.summary[name] == streamed.summary[name], name
   assert resident.data.version == resident.summary["dataset_version"]
 
 
 def test_a_function_is_called_once(own):
-  import own_images_of_a_test
-
   for cache in (None, "unused"):
-    before = len(own_images_of_a_test.calls)
+    before = len(own_images.calls)
     images = run_pixels.load_data(runs.config.DataConfig(own["function"]), cache)
-    assert len(images.train) == 50 and len(own_images_of_a_test.calls) == before + 1
+    assert len(images.train) == 50 and len(own_images.calls) == before + 1
 
 
 def test_a_relative_path_is_in_data_dir(own, tmp_path):
@@ -307,12 +295,12 @@ def test_a_relative_path_is_in_data_dir(own, tmp_path):
   "dataset, words",
   [
     ("arrays:{}/missing.npz", "{}/missing.npz: no such file"),
-    ("arrays:{}/own_images_of_a_test.py", "is not an intact .npz file"),
+    ("arrays:{}/not.npz", "is not an intact .npz file"),
     ("images:{}/empty", "has no images; takes PNG and JPEG files"),
     ("images:{}/pictures:test=0.01", "leave none to test; change the fractions"),
     ("images:{}/pictures:tests=0.1", "has the argument tests as well; takes seed, test, valid"),
-    ("own_images_of_a_test:calls", "own_images_of_a_test:calls is list, which cannot be called"),
-    ("own_images_of_a_test:load:number=0", "load fails: DataError: train has no images"),
+    ("tests.data.own_images:calls", "tests.data.own_images:calls is list, which cannot be called"),
+    ("tests.data.own_images:load:number=0", "load fails: DataError: train has no images"),
     ("{}/mine.npz", "did you mean arrays:{}/mine.npz?"),
     ("mnist:60", "did you mean mnist:60k"),
     ("frey_face", "name frey_face:random or frey_face:contiguous"),
@@ -324,7 +312,7 @@ def test_a_mistake_in_ones_own_is_one_line(main, dataset, words, own, tmp_path):
   flags = [f"--dataset={dataset.format(place)}", f"--array_cache_dir={tmp_path / 'cache'}"]
   flags += [f"--workdir={tmp_path / 'run'}" if main == "train" else "--contact_sheet="]
   (place / "empty").mkdir()
-  result = processes.run(main, *flags, f"--data_dir={tmp_path / 'tfds'}", cwd=place)
+  result = processes.run(main, *flags, f"--data_dir={tmp_path / 'tfds'}")
   line = one_clear_line(result)
   assert line.startswith(f"error: {flags[0]}: ") and words.format(place) in line
   assert sorted(path.name for path in tmp_path.iterdir()) == ["own"]

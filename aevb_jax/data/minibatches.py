@@ -16,8 +16,8 @@ import numpy as np
 from aevb_jax.types import Array, Key
 
 SWAP_OR_NOT_ROUNDS = 40
-# Linux maps up to 512 KiB around a row that is read: 640 rows of 12 KiB took 335 MiB.
-FOLIO_BYTES, MOST_MAPPED = 2**19, 2**26
+# Linux may map 2 MiB around a row that is read: 640 rows of 12 KiB took 335 of a file's 375 MiB.
+FOLIO_BYTES, MOST_MAPPED = 2**21, 2**26
 BLOCK_BYTES = 2**25  # of pixels that are read at once; 10000 of MNIST's as float32
 
 

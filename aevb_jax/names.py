@@ -51,7 +51,8 @@ def split(text: str, known: Collection[str]) -> tuple[str, dict[str, Value]]:
   if is_own(text, known):
     name = f"{name}:{rest.pop(0)}"
   elif name not in known:
-    raise ValueError(f"unknown; takes {', '.join(known)}, or package.module:function")
+    ours = f"unknown; takes {', '.join(known)}, or " if known else "takes "
+    raise ValueError(f"{ours}package.module:function")
   arguments: dict[str, Value] = {}
   for argument in rest:
     key, equals, value = argument.partition("=")

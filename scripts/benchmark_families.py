@@ -1,6 +1,6 @@
 """Times sampling with gradients for every family of section 2.4 that NumPyro also has.
 
-  pip install numpyro  # no extra installs it
+  pip install numpyro
   python scripts/benchmark_families.py                # prints a table
   python scripts/benchmark_families.py --csv=out.csv
   python scripts/benchmark_families.py --against=CHECKOUT   # another commit, instead of NumPyro

@@ -12,7 +12,7 @@ from aevb_jax.algorithms.optimizers import Schedule, with_step_size
 from aevb_jax.errors import ConfigError
 from aevb_jax.models.joint import simulate
 from aevb_jax.models.vae import init_params
-from aevb_jax.types import Algorithm, Estimator, Model, Params, Scheduled
+from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params, Scheduled
 
 
 def make_own_optimizer(
@@ -99,12 +99,20 @@ def make_own_algorithm(
     made = names.call(names.load(name), model, estimator, optimizer, takes=takes, **how)
     if not isinstance(made, Algorithm):
       raise ValueError(f"must return an aevb_jax.Algorithm, not {type(made).__name__}")
-    draw_x = lambda key: simulate(key, model, init_params(key, model))[1]
-    (data_dim,) = jax.eval_shape(draw_x, jax.eval_shape(jax.random.key, 0)).shape
-    try_algorithm(made, data_dim)
+    try_algorithm(made, _data_dim(model))
   except ValueError as error:
     raise ConfigError("algorithm", text, str(error)) from error
   return made
+
+
+def _data_dim(model: Model) -> int:
+  """Returns D."""
+
+  def draw_x(key: Key) -> Array:
+    params_key, key = jax.random.split(key)
+    return simulate(key, model, init_params(params_key, model))[1]
+
+  return jax.eval_shape(draw_x, jax.eval_shape(jax.random.key, 0)).shape[0]
 
 
 def try_algorithm(algorithm: Algorithm, data_dim: int, batch_size: int = 2) -> None:

@@ -6,6 +6,8 @@ import numpy as np
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.types import Distribution, Family, Support
 
+ENDS_OF_ITS_OWN = "an interval with ends of its own"  # they are known only inside a trace
+
 
 def check_support(q: Family, p: Distribution) -> None:
   """Raises UnsupportedError if a member of `q` may draw z where p(z) has no density.
@@ -42,7 +44,7 @@ def in_words(support: Support) -> str:
   try:
     low, high = float(np.min(support.low)), float(np.max(support.high))
   except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
-    return "an interval with ends of its own"
+    return ENDS_OF_ITS_OWN
   if support.kind == "simplex":
     return "the simplex"
   if support.kind == "integers":
@@ -57,6 +59,7 @@ def in_words(support: Support) -> str:
 
 
 def mismatch_in_words(q: Support, p: Support) -> str | None:
-  """Describes in words how the supports of q and p differ; None if they do not."""
+  """Describes in words how the supports of q and p differ; None if they do not, or may not."""
   q_words, p_words = in_words(q), in_words(p)
-  return None if q_words == p_words else f"q is on {q_words}, p on {p_words}"
+  same = q_words == p_words or ENDS_OF_ITS_OWN in (q_words, p_words)
+  return None if same else f"q is on {q_words}, p on {p_words}"

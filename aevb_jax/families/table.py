@@ -237,14 +237,13 @@ def try_prior(text: str, size: int) -> Distribution:
   return p
 
 
-def is_learned(text: str) -> bool:
-  """Reports whether the prior that `text` names has parameters, or is made from the model.
+def is_made_from_model(text: str) -> bool:
+  """Reports whether `text` names a user's function that makes a model with another prior.
 
   Raises:
-    ValueError: if there is no such prior.
+    ValueError: if there is no such function.
   """
-  name, _ = parse(text, PRIORS)
-  return name in LEARNED_PRIORS or name not in PRIORS and own.takes_model(name)
+  return names.is_own(text, PRIORS) and own.takes_model(parse(text, PRIORS)[0])
 
 
 def learned_prior(text: str) -> tuple[str, int] | None:

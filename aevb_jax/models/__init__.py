@@ -1,8 +1,8 @@
 """Models p(z), p(x|z) and q(z|x): networks (appendix C), priors, and the joint density.
 
-`vae` makes models of `networks`. `heads` makes them of networks of one's own, which `adapters` takes
-from other libraries. `priors` has p(z). `joint` has log p(x, z) and draws from
-p(x, z). `linear_gaussian` has the one model for which every quantity has a closed form.
+`vae` makes models of `networks`. `heads` makes them of networks of one's own, and `adapters` takes
+those from other libraries. `priors` has p(z). `joint` has log p(x, z) and draws from p(x, z).
+`linear_gaussian` has the one model for which every quantity has a closed form.
 """
 
 from aevb_jax.models.adapters import from_equinox, from_linen, from_nnx

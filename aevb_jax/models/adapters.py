@@ -61,26 +61,31 @@ def from_nnx(make: Callable[[Any], Any]) -> Network:
   """
   from flax import nnx
 
-  def split(key: Key) -> tuple[Any, Any, Any]:
-    return nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)
+  graph: Any = None  # the functions and sizes of the module, which do not depend on the key
 
-  module = _described("cannot be made", lambda: nnx.eval_shape(lambda: make(nnx.Rngs(0))))
-  graph, _, others = nnx.split(module, nnx.Param, ...)
-  if stateful := sorted(_variable_name(*item) for item in nnx.to_flat_state(others)):
-    raise _state_error(module, stateful)
-  return with_named_params(
-    Network(
-      init=lambda key: nnx.to_pure_dict(split(key)[1]),
-      apply=lambda params, x: nnx.merge(graph, params)(x),
-    )
-  )
+  def init(key: Key) -> PyTree:
+    nonlocal graph
+    module = make(nnx.Rngs(key))
+    # A traced array that is in no variable would otherwise be taken for a fixed attribute.
+    if stateful := [
+      _variable_name(path, value)
+      for path, value in nnx.iter_graph(module)
+      if isinstance(value, nnx.Variable | jax.Array) and not isinstance(value, nnx.Param)
+    ]:
+      raise _state_error(module, stateful)
+    own, params = nnx.split(module, nnx.Param)
+    graph = graph or own
+    return nnx.to_pure_dict(params)
+
+  _described("cannot be made", lambda: jax.eval_shape(init, _some_key()))
+  return with_named_params(Network(init, lambda params, x: nnx.merge(graph, params)(x)))
 
 
 def _variable_name(path: tuple, variable: Any) -> str:
   """Returns such as bn.mean (BatchStat); an array that is in no variable has no type."""
   name = ".".join(map(str, path))
   kind = type(variable).__name__
-  return name if isinstance(variable, jax.ShapeDtypeStruct) else f"{name} ({kind})"
+  return name if isinstance(variable, jax.Array) else f"{name} ({kind})"
 
 
 def from_equinox(make: Callable[[Key], Any]) -> Network:
@@ -161,7 +166,8 @@ def with_named_params(network: Network) -> Network:
   """
   like = _described("cannot be initialized", lambda: jax.eval_shape(network.init, _some_key()))
   names = _named(like)
-  if jax.tree.structure(names) == jax.tree.structure(like):
+  own: Any = jax.tree.structure(like)
+  if own == jax.tree.structure(names):
     return network
   if len(jax.tree.leaves(names)) != len(jax.tree.leaves(like)):
     raise ValueError("two parameters of the network have the same name")

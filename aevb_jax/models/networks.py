@@ -203,8 +203,8 @@ def _with_checked_heads(network: Network, sizes: Sequence[int], input_size: int)
   shapes = [head.shape for head in heads] if _are_floats(heads) else None
   if shapes != [(size,) for size in sizes]:
     raise ValueError(
-      f"a network of heads returns a tuple of {len(sizes)} arrays, one for each head of the family, "
-      f"of shapes {', '.join(f'({size},)' for size in sizes)}; this one returns {described(heads)}"
+      f"a network of heads returns a tuple of {len(sizes)} arrays, one for each head of the "
+      f"family, of shapes {', '.join(f'({n},)' for n in sizes)}; this returns {described(heads)}"
     )
   dtype = jnp.result_type(float)
   return network._replace(

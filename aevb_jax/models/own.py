@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from aevb_jax import names
 from aevb_jax.errors import ConfigError
+from aevb_jax.models.heads import network_vae
 from aevb_jax.models.vae import init_params
 from aevb_jax.types import Distribution, Family, Model, Params
 
@@ -107,8 +108,7 @@ def with_networks(
     if not isinstance(pair, tuple) or len(pair) != 2:
       kind = type(pair).__name__
       raise ValueError(f"must return a pair of networks (encoder, decoder), not {kind}")
-    how = dict(image_shape=image_shape, latent_dim=latent_dim) | layers
-    from aevb_jax.models.vae import network_vae
+    how: dict[str, Any] = dict(image_shape=image_shape, latent_dim=latent_dim) | layers
 
     model = network_vae(likelihood, encoder=pair[0], decoder=pair[1], **how)
     try_model(model, math.prod(image_shape), latent_dim)

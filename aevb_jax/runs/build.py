@@ -120,10 +120,10 @@ def _make_networks(
     return own.make_model(named.model, likelihood, **sizes, given=given, offered=layers | more)
   try:
     if named.model == "mlp":
-      return mlp_vae(likelihood, data_dim=data_dim, hidden_dim=list(widths), **layers)
-    return conv_vae(likelihood, image_shape=image_shape, widths=list(widths), **layers)
+      return mlp_vae(likelihood, data_dim=data_dim, hidden_dim=widths, **layers)
+    return conv_vae(likelihood, image_shape=image_shape, widths=widths, **layers)
   except ValueError as error:
-    raise ConfigError("hidden_dim", named.hidden_dim, str(error)) from error
+    raise ConfigError("hidden_dim", widths, str(error)) from error
 
 
 def _warn_where_emulated(named: ModelConfig) -> None:
@@ -152,11 +152,12 @@ def make_latents(named: ModelConfig) -> tuple[Family, Callable[[int], Distributi
   few = min(named.latent_dim, 2)
   try:
     prior = standard_normal
-    if named.prior != "gaussian" and not table.is_learned(named.prior):
+    of_model = table.is_made_from_model(named.prior)
+    if named.prior != "gaussian" and not of_model and not table.learned_prior(named.prior):
       prior = functools.partial(table.make_prior, named.prior)
       table.try_prior(named.prior, few)
-    # A VampPrior has the support of q(z|x), and a learned prior of a user's own has what it has.
-    if prior is not standard_normal or named.prior.split(":")[0] in ("gaussian", "mixture"):
+    # A VampPrior has the support of q(z|x); a user's own that is made from the model is not known.
+    if named.prior.split(":")[0] != "vamp" and not of_model:
       check_support(posterior, prior(few))
   except (ValueError, UnsupportedError) as error:
     raise ConfigError("prior", named.prior, str(error)) from error
@@ -165,12 +166,13 @@ def make_latents(named: ModelConfig) -> tuple[Family, Callable[[int], Distributi
 
 def with_learned_prior(model: Model, config: Config, images: ImageData) -> Model:
   """Returns the model with the learned prior of the configuration, unchanged if there is none."""
-  if not table.is_learned(config.model.prior):
-    return model
-  if names.is_own(config.model.prior, table.PRIORS):
+  text, learned = config.model.prior, table.learned_prior(config.model.prior)
+  if table.is_made_from_model(text):
     sizes = dict(data_dim=images.train.shape[1], latent_dim=config.model.latent_dim)
-    return own.with_prior(config.model.prior, model, **sizes)
-  name, components = table.learned_prior(config.model.prior)
+    return own.with_prior(text, model, **sizes)
+  if learned is None:
+    return model
+  name, components = learned
   if name == "mixture":
     return with_mixture_prior(model, config.model.latent_dim, components)
   if components > len(images.train):

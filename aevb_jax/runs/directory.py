@@ -13,6 +13,7 @@ from aevb_jax.runs.config import Config
 from aevb_jax.runs.files import write_text
 
 CHECKPOINTS = "checkpoints"  # the directory of the checkpoints of a run
+PARAMS = "params.npz"  # the parameters of a run whose checkpoints are not kept
 HISTORY = "history"  # the directory of the parameters of every row
 RUNS = "runs"  # the directory of the training runs of a figure
 CONFIG, FLAG_FILE, LOCK, SUMMARY = "config.json", "flags.txt", "lock", "summary.json"

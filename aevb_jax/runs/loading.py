@@ -24,7 +24,7 @@ from aevb_jax.runs.learning import make_learning
 from aevb_jax.runs.pixels import about_images, load_images, make_pixels
 from aevb_jax.runs.resume import Origin, Saved, compare, make_origin, start
 from aevb_jax.runs.state import Run, Training
-from aevb_jax.training import checkpoint
+from aevb_jax.training import checkpoint, weights
 from aevb_jax.training.code import generator
 from aevb_jax.training.evaluation import evaluate_in_blocks
 from aevb_jax.training.program import Pixels
@@ -68,7 +68,8 @@ def load(
   """Opens the directory of a run of experiments.train or `train`. Any number may be open at once.
 
   Args:
-    workdir: the directory of a run, or of a member of a sweep.
+    workdir: the directory of a run, or of a member of a sweep; or one that has the parameters in
+      params.npz in place of checkpoints, such as experiments/results/mnist_adam.
     parameters: "last" for the parameters that training ended with, "best" for the parameters of the
       highest validation bound.
     array_cache_dir: the directory that keeps decoded data sets between runs; None for no cache.
@@ -130,7 +131,7 @@ def read_config(workdir: pathlib.Path) -> Config:
 def load_params(
   workdir: pathlib.Path, config: Config, model: Model, images: ImageData, *, best: bool = False
 ) -> Params:
-  """Reads the parameters of the last checkpoint of a run.
+  """Reads the parameters of the last checkpoint of a run, or those of its params.npz.
 
   Raises:
     RunError: if there are no parameters that can be read.
@@ -143,6 +144,8 @@ def load_params(
     raise RunError(workdir, "has no best parameters: they take validation images, and an encoder")
   try:
     steps = checkpoint.steps(checkpoints)
+    if not steps and (workdir / directory.PARAMS).exists():
+      return _read_weights(workdir / directory.PARAMS, like.states.params, best)
     if not steps:
       raise checkpoint.CheckpointError(f"{checkpoints} holds no checkpoint")
     record = checkpoint.read_record(checkpoints, steps[-1])
@@ -156,6 +159,12 @@ def load_params(
       "warning: since %s was trained, %s: x is binarized in another way", workdir, what
     )
   return saved.best.params if best else saved.states.params
+
+
+def _read_weights(path: pathlib.Path, like: Params, best: bool) -> Params:
+  if best:
+    raise checkpoint.CheckpointError(f"{path} holds only the last parameters")
+  return weights.read(path, like)
 
 
 def train(config: Config, workdir: str | pathlib.Path, **machine: Any) -> LoadedRun | None:

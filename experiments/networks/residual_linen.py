@@ -14,8 +14,8 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, h):
-    width = h.shape[-1]
-    return h + conv(width)(nn.relu(conv(width)(nn.relu(h))))
+    inner = conv(h.shape[-1])(nn.relu(h))
+    return h + conv(h.shape[-1])(nn.relu(inner))
 
 
 class Encoder(nn.Module):

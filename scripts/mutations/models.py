@@ -61,4 +61,35 @@ MUTATIONS = [
     "h[:height, :width]",
     "h[-height:, -width:]",
   ),
+  Mutation(
+    "networks of other libraries: parameters by their order",
+    "models/adapters",
+    "return jax.tree_util.tree_map_with_path(find, like)",
+    "return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(params))",
+  ),
+  Mutation(
+    "networks of other libraries: state of NNX is taken",
+    "models/adapters",
+    "if isinstance(value, nnx.Variable | jax.Array) and not isinstance(value, nnx.Param)",
+    "if isinstance(value, nnx.BatchStat)",
+  ),
+  Mutation(
+    "networks of one's own: heads of low precision",
+    "models/networks",
+    "tuple(head.astype(dtype) for head in network.apply(params, x))",
+    "network.apply(params, x)",
+    "models/adapters",
+  ),
+  Mutation(
+    "heads: an image of another size by pixel",
+    "models/heads",
+    "len(features) == 3 and features[:2] == tuple(image_shape[:2])",
+    "len(features) == 3",
+  ),
+  Mutation(
+    "network_vae: the encoder is given a flat x",
+    "models/heads",
+    "of_image.apply(params, x.reshape(image_shape))",
+    "of_image.apply(params, x)",
+  ),
 ]

@@ -2,6 +2,7 @@
 
   python -m experiments.data --dataset=mnist
   python -m experiments.data --dataset=frey_face:random --manual_dir=~/Downloads
+  python -m experiments.data --dataset=arrays:my_images.npz
 
 For a machine without a network, run it on one that has a network, with --data_dir on a
 disk that both see. Prints the data set's card and writes a contact sheet.
@@ -17,9 +18,10 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
-from aevb_jax import disk, figures
-from aevb_jax.data.datasets import PROTOCOLS, ImageData
+from aevb_jax import disk, figures, names
+from aevb_jax.data.image_data import ImageData
 from aevb_jax.data.minibatches import Source, blocks, read_rows
+from aevb_jax.data.protocols import PROTOCOLS, kind_of
 from aevb_jax.errors import ConfigError
 from aevb_jax.runs import checks, files
 from aevb_jax.runs.config import DataConfig, replace
@@ -42,6 +44,10 @@ class Sheet:
   """The file that some of the images are drawn into."""
 
   contact_sheet: str | None = None
+
+
+OWN = {"arrays": "an .npz file", "images": "a folder", "function": "a function"}
+NOT_STATED = "not stated"
 
 
 class Card(NamedTuple):
@@ -86,13 +92,14 @@ def main() -> None:
     levels = pixel_scale(images, config)
     words = f"x = (pixels + u) / {levels}" if config.dequantization else f"x = pixels / {levels}"
   if sheet:  # before anything is printed, because writing it may fail
+    title = file_name(config) if kind_of(config.dataset) in OWN else config.dataset
     sources = {name: source for name, (source, _) in splits.items()}
-    draw(sheet, config.dataset, images, sources, levels=levels)
+    draw(sheet, title, images, sources, levels=levels)
   card = find_card(config, images)
   print(f"{config.dataset}, version {images.version}, read in {seconds:.2f} s")
   print(card.description)
   print(f"homepage  {card.homepage}\nlicence   {card.licence}")
-  print(f"prepared  {images.directory or 'nothing to prepare'}")
+  print(place_in_words(config, images))
   print(f"protocol  {images.protocol}; {words}")
   print(
     f"{'':12}{'images':>8}{'shape':>12}{'type':>9}{'min':>9}{'max':>9}{'mean x':>9}{'std x':>9}"
@@ -102,7 +109,8 @@ def main() -> None:
     print(f"{name:12}{statistics(source, labels, images.image_shape, levels)}")
   if sheet:
     print(f"contact sheet  {sheet.resolve()}")
-  print(card.citation)
+  if card.citation:
+    print(card.citation)
 
 
 def contact_sheet_path(name: str | None, config: DataConfig) -> pathlib.Path | None:
@@ -133,9 +141,11 @@ def cannot_be_written(path: pathlib.Path, more: str) -> ConfigError:
 
 def find_card(config: DataConfig, images: ImageData) -> Card:
   """Returns the card of a data set."""
-  if images.directory is None:
+  if (kind := kind_of(config.dataset)) == "digits":
     return DIGITS
-  if config.dataset in PROTOCOLS:
+  if kind in OWN:
+    return Card(f"Images of your own, from {OWN[kind]}.", NOT_STATED, NOT_STATED, "")
+  if kind == "protocol":
     from aevb_jax.data.builders import BUILDERS
 
     builder = BUILDERS[PROTOCOLS[config.dataset].source]
@@ -149,13 +159,21 @@ def find_card(config: DataConfig, images: ImageData) -> Card:
   )
 
 
+def place_in_words(config: DataConfig, images: ImageData) -> str:
+  """Formats the line that says where the data are."""
+  if (kind := kind_of(config.dataset)) in OWN:
+    source = names.source_of(config.dataset) if kind == "function" else images.directory
+    return f"path      {source or NOT_STATED}"
+  return f"prepared  {images.directory or 'nothing to prepare'}"
+
+
 def statistics(
   source: Source, labels: np.ndarray | None, image_shape: tuple[int, int, int], levels: int
 ) -> str:
   """Formats a line of statistics, computed block by block."""
   low, high = pixel_range(source)
   count, total, squares, at_zero, at_high = 0, 0.0, 0.0, 0, 0
-  for block in blocks(source, 10_000):
+  for block in blocks(source):
     x = block.astype(np.float64)
     count += x.size
     total += x.sum()
@@ -176,7 +194,7 @@ def statistics(
 
 
 def draw(
-  path: pathlib.Path, dataset: str, images: ImageData, splits: dict[str, Source], *, levels: int
+  path: pathlib.Path, title: str, images: ImageData, splits: dict[str, Source], *, levels: int
 ) -> None:
   """Draws the first images of every split; values outside 0 to 1 are clipped."""
   shown, row_labels = [], []
@@ -186,7 +204,7 @@ def draw(
     shown.append(np.pad(x, ((0, -count % COLUMNS), (0, 0)), constant_values=1.0))
     row_labels += [name, *[""] * (len(shown[-1]) // COLUMNS - 1)]
   picture = figures.tile(np.concatenate(shown), images.image_shape, COLUMNS)
-  figure = figures.draw_images(picture, dataset, row_labels=row_labels)
+  figure = figures.draw_images(picture, title, row_labels=row_labels)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     files.save_figure(path, figure)

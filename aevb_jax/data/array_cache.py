@@ -7,6 +7,7 @@ were decoded from, and the shape, type and SHA-256 of each array.
 import hashlib
 import json
 import logging
+import mmap
 import os
 import pathlib
 import shutil
@@ -34,7 +35,8 @@ def fetch(
   Args:
     directory: the directory of this cache.
     source: JSON that identifies what is decoded; a cache with another source is replaced.
-    write: a function that is given `create`, and fills each array that it creates.
+    write: a function that is given `create`, and fills each array that it creates; `give_back`
+      keeps its memory small.
 
   Returns:
     Read-only memory-mapped arrays by name. They stay readable if their file is replaced later.
@@ -63,6 +65,20 @@ def fetch(
     raise CacheError(f"{directory} cannot be written ({reason})") from error
   except _Stale as stale:
     raise CacheError(f"{directory} is not what was just written ({stale})") from stale
+
+
+def give_back(array: np.ndarray) -> None:
+  """Writes what was put into an array of `create`, and gives its memory back to the system.
+
+  A function that fills a large array calls it after each block; otherwise the process would hold
+  the whole array. Arrays that are not in a file are left as they are.
+  """
+  base: Any = array
+  while isinstance(base, np.ndarray):
+    base = base.base
+  if isinstance(base, mmap.mmap):
+    base.flush()
+    base.madvise(mmap.MADV_DONTNEED)
 
 
 class _Stale(Exception):

@@ -1,4 +1,4 @@
-"""Loading of data sets by name: they are prepared if necessary, read or decoded, and split."""
+"""Loading of data sets by name: prepared if necessary, read or decoded, split; and a user's own."""
 
 import difflib
 import hashlib
@@ -6,35 +6,15 @@ import importlib.util
 import json
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from aevb_jax import disk
-from aevb_jax.data import array_cache
-from aevb_jax.data.minibatches import PixelSource
-from aevb_jax.data.protocols import PROTOCOLS, WHOLE, Protocol
+from aevb_jax import disk, names
+from aevb_jax.data import array_cache, arrays, folders
+from aevb_jax.data.image_data import ImageData, checked
+from aevb_jax.data.protocols import PROTOCOLS, WHOLE, Protocol, absolute, kind_of, path_of
 from aevb_jax.errors import DataError, NotPreparedError
-
-
-class ImageData(NamedTuple):
-  """Images flattened to rows of pixels, split for training, validation and testing.
-
-  Pixels are uint8 or floats. They are NumPy arrays, memory-mapped if they come from the cache, or
-  Grain data sources if `load` was called with decode=False.
-  """
-
-  train: PixelSource  # (N, D)
-  validation: PixelSource | None  # (number of validation images, D)
-  test: PixelSource  # (number of test images, D)
-  image_shape: tuple[int, int, int]  # (H, W, C) with H·W·C = D
-  train_labels: np.ndarray | None = None  # (N,) int; None if the set has none
-  validation_labels: np.ndarray | None = None
-  test_labels: np.ndarray | None = None
-  levels: int = 255  # by default x = pixels / levels for uint8
-  protocol: str = ""  # how the images are split, in words
-  version: str = ""  # the version of the source
-  directory: str | None = None  # where the set is prepared
 
 
 def load(
@@ -50,10 +30,12 @@ def load(
   """Loads a data set by name, and prepares it if necessary; reading needs no TensorFlow.
 
   Args:
-    dataset: "digits", a key of `PROTOCOLS`, or the name of any image data set of
-      TFDS with splits train and test.
+    dataset: "digits"; a key of `PROTOCOLS`; arrays:FILE.npz (see `from_arrays`); images:FOLDER or
+      images:FOLDER:seed=0:test=0.1:validation=0.1 (see `from_folder`); package.module:function, for
+      a function that returns `ImageData`; or the name of any image data set of TFDS with splits
+      train and test.
     data_dir: the directory in which TFDS prepares data sets; None for $TFDS_DATA_DIR or TFDS's
-      default.
+      default. The path of arrays: or images: may be relative to it.
     cache_dir: the directory that keeps decoded arrays, memory-mapped, for the next call; None
       keeps them only in memory.
     manual_dir: directory with files that need not be downloaded; None for TFDS's.
@@ -74,8 +56,12 @@ def load(
   """
   if dataset == "digits":
     return load_digits()
-  data_dir = _absolute(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-  manual_dir = manual_dir and _absolute(manual_dir)
+  if (kind := kind_of(dataset)) == "function":
+    return _load_function(dataset)
+  if kind in ("arrays", "images"):
+    return _load_own(dataset, data_dir, cache_dir, decode)
+  data_dir = absolute(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+  manual_dir = manual_dir and absolute(manual_dir)
   if dataset in PROTOCOLS:
     protocol = PROTOCOLS[dataset]
     prepared = pathlib.Path(data_dir, protocol.source, protocol.version)
@@ -89,8 +75,39 @@ def load(
   return _assemble(protocol, prepared, cache_dir, decode)
 
 
-def _absolute(path: str) -> str:
-  return os.path.abspath(os.path.expanduser(path))
+def _load_own(dataset: str, data_dir: str | None, cache_dir: str | None, decode: bool) -> ImageData:
+  """Loads a user's own files."""
+  path, arguments = path_of(dataset, data_dir)
+  if kind_of(dataset) == "arrays":
+    return arrays.load_npz(path, cache_dir)
+  return folders.from_folder(path, **arguments, cache_dir=cache_dir, decode=decode)
+
+
+def _load_function(dataset: str) -> ImageData:
+  """Calls a user's function, and checks what it returns."""
+  name = dataset
+  try:
+    name, arguments = names.split(dataset, ())
+    images = names.call(names.load(name), takes="", arguments=arguments)
+  except ValueError as error:
+    raise DataError(f"{name} {error}") from error
+  if not isinstance(images, ImageData):
+    what = f"returns {type(images).__name__}"
+    raise DataError(f"{name} {what}; ImageData is needed, as aevb_jax.data.from_arrays makes it")
+  try:
+    images = checked(images)
+  except DataError as error:
+    raise DataError(f"{name} returns ImageData in which {error}") from error
+  version = images.version or _digest_of_module(name)
+  return images._replace(version=version, protocol=images.protocol or "the splits of the function")
+
+
+def _digest_of_module(name: str) -> str:
+  """Returns a digest of the file of a user's function; "" if it has no file."""
+  file = names.source_of(name)
+  if file is None:
+    return ""
+  return f"{hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()[:12]} (of its module)"
 
 
 def _prepare_own(source: str, data_dir: str, manual_dir: str | None, mirror: str | None) -> None:
@@ -136,9 +153,11 @@ def _unknown(dataset: str, data_dir: str) -> str:
   known = ("digits", *PROTOCOLS)
   near = difflib.get_close_matches(dataset, known, cutoff=0.5)
   known = [name for name in known if not name.endswith(":60k")]  # the line stays short
-  names = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)};"
+  if os.path.exists(os.path.expanduser(dataset)):  # a path, without the word before it
+    near = [f"{'images' if os.path.isdir(os.path.expanduser(dataset)) else 'arrays'}:{dataset}"]
+  words = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)};"
   return (
-    f"no data set {dataset!r} in {data_dir}, here or in TFDS; {names} "
+    f"no data set {dataset!r} in {data_dir}, here or in TFDS; {words} "
     "--data_dir (data_dir= in Python) names another directory"
   )
 

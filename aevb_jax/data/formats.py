@@ -1,4 +1,4 @@
-"""Readers of the file formats of the paper's data sets, with checks, in Python."""
+"""Readers of the file formats of the paper's data sets and of images, with checks, in Python."""
 
 import contextlib
 import gzip
@@ -7,7 +7,7 @@ import math
 import pathlib
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -16,6 +16,17 @@ from aevb_jax.errors import DataError
 
 IDX_UINT8 = 0x08
 MOST_BYTES = 2**30  # bytes that are unpacked from a file whose size is not known beforehand
+# Modes of PIL for each mode that images are decoded to. Other modes have more than 8 bits.
+IMAGE_MODES = {
+  "1": "L",
+  "L": "L",
+  "LA": "RGBA",
+  "P": "RGB",
+  "CMYK": "RGB",
+  "RGB": "RGB",
+  "RGBA": "RGBA",
+}
+MODE_NAMES = {"L": "grey (1 channel)", "RGB": "RGB (3 channels)", "RGBA": "RGBA (4 channels)"}
 
 
 @contextlib.contextmanager
@@ -141,3 +152,60 @@ def read_mat(path: pathlib.Path, shapes: Mapping[str, tuple[int, int]]) -> dict[
     return {name: matrices[name].reshape(shape) for name, shape in shapes.items()}
   except Exception as error:
     raise DataError(f"{path} is not an intact MATLAB file ({error}); remove it") from error
+
+
+def read_image(path: pathlib.Path) -> tuple[np.ndarray, str]:
+  """Reads a PNG or JPEG file of 8 bits a channel.
+
+  Args:
+    path: the file.
+
+  Returns:
+    uint8 (H, W, C), and the mode of PIL that the image was decoded to: L, RGB or RGBA.
+
+  Raises:
+    DataError: if the file is damaged, or of another kind.
+  """
+  from PIL import Image
+
+  try:
+    with disk.read(path, "rb") as file, Image.open(file, formats=("PNG", "JPEG")) as image:
+      mode = _mode(path, image)
+      pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+  except DataError:
+    raise
+  except Exception as error:  # PIL raises many kinds of error for damaged files
+    raise _damaged(path, error) from error
+  return pixels.reshape(*pixels.shape[:2], len(mode)), mode
+
+
+def read_image_header(path: pathlib.Path) -> tuple[tuple[int, int], str]:
+  """Returns the (width, height) of an image, and the mode that `read_image` would decode it to.
+
+  Raises:
+    DataError: if the file is of another kind, or its header is damaged.
+  """
+  from PIL import Image
+
+  try:
+    with disk.read(path, "rb") as file, Image.open(file, formats=("PNG", "JPEG")) as image:
+      return image.size, _mode(path, image)
+  except DataError:
+    raise
+  except Exception as error:
+    raise _damaged(path, error) from error
+
+
+def _mode(path: pathlib.Path, image: Any) -> str:
+  if image.mode not in IMAGE_MODES:
+    raise DataError(f"{path} has pixels of mode {image.mode}; save it with 8 bits a channel")
+  if image.mode == "P" and "transparency" in image.info:
+    return "RGBA"
+  return IMAGE_MODES[image.mode]
+
+
+def _damaged(path: pathlib.Path, error: Exception) -> DataError:
+  what = getattr(error, "strerror", None) or str(error).replace(repr(str(path)), "it")
+  if "cannot identify image file" in what:
+    what = "it begins like no PNG or JPEG"
+  return DataError(f"{path} is not an intact PNG or JPEG file ({' '.join(what.split())})")

@@ -1,10 +1,18 @@
 """The names that `load` knows, and the images of each set for training, validation and testing."""
 
-from typing import NamedTuple
+import os
+import pathlib
+import re
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from aevb_jax import names
+from aevb_jax.errors import DataError
+
 WHOLE = slice(None)
+FOLDER_ARGUMENTS = ("seed", "test", "validation")  # of images:FOLDER
+ARGUMENT = re.compile(r":([^\W\d]\w*)=[^:/]+$")
 
 
 Part = tuple[str, slice | np.ndarray]  # a split of the source, and the examples of it that are used
@@ -62,3 +70,51 @@ PROTOCOLS = {
     "omniglot_28x28", "1.0.0", "the splits of Burda, Grosse & Salakhutdinov (2015)"
   ),
 }
+
+
+def kind_of(dataset: str) -> str:
+  """Returns the kind of data set that a name means.
+
+  Returns:
+    "digits", "protocol" for a key of `PROTOCOLS`, "arrays" or "images" for a user's own files,
+    "function" for package.module:function, or "tfds" for all other names.
+  """
+  if dataset == "digits":
+    return "digits"
+  if dataset in PROTOCOLS:
+    return "protocol"
+  head, *rest = dataset.split(":")
+  if head in ("arrays", "images") and rest:
+    return head
+  known = {"digits", *(name.partition(":")[0] for name in PROTOCOLS)}
+  own = names.is_own(dataset, known) and bool(head) and rest[0].isidentifier()
+  return "function" if own else "tfds"  # TFDS's own names have versions after a colon
+
+
+def path_of(dataset: str, data_dir: str | None = None) -> tuple[pathlib.Path, dict[str, Any]]:
+  """Returns the absolute path in the name of a user's own files, and the arguments after it.
+
+  Arguments are read from the end, because a path may have colons.
+
+  Raises:
+    DataError: if there is no path, or an argument is unknown or given twice.
+  """
+  kind, _, path = dataset.partition(":")
+  arguments: dict[str, Any] = {}
+  place = lambda: os.path.join(os.path.expanduser(data_dir or ""), os.path.expanduser(path))
+  while kind == "images" and not os.path.exists(place()) and (found := ARGUMENT.search(path)):
+    key = found[1]
+    if key not in FOLDER_ARGUMENTS or key in arguments:
+      why = "twice" if key in arguments else f"as well; takes {', '.join(FOLDER_ARGUMENTS)}"
+      raise DataError(f"{dataset} has the argument {key} {why}")
+    arguments[key] = names.split(f"images{found[0]}", ["images"])[1][key]
+    path = path[: found.start()]
+  if not path:
+    what = "a file, as arrays:/path/file.npz" if kind == "arrays" else "a folder, as images:/path"
+    raise DataError(f"{kind}: takes {what}")
+  return pathlib.Path(absolute(place())), arguments
+
+
+def absolute(path: str) -> str:
+  """Returns an absolute path; ~ is the home directory."""
+  return os.path.abspath(os.path.expanduser(path))

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
+from aevb_jax.data.array_cache import give_back
 from aevb_jax.errors import DataError
 
 BLOCK = 1000  # records read at once
@@ -117,6 +118,7 @@ class TfdsImages:
       images[block.start : block.stop] = [image for image, _ in examples]
       if labels is not None:
         labels[block.start : block.stop] = [label for _, label in examples]
+      give_back(images)
 
   def _examples(self, indices: Sequence[int]) -> list[tuple[np.ndarray, int | None]]:
     records = self._read(indices)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from aevb_jax.data import datasets, preprocess
+from aevb_jax.data import datasets, preprocess, protocols
 from aevb_jax.data.minibatches import PixelSource, Source, blocks, read_rows
 from aevb_jax.errors import CacheError, ConfigError, NotPreparedError
 from aevb_jax.runs.config import ARRAYS, Config, DataConfig
@@ -56,17 +56,31 @@ def load_images(config: Config, cache_dir: str | None) -> datasets.ImageData:
   images = load_data(config.data, cache_dir)
   check_batch_size(config.optimizer.batch_size, images, config.data)
   of_unit = config.model.likelihood in ("bernoulli", "continuous_bernoulli")
-  if of_unit and images.train.dtype != np.uint8:
-    for source in (images.train, images.test):
-      low, high = pixel_range(source)
-      if not (low >= 0 and high <= 1):
-        raise ConfigError(
-          "likelihood",
-          config.model.likelihood,
-          f"takes pixels in [0, 1], and those of {config.data.dataset} range from {low:g} to "
-          f"{high:g}; scale them, or use --likelihood=gaussian --nosigmoid_mean",
-        )
+  of_sigmoid = config.model.likelihood == "gaussian" and config.model.sigmoid_mean
+  if (of_unit or of_sigmoid) and images.train.dtype != np.uint8:
+    _check_unit_range(images, config)
   return images
+
+
+def _check_unit_range(images: datasets.ImageData, config: Config) -> None:
+  """Refuses pixels outside [0, 1], for likelihoods whose mean is in it.
+
+  Raises:
+    ConfigError: for such pixels.
+  """
+  for source in (images.train, images.validation, images.test):
+    if source is None:
+      continue
+    low, high = pixel_range(source)
+    if low >= 0 and high <= 1:
+      continue
+    what = f"those of {config.data.dataset} range from {low:g} to {high:g}"
+    if config.model.likelihood == "gaussian":
+      message = f"keeps the mean of x in [0, 1], and pixels do not stay there: {what}"
+      raise ConfigError("sigmoid_mean", True, f"{message}; use --nosigmoid_mean, or scale them")
+    message = f"takes pixels in [0, 1], and {what}"
+    remedy = "scale them, or use --likelihood=gaussian --nosigmoid_mean"
+    raise ConfigError("likelihood", config.model.likelihood, f"{message}; {remedy}")
 
 
 def check_batch_size(batch_size: int, images: datasets.ImageData, data: DataConfig) -> None:
@@ -99,9 +113,25 @@ def load_data(
     for name in ("dequantization", "pixel_scale"):
       if value := getattr(data, name):
         raise ConfigError(name, value, f"takes 8-bit pixels, and {data.dataset} has others")
+  if data.dataset not in datasets.PROTOCOLS:
+    _check_levels(images, data)
   images = _first(images, data) if data.num_train else images
   _check_finite(images, data)
   return images
+
+
+def _check_levels(images: datasets.ImageData, data: DataConfig) -> None:
+  """Refuses fields that need 8-bit pixels, for a data set that has fewer levels.
+
+  Raises:
+    ConfigError: if there is such a field.
+  """
+  if images.levels >= 255:
+    return
+  what = f"takes 8-bit pixels, and those of {data.dataset} are at most levels={images.levels}"
+  for name in ("dequantization", "pixel_scale"):
+    if value := getattr(data, name):
+      raise ConfigError(name, value, what)
 
 
 def _check_finite(images: datasets.ImageData, data: DataConfig) -> None:
@@ -116,7 +146,7 @@ def _check_finite(images: datasets.ImageData, data: DataConfig) -> None:
     return
   for split in ("train", "validation", "test"):
     source, start = getattr(images, split), 0
-    for block in blocks(source, 10_000) if source is not None else ():
+    for block in blocks(source) if source is not None else ():
       finite = np.isfinite(block)
       if not finite.all():
         image, pixel = np.argwhere(~finite)[0]
@@ -167,7 +197,8 @@ def _load(data: DataConfig, cache_dir: str | None, prepare_any: bool) -> dataset
           raise ConfigError("array_cache_dir", cache_dir, message) from error
         _warn_of_no_cache(str(error))
     images = load(decode=False)
-    return load() if fits_device(images, data) else images
+    decoded = isinstance(images.train, np.ndarray)  # decoding them again would take as long again
+    return load() if fits_device(images, data) and not decoded else images
   except NotPreparedError as error:
     name = "data_dir" if data.data_dir is not None else "dataset"
     raise ConfigError(name, getattr(data, name), str(error)) from error
@@ -203,7 +234,7 @@ def check_resident(pixels: Pixels, data: DataConfig) -> None:
 
 def pixel_range(source: Source) -> tuple[float, float]:
   """Returns the smallest and the largest pixel."""
-  ranges = [(block.min(), block.max()) for block in blocks(source, 10_000)]
+  ranges = [(block.min(), block.max()) for block in blocks(source)]
   return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
 
 
@@ -211,7 +242,7 @@ def mean_of_x(images: datasets.ImageData, data: DataConfig) -> np.ndarray:
   """Returns the mean of the training images as the model sees them, shape (D,)."""
   levels = pixel_scale(images, data) if images.train.dtype == np.uint8 else 1
   total = np.zeros(images.train.shape[1])
-  for block in blocks(images.train, 10_000):
+  for block in blocks(images.train):
     x = block / levels
     total += (x > 0.5 if data.binarization == "threshold" else x).sum(axis=0)
   return total / len(images.train)
@@ -246,7 +277,7 @@ def make_pixels(
   train_draw, test_draw = jax.random.split(draws)
   streamed = not fits_device(images, data)
   return Pixels(
-    train=images.train if streamed else _to_devices(np.asarray(images.train), shardings),
+    train=images.train if streamed else _to_devices(_whole(images.train), shardings),
     validation=images.validation,
     test=images.test,
     streamed=streamed,
@@ -257,6 +288,13 @@ def make_pixels(
     test_draw=test_draw,
     sharding=shardings and shardings.evaluation,
   )
+
+
+def _whole(source: PixelSource) -> np.ndarray:
+  """Returns all rows as one array, memory-mapped if the source is."""
+  if isinstance(source, np.ndarray):
+    return np.asarray(source)
+  return read_rows(source, np.arange(len(source)))
 
 
 def _to_devices(pixels: np.ndarray, shardings: Shardings | None) -> Array:
@@ -289,8 +327,11 @@ def pixels_in_words(data: DataConfig) -> str:
 
 
 def file_name(data: DataConfig) -> str:
-  """Returns the data set's name in a form that file names can contain."""
-  return data.dataset.replace("/", "-").replace(":", "-")
+  """Returns the data set's name in a form that file names can contain, without directories."""
+  name = data.dataset
+  if (kind := protocols.kind_of(name)) in ("arrays", "images"):
+    name = f"{kind}:{protocols.path_of(name, data.data_dir)[0].stem}"
+  return name.replace("/", "-").replace(":", "-")[:100]
 
 
 def about_images(images: datasets.ImageData, data: DataConfig) -> dict:

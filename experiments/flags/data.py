@@ -14,10 +14,16 @@ flags.DEFINE_string(
   "dataset",
   "digits",
   f"The data set: digits (8x8, comes with scikit-learn); one of {', '.join(PROTOCOLS)}, which is "
-  "downloaded and prepared at its first use; or any image data set of TensorFlow Datasets.",
+  "downloaded and prepared at its first use; arrays:FILE.npz, images:FOLDER or "
+  "images:FOLDER:seed=0:test=0.1:validation=0.1, for images of your own; package.module:function, "
+  "for a function of your own, with arguments after colons; or any image data set of TensorFlow "
+  "Datasets.",
 )
 flags.DEFINE_string(
-  "data_dir", None, "Directory of prepared TensorFlow Datasets. Default: TFDS's own."
+  "data_dir",
+  None,
+  "Directory of prepared TensorFlow Datasets, or the directory that the path of your own images is "
+  "relative to. Default: TFDS's own, or the current directory.",
 )
 flags.DEFINE_string(
   "manual_dir",

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from aevb_jax import data as package_data
+from aevb_jax import runs
+from aevb_jax.errors import ConfigError, DataError
 from aevb_jax.runs import files
+from aevb_jax.runs import pixels as run_pixels
+from tests.data import own_images
 from tests.data.test_builders import REAL, needs_real_data
 from tests.support import processes, tiny
 
@@ -211,3 +216,148 @@ def test_no_cache(tmp_path, float_images_dir):
   )
   assert result.returncode == 0, result.stderr
   assert not (tmp_path / "cache").exists() and "float32" in result.stdout
+
+
+RNG = np.random.default_rng(0)
+TRAIN = RNG.integers(0, 256, (60, 6, 5), dtype=np.uint8)
+SHORT = dict(
+  hidden_dim=(5,), batch_size=10, num_examples=100, eval_every=100, num_importance_samples=0
+)
+
+
+@pytest.fixture
+def own(tmp_path):
+  """Names of data sets of one's own, by kind."""
+  place = tmp_path / "own"
+  place.mkdir()
+  np.savez(place / "mine.npz", train=TRAIN, test=TRAIN[:20], train_labels=np.arange(60) % 4)
+  for i in range(20):
+    folder = place / "pictures" / "ab"[i % 2]
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(TRAIN[i]).save(folder / f"{i}.png")
+  (place / "not.npz").write_text("pixels")
+  return {
+    "arrays": f"arrays:{place / 'mine.npz'}",
+    "images": f"images:{place / 'pictures'}:test=0.2",
+    "function": "tests.data.own_images:load:number=50",
+  }
+
+
+@pytest.mark.parametrize(
+  "kind, path, version, protocol, train",
+  [
+    ("arrays", "mine.npz", "(of the checksums in the file)", "the splits of the file", "60 6×5×1"),
+    ("images", "pictures", "(of 20 names and sizes)", "seed 0, test 0.2, validat", "14 6×5×1"),
+    ("function", own_images.__file__, "(of its module)", "the arrays that", "50 4×4×1"),
+  ],
+)
+def test_the_card_of_ones_own(kind, path, version, protocol, train, own, tmp_path):
+  result = data(tmp_path, f"--dataset={own[kind]}")
+  assert result.returncode == 0 and result.stderr == ""
+  lines = {line.split()[0]: line for line in result.stdout.splitlines()[1:] if line}
+  assert version in result.stdout.splitlines()[0] and protocol in lines["protocol"]
+  assert lines["licence"].split() == ["licence", "not", "stated"]
+  assert lines["path"].split() == ["path", str(tmp_path / "own" / path)]
+  assert lines["train"].split()[1:3] == train.split()
+  assert "UCI" not in result.stdout and files.is_our_picture(tmp_path / "sheet.png")
+
+
+def test_ones_own_is_trained_streamed_or_not_and_opened(own, tmp_path):
+  config = runs.replace(runs.Config(), dataset=own["images"], **SHORT)
+  resident, streamed = (
+    runs.train(runs.replace(config, max_resident_mb=most), tmp_path / name, array_cache_dir=cache)
+    for name, most, cache in (("a", 100.0, str(tmp_path / "cache")), ("b", 0.0, None))
+  )
+  assert not resident.summary["streamed"] and streamed.summary["streamed"]
+  assert resident.metrics[-1]["train_bound"] == streamed.metrics[-1]["train_bound"]
+  for name in ("test_bound", "dataset_version", "protocol"):
+    assert resident.summary[name] and resident.summary[name] == streamed.summary[name], name
+  assert resident.data.version == resident.summary["dataset_version"]
+
+
+def test_a_function_is_called_once(own):
+  for cache in (None, "unused"):
+    before = len(own_images.calls)
+    images = run_pixels.load_data(runs.config.DataConfig(own["function"]), cache)
+    assert len(images.train) == 50 and len(own_images.calls) == before + 1
+
+
+def test_a_relative_path_is_in_data_dir(own, tmp_path):
+  load = lambda place: run_pixels.load_data(
+    runs.config.DataConfig("arrays:mine.npz", data_dir=str(tmp_path / place)), None
+  )
+  assert len(load("own").train) == 60
+  with pytest.raises(DataError, match="moved/mine.npz: no such file"):
+    load("moved")
+
+
+@pytest.mark.parametrize(
+  "dataset, words",
+  [
+    ("arrays:{}/missing.npz", "{}/missing.npz: no such file"),
+    ("arrays:{}/not.npz", "is not an intact .npz file"),
+    ("images:{}/empty", "has no images; takes PNG and JPEG files"),
+    ("images:{}/pictures:test=0.01", "leave none to test; change the fractions"),
+    ("images:{}/pictures:tests=0.1", "has the argument tests as well; takes seed, test, valid"),
+    ("tests.data.own_images:calls", "tests.data.own_images:calls is list, which cannot be called"),
+    ("tests.data.own_images:load:number=0", "load fails: DataError: train has no images"),
+    ("{}/mine.npz", "did you mean arrays:{}/mine.npz?"),
+    ("mnist:60", "did you mean mnist:60k"),
+    ("frey_face", "name frey_face:random or frey_face:contiguous"),
+  ],
+)
+@pytest.mark.parametrize("main", ["data", "train"])
+def test_a_mistake_in_ones_own_is_one_line(main, dataset, words, own, tmp_path):
+  place = tmp_path / "own"
+  flags = [f"--dataset={dataset.format(place)}", f"--array_cache_dir={tmp_path / 'cache'}"]
+  flags += [f"--workdir={tmp_path / 'run'}" if main == "train" else "--contact_sheet="]
+  (place / "empty").mkdir()
+  result = processes.run(main, *flags, f"--data_dir={tmp_path / 'tfds'}")
+  line = one_clear_line(result)
+  assert line.startswith(f"error: {flags[0]}: ") and words.format(place) in line
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["own"]
+
+
+def load_images(dataset, **values):
+  config = runs.replace(runs.Config(), dataset=f"arrays:{dataset}", batch_size=5, **values)
+  return run_pixels.load_images(config, None)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("value", [-0.001, 1.001])
+def test_a_sigmoid_cannot_be_the_mean_of_pixels_beyond_it(split, value, tmp_path):
+  x = {name: np.full((9, 4), 0.5) for name in ("train", "validation", "test")}
+  x["train"][0, :2] = 0, 1  # the borders are allowed
+  np.savez(tmp_path / "a.npz", **x)
+  load_images(tmp_path / "a.npz", likelihood="gaussian")
+  x[split][3, 1] = value
+  np.savez(tmp_path / "a.npz", **x)
+  with pytest.raises(ConfigError, match="^sigmoid_mean=True: .*use --nosigmoid_mean, or scale"):
+    load_images(tmp_path / "a.npz", likelihood="gaussian")
+  with pytest.raises(ConfigError, match="^likelihood=bernoulli: takes pixels in"):
+    load_images(tmp_path / "a.npz")
+  load_images(tmp_path / "a.npz", likelihood="gaussian", sigmoid_mean=False)
+  load_images(tmp_path / "a.npz", likelihood="cauchy")
+
+
+def test_pixels_of_two_levels_are_no_8_bits(tmp_path):
+  bits = np.uint8(TRAIN > 100)
+  np.savez(tmp_path / "a.npz", train=bits, test=bits, levels=1)
+  assert load_images(tmp_path / "a.npz").levels == 1
+  for name, value in dict(pixel_scale=255, dequantization=True).items():
+    with pytest.raises(ConfigError, match=f"^{name}=.* are at most levels=1"):
+      load_images(tmp_path / "a.npz", **{name: value})
+
+
+def test_names_of_files_have_no_directories(own):
+  name = lambda dataset: run_pixels.file_name(runs.config.DataConfig(dataset))
+  assert [name(own[kind]) for kind in ("arrays", "images")] == ["arrays-mine", "images-pictures"]
+  assert name("mnist:60k") == "mnist-60k" and len(name("a:" + "b" * 300)) == 100
+
+
+def test_the_data_of_python_are_the_same(own):
+  there = package_data.load(own["arrays"])
+  here = package_data.from_arrays(TRAIN, TRAIN[:20], train_labels=np.arange(60) % 4)
+  for name in ("train", "test", "train_labels"):
+    np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
+  assert here.image_shape == there.image_shape

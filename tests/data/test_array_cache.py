@@ -200,3 +200,36 @@ def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path):
   assert result.returncode == 0, result.stderr
   assert "cannot be written (File too large)" in result.stdout
   assert left_behind(tmp_path) == []
+
+
+def resident_mib():
+  (line,) = [
+    line
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines()
+    if line.startswith("VmRSS")
+  ]
+  return int(line.split()[1]) / 1024
+
+
+def test_what_is_given_back_is_written_and_takes_no_memory(tmp_path):
+  """64 MiB are written by blocks of 1 MiB; without the call the process would hold them all."""
+
+  def grown(directory, give_back):
+    before, most = resident_mib(), []
+
+    def write(create):
+      array = create("images", (64, 2**20), np.dtype(np.uint8))
+      for i in range(64):
+        array[i] = i + 1
+        give_back(array)
+        most.append(resident_mib() - before)
+
+    arrays = array_cache.fetch(directory, SOURCE, write)
+    np.testing.assert_array_equal(arrays["images"][:, ::4096].min(axis=1), np.arange(1, 65))
+    return max(most)
+
+  assert grown(tmp_path / "a", array_cache.give_back) < 16
+  assert grown(tmp_path / "b", lambda array: None) > 48
+  array = np.ones(3)
+  array_cache.give_back(array[1:])  # an array in memory is left as it is
+  assert array.sum() == 3

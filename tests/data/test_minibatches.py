@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from aevb_jax.data import minibatches
 from aevb_jax.data.minibatches import (
   Minibatch,
   blocks,
@@ -218,3 +219,19 @@ def test_the_start_may_be_the_step_of_a_state():
   for device in jax.devices()[:2]:
     step = jax.device_put(jnp.int32(3), device)
     np.testing.assert_array_equal(take([4], start=step).index, expected.index)
+
+
+def test_a_large_file_is_read_in_groups(tmp_path, monkeypatch):
+  """The groups join without a gap, and the pages of each are released before the next."""
+  np.save(tmp_path / "a.npy", PIXELS)
+  mapped, released = np.load(tmp_path / "a.npy", mmap_mode="r"), []
+  monkeypatch.setattr(minibatches, "release_pages", lambda source: released.append(source))
+  key, lengths = jax.random.key(0), [3, 2]
+  whole = [item.pixels for item in stream(mapped, key, lengths, batch_size=4)]
+  assert len(released) == 2
+  monkeypatch.setattr(minibatches, "MOST_MAPPED", 5)
+  monkeypatch.setattr(minibatches, "FOLIO_BYTES", 1)
+  grouped = [item.pixels for item in stream(mapped, key, lengths, batch_size=4)]
+  for a, b in zip(whole, grouped, strict=True):
+    np.testing.assert_array_equal(a, b)
+  assert len(released) == 2 + 3 + 2  # 12 and 8 rows, 5 at once

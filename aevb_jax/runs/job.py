@@ -73,7 +73,7 @@ def make_job(config: Config, machine: Machine) -> Job:
       "must be large enough for the training set: a sweep in several processes does not stream"
     )
     raise ConfigError("max_resident_mb", config.data.max_resident_mb, message)
-  origin = make_origin(config, build.own_sources(config))
+  origin = make_origin(config, build.own_sources(config), images.version)
   return Job(config, machine, origin, images, data, model, learning, share)
 
 

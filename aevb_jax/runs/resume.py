@@ -34,9 +34,16 @@ class Origin(NamedTuple):
     return dict(flags=texts.flags_text(self.config), git_commit=self.commit, **self.code)
 
 
-def make_origin(config: Any, sources: Collection[str] = ()) -> Origin:
-  """Returns the origin of a run that starts now; `sources` are passed to `about_code`."""
-  return Origin(config, git_commit(), about_code(sources))
+def make_origin(config: Any, sources: Collection[str] = (), data: str | None = None) -> Origin:
+  """Returns the origin of a run that starts now.
+
+  Args:
+    config: the configuration.
+    sources: files outside this package, for `about_code`.
+    data: the version of the data set.
+  """
+  about_data = {} if data is None else dict(data=data)
+  return Origin(config, git_commit(), about_code(sources) | about_data)
 
 
 def compare(record: dict, step: int, origin: Origin) -> list[str]:

@@ -41,6 +41,8 @@ def changes(before: dict, now: dict) -> list[str]:
     said += [f"{name} was {old[name]} and is {new[name]}" for name in differ(old, new)]
   if "generator" in different:
     said.append(f"the random generator was {before['generator']} and is {now['generator']}")
+  if "data" in different:
+    said.append(f"its data set was of version {before['data']} and is of {now['data']}")
   return said
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from aevb_jax import disk
+from aevb_jax import disk, trackers
 from aevb_jax.data.datasets import ImageData
 from aevb_jax.errors import ConfigError, RunError
 from aevb_jax.inference.marginal import importance_sampling
@@ -167,7 +167,7 @@ def train(config: Config, workdir: str | pathlib.Path, **machine: Any) -> Loaded
     config: the configuration of a run, or of a sweep.
     workdir: the directory of the run.
     machine: other fields of `Machine`: num_devices, checkpoint_every, resume, overwrite,
-      array_cache_dir.
+      array_cache_dir, tracker.
 
   Returns:
     The run; None for a sweep, whose members `load` opens.
@@ -253,6 +253,8 @@ def save(
     if metrics:
       with files.metrics_writer(workdir, tuple(metrics[0]), metrics):
         pass
+      with trackers.tracking(trackers.find("tensorboard")) as tracking:
+        tracking.begin(workdir, workdir.name, {}, metrics)
     files.write_summary(
       workdir / directory.SUMMARY,
       dict(

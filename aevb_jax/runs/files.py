@@ -17,6 +17,7 @@ from aevb_jax import disk
 from aevb_jax.disk import closing, naming, whole
 from aevb_jax.errors import RunError
 
+Cell = int | float | bool | str | None
 OURS = "aevb_jax"  # the source that pictures name, by which `is_our_picture` recognizes them
 
 
@@ -123,14 +124,53 @@ def read_metrics(workdir: pathlib.Path, needed: Collection[str] = ()) -> list[di
   path = workdir / "metrics.csv"
   if not path.exists():
     return []
-  rows = read_table(path, ("step", "examples_seen", "seconds", *needed))
+  rows = read_cells(path, ("step", "examples_seen", "seconds", *needed))
   try:
     return [{name: number(text) for name, text in row.items()} for row in rows]
   except ValueError as error:
     raise damaged(path, str(error)) from error
 
 
-def read_table(path: pathlib.Path, needed: Collection[str] = ()) -> list[dict[str, str]]:
+def read_table(path: str | pathlib.Path) -> list[dict[str, Cell]]:
+  """Reads a table of a run, a sweep or a figure, such as metrics.csv, points.csv or sweep.csv.
+
+  Args:
+    path: the table, a CSV file.
+
+  Returns:
+    Its rows. A column whose cells are all whole numbers has ints, a column of numbers has floats, a
+    column of True and False has bools, and any other column has texts. An empty cell is None in
+    each of them.
+
+  Raises:
+    RunError: if the table was cut off or edited, so that it cannot be read, or `path` is a
+      directory.
+    OSError: if the file is missing, or is not a regular file.
+  """
+  path = pathlib.Path(path).expanduser()
+  if path.is_dir():
+    there = ", ".join(sorted(table.name for table in path.glob("*.csv"))) or "none"
+    raise RunError(path, f"is a directory; name a table in it (there are: {there})")
+  rows = read_cells(path)
+  columns = {name: _parsed([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+  return [{name: columns[name][i] for name in columns} for i in range(len(rows))]
+
+
+def _parsed(cells: list[str]) -> list[Cell]:
+  """Parses the cells of a column, all as the same type."""
+  truths = {"True": True, "False": False}
+  for kind in (int, float, truths.__getitem__):
+    with contextlib.suppress(ValueError, KeyError):
+      return [None if cell == "" else kind(_digits(cell)) for cell in cells]
+  return [cell or None for cell in cells]
+
+
+def _digits(cell: str) -> str:
+  """Returns a cell; underscores, which Python takes in numbers, are those of names."""
+  return cell.replace("_", " ")
+
+
+def read_cells(path: pathlib.Path, needed: Collection[str] = ()) -> list[dict[str, str]]:
   """Reads the rows of a table as texts by column.
 
   Args:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import math
 import os
 import pathlib
 import sys
@@ -266,6 +267,34 @@ def save(
       ),
     )
   return load(workdir, array_cache_dir=array_cache_dir)
+
+
+def to_pandas(table: LoadedRun | str | pathlib.Path | Sequence[dict]) -> Any:
+  """Makes a pandas DataFrame of a table.
+
+  Args:
+    table: a run, for the rows of its metrics.csv; or a CSV file, which `read_table` reads; or rows.
+
+  Returns:
+    The DataFrame; empty cells are missing values.
+
+  Raises:
+    ImportError: if pandas is not installed.
+    RunError, OSError: if the file cannot be read.
+  """
+  try:
+    import pandas
+  except ImportError as error:
+    raise ImportError(
+      "runs.to_pandas needs pandas, which is not installed: pip install pandas"
+    ) from error
+  if isinstance(table, LoadedRun):
+    rows = table.metrics
+  else:
+    rows = files.read_table(table) if isinstance(table, str | pathlib.Path) else list(table)
+  # A column of nothing but None would not be one of numbers.
+  missing = lambda value: math.nan if value is None else value
+  return pandas.DataFrame([{name: missing(v) for name, v in row.items()} for row in rows])
 
 
 def encode(run: LoadedRun, images: Array) -> np.ndarray:

@@ -54,7 +54,7 @@ class Job(NamedTuple):
   model: Model
   learning: Learning
   share: Callable[[int], Shardings]  # number of runs -> the devices that they share
-  starts: tuple[trackers.Start, ...]  # of the trackers
+  starts: tuple[trackers.Start, ...] = ()  # of the trackers
 
 
 @contextlib.contextmanager
@@ -192,10 +192,10 @@ def train_members(
   training = state.begin(new, job.learning, checkpoints, job.share, **steps)
   with contextlib.ExitStack() as stack:
     write_rows = stack.enter_context(row_files(training, job.learning.columns))
-    if tracking:
-      write_rows = followed(write_rows, training, workdir, tracking)
     keep = stack.enter_context(kept_history(workdir, config.budget.keep_history))
     asked_to_stop = stack.enter_context(hearing())
+    if tracking:  # a signal is heard while trackers start, which may take seconds
+      write_rows = followed(write_rows, training, workdir, tracking)
     save = stack.enter_context(saver(checkpoints, job.origin, batch_size))
     budget = config.budget
     looped = Loop(

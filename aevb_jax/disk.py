@@ -5,10 +5,12 @@ name is replaced, and the target of the link is left untouched. A file that is r
 regular file, so that a pipe or a device in its place is an error instead of an endless wait.
 """
 
+import contextlib
 import errno
 import os
 import pathlib
 import stat
+from collections.abc import Iterator
 from typing import IO
 
 Path = str | os.PathLike
@@ -85,6 +87,42 @@ def read_bytes(path: Path) -> bytes:
   """
   with read(path, "rb") as file:
     return file.read()
+
+
+@contextlib.contextmanager
+def whole(path: pathlib.Path) -> Iterator[IO[bytes]]:
+  """Yields a file to write into, which replaces `path` at the end; a failure leaves nothing."""
+  partial = path.with_name(path.name + ".partial")
+  try:
+    with naming(path):
+      with create(partial, "wb") as file:
+        yield file
+      os.replace(partial, path)
+  finally:
+    with contextlib.suppress(OSError):
+      partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def closing(file) -> Iterator[None]:
+  """Closes a file at the end; suppresses the error of closing after an earlier error."""
+  try:
+    yield
+  except BaseException:
+    with contextlib.suppress(OSError):
+      file.close()
+    raise
+  file.close()
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+  """Adds the path to errors of writing a file; the system names it only in errors of opening."""
+  try:
+    yield
+  except OSError as error:
+    error.filename = error.filename or str(path)
+    raise
 
 
 def _opener(path: str, flags: int) -> int:

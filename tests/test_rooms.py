@@ -19,6 +19,7 @@ STAIRS = (
   ("training",),
   ("algorithms",),
   ("figures",),
+  ("trackers",),
   ("runs",),
 )
 STEP = {room: step for step, rooms in enumerate(STAIRS) for room in rooms}

@@ -2,7 +2,7 @@
 
 `Config` and its parts decide what is computed. `train` trains a configuration in a directory,
 `load` opens a directory, and `save` writes one. `encode`, `decode` and `log_likelihood` apply a run
-to images.
+to images. `read_table` and `to_pandas` open the tables that runs and figures write.
 """
 
 from aevb_jax.runs.config import (
@@ -17,6 +17,7 @@ from aevb_jax.runs.config import (
   members,
   replace,
 )
+from aevb_jax.runs.files import read_table
 from aevb_jax.runs.loading import (
   LoadedRun,
   decode,
@@ -24,5 +25,6 @@ from aevb_jax.runs.loading import (
   load,
   log_likelihood,
   save,
+  to_pandas,
   train,
 )

@@ -127,6 +127,7 @@ class Machine(NamedTuple):
   checkpoint_every: float = 60.0  # seconds of training
   resume: bool = True  # False sets an earlier run in the directory aside
   overwrite: bool = False  # sets a run with another configuration aside
+  tracker: str = "tensorboard"  # and wandb, mlflow, package.module:function, by commas; "" for none
 
 
 def leaves(config: Any) -> dict[str, Any]:

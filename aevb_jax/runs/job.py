@@ -10,11 +10,20 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from aevb_jax import trackers
 from aevb_jax.data.datasets import ImageData
 from aevb_jax.errors import ConfigError
 from aevb_jax.runs import build, directory, files, loop, pixels, report, state
 from aevb_jax.runs.checks import resolve
-from aevb_jax.runs.config import Config, Machine, member_name, members, num_steps, values_of
+from aevb_jax.runs.config import (
+  Config,
+  Machine,
+  leaves,
+  member_name,
+  members,
+  num_steps,
+  values_of,
+)
 from aevb_jax.runs.learning import Learning, make_learning
 from aevb_jax.runs.loop import Stopped
 from aevb_jax.runs.resume import Origin, make_origin
@@ -45,6 +54,7 @@ class Job(NamedTuple):
   model: Model
   learning: Learning
   share: Callable[[int], Shardings]  # number of runs -> the devices that they share
+  starts: tuple[trackers.Start, ...] = ()  # of the trackers
 
 
 @contextlib.contextmanager
@@ -58,7 +68,7 @@ def make_job(config: Config, machine: Machine) -> Job:
   Raises:
     ConfigError: if a field cannot be used.
   """
-  config = resolve(config)
+  config, starts = resolve(config), find_trackers(machine)
   single, batch_size = members(config)[0], config.optimizer.batch_size
   share = functools.partial(share_devices, batch_size=batch_size, num_devices=machine.num_devices)
   shardings = share(len(members(config)))
@@ -74,7 +84,19 @@ def make_job(config: Config, machine: Machine) -> Job:
     )
     raise ConfigError("max_resident_mb", config.data.max_resident_mb, message)
   origin = make_origin(config, build.own_sources(config), images.version)
-  return Job(config, machine, origin, images, data, model, learning, share)
+  return Job(config, machine, origin, images, data, model, learning, share, starts)
+
+
+def find_trackers(machine: Machine) -> tuple[trackers.Start, ...]:
+  """Finds the trackers that a machine names.
+
+  Raises:
+    ConfigError: if one cannot be used.
+  """
+  try:
+    return trackers.find(machine.tracker)
+  except ValueError as error:
+    raise ConfigError("tracker", machine.tracker, str(error)) from error
 
 
 def run_job(
@@ -115,11 +137,14 @@ def run_job(
     batch_size = job.config.optimizer.batch_size
     which = f"as many as share a minibatch of {batch_size} evenly"
     print(f"{number} of {all_devices} devices train: {which}")
-  with guard(opened.path):
-    training = train_members(job, opened.path, hearing)
+  starts = job.starts if is_first() else ()
+  with guard(opened.path), trackers.tracking(starts) as tracking:
+    training = train_members(job, opened.path, hearing, tracking)
     for i, run in enumerate(training.runs):
       if not run.faults.stopped:
         finish(job, training, i, started)
+        if is_first():
+          tracking.finish(run.directory, files.read_json(run.directory / directory.SUMMARY))
     if training.sweep and is_first():
       finished = {run.name for run in training.runs if not run.faults.stopped}
       report.write_sweep(opened.path, job.config, training.everyone, finished)
@@ -145,7 +170,12 @@ def new_run(workdir: pathlib.Path, sweep: Config, member: Config) -> Run:
   return Run(member, name, workdir / name, keys)
 
 
-def train_members(job: Job, workdir: pathlib.Path, hearing: Callable = _deaf) -> Training:
+def train_members(
+  job: Job,
+  workdir: pathlib.Path,
+  hearing: Callable = _deaf,
+  tracking: trackers.Tracking | None = None,
+) -> Training:
   """Trains all members from their last checkpoint to the end, each into its directory.
 
   Raises:
@@ -164,6 +194,8 @@ def train_members(job: Job, workdir: pathlib.Path, hearing: Callable = _deaf) ->
     write_rows = stack.enter_context(row_files(training, job.learning.columns))
     keep = stack.enter_context(kept_history(workdir, config.budget.keep_history))
     asked_to_stop = stack.enter_context(hearing())
+    if tracking:  # a signal is heard while trackers start, which may take seconds
+      write_rows = followed(write_rows, training, workdir, tracking)
     save = stack.enter_context(saver(checkpoints, job.origin, batch_size))
     budget = config.budget
     looped = Loop(
@@ -275,6 +307,21 @@ def row_files(training: Training, columns: tuple[str, ...]) -> Iterator[Callable
         writers[run.name](row)
 
     yield write_rows
+
+
+def followed(
+  write_rows: Callable, training: Training, workdir: pathlib.Path, tracking: trackers.Tracking
+) -> Callable[[Run, list[dict]], None]:
+  """Starts to track all runs, and returns a function that writes rows and tracks them."""
+  for run in training.everyone:
+    name = "/".join(filter(None, (workdir.resolve().name, run.name)))
+    tracking.begin(run.directory, name, leaves(run.config), run.rows)
+
+  def write(run: Run, rows: list[dict]) -> None:
+    write_rows(run, rows)
+    tracking.log(run.directory, rows)
+
+  return write
 
 
 def finish(job: Job, training: Training, i: int, started: float) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import math
 import os
 import pathlib
 import sys
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from aevb_jax import disk
+from aevb_jax import disk, trackers
 from aevb_jax.data.datasets import ImageData
 from aevb_jax.errors import ConfigError, RunError
 from aevb_jax.inference.marginal import importance_sampling
@@ -176,7 +177,7 @@ def train(config: Config, workdir: str | pathlib.Path, **machine: Any) -> Loaded
     config: the configuration of a run, or of a sweep.
     workdir: the directory of the run.
     machine: other fields of `Machine`: num_devices, checkpoint_every, resume, overwrite,
-      array_cache_dir.
+      array_cache_dir, tracker.
 
   Returns:
     The run; None for a sweep, whose members `load` opens.
@@ -262,6 +263,8 @@ def save(
     if metrics:
       with files.metrics_writer(workdir, tuple(metrics[0]), metrics):
         pass
+      with trackers.tracking(trackers.find("tensorboard")) as tracking:
+        tracking.begin(workdir, workdir.name, {}, metrics)
     files.write_summary(
       workdir / directory.SUMMARY,
       dict(
@@ -273,6 +276,34 @@ def save(
       ),
     )
   return load(workdir, array_cache_dir=array_cache_dir)
+
+
+def to_pandas(table: LoadedRun | str | pathlib.Path | Sequence[dict]) -> Any:
+  """Makes a pandas DataFrame of a table.
+
+  Args:
+    table: a run, for the rows of its metrics.csv; or a CSV file, which `read_table` reads; or rows.
+
+  Returns:
+    The DataFrame; empty cells are missing values.
+
+  Raises:
+    ImportError: if pandas is not installed.
+    RunError, OSError: if the file cannot be read.
+  """
+  try:
+    import pandas
+  except ImportError as error:
+    raise ImportError(
+      "runs.to_pandas needs pandas, which is not installed: pip install pandas"
+    ) from error
+  if isinstance(table, LoadedRun):
+    rows = table.metrics
+  else:
+    rows = files.read_table(table) if isinstance(table, str | pathlib.Path) else list(table)
+  # A column of nothing but None would not be one of numbers.
+  missing = lambda value: math.nan if value is None else value
+  return pandas.DataFrame([{name: missing(v) for name, v in row.items()} for row in rows])
 
 
 def encode(run: LoadedRun, images: Array) -> np.ndarray:

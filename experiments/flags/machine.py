@@ -24,6 +24,13 @@ flags.DEFINE_integer(
   "evenly.",
   lower_bound=1,
 )
+flags.DEFINE_string(
+  "tracker",
+  "tensorboard",
+  "What follows the run, by commas: tensorboard, wandb, mlflow, or package.module:function, a "
+  "function of (workdir, name, config) that returns an aevb_jax.trackers.Tracker. Arguments follow "
+  "after colons, as wandb:project=digits. Empty for none.",
+)
 
 
 @flags.validator("checkpoint_every", "takes a number of seconds")
@@ -40,4 +47,5 @@ def machine(of: DataConfig) -> Machine:
     checkpoint_every=FLAGS.checkpoint_every,
     resume=FLAGS.resume,
     overwrite=FLAGS.overwrite,
+    tracker=FLAGS.tracker,
   )

@@ -23,7 +23,7 @@ from aevb_jax.runs.files import error_in_words
 from experiments.launch import helping, streams, supervise
 from experiments.launch.starting import ENDINGS
 
-MAY_BE_EMPTY = ("array_cache_dir", "compilation_cache_dir", "contact_sheet")
+MAY_BE_EMPTY = ("array_cache_dir", "compilation_cache_dir", "contact_sheet", "tracker")
 # Controls, line ends and bytes that are not UTF-8: flags.txt and an error are lines of text.
 NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # How absl words what is wrong with a value, and how a line here does.

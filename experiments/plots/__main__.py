@@ -158,7 +158,7 @@ def sources_of(directory: pathlib.Path) -> dict[str, Redraw]:
   names = [name for name in tables if (directory / f"{name}.csv").exists()]
   sources = {name: OF_TABLES[name] for name in names if name in OF_TABLES}
   if "metrics" in names:
-    columns = (files.read_table(directory / "metrics.csv") or [{}])[0].keys()
+    columns = (files.read_cells(directory / "metrics.csv") or [{}])[0].keys()
     sources |= dict([source for column, source in OF_METRICS.items() if column in columns][:1])
   return sources
 

@@ -18,7 +18,7 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Cell]]:
     RunError: if the table was cut off or edited, so that it cannot be read.
     OSError: if the file is not there, or is not a regular file.
   """
-  table = files.read_table(path)
+  table = files.read_cells(path)
   if not table:
     raise ValueError(f"{path.name} has no rows")
   return [{name: parse(cell) for name, cell in row.items() if cell} for row in table]

@@ -161,7 +161,7 @@ def _read_column(path: pathlib.Path, names: Sequence[str], size: int) -> np.ndar
     ValueError: if the table has another number of rows or another order, or a cell is not a number.
     RunError, OSError: if it cannot be read.
   """
-  rows = files.read_table(path, names)
+  rows = files.read_cells(path, names)
   if [row[names[0]] for row in rows] != [str(i) for i in range(size)]:
     raise ValueError(f"{path} does not have the rows 0 to {size - 1}")
   return np.array([float(row[names[1]]) for row in rows])

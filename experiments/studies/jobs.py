@@ -259,7 +259,7 @@ def members_of(where: pathlib.Path) -> list[pathlib.Path]:
   """Returns the directories of the runs in the directory of a run or of a sweep."""
   if "," not in _swept_text(where):
     return [where]
-  rows = files.read_table(where / "sweep.csv", ("name", "finished"))
+  rows = files.read_cells(where / "sweep.csv", ("name", "finished"))
   return [where / row["name"] for row in rows if row["finished"] == "True"]
 
 

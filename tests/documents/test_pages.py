@@ -16,7 +16,7 @@ MAIN = re.compile(r"python -m experiments\.(\w+)(.*)")
 SCRIPT = re.compile(r"\b(?:python|bash) ((?:scripts|experiments)/\S+\.(?:py|sh))\b")
 RECIPES = "CONTRIBUTING.md"  # test_contributing.py runs it
 # Options of other programs, such as pip and tensorboard, and those that absl defines.
-OTHER_OPTIONS = {"editable", "logdir", "flagfile", "help", "helpshort", "fix", "no"}
+OTHER_OPTIONS = {"editable", "logdir", "flagfile", "help", "helpshort", "fix", "no", "backend"}
 # The pages that are left out have tests of their own; tests/models has the one of numpyro.md.
 OTHERS = ("estimators/README.md", "runs/README.md", "models/numpyro.md")
 WITH_PYTHON = [

@@ -10,9 +10,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (
 )
 from tensorboard.util.tensor_util import make_ndarray
 
-from aevb_jax.runs import files
-
-COLUMNS = ("examples_seen", "bound")
+from aevb_jax import trackers
 
 
 def row(step, bound=0.5):
@@ -21,9 +19,9 @@ def row(step, bound=0.5):
 
 def write(workdir, rows, new):
   """Writes as a process does that resumes with some rows and adds others."""
-  with files.metrics_writer(workdir, COLUMNS, rows) as append:
-    for one in new:
-      append(one)
+  with trackers.tracking(trackers.find("tensorboard")) as tracking:
+    tracking.begin(workdir, "run", {}, rows)
+    tracking.log(workdir, new)
 
 
 def shown(accumulator):

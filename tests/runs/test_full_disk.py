@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from aevb_jax import disk
 from aevb_jax.runs import files
 from aevb_jax.training import checkpoint
 
@@ -38,10 +39,16 @@ with checkpoint.saver(directory) as save:
 """
 METRICS = """
 import pathlib, sys
+from aevb_jax import trackers
 from aevb_jax.runs import files
-with files.metrics_writer(pathlib.Path(sys.argv[1]), ("examples_seen", "bound")) as write:
+place, columns = pathlib.Path(sys.argv[1]), ("examples_seen", "bound")
+tracking = trackers.tracking(trackers.find("tensorboard" * (sys.argv[2] == "events")))
+with tracking as follow, files.metrics_writer(place, columns) as write:
+  follow.begin(place, "run", {}, [])
   for step in range(1000):
-    write(dict(examples_seen=step, bound=0.5))
+    row = dict(examples_seen=step, bound=0.5)
+    write(row)
+    follow.log(place, [row])
 """
 
 
@@ -82,9 +89,36 @@ def test_no_checkpoint_then_room(tmp_path):
     assert [int(row["step"]) for row in csv.DictReader(file)] == [5, 10, 15, 20]
 
 
+def test_the_commit_is_found_without_a_lock(tmp_path, monkeypatch):
+  """Git is killed where it writes more than a file may hold, and would leave its lock."""
+  module = tmp_path / "aevb_jax" / "runs" / "files.py"
+  module.parent.mkdir(parents=True)
+  module.write_text("first")
+  git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+  assert files.git_commit() is None or len(files.git_commit().removesuffix("-dirty")) == 40
+  monkeypatch.setattr(files, "__file__", str(module))
+  assert files.git_commit() is None
+  for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+    subprocess.run([*git, *command], check=True)
+  commit = files.git_commit()
+  assert len(commit) == 40 and int(commit, 16)
+  os.utime(module, (1, 1))  # the index is out of date, and Git would write it again
+  named = f"from aevb_jax.runs import files; files.__file__ = {str(module)!r}; "
+  found = limited(10, "-c", named + "print(files.git_commit())")
+  assert found.stdout == f"{commit}\n", found.stderr
+  assert not (tmp_path / ".git" / "index.lock").exists()
+  module.write_text("second")
+  assert files.git_commit() == f"{commit}-dirty"
+  # An installed package below the repository of something else has no commit.
+  inside = tmp_path / "venv" / "aevb_jax" / "runs" / "files.py"
+  monkeypatch.setattr(files, "__file__", str(inside))
+  assert files.git_commit() is None
+
+
 @pytest.mark.parametrize("size", [40, 1000])
-def test_events_and_rows_that_cannot_be_written(tmp_path, size):
-  result = limited(size, "-c", METRICS, str(tmp_path))
+@pytest.mark.parametrize("which", ["events", "rows"])
+def test_events_and_rows_that_cannot_be_written(tmp_path, size, which):
+  result = limited(size, "-c", METRICS, str(tmp_path), which)
   assert result.returncode == 1
   assert result.stderr.count("Traceback") == 1  # none from another thread, none at exit
   assert f"File too large: '{tmp_path}/" in result.stderr.splitlines()[-1]
@@ -111,5 +145,5 @@ def test_what_fails_is_named_and_nothing_half_is_left(tmp_path):
   with pytest.raises(OSError, match="No space.*bound.png"):
     files.save_figure(tmp_path / "bound.png", Figure())
   assert not list(tmp_path.iterdir())
-  with pytest.raises(OSError, match="No space.*file"), files.naming(tmp_path / "file"):
+  with pytest.raises(OSError, match="No space.*file"), disk.naming(tmp_path / "file"):
     fail()

@@ -105,7 +105,7 @@ def run_in_words(
   damaged = workdir / f"{directory.CHECKPOINTS}-damaged"
   if damaged.is_dir():
     lines.append(("damaged", f"{len(list(damaged.iterdir()))} checkpoints set aside in {damaged}"))
-  again = "" if not (workdir / "summary.json").exists() else "   (made anew by --noresume)"
+  again = "" if not (workdir / "summary.json").exists() else "   (made again by --noresume)"
   where = shlex.quote(str(workdir))
   flagfile = shlex.quote(str(workdir / "flags.txt"))
   resume = f"python -m experiments.train --flagfile={flagfile} --workdir={where}{again}"

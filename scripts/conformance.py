@@ -4,7 +4,7 @@
   python scripts/conformance.py --only=numpyro  # aevb_jax, scipy, numpyro, tfp, distrax or torch
   python scripts/conformance.py --list          # also prints each wrong value and the right one
   python scripts/conformance.py --page          # also writes the counts to scripts/conformance.md
-  python scripts/conformance.py --make          # makes tests/contracts/conformance.json anew
+  python scripts/conformance.py --make          # makes tests/contracts/conformance.json again
 
 The file has points: a member of a family, mostly a z, and the right values of quantities there,
 which are the cases. All inputs are exact in float32. mpmath computed the right values with 60

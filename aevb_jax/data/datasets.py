@@ -140,9 +140,12 @@ def _tfds_directory(
     raise DataError(f"{dataset!r} in {data_dir} cannot be read ({what})") from error
   if not builder.is_prepared():
     if not prepare_any:
+      ours = [name for name in PROTOCOLS if name.startswith(f"{dataset}_")]
       raise NotPreparedError(
-        f"{dataset!r} is not prepared in {builder.data_path}; name a directory that has it, or "
-        f"prepare it there: python -m experiments.data --dataset={dataset} --data_dir={data_dir}"
+        f"{dataset!r} is not prepared in {builder.data_path}; "
+        + (f"use {ours[0]}, " if ours else "")
+        + "name a directory that has it, or prepare it there: "
+        f"python -m experiments.data --dataset={dataset} --data_dir={data_dir}"
       )
     prepare(builder, manual_dir=manual_dir)
   return pathlib.Path(builder.data_path)

@@ -267,7 +267,7 @@ def _warmup_steps(config: Config) -> int:
 
 
 def _check_mcem(config: Config) -> None:
-  fixed = "draws x anew at each use, and --algorithm=mcem keeps a z for every x; use "
+  fixed = "draws x again at each use, and --algorithm=mcem keeps a z for every x; use "
   if config.data.binarization == "dynamic":
     raise ConfigError("binarization", "dynamic", f"{fixed}static, threshold or none")
   if config.data.dequantization:

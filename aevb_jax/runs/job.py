@@ -125,7 +125,7 @@ def run_job(
   job = make_job(config, machine)
   opened = open_workdir(job)
   if opened.finished:
-    print(f"finished before: {opened.path / directory.SUMMARY} (--noresume starts anew)")
+    print(f"finished before: {opened.path / directory.SUMMARY} (--noresume starts over)")
     return
   shardings = job.share(len(members(job.config)))
   print(

@@ -208,7 +208,7 @@ def _load(data: DataConfig, cache_dir: str | None, prepare_any: bool) -> dataset
 def _warn_of_no_cache(what: str) -> None:
   """Warns that the default cache cannot be written; this is not an error, as no user named it."""
   LOGGER.warning(
-    "warning: --array_cache_dir=%s: %s; data sets are decoded anew in each run unless another "
+    "warning: --array_cache_dir=%s: %s; data sets are decoded again in each run unless another "
     "directory is named",
     ARRAYS,
     what,

@@ -17,12 +17,12 @@ FLAGS = flags.FLAGS
 flags.DEFINE_boolean(
   "resume",
   True,
-  "Resumes the run in --workdir if it is the same run; --noresume sets it aside and starts anew.",
+  "Resumes the run in --workdir if it is the same run; --noresume sets it aside and starts over.",
 )
 flags.DEFINE_boolean(
   "overwrite",
   False,
-  "If --workdir holds a run with other flags, sets it aside as WORKDIR.1 and starts anew.",
+  "If --workdir holds a run with other flags, sets it aside as WORKDIR.1 and starts over.",
 )
 
 
@@ -39,5 +39,5 @@ def open_workdir(path: pathlib.Path, configs: Sequence[Any]) -> bool:
   settings = dict(resume=FLAGS.resume, overwrite=FLAGS.overwrite, only=key_flags())
   opened = directory.open_run(path, configs, **settings)
   if opened.finished:
-    print(f"finished before: {path / directory.SUMMARY} (--noresume starts anew)")
+    print(f"finished before: {path / directory.SUMMARY} (--noresume starts over)")
   return not opened.finished

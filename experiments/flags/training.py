@@ -115,7 +115,7 @@ def keep_programs() -> None:
     flag, why = FLAGS["compilation_cache_dir"], f"cannot be made ({error.strerror})"
     if not flag.present:
       print(
-        f"warning: --compilation_cache_dir={flag.value}: {why}; programs are compiled anew in "
+        f"warning: --compilation_cache_dir={flag.value}: {why}; programs are compiled again in "
         "each run unless another directory is named",
         file=sys.stderr,
       )

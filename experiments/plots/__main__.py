@@ -38,7 +38,7 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 flags.DEFINE_string(
-  "redraw", None, "Directory of a run, or of directories of runs, whose pictures are drawn anew."
+  "redraw", None, "Directory of a run, or of directories of runs, whose pictures are drawn again."
 )
 
 Redraw = Callable[[pathlib.Path], "Figure"]

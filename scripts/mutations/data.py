@@ -24,7 +24,7 @@ MUTATIONS = [
   Mutation(
     "order: partners do not agree", "data/minibatches", "jnp.maximum(index, partner)", "index"
   ),
-  Mutation("stream: starts anew", "data/minibatches", "int(start) + np", "0 + np"),
+  Mutation("stream: starts over", "data/minibatches", "int(start) + np", "0 + np"),
   Mutation(
     "stream: all processes read the same",
     "data/minibatches",

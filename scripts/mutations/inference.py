@@ -136,7 +136,7 @@ MUTATIONS = [
     "log_w(z) - log_w(proposal)",
   ),
   Mutation(
-    "missing: known pixels are drawn anew",
+    "missing: known pixels are drawn again",
     "inference/evidence",
     "jnp.where(mask, known, p.sample(key))",
     "p.sample(key)",

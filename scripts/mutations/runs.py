@@ -32,7 +32,7 @@ MUTATIONS = [
     "commands/sweep",
   ),
   Mutation(
-    "resume: what the next row sums up begins anew",
+    "resume: what the next row sums up begins again",
     "runs/state",
     'sums = {name: np.asarray(values) for name, values in record["sums"].items()}',
     "sums = {}",
@@ -74,7 +74,7 @@ MUTATIONS = [
     "runs/directory",
   ),
   Mutation(
-    "a directory that was moved is made anew",
+    "a directory that was moved is made again",
     "runs/directory",
     "if os.path.samestat(directory.stat(), held.status):",
     "if True:",

@@ -62,5 +62,5 @@ def _ended(started: runs.Started, workdir: Path) -> list[str]:
   ended = runs.end(started, contract.SECONDS_TO_ANSWER)
   problems = ["status 0"] if ended.status == 0 else contract.faults(ended, 1, 2, 74)
   if found := sorted(str(path.relative_to(workdir)) for path in workdir.rglob("*")):
-    problems.append(f"it made the directory anew, with {found[:5]}")
+    problems.append(f"it made the directory again, with {found[:5]}")
   return problems

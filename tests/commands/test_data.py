@@ -167,7 +167,7 @@ def test_what_is_no_contact_sheet_is_not_replaced(kind, tmp_path):
   assert state() == before
 
 
-def test_a_contact_sheet_is_drawn_anew(tmp_path):
+def test_a_contact_sheet_is_drawn_again(tmp_path):
   assert data(tmp_path).returncode == 0
   first = (tmp_path / "sheet.png").stat().st_ino
   assert files.is_our_picture(tmp_path / "sheet.png")

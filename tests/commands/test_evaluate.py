@@ -281,7 +281,7 @@ def test_an_evaluation_that_goes_on_is_not_started_twice(run, evaluated):
     assert path.name == "lock" or path.read_bytes() == contents
 
 
-def test_whole_points_are_never_written_anew(tmp_path):
+def test_whole_points_are_never_written_again(tmp_path):
   path, columns = tmp_path / "points.csv", ("point", "log_p", "log_p_se")
   rows = [dict(zip(columns, (i, -20.0 - i, 0.5))) for i in range(3)]
   assert point_files.begin_points(path, columns) == []

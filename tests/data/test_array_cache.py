@@ -92,7 +92,7 @@ def empty(contents):
     ("index.json", cut),
   ],
 )
-def test_a_damaged_cache_is_noticed_and_made_anew(filled, name, change, caplog):
+def test_a_damaged_cache_is_noticed_and_made_again(filled, name, change, caplog):
   edit(filled / name, change)
   assert fetch_again(filled)
   assert "rebuilt" in caplog.text and str(filled) in caplog.text

@@ -116,7 +116,7 @@ def test_what_is_refused(change, words):
 
 
 def test_monte_carlo_em_needs_fixed_data():
-  with pytest.raises(ConfigError, match="binarization=dynamic: draws x anew"):
+  with pytest.raises(ConfigError, match="binarization=dynamic: draws x again"):
     resolve(MCEM)
   with pytest.raises(ConfigError, match="prior=vamp"):
     resolve(replace(MCEM, binarization="static", prior="vamp"))

@@ -67,7 +67,7 @@ def test_flags_are_written_whole_and_left_alone_once_something_is_saved(tmp_path
   assert (tmp_path / "flags.txt").read_text() == text
 
 
-def test_a_directory_that_was_moved_or_removed_is_not_made_anew(tmp_path):
+def test_a_directory_that_was_moved_or_removed_is_not_made_again(tmp_path):
   for name in ("moved", "removed"):
     directory.lock(tmp_path / name)
     directory.refuse_if_gone(tmp_path / name)

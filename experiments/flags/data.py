@@ -57,8 +57,8 @@ flags.DEFINE_enum(
   None,
   list(CHOICES["binarization"]),
   "How pixels become x. dynamic: the pixels are probabilities of a 1, and training draws x again "
-  "at each step; static: x is drawn once; threshold: x is 1 where the pixel is above 1/2; none: x is "
-  "the real value. Test images are binarized once, the same for every run. Default: dynamic, or "
+  "at each step; static: x is drawn once; threshold: x is 1 where the pixel is above 1/2; none: x "
+  "is the real value. Test images are binarized once, the same for every run. Default: dynamic, or "
   "none for likelihoods of real values.",
 )
 flags.DEFINE_enum(

@@ -118,20 +118,15 @@ def mcem(
     chains = keys, batch, chains_of(state, index)
     moved = on_each_device(move, (state.params, step_size), chains)
 
-    def gradient(params: Params, examples: tuple[Array, Moved]) -> tuple[Params, Moved]:
-      batch, moved = examples
+    def loss(params: Params, batch: Array, z: Array) -> Array:
+      objective = jnp.mean(jax.vmap(lambda x, z: log_joint(model, params, x, z))(batch, z))
+      if log_prior is not None:
+        objective += log_prior(params) / num_data
+      return -objective  # optimizers minimise: the only minus sign
 
-      def loss(params: Params) -> Array:
-        log_p = jax.vmap(lambda x, z: log_joint(model, params, x, z))(batch, moved.z)
-        objective = jnp.mean(log_p)
-        if log_prior is not None:
-          objective += log_prior(params) / num_data
-        return -objective  # optimizers minimise: the only minus sign
-
-      return jax.grad(loss)(params), moved
-
-    start = state.params, state.opt_state
-    params, opt_state, moved = _descend(gradient, optimizer, *start, (batch, moved), num_updates)
+    params, opt_state, moved = _descend(
+      loss, optimizer, (state.params, state.opt_state), (batch, moved), num_updates
+    )
     acceptance = jnp.mean(moved.acceptance_rate)
     following = state._replace(
       step=state.step + 1,
@@ -171,10 +166,9 @@ def _init_state(
 
 
 def _descend(
-  gradient: Callable[[Params, tuple[Array, Moved]], tuple[Params, Moved]],
+  loss: Callable[[Params, Array, Array], Array],
   optimizer: optax.GradientTransformation,
-  params: Params,
-  opt_state: PyTree,
+  start: tuple[Params, PyTree],
   examples: tuple[Array, Moved],
   num_updates: int,
 ) -> tuple[Params, PyTree, Moved]:
@@ -184,13 +178,17 @@ def _descend(
   device. The moved chains travel with the gradient, which the devices exchange anyway.
   """
 
+  def gradient(params: Params, examples: tuple[Array, Moved]) -> tuple[Params, Moved]:
+    batch, moved = examples
+    return jax.grad(loss)(params, batch, moved.z), moved
+
   def step(carry: tuple[Params, PyTree], _) -> tuple[tuple[Params, PyTree], Moved]:
     params, opt_state = carry
     grads, moved = mean_over_devices(gradient, params, examples)
     updates, opt_state = optimizer.update(grads, opt_state, params)
     return (optax.apply_updates(params, updates), opt_state), moved
 
-  last, moved = jax.lax.scan(step, (params, opt_state), length=num_updates)
+  last, moved = jax.lax.scan(step, start, length=num_updates)
   return *last, jax.tree.map(lambda rows: rows[0], moved)  # the same in every update
 
 

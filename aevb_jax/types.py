@@ -227,6 +227,11 @@ class Algorithm(NamedTuple):
   `index` (M,), int32, gives the positions in the data set of the examples of the minibatch. An
   algorithm that keeps something for every example, such as `mcem`, needs it; `aevb` ignores it.
 
+  An update is written for one device, and sees the whole minibatch. If devices share the minibatch,
+  the compiler distributes the update and the result is the same. `training.mean_over_devices` is
+  for an update that has a loop over examples, such as a sampler by rejection, whose rounds the
+  compiler would let all devices take together.
+
   Attributes:
     init: key -> state, which has a field `step`.
     update: (state, batch, index) -> (state, metrics).

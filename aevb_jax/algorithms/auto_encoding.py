@@ -18,6 +18,7 @@ from aevb_jax.training.nonfinite import (
   terms_of_update,
   terms_of_z,
 )
+from aevb_jax.training.sharding import mean_over_devices
 from aevb_jax.types import (
   Algorithm,
   Array,
@@ -141,17 +142,23 @@ def aevb(
     state: TrainState, batch: Array, index: Array | None = None
   ) -> tuple[TrainState, dict]:
     del index  # nothing is kept per example
-    keys = example_keys(state, len(batch))
-    estimator_now = estimator.at(state.step) if isinstance(estimator, Scheduled) else estimator
+    num_parts = _num_parts(len(batch), examples_at_once)
 
-    def loss(params: Params, keys: Key, batch: Array) -> tuple[Array, Array]:
-      objective, bound = minibatch_objective(
-        keys, estimator_now, model, params, batch, num_data=num_data, log_prior=log_prior
-      )
-      return -objective, bound  # optimizers minimise: the only minus sign
+    def of_examples(common: tuple[Params, Array], examples: tuple[Key, Array]) -> PyTree:
+      params, step = common
+      estimator_now = estimator.at(step) if isinstance(estimator, Scheduled) else estimator
 
-    gradient = functools.partial(jax.grad(loss, has_aux=True), state.params)
-    grads, bound = _mean_over_parts(gradient, keys, batch, examples_at_once)
+      def loss(params: Params, keys: Key, batch: Array) -> tuple[Array, Array]:
+        objective, bound = minibatch_objective(
+          keys, estimator_now, model, params, batch, num_data=num_data, log_prior=log_prior
+        )
+        return -objective, bound  # optimizers minimise: the only minus sign
+
+      gradient = functools.partial(jax.grad(loss, has_aux=True), params)
+      return _mean_over_parts(gradient, *examples, num_parts), ()
+
+    examples = example_keys(state, len(batch)), batch
+    (grads, bound), _ = mean_over_devices(of_examples, (state.params, state.step), examples)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, opt_state, state.key), {"bound": bound}
@@ -164,19 +171,31 @@ def example_keys(state: TrainState, batch_size: int) -> Key:
   return jax.random.split(jax.random.fold_in(state.key, state.step), batch_size)
 
 
-def _mean_over_parts(
-  function: Callable[[Key, Array], PyTree], keys: Key, batch: Array, part_size: int | None
-) -> PyTree:
-  """Computes `function`, a mean over examples, for all M of them, `part_size` at once."""
-  if part_size is None or part_size >= len(batch):
-    return function(keys, batch)
-  num_parts, rest = divmod(len(batch), part_size)
+def _num_parts(batch_size: int, part_size: int | None) -> int:
+  """Returns the number of parts of `part_size` examples in a minibatch, at least 1."""
+  if part_size is None or part_size >= batch_size:
+    return 1
+  num_parts, rest = divmod(batch_size, part_size)
   if rest:
-    raise ValueError(f"examples_at_once is {part_size}, which does not divide {len(batch)}")
+    raise ValueError(f"examples_at_once is {part_size}, which does not divide {batch_size}")
+  return num_parts
+
+
+def _mean_over_parts(
+  function: Callable[[Key, Array], PyTree], keys: Key, batch: Array, num_parts: int
+) -> PyTree:
+  """Computes `function`, a mean over examples, for all of them, one of the equal parts at once.
+
+  One device's share of a minibatch may not divide into as many parts; then it takes a few more.
+  """
+  number = len(batch)
+  num_parts = next(n for n in range(min(num_parts, number), number + 1) if number % n == 0)
+  if num_parts == 1:
+    return function(keys, batch)
 
   def parts(array: Array) -> Array:
     # A part has every num_parts-th example, so that each device uses its own share of a minibatch.
-    return jnp.moveaxis(array.reshape(part_size, num_parts, *array.shape[1:]), 1, 0)
+    return jnp.moveaxis(array.reshape(-1, num_parts, *array.shape[1:]), 1, 0)
 
   # The keys pass as words, since JAX counts a loop over keys as a second use of them.
   wrap = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(keys))

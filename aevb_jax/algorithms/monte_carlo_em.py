@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,8 @@ from aevb_jax.inference.hmc import blackjax
 from aevb_jax.models.joint import log_joint
 from aevb_jax.models.vae import init_params
 from aevb_jax.training.nonfinite import Terms, terms_of_update, terms_of_z
+from aevb_jax.training.sharding import mean_over_devices, on_each_device
 from aevb_jax.types import Algorithm, Array, Conditional, Key, Model, Params, PyTree
-
-if TYPE_CHECKING:
-  from blackjax.mcmc.hmc import HMCInfo, HMCState
 
 ADAPTATION_RATE = 0.5  # change of the log step size per unit of acceptance above its target
 
@@ -35,6 +33,15 @@ class MCEMState(NamedTuple):
   key: Key  # never changes; step t draws from fold_in(key, t)
   z: Array  # (N, J), the current z of the chain of every data point
   log_step_size: Array  # (), of the leapfrogs, shared by all chains
+
+
+class Moved(NamedTuple):
+  """The chains of M examples after a transition."""
+
+  z: Array  # (M, J)
+  log_joint: Array  # (M,), log p(x, z; θ)
+  acceptance_rate: Array  # (M,)
+  is_divergent: Array  # (M,), 1 or 0, as a float so that devices can add it to their gradients
 
 
 def mcem(
@@ -102,36 +109,36 @@ def mcem(
 
   def update(state: MCEMState, batch: Array, index: Array) -> tuple[MCEMState, dict]:
     step_size = jnp.exp(state.log_step_size)
-    chains, info = e_step(
-      jax.random.fold_in(state.key, state.step),
-      model,
-      state.params,
-      batch,
-      chains_of(state, index),
-      step_size=step_size,
-      num_leapfrogs=num_leapfrogs,
-    )
-    acceptance = jnp.mean(info.acceptance_rate)
+    keys = jax.random.split(jax.random.fold_in(state.key, state.step), len(batch))
 
-    def loss(params: Params) -> Array:
-      log_p = jax.vmap(lambda x, z: log_joint(model, params, x, z))(batch, chains.position)
-      objective = jnp.mean(log_p)
+    def move(common: tuple[Params, Array], examples: tuple[Key, Array, Array]) -> Moved:
+      params, step_size = common
+      return e_step(model, params, *examples, step_size=step_size, num_leapfrogs=num_leapfrogs)
+
+    chains = keys, batch, chains_of(state, index)
+    moved = on_each_device(move, (state.params, step_size), chains)
+
+    def loss(params: Params, batch: Array, z: Array) -> Array:
+      objective = jnp.mean(jax.vmap(lambda x, z: log_joint(model, params, x, z))(batch, z))
       if log_prior is not None:
         objective += log_prior(params) / num_data
       return -objective  # optimizers minimise: the only minus sign
 
-    params, opt_state = _descend(loss, optimizer, state.params, state.opt_state, num_updates)
+    params, opt_state, moved = _descend(
+      loss, optimizer, (state.params, state.opt_state), (batch, moved), num_updates
+    )
+    acceptance = jnp.mean(moved.acceptance_rate)
     following = state._replace(
       step=state.step + 1,
       params=params,
       opt_state=opt_state,
-      z=state.z.at[index].set(chains.position),
+      z=state.z.at[index].set(moved.z),
       log_step_size=state.log_step_size + ADAPTATION_RATE * (acceptance - target_acceptance),
     )
     metrics = dict(
-      log_joint=jnp.mean(chains.logdensity),
+      log_joint=jnp.mean(moved.log_joint),
       acceptance=acceptance,
-      num_divergent=jnp.sum(info.is_divergent),
+      num_divergent=jnp.sum(moved.is_divergent != 0),
       step_size=step_size,
     )
     return following, metrics
@@ -159,20 +166,30 @@ def _init_state(
 
 
 def _descend(
-  loss: Callable[[Params], Array],
+  loss: Callable[[Params, Array, Array], Array],
   optimizer: optax.GradientTransformation,
-  params: Params,
-  opt_state: PyTree,
+  start: tuple[Params, PyTree],
+  examples: tuple[Array, Moved],
   num_updates: int,
-) -> tuple[Params, PyTree]:
-  """Takes the M-step: updates of the parameters, all of the same loss."""
+) -> tuple[Params, PyTree, Moved]:
+  """Takes the M-step: updates of the parameters, all with the same examples.
 
-  def step(carry: tuple[Params, PyTree], _) -> tuple[tuple[Params, PyTree], None]:
+  Every device keeps the chains of all N examples, since each epoch trains an example on another
+  device. The moved chains travel with the gradient, which the devices exchange anyway.
+  """
+
+  def gradient(params: Params, examples: tuple[Array, Moved]) -> tuple[Params, Moved]:
+    batch, moved = examples
+    return jax.grad(loss)(params, batch, moved.z), moved
+
+  def step(carry: tuple[Params, PyTree], _) -> tuple[tuple[Params, PyTree], Moved]:
     params, opt_state = carry
-    updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state, params)
-    return (optax.apply_updates(params, updates), opt_state), None
+    grads, moved = mean_over_devices(gradient, params, examples)
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return (optax.apply_updates(params, updates), opt_state), moved
 
-  return jax.lax.scan(step, (params, opt_state), length=num_updates)[0]
+  last, moved = jax.lax.scan(step, start, length=num_updates)
+  return *last, jax.tree.map(lambda rows: rows[0], moved)  # the same in every update
 
 
 def chains_of(state: MCEMState, index: Array) -> Array:
@@ -181,39 +198,40 @@ def chains_of(state: MCEMState, index: Array) -> Array:
 
 
 def e_step(
-  key: Key,
   model: Model,
   params: Params,
+  keys: Key,
   batch: Array,
   z: Array,
   *,
   step_size: Array,
   num_leapfrogs: int,
-) -> tuple[HMCState, HMCInfo]:
+) -> Moved:
   """Moves the chain of every data point by one HMC transition, each under its own p(z|x; θ).
 
   Args:
-    key: consumed; data point i draws from `split(key, M)[i]`.
     model: p(z) and p(x|z).
     params: the parameters of the model; φ is not used.
+    keys: consumed, shape (M,); data point i draws from keys[i].
     batch: M data points, shape (M, D).
     z: the current z of their chains, shape (M, J).
     step_size: the step size of the leapfrogs, shape ().
     num_leapfrogs: leapfrog steps in the transition.
 
   Returns:
-    The states of the chains, whose `logdensity` is log p(x, z; θ), and blackjax's information on
-    the transitions, both with a leading axis M.
+    The results of the transitions.
   """
 
-  def move(key: Key, x: Array, z: Array) -> tuple[HMCState, HMCInfo]:
+  def move(key: Key, x: Array, z: Array) -> Moved:
     def log_density(z: Array) -> Array:  # log p(z|x; θ) plus a constant in z
       return log_joint(model, params, x, z)
 
     chain = blackjax().hmc.init(z, log_density)  # again, because θ has changed
-    return hmc.transition(key, chain, log_density, step_size, num_leapfrogs=num_leapfrogs)
+    chain, info = hmc.transition(key, chain, log_density, step_size, num_leapfrogs=num_leapfrogs)
+    is_divergent = info.is_divergent.astype(z.dtype)
+    return Moved(chain.position, chain.logdensity, info.acceptance_rate, is_divergent)
 
-  return jax.vmap(move)(jax.random.split(key, len(batch)), batch, z)
+  return jax.vmap(move)(keys, batch, z)
 
 
 def evaluations_per_example(*, num_leapfrogs: int = 10, num_updates: int = 5) -> int:

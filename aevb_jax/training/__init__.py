@@ -13,5 +13,5 @@ from aevb_jax.training.evaluation import (
 )
 from aevb_jax.training.fitting import fit, fit_streamed
 from aevb_jax.training.nonfinite import all_finite, first_offence, skip_nonfinite
-from aevb_jax.training.sharding import Shardings, make_shardings
+from aevb_jax.training.sharding import Shardings, make_shardings, mean_over_devices, on_each_device
 from aevb_jax.training.sweep import fit_sweep, fit_sweep_streamed, init_sweep, with_step_size

@@ -16,7 +16,7 @@ from aevb_jax.data.minibatches import (
 )
 from aevb_jax.data.preprocess import scale
 from aevb_jax.training.nonfinite import all_finite
-from aevb_jax.training.sharding import constrain, replicated_on
+from aevb_jax.training.sharding import constrain, replicated_on, shared_by
 from aevb_jax.types import Algorithm, Array, Key, Preprocess, PyTree
 
 
@@ -45,8 +45,9 @@ def _fit(
   update = _update_from_pixels(algorithm, key, preprocess, static_key, sharding)
 
   def step(state: PyTree, index: Array) -> tuple[PyTree, dict]:
-    index = constrain(index, sharding)  # so that each device gathers its own examples
-    return update(state, Minibatch(index, pixels[index]))
+    index = constrain(index, replicated_on(sharding))
+    own = constrain(index, sharding)  # so that each device gathers its own examples
+    return update(state, Minibatch(index, pixels[own]))
 
   return jax.lax.scan(step, state, indices)
 
@@ -171,9 +172,9 @@ def fit_streamed(
   Returns:
     The state, and the metrics of every step, with a leading axis T.
   """
-  return jax.lax.scan(
-    _update_from_pixels(algorithm, key, preprocess, static_key, sharding), state, minibatches
-  )
+  update = _update_from_pixels(algorithm, key, preprocess, static_key, sharding)
+  index = constrain(minibatches.index, replicated_on(sharding))  # once, and not in every step
+  return jax.lax.scan(update, state, minibatches._replace(index=index))
 
 
 def _update_from_pixels(
@@ -187,13 +188,15 @@ def _update_from_pixels(
   pixel_key = jax.random.fold_in(key, 1)
 
   def update(state: PyTree, minibatch: Minibatch) -> tuple[PyTree, dict]:
-    minibatch = constrain(minibatch, sharding)
+    index = constrain(minibatch.index, replicated_on(sharding))
+    pixels = constrain(minibatch.pixels, sharding)
     if static_key is None:
-      keys = jax.random.split(jax.random.fold_in(pixel_key, state.step), len(minibatch.index))
+      keys = jax.random.split(jax.random.fold_in(pixel_key, state.step), len(index))
     else:
-      keys = jax.vmap(functools.partial(jax.random.fold_in, static_key))(minibatch.index)
-    batch = jax.vmap(preprocess)(constrain(keys, sharding), minibatch.pixels)
-    state, metrics = algorithm.update(state, batch, minibatch.index)
+      keys = jax.vmap(functools.partial(jax.random.fold_in, static_key))(index)
+    batch = jax.vmap(preprocess)(constrain(keys, sharding), pixels)
+    with shared_by(sharding):
+      state, metrics = algorithm.update(state, batch, index)
     return constrain((state, metrics), replicated_on(sharding))
 
   return update

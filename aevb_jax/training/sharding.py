@@ -2,14 +2,22 @@
 
 Data parallelism is only a matter of placement. Example i draws from key i of one split, on any
 device, so that results depend on the number of devices only by the rounding of sums.
+
+An update is written for one device. The compiler shares it among the devices that hold a part of
+the minibatch, except that it makes them take the rounds of a loop together: a sampler by rejection
+would ask all devices in every round. So an update may hand the part of it that is a mean over
+examples to `mean_over_devices`. Each device then computes its own part alone, and all that they
+exchange is one sum.
 """
 
+import contextlib
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from aevb_jax.errors import ConfigError
@@ -105,6 +113,93 @@ def replicated_on(sharding: NamedSharding | None) -> NamedSharding | None:
 def constrain(tree: PyTree, sharding: NamedSharding | None) -> PyTree:
   """Constrains the placement of the arrays of `tree`; without a sharding the compiler chooses."""
   return tree if sharding is None else jax.lax.with_sharding_constraint(tree, sharding)
+
+
+def shared_by(sharding: NamedSharding | None) -> contextlib.AbstractContextManager:
+  """Makes the devices of `sharding` those that `mean_over_devices` and `on_each_device` use.
+
+  The context is for the tracing of an update. JAX counts the mesh among what a traced function
+  depends on, so that a function which is traced in two contexts is traced twice.
+
+  Args:
+    sharding: the placement of the minibatch, `Shardings.minibatch`. None, or any placement that
+      `make_shardings` does not make, leaves it to the compiler how an update is shared.
+
+  Returns:
+    The context.
+  """
+  if sharding is None or sharding.spec != PartitionSpec(DATA):
+    return contextlib.nullcontext()
+  return jax.sharding.use_abstract_mesh(sharding.mesh.abstract_mesh)
+
+
+def on_each_device(
+  function: Callable[[Any, Any], PyTree], common: PyTree, examples: PyTree
+) -> PyTree:
+  """Computes something for every example of a minibatch, each device for its own examples.
+
+  Args:
+    function: (common, examples) -> arrays with the leading axis of the examples that it is given,
+      which are all M examples or those of one device.
+    common: arrays that are the same for all examples.
+    examples: arrays or keys with a leading axis M.
+
+  Returns:
+    The results of `function`, with a leading axis M. Each stays on the device of its example.
+  """
+  return _shared(function, common, examples, PartitionSpec(DATA))
+
+
+def mean_over_devices(
+  function: Callable[[Any, Any], tuple[PyTree, PyTree]], common: PyTree, examples: PyTree
+) -> tuple[PyTree, PyTree]:
+  """Computes means over a minibatch, each device for its own examples, with one sum over devices.
+
+  Args:
+    function: (common, examples) -> (means, rows), for all M examples or those of one device. The
+      means are over the examples that it is given, so a term without examples, such as a prior on
+      the parameters, counts once. The rows have the leading axis of the examples. All are floats.
+    common: arrays that are the same for all examples, such as the parameters.
+    examples: arrays or keys with a leading axis M.
+
+  Returns:
+    (means, rows) of all M examples, on every device.
+  """
+
+  def of_device(common: PyTree, examples: PyTree) -> tuple[PyTree, PyTree]:
+    means, rows = function(common, examples)
+    number, place = jax.lax.axis_size(DATA), jax.lax.axis_index(DATA)
+    if number == 1:  # a member of a sweep that has a device of its own
+      return means, rows
+    shares = jax.tree.map(lambda mean: mean / number, means)
+    # Zeros in the rows of the other devices let the sum gather them too.
+    spread = lambda row: jnp.zeros((number, *row.shape), row.dtype).at[place].set(row)
+    # One vector, because XLA does not combine all sums of a tree: not of two types, for example.
+    flat, unravel = ravel_pytree((shares, jax.tree.map(spread, rows)))
+    means, rows = unravel(jax.lax.psum(flat, DATA))
+    return means, jax.tree.map(lambda row: row.reshape(-1, *row.shape[2:]), rows)
+
+  return _shared(of_device, common, examples, PartitionSpec(), alone=function)
+
+
+def _shared(
+  function: Callable[[Any, Any], PyTree],
+  common: PyTree,
+  examples: PyTree,
+  results: PartitionSpec,
+  *,
+  alone: Callable[[Any, Any], PyTree] | None = None,
+) -> PyTree:
+  """Runs `function` on each device of the active mesh; `alone`, or `function`, if there is none."""
+  mesh, batch_size = jax.sharding.get_abstract_mesh(), len(jax.tree.leaves(examples)[0])
+  # In a user's own `shard_map` the axes are not Auto, because its examples are shared already.
+  can_share = DATA in mesh.axis_names and set(mesh.axis_types) == {AxisType.Auto}
+  if not can_share or mesh.size == 1 or batch_size % mesh.shape[DATA]:
+    return (alone or function)(common, examples)
+  # Without check_vma an estimator may have loops that know nothing of devices.
+  specs = PartitionSpec(), PartitionSpec(DATA)
+  share = jax.shard_map(function, in_specs=specs, out_specs=results, check_vma=False)
+  return share(common, examples)
 
 
 def split_evenly(tree: PyTree, num_shares: int) -> PyTree:

@@ -44,9 +44,35 @@ MUTATIONS = [
   Mutation(
     "devices: a minibatch that is not shared",
     "training/fitting",
-    "    minibatch = constrain(minibatch, sharding)\n",
-    "    minibatch = constrain(minibatch, replicated_on(sharding))\n",
+    "    pixels = constrain(minibatch.pixels, sharding)\n",
+    "    pixels = constrain(minibatch.pixels, replicated_on(sharding))\n",
     "training/sharding",
+  ),
+  Mutation(
+    "devices: each follows its own gradient",
+    "training/sharding",
+    "unravel(jax.lax.psum(flat, DATA))",
+    "unravel(number * flat)",
+  ),
+  Mutation(
+    "devices: a row lands in another device's place",
+    "training/sharding",
+    ".at[place].set(row)",
+    ".at[number - 1 - place].set(row)",
+  ),
+  Mutation(
+    "devices: the rounds of a sampler are taken together",
+    "training/fitting",
+    "with shared_by(sharding):",
+    "with shared_by(None):",
+    "training/collectives",
+  ),
+  Mutation(
+    "devices: the indices are gathered in every step",
+    "training/fitting",
+    "    index = constrain(index, replicated_on(sharding))\n    own = constrain(index, sharding)",
+    "    own = constrain(index, sharding)",
+    "training/collectives",
   ),
   Mutation(
     "sweep: members see the data of the first",

@@ -8,13 +8,30 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from aevb_jax import bernoulli, elbo_a, elbo_b, evaluate, fit, fit_streamed, mlp_vae
-from aevb_jax.algorithms.auto_encoding import aevb
+from aevb_jax import bernoulli, elbo_a, elbo_b, evaluate, fit, fit_streamed, iwae, mlp_vae
+from aevb_jax.algorithms.auto_encoding import aevb, gaussian_weight_prior
 from aevb_jax.algorithms.monte_carlo_em import mcem
-from aevb_jax.algorithms.optimizers import adam
+from aevb_jax.algorithms.optimizers import adagrad, adam
 from aevb_jax.data.minibatches import Minibatch, stream
 from aevb_jax.data.preprocess import binarize
-from aevb_jax.training.sharding import make_shardings, nearest_multiples, split_evenly
+from aevb_jax.estimators import (
+  constant_baseline,
+  kl_warmup,
+  leave_one_out,
+  score_function,
+  with_baseline,
+)
+from aevb_jax.families import table
+from aevb_jax.training.nonfinite import skip_nonfinite
+from aevb_jax.training.sharding import (
+  make_shardings,
+  mean_over_devices,
+  nearest_multiples,
+  on_each_device,
+  shared_by,
+  split_evenly,
+)
+from aevb_jax.types import Algorithm
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(53, 6), dtype=np.uint8)
 MODEL = mlp_vae(bernoulli(6), data_dim=6, latent_dim=2, hidden_dim=5)
@@ -23,6 +40,72 @@ ALGORITHMS = {
   "mcem": mcem(MODEL, adam(1e-2), num_data=53, num_leapfrogs=2, num_updates=2),
 }
 HOW = dict(preprocess=binarize)
+
+
+def with_posterior(name, estimator=elbo_a, **how):
+  entry = table.POSTERIORS[name]
+  prior = lambda size: table.make_prior(entry.prior, size)
+  sizes = dict(data_dim=6, latent_dim=2, hidden_dim=5)
+  model = mlp_vae(bernoulli(6), posterior=entry.make, prior=prior, **sizes)
+  return aevb(model, estimator, adam(1e-2), num_data=53, **how)
+
+
+def by_hand():
+  """Makes algorithm 1 as a user may write it, who knows nothing of devices."""
+
+  def update(state, batch, index):
+    def loss(params):
+      keys = jax.random.split(jax.random.fold_in(state.key, state.step), len(index))
+      return -jnp.mean(jax.vmap(lambda key, x: elbo_b(key, MODEL, params, x))(keys, batch))
+
+    value, grads = jax.value_and_grad(loss)(state.params)
+    params = jax.tree.map(lambda w, g: w - 0.1 * g, state.params, grads)
+    return state._replace(step=state.step + 1, params=params), {"bound": -value}
+
+  return Algorithm(ALGORITHMS["aevb"].init, update)
+
+
+def jitted():
+  """Makes an algorithm whose update is traced once for each set of devices."""
+  algorithm = ALGORITHMS["aevb"]
+  return Algorithm(algorithm.init, jax.jit(algorithm.update))
+
+
+def guarded():
+  """Makes an algorithm that skips the step whose bound is not finite."""
+  estimator = lambda key, model, params, x: (
+    elbo_b(key, model, params, x) + jnp.where(x.sum() > 5, jnp.nan, 0.0)
+  )
+  algorithm = aevb(MODEL, estimator, adam(1e-2), num_data=53)
+  return skip_nonfinite(algorithm, "bound")
+
+
+PRIOR = gaussian_weight_prior(1.0)
+MAKE = {
+  "gamma": lambda: with_posterior("gamma", kl_warmup(elbo_a, 4)),
+  "student_t": lambda: with_posterior("student_t", log_prior=PRIOR),
+  "beta": lambda: with_posterior("beta", functools.partial(iwae, num_samples=3)),
+  "adagrad": lambda: aevb(MODEL, elbo_b, adagrad(0.1), num_data=53, log_prior=PRIOR),
+  "parts": lambda: aevb(MODEL, elbo_b, adam(1e-2), num_data=53, examples_at_once=8),
+  "more parts than examples": lambda: aevb(
+    MODEL, elbo_b, adam(1e-2), num_data=53, examples_at_once=1
+  ),
+  "leave one out": lambda: with_posterior(
+    "bernoulli", functools.partial(score_function, baseline=leave_one_out, num_samples=3)
+  ),
+  "baseline": lambda: with_posterior(
+    "bernoulli",
+    functools.partial(score_function, baseline=constant_baseline),
+    init=with_baseline(constant_baseline),
+  ),
+  "mcem with a prior": lambda: mcem(
+    MODEL, adam(1e-2), num_data=53, num_leapfrogs=2, num_updates=2, log_prior=PRIOR
+  ),
+  "skipped": guarded,
+  "by hand": by_hand,
+  "jitted": jitted,
+}
+QUICK = ("gamma", "more parts than examples", "mcem with a prior", "jitted")
 
 
 def leaves(state):
@@ -59,6 +142,56 @@ def test_eight_devices_learn_what_one_learns(name, static_key):
     state, _ = train(algorithm, num_devices, static_key=static_key)
     for a, b in zip(leaves(plain), leaves(state)):
       np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+  "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.long) for n in MAKE]
+)
+def test_four_devices_learn_what_one_learns(name):
+  algorithm = MAKE[name]()
+  how = dict(static_key=jax.random.key(5))  # mcem keeps a z for every x
+  state, metrics = train(algorithm, 4, **how)
+  alone, expected = train(algorithm, 1, **how)
+  z = lambda state: [state.z] if hasattr(state, "z") else []
+  for a, b in zip(leaves(alone) + z(alone), leaves(state) + z(state), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-13)
+  assert name != "skipped" or set(expected["skipped"].tolist()) == {True, False}
+  for metric in expected:
+    np.testing.assert_allclose(metrics[metric], expected[metric], rtol=1e-9)
+
+
+def test_devices_share_means_and_rows_and_whoever_shares_already_is_left_alone():
+  shardings = make_shardings(jax.devices()[:4])
+  examples = {"x": jnp.arange(8.0), "keys": jax.random.split(jax.random.key(0), 8)}
+
+  def function(offset, examples):
+    noise = jax.vmap(jax.random.normal)(examples["keys"])
+    row = {"x": examples["x"].astype(jnp.float32), "noise": noise}
+    return (jnp.mean(examples["x"]) + offset, jnp.float32(len(noise))), row
+
+  def both(examples):
+    keys = jax.random.clone(examples["keys"])
+    with shared_by(shardings.minibatch):
+      each = on_each_device(lambda *both: function(*both)[1], 0.5, examples)
+      return each, mean_over_devices(function, 0.5, examples | {"keys": keys})
+
+  expected = function(0.5, examples)
+  examples = examples | {"keys": jax.random.clone(examples["keys"])}
+  placed = jax.device_put(examples, shardings.minibatch)
+  each, ((mean, number), rows) = jax.jit(both)(placed)
+  assert mean == 4.0 and number.dtype == jnp.float32
+  assert number == 2  # each device had two examples
+  assert each["x"].sharding.is_equivalent_to(shardings.minibatch, 1)
+  for got in (each, rows):
+    jax.tree.map(np.testing.assert_array_equal, got, expected[1])
+
+  def own(x):
+    return mean_over_devices(lambda offset, x: (jnp.mean(x) + offset, ()), 0.5, x)[0][None]
+
+  over_data = dict(in_specs=PartitionSpec("data"), out_specs=PartitionSpec("data"))
+  of_devices = jax.shard_map(own, mesh=shardings.minibatch.mesh, **over_data)
+  means = jax.jit(of_devices)(jnp.arange(8.0))
+  np.testing.assert_array_equal(means, [1.0, 3.0, 5.0, 7.0])
 
 
 def test_every_device_has_its_share_of_the_minibatch_and_the_whole_state():

@@ -5,7 +5,7 @@
   python scripts/compile_for.py --platform=cpu --topology=4           # devices of this machine
   python scripts/compile_for.py ... --only="paper;gamma"   # names that contain one of these
   python scripts/compile_for.py ... --csv=FILE     # appends each row; skips what the file has
-  python scripts/compile_for.py ... --batch_size=25600   # M, which all devices share; 128 if not given
+  python scripts/compile_for.py ... --batch_size=25600   # M, shared by all devices; else 128
   python scripts/compile_for.py --page             # fills scripts/accelerators.md
 
 For TPUs it needs the extra `tpu`, for cards the extra `cuda`; neither needs a device or a driver. A
@@ -16,11 +16,13 @@ compiler refuses what the hardware cannot do, and its program is read. A row has
   kernels    launches of one training step, the body of `fit`'s loop, in the optimized program:
              fusions, custom calls, copies (also asynchronous ones, at their start), collectives,
              and every other instruction with a result of more than one number. Parameters,
-             constants, tuples, bitcasts, scalars outside fusions and waits are no launches. An inner
-             loop counts its body once for each round; `+` marks inner loops whose number of rounds
-             depends on data, which count one. An evaluation has no steps: its whole program counts
-  sent       the collectives of a step by kind: their number, and the bytes of their results on one
-             device. An inner loop counts as for kernels
+             constants, tuples, bitcasts, waits and scalars outside fusions do not count. An inner
+             loop counts its body and condition for each round. `+` marks inner loops whose number
+             of rounds depends on data: they count one. An evaluation has no steps: its whole
+             program counts. `*` marks a program without Triton's products, for one of which the
+             compiler finds no tiles (compiling/rows.py)
+  sent       the collectives of a step by kind: their number, and the bytes of their results on
+             one device. Inner loops count as for kernels
   args MB    the arguments on one device: state and data set
   temp MB    temporaries of the whole program on one device
   MFLOP      XLA's estimate for one device. It counts every loop's body once, so that it is one step

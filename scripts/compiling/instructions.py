@@ -12,9 +12,10 @@ COLLECTIVES = (
 # Instructions that only name, group or place what is there, or wait for another instruction.
 FREE = {
   "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "domain",
-  "opt-barrier", "partition-id", "replica-id", "add-dependency", "async-update", "get-dimension-size",
+  "opt-barrier", "partition-id", "replica-id", "add-dependency", "async-update",
+  "get-dimension-size",
 }  # fmt: skip
-ALWAYS = {"fusion", "custom-call", "copy", "copy-start"}  # kernels even where the result is a scalar
+ALWAYS = {"fusion", "custom-call", "copy", "copy-start"}  # even if the result is a scalar
 MARKERS = ("Sharding", "SPMD", "AllocateBuffer", "AssumeGatherIndicesInBound")  # custom calls
 BYTES = {
   "pred": 1, "s4": 0.5, "u4": 0.5, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "s32": 4, "u32": 4,
@@ -23,14 +24,19 @@ BYTES = {
 ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 HEAD = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 LINE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
-CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|called_computations|branch_computations"
-                    r"|true_computation|false_computation)=\{?(%?[\w.\-]+(?:, ?%[\w.\-]+)*)")  # fmt: skip
+CALLED = re.compile(
+  r"\b(?:calls|to_apply|body|condition|called_computations|branch_computations|true_computation"
+  r"|false_computation)=\{?(%?[\w.\-]+(?:, ?%[\w.\-]+)*)"
+)
+DESCENDED = ("while", "conditional", "call", "async-start")
+BESIDE = "async_collective_fusion"  # a computation, on TPUs
 TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
 
 
 class Instruction(NamedTuple):
   """One line of a computation."""
 
+  name: str
   result: str  # its type
   opcode: str
   text: str  # what follows the opcode
@@ -41,7 +47,7 @@ class Instruction(NamedTuple):
 
   @property
   def is_kernel(self) -> bool:
-    """Whether the device is given something to do; scalars are computed on the way to it."""
+    """Reports if the device is given something to do; scalars are computed on the way to it."""
     if self.opcode in FREE or self.opcode.endswith("-done") or self.opcode in DESCENDED:
       return False
     if self.opcode == "custom-call" and any(f'target="{m}' in self.text for m in MARKERS):
@@ -60,11 +66,9 @@ class Instruction(NamedTuple):
     """The bytes of the result of a collective, on one device."""
     found = arrays(self.result)
     if self.opcode.endswith("-start") and self.collective != "all-reduce":
+      found = [array for array in found if array[1]]  # without numbers that mark a context
       found = found[len(found) // 2 :]  # the operands come first
     return int(sum(num_elements(a) * BYTES.get(a[0], 4) for a in found))
-
-
-DESCENDED = ("while", "conditional", "call", "async-start")
 
 
 class Counts(NamedTuple):
@@ -96,16 +100,16 @@ def read(text: str) -> tuple[dict[str, list[Instruction]], str]:
     if found := HEAD.match(line):
       current = computations.setdefault(found[1], [])
       entry = found[1] if line.startswith("ENTRY") else entry
-    elif (found := LINE.match(line)) and (instruction := parse(found[2])):
+    elif (found := LINE.match(line)) and (instruction := parse(found[1], found[2])):
       current.append(instruction)
   return computations, entry
 
 
-def parse(text: str) -> Instruction | None:
+def parse(name: str, text: str) -> Instruction | None:
   """Splits "f32[3]{0} add(%a, %b), ..." into the type, the opcode and the rest."""
   end = closing(text) if text.startswith("(") else text.find(" ")
   found = re.match(r"\s*([\w\-]+)\(", text[end:])
-  return Instruction(text[:end], found[1], text[end + found.end() :]) if found else None
+  return Instruction(name, text[:end], found[1], text[end + found.end() :]) if found else None
 
 
 def closing(text: str) -> int:
@@ -148,6 +152,20 @@ class Reader:
     fixed = len(done) == 1 and done[0].opcode == "compare" and "direction=LT" in done[0].text
     return limits[0] if fixed and len(limits) == 1 else None
 
+  def sent_by(self, instruction: Instruction) -> list[Instruction]:
+    """Returns the collectives that an instruction starts.
+
+    A TPU sends beside its fusions. Such a collective is named in the fusion that starts it, in each
+    of those that it runs beside, and in the one that waits for it; only the start counts.
+    """
+    if instruction.opcode != "fusion":
+      return [instruction] if instruction.collective else []
+    if instruction.name.startswith("async-collective-done"):
+      return []
+    names = [name for name in instruction.called if not name.startswith(BESIDE)]
+    parts = [self.computations.get(name, []) for name in names]
+    return [inner for part in parts for i in part for inner in self.sent_by(i)]
+
   def count(self, name: str) -> Counts:
     """Counts what one round of a computation launches."""
     kernels, collectives, open_loops = 0, {}, 0
@@ -162,8 +180,8 @@ class Reader:
         parts = instruction.called
       elif instruction.is_kernel:
         kernels += 1
-        if kind := instruction.collective:
-          add(collectives, kind, (1, instruction.sent_bytes))
+        for sent in self.sent_by(instruction):
+          add(collectives, str(sent.collective), (1, sent.sent_bytes))
       for part in parts:
         inner = self.count(part)
         kernels, open_loops = kernels + rounds * inner.kernels, open_loops + inner.open_loops

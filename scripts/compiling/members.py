@@ -19,16 +19,16 @@ from aevb_jax.algorithms.auto_encoding import aevb, gaussian_weight_prior
 from aevb_jax.algorithms.monte_carlo_em import mcem
 from aevb_jax.algorithms.optimizers import adagrad, adam, sgd
 from aevb_jax.data.preprocess import binarize, scale, threshold
+from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators import beta_weighted, free_bits, kl_warmup
 from aevb_jax.estimators.importance import iwae
-from aevb_jax.estimators.score_functions import leave_one_out, score_function, vimco, with_baseline
+from aevb_jax.estimators.score_functions import vimco, with_baseline
 from aevb_jax.estimators.stratified import stratified_elbo, stratified_iwae
 from aevb_jax.estimators.table import BASELINES, ESTIMATORS, parse_estimator
-from aevb_jax.errors import UnsupportedError
 from aevb_jax.families import table
 from aevb_jax.families.support import check_support
 from aevb_jax.models.priors import standard_normal, with_mixture_prior, with_vamp_prior
-from aevb_jax.models.vae import conv_vae, init_params
+from aevb_jax.models.vae import conv_vae
 from aevb_jax.runs.build import for_baseline
 from aevb_jax.types import Algorithm, Distribution, Family, Model
 
@@ -84,9 +84,7 @@ def burda(sizes: Sizes, layers: tuple[int, ...]) -> Parts:
 def article(sizes: Sizes, *, latent_dim: int = 2, dtype=None) -> Parts:
   """Makes the step of the convolutional VAE of TensorFlow's tutorial."""
   likelihood = bernoulli(sizes.data_dim)
-  model = conv_vae(
-    likelihood, image_shape=sizes.image_shape, latent_dim=latent_dim, dtype=dtype
-  )
+  model = conv_vae(likelihood, image_shape=sizes.image_shape, latent_dim=latent_dim, dtype=dtype)
   return Parts(of_estimator(sizes, model, elbo_a, adam(1e-4)), threshold)
 
 

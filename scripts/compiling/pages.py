@@ -122,7 +122,9 @@ def short(row: Row | None) -> str:
   if row.error:
     return "refused"
   found = " ".join(f"{n}{SHORT.get(kind, kind)}" for kind, (n, _) in collectives_of(row).items())
-  return " · ".join(part for part in (kernels(row), found, f"{millions(row.temporary_bytes)} MB") if part)
+  return " · ".join(
+    part for part in (kernels(row), found, f"{millions(row.temporary_bytes)} MB") if part
+  )
 
 
 FILLED = dict(summary=summary, refusals=refusals, members=members)

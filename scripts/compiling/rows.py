@@ -37,9 +37,7 @@ class Row(NamedTuple):
   error: str = ""
 
 
-def compile_row(
-  name: str, make: Make, sizes: Sizes, devices: Sequence, target: Target
-) -> Row:
+def compile_row(name: str, make: Make, sizes: Sizes, devices: Sequence, target: Target) -> Row:
   """Compiles a member for devices, and measures its program; an error of the compiler is a row."""
   row = Row(*target, jax.__version__, name, str(sizes.batch_size))
   members = sizes.num_members if name.startswith("sweep") else 1

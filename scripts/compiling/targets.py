@@ -10,7 +10,11 @@ from support.start import fail, need
 
 CARDS = pathlib.Path(__file__).parents[1] / "cards"
 PLATFORMS = ("tpu", "cuda", "cpu")
-EXAMPLES = {"tpu": "v5e:2x2, v5e:16x16 or v6e:2x4", "cuda": "1x1x1, 1x1x4 or 1x1x8", "cpu": "1 or 4"}
+EXAMPLES = {
+  "tpu": "v5e:2x2, v5e:16x16 or v6e:2x4",
+  "cuda": "1x1x1, 1x1x4 or 1x1x8",
+  "cpu": "1 or 4",
+}
 
 
 class Target(NamedTuple):
@@ -28,6 +32,7 @@ def prepare(target: Target) -> None:
   """
   os.environ["JAX_PLATFORMS"] = "cpu"  # the devices are described; only the CPU is used
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # a TPU's host would be asked what it is
+  os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no process has a TPU
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   if target.platform == "tpu":
     need("libtpu", extra="tpu")
@@ -48,9 +53,7 @@ def devices_of(target: Target) -> Sequence:
     return jax.devices()
   try:
     if target.platform == "tpu":
-      return topologies.get_topology_desc(
-        platform="tpu", topology_name=target.topology
-      ).devices
+      return topologies.get_topology_desc(platform="tpu", topology_name=target.topology).devices
     if not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", target.topology):
       refuse(target, "is not HOSTSxPROCESSESxDEVICES")
     described = dict(topology=target.topology, target_config=description(target.card))

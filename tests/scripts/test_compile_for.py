@@ -9,8 +9,7 @@ import sys
 import jax
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
-sys.path.append(str(ROOT / "scripts"))
+sys.path.append(str(pathlib.Path(__file__).parents[2] / "scripts"))
 
 import compile_for
 from compiling import instructions, pages, rows
@@ -20,6 +19,7 @@ from compiling.targets import Target
 
 from aevb_jax.training.sharding import make_shardings
 
+ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = """HloModule jit_fit, is_scheduled=true
 
 %sum (a: f32[], b: f32[]) -> f32[] {
@@ -29,6 +29,14 @@ PROGRAM = """HloModule jit_fit, is_scheduled=true
 %asks (c: (s32[], f32[4,2])) -> pred[] {
   %all-reduce.7 = u32[]{:T(128)} all-reduce(%bitcast), channel_id=1, to_apply=%sum
   ROOT %compare.2 = pred[] compare(%x, %y), direction=NE
+}
+
+%starts (p: f32[8]) -> f32[32] {
+  ROOT %all-gather.5 = f32[32]{0} all-gather(%p), channel_id=5, dimensions={0}
+}
+
+%async_collective_fusion.3 (p: f32[8]) -> f32[32] {
+  ROOT %all-gather.6 = f32[32]{0} all-gather(%p), channel_id=5, dimensions={0}
 }
 
 %draws (c: (s32[], f32[4,2])) -> (s32[], f32[4,2]) {
@@ -54,7 +62,10 @@ PROGRAM = """HloModule jit_fit, is_scheduled=true
   %all-gather-done.1 = f32[4,2]{1,0} all-gather-done(%all-gather-start.1)
   %all-reduce.1 = (f32[4,2]{1,0}, /*index=1*/bf16[3]{0}) all-reduce(%q, %r), to_apply=%sum
   %while.1 = (s32[], f32[4,2]{1,0}) while(%t), condition=%asks, body=%draws
-  %while.2 = (s32[], f32[4,2]) while(%t), condition=%x, body=%moves, backend_config={"known_trip_count":{"n":"10"}}
+  %while.2 = (s32[]) while(%t), condition=%x, body=%moves, {"known_trip_count":{"n":"10"}}
+  %async-collective-start = f32[32]{0} fusion(%p), kind=kCustom, calls=%starts
+  %fusion.6 = f32[32]{0} fusion(%p), kind=kCustom, calls=%async_collective_fusion.3
+  %async-collective-done = f32[32]{0} fusion(%p), kind=kCustom, calls=%starts
   %custom-call.1 = f32[4,2]{1,0} custom-call(%p), custom_call_target="__cublas$gemm"
   ROOT %tuple.2 = (s32[], f32[4,2]{1,0}) tuple(%add.1, %custom-call.1)
 }
@@ -74,9 +85,9 @@ def test_launches_and_bytes_of_a_program():
   reader = instructions.Reader(PROGRAM)
   step = reader.step()
   # Two collectives and a custom call; a loop that asks, with a fusion and an all-reduce a round;
-  # ten rounds of a copy and a sort.
-  assert step.kernels == 2 + 1 + 2 + 10 * 2 and step.open_loops == 1
-  assert step.collectives == {"all-gather": (1, 32), "all-reduce": (2, 32 + 6 + 4)}
+  # ten rounds of a copy and a sort; three fusions of one all-gather.
+  assert step.kernels == 2 + 1 + 2 + 10 * 2 + 3 and step.open_loops == 1
+  assert step.collectives == {"all-gather": (2, 32 + 128), "all-reduce": (2, 32 + 6 + 4)}
   ((loop, _),) = reader.loops()
   assert reader.trips(loop) == 250
   assert reader.whole().kernels == 1 + 250 * step.kernels

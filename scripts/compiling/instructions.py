@@ -72,7 +72,7 @@ class Instruction(NamedTuple):
 
 
 class Counts(NamedTuple):
-  """What a computation launches.
+  """The launches and collectives of a computation.
 
   Attributes:
     kernels: launches, with the rounds of inner loops if their number is known.

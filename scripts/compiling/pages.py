@@ -1,5 +1,6 @@
 """The table on the terminal, and the tables of scripts/accelerators.md from the CSV files."""
 
+import math
 import pathlib
 import re
 
@@ -48,18 +49,23 @@ def millions(number: str) -> str:
 def tables() -> dict[str, list[Row]]:
   """Reads the CSV files: the rows of each target, by how the page names it."""
   found: dict[str, list[Row]] = {}
-  for path in sorted(TABLES.glob("*.csv")):
-    for row in read_rows(path):
-      found.setdefault(target_of(row), []).append(row)
-  return dict(sorted(found.items(), key=lambda item: item[0].startswith("H100")))
+  all_rows = [row for path in TABLES.glob("*.csv") for row in read_rows(path)]
+  for row in sorted(all_rows, key=place):
+    found.setdefault(target_of(row), []).append(row)
+  return found
+
+
+def place(row: Row) -> tuple:
+  """Sorts TPUs before cards, then by generation and by the number of devices."""
+  generation, _, shape = row.topology.rpartition(":")
+  return row.platform != "tpu", generation, math.prod(map(int, shape.split("x")))
 
 
 def target_of(row: Row) -> str:
   """Names the devices of a row, such as "v5e:2x2" or "4 × H100"."""
   if row.platform != "cuda":
     return row.topology
-  hosts, processes, cards = map(int, row.topology.split("x"))
-  return f"{hosts * processes * cards} × {row.card.upper()}"
+  return f"{math.prod(map(int, row.topology.split('x')))} × {row.card.upper()}"
 
 
 def summary() -> list[str]:
@@ -92,7 +98,7 @@ def members() -> list[str]:
   """Writes a line for each member, with a column for each target."""
   by_target = {t: {row.member: row for row in rows} for t, rows in tables().items()}
   names = list(dict.fromkeys(name for rows in by_target.values() for name in rows))
-  names.sort(key=lambda name: ORDER.index(name.split(":")[0]) if kind_known(name) else 99)
+  names.sort(key=lambda name: ORDER.index(name.split(":")[0]))
   lines = [line(["member", *by_target]), line(["---"] * (len(by_target) + 1))]
   return lines + [
     line([name, *(short(rows.get(name)) for rows in by_target.values())]) for name in names
@@ -103,10 +109,6 @@ ORDER = (
   "paper", "article", "IWAE", "estimator", "objective", "algorithm", "optimizer", "posterior",
   "prior", "likelihood", "network", "sweep", "evaluation",
 )  # fmt: skip
-
-
-def kind_known(name: str) -> bool:
-  return name.split(":")[0] in ORDER
 
 
 SHORT = {

@@ -11,6 +11,7 @@ from compiling.instructions import Counts, Reader
 from compiling.sizes import Sizes
 from compiling.steps import Make
 from compiling.targets import Target, in_few_words
+from compiling.tracing import as_on
 
 from aevb_jax.training.sharding import make_shardings
 
@@ -43,15 +44,15 @@ def compile_row(name: str, make: Make, sizes: Sizes, devices: Sequence, target: 
   members = sizes.num_members if name.startswith("sweep") else 1
   start = time.perf_counter()
   try:
-    program = make(sizes, make_shardings(devices, members))
-    lowered = program.lower()
+    with as_on(target.platform):
+      lowered = make(sizes, make_shardings(devices, members)).lower()
     start = time.perf_counter()
     compiled, note = compile_somehow(lowered)
   except Exception as error:  # of the compiler, of many types
     return row._replace(seconds=since(start), error=in_few_words(error))
   row = row._replace(seconds=since(start), note=note)
   reader = Reader(compiled.as_text())
-  counts = reader.step() if program.num_steps else reader.whole()
+  counts = reader.whole() if name.startswith("evaluation") else reader.step()
   return measured(row, compiled, counts)
 
 

@@ -16,7 +16,7 @@ from aevb_jax.types import Algorithm, Preprocess, PyTree
 
 
 class Parts(NamedTuple):
-  """What a training step is made of."""
+  """The algorithm and the preprocessing of a training step."""
 
   algorithm: Algorithm
   preprocess: Preprocess

@@ -16,6 +16,7 @@ from compiling import instructions, pages, rows
 from compiling.members import MEMBERS
 from compiling.sizes import SMALL
 from compiling.targets import Target
+from compiling.tracing import as_on
 
 from aevb_jax.training.sharding import make_shardings
 
@@ -123,6 +124,17 @@ def test_members_of_a_sweep_send_nothing():
 def test_one_device_sends_nothing():
   row = compiled_on(1, "paper: MNIST, Adam")
   assert not row.collectives and int(row.kernels) > 0 and int(row.temporary_bytes) > 0
+
+
+def test_is_traced_as_where_the_devices_are():
+  program = MEMBERS["article: convolutional VAE"]
+
+  def convolutions(platform):
+    with as_on(platform):
+      return program(SMALL, None).lower().as_text().count("stablehlo.convolution")
+
+  # A CPU makes products of transposed convolutions.
+  assert convolutions("tpu") == convolutions("cuda") > convolutions("cpu")
 
 
 def test_an_error_of_the_compiler_is_a_row():

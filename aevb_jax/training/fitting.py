@@ -42,14 +42,16 @@ def _fit(
   indices = minibatch_indices(
     order_key(key), state.step, num_steps, num_data=len(pixels), batch_size=batch_size
   )
+  # Two arrays, so that no step has to exchange what it knows from the start.
+  whole = constrain(indices, replicated_on(sharding))
   update = _update_from_pixels(algorithm, key, preprocess, static_key, sharding)
 
-  def step(state: PyTree, index: Array) -> tuple[PyTree, dict]:
-    index = constrain(index, replicated_on(sharding))
-    own = constrain(index, sharding)  # so that each device gathers its own examples
-    return update(state, Minibatch(index, pixels[own]))
+  def step(state: PyTree, index: tuple[Array, Array]) -> tuple[PyTree, dict]:
+    whole, own = index
+    own = constrain(own, sharding)  # so that each device gathers its own examples
+    return update(state, Minibatch(whole, pixels[own]))
 
-  return jax.lax.scan(step, state, indices)
+  return jax.lax.scan(step, state, (whole, indices))
 
 
 def fit(

@@ -174,12 +174,24 @@ def mean_over_devices(
     shares = jax.tree.map(lambda mean: mean / number, means)
     # Zeros in the rows of the other devices let the sum gather them too.
     spread = lambda row: jnp.zeros((number, *row.shape), row.dtype).at[place].set(row)
-    # One vector, because XLA does not combine all sums of a tree: not of two types, for example.
-    flat, unravel = ravel_pytree((shares, jax.tree.map(spread, rows)))
-    means, rows = unravel(jax.lax.psum(flat, DATA))
+    means, rows = _sum((shares, jax.tree.map(spread, rows)))
     return means, jax.tree.map(lambda row: row.reshape(-1, *row.shape[2:]), rows)
 
   return _shared(of_device, common, examples, PartitionSpec(), alone=function)
+
+
+def _sum(tree: PyTree) -> PyTree:
+  """Sums a tree over the devices in one all-reduce."""
+
+  def as_vector(tree: PyTree) -> PyTree:
+    flat, unravel = ravel_pytree(tree)
+    return unravel(jax.lax.psum(flat, DATA))
+
+  # TPUs combine the sums of a tree, and would have to rearrange their tiles for one vector. Others
+  # do not combine all of them, and launch fewer kernels for a vector.
+  return jax.lax.platform_dependent(
+    tree, tpu=lambda tree: jax.lax.psum(tree, DATA), default=as_vector
+  )
 
 
 def _shared(

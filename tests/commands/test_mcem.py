@@ -117,7 +117,7 @@ def test_a_run_that_leaves_the_numbers_is_stopped(tmp_path):
     ([*MCEM, "--prior=vamp"], ["--prior=vamp", "has none"]),
     ([*MCEM, "--num_leapfrogs=0"], ["--num_leapfrogs=0", "positive integer"]),
     ([*MCEM, "--num_updates=0"], ["--num_updates=0", "positive integer"]),
-    (["--algorithm=em"], ["--algorithm=em", "aevb|mcem"]),
+    (["--algorithm=em"], ["--algorithm=em", "aevb, mcem, or package.module:function"]),
   ],
   ids=lambda value: " ".join(value) if str(value[0]).startswith("-") else "",
 )

@@ -70,8 +70,8 @@ MUTATIONS = [
   Mutation(
     "devices: the indices are gathered in every step",
     "training/fitting",
-    "    index = constrain(index, replicated_on(sharding))\n    own = constrain(index, sharding)",
-    "    own = constrain(index, sharding)",
+    "(whole, indices)",
+    "(indices, indices)",
     "training/collectives",
   ),
   Mutation(

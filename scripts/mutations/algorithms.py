@@ -13,7 +13,7 @@ MUTATIONS = [
   Mutation(
     "warm-up: the schedule stands still",
     "algorithms/auto_encoding",
-    "estimator.at(state.step) if",
+    "estimator.at(step) if",
     "estimator.at(0) if",
     "estimators/objectives",
   ),

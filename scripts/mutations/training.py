@@ -30,7 +30,7 @@ MUTATIONS = [
   Mutation(
     "mcem: index not passed",
     "training/fitting",
-    "algorithm.update(state, batch, minibatch.index)",
+    "algorithm.update(state, batch, index)",
     "algorithm.update(state, batch, jnp.arange(len(batch)))",
     "algorithms/monte_carlo_em",
   ),

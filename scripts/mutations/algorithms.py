@@ -116,7 +116,7 @@ MUTATIONS = [
   Mutation(
     "mcem: chains do not persist",
     "algorithms/monte_carlo_em",
-    "z=state.z.at[index].set(chains.position)",
+    "z=state.z.at[index].set(moved.z)",
     "z=state.z",
   ),
   Mutation(
@@ -140,8 +140,8 @@ MUTATIONS = [
   Mutation(
     "mcem: the old z",
     "algorithms/monte_carlo_em",
-    "(batch, chains.position)",
-    "(batch, state.z[index])",
+    "      loss, optimizer, (state.params",
+    "      lambda p, x, _: loss(p, x, state.z[index]), optimizer, (state.params",
   ),
   Mutation(
     "own optimizers: without the schedule",

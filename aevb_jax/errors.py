@@ -1,5 +1,7 @@
 """The exceptions of the package: each message says what could not be done and what to do."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -61,6 +63,25 @@ class ConfigError(ValueError):
 
   def __reduce__(self) -> tuple:  # the default would call __init__ with the text only
     return type(self), (self.field, self.value, self.message)
+
+
+@contextlib.contextmanager
+def blaming(field: str, value: object) -> Iterator[None]:
+  """Makes a ValueError of what a field names a ConfigError of that field.
+
+  Args:
+    field: the name of the field.
+    value: the value that the field was given.
+
+  Raises:
+    ConfigError: for a ValueError; a ConfigError, which names its own field, stays as it is.
+  """
+  try:
+    yield
+  except ConfigError:
+    raise
+  except ValueError as error:
+    raise ConfigError(field, value, str(error)) from error
 
 
 class RunError(Exception):

@@ -9,7 +9,7 @@ import optax
 
 from aevb_jax import names
 from aevb_jax.algorithms.optimizers import Schedule, with_step_size
-from aevb_jax.errors import ConfigError
+from aevb_jax.errors import blaming
 from aevb_jax.models.joint import simulate
 from aevb_jax.models.vae import init_params
 from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params, Scheduled
@@ -39,14 +39,12 @@ def make_own_optimizer(
       raise ValueError(f"must return an optax.GradientTransformation, not {kind}")
     return made
 
-  try:
+  with blaming("optimizer", text):
     name, arguments = names.split(text, ())
     function = names.load(name)
     make(step_size)
     optimizer = with_step_size(make, step_size, schedule)
     try_optimizer(optimizer)
-  except ValueError as error:
-    raise ConfigError("optimizer", text, str(error)) from error
   return optimizer
 
 
@@ -93,15 +91,13 @@ def make_own_algorithm(
     ConfigError: if there is no such function, or it makes something else.
   """
   takes = "model, estimator, optimizer, num_data=N"
-  try:
+  with blaming("algorithm", text):
     name, arguments = names.split(text, ())
     how = dict(arguments=dict(num_data=num_data) | arguments, offered=offered)
     made = names.call(names.load(name), model, estimator, optimizer, takes=takes, **how)
     if not isinstance(made, Algorithm):
       raise ValueError(f"must return an aevb_jax.Algorithm, not {type(made).__name__}")
     try_algorithm(made, _data_dim(model))
-  except ValueError as error:
-    raise ConfigError("algorithm", text, str(error)) from error
   return made
 
 

@@ -1,15 +1,14 @@
 """Models, networks and priors of your own, which names such as my.models:ladder stand for."""
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from aevb_jax import names
-from aevb_jax.errors import ConfigError
+from aevb_jax.errors import ConfigError, blaming
 from aevb_jax.models.heads import network_vae
 from aevb_jax.models.vae import init_params
 from aevb_jax.types import Distribution, Family, Model, Params
@@ -53,13 +52,11 @@ def make_model(
       not make a model of x (D,) and z (J,).
   """
   sizes = dict(data_dim=data_dim, latent_dim=latent_dim)
-  with _blaming("model", text):
+  with blaming("model", text):
     name, arguments = names.split(text, ())
     function = names.load(name)
     for field, value in given.items():
-      if not names.accepts(function, TAKEN_BY_MODEL[field]):
-        message = f"--model={text} does not take it: it has no argument {TAKEN_BY_MODEL[field]}"
-        raise ConfigError(field, value, message)
+      _require(function, f"--model={text}", field, value)
     takes = f"likelihood, data_dim={data_dim}, latent_dim={latent_dim}"
     how = dict(arguments=sizes | arguments, offered=offered)
     model = names.call(function, likelihood, takes=takes, **how)
@@ -96,20 +93,17 @@ def with_networks(
   """
   offered = {name: layers[name] for name in ("kernel_init", "bias_init", "dtype")}
   offered |= dict(image_shape=image_shape, latent_dim=latent_dim)
-  with _blaming("network", text):
+  with blaming("network", text):
     name, arguments = names.split(text, ())
     function = names.load(name)
     if hidden_dim is not None:
-      if not names.accepts(function, "hidden_dim"):
-        message = f"--network={text} does not take it: it has no argument hidden_dim"
-        raise ConfigError("hidden_dim", hidden_dim, message)
+      _require(function, f"--network={text}", "hidden_dim", hidden_dim)
       offered |= dict(hidden_dim=hidden_dim)
     pair = names.call(function, takes="", arguments=arguments, offered=offered)
     if not isinstance(pair, tuple) or len(pair) != 2:
       kind = type(pair).__name__
       raise ValueError(f"must return a pair of networks (encoder, decoder), not {kind}")
     how: dict[str, Any] = dict(image_shape=image_shape, latent_dim=latent_dim) | layers
-
     model = network_vae(likelihood, encoder=pair[0], decoder=pair[1], **how)
     try_model(model, math.prod(image_shape), latent_dim)
   return model
@@ -129,7 +123,7 @@ def with_prior(text: str, model: Model, *, data_dim: int, latent_dim: int) -> Mo
     ConfigError: if there is no such function, or it does not make a model of x (D,) and z (J,).
   """
   sizes = dict(data_dim=data_dim, latent_dim=latent_dim)
-  with _blaming("prior", text):
+  with blaming("prior", text):
     name, arguments = names.split(text, ())
     function = names.load(name)
     made = names.call(function, model, takes="model", arguments=arguments, offered=sizes)
@@ -137,15 +131,12 @@ def with_prior(text: str, model: Model, *, data_dim: int, latent_dim: int) -> Mo
   return made
 
 
-@contextlib.contextmanager
-def _blaming(field: str, value: str) -> Iterator[None]:
-  """Turns a ValueError into a ConfigError of a field."""
-  try:
-    yield
-  except ConfigError:
-    raise
-  except ValueError as error:
-    raise ConfigError(field, value, str(error)) from error
+def _require(function: Callable, flag: str, field: str, value: Any) -> None:
+  """Refuses a field that is given, if a user's function does not take what it names."""
+  keyword = TAKEN_BY_MODEL[field]
+  if not names.accepts(function, keyword):
+    message = f"{flag} does not take it: it has no argument {keyword}"
+    raise ConfigError(field, value, message)
 
 
 def try_model(model: Any, data_dim: int, latent_dim: int) -> None:

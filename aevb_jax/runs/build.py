@@ -20,7 +20,7 @@ from aevb_jax.algorithms.auto_encoding import aevb, gaussian_weight_prior
 from aevb_jax.algorithms.monte_carlo_em import mcem
 from aevb_jax.algorithms.own import make_own_algorithm, make_own_optimizer
 from aevb_jax.data.datasets import ImageData
-from aevb_jax.errors import ConfigError, UnsupportedError
+from aevb_jax.errors import ConfigError, UnsupportedError, blaming
 from aevb_jax.estimators.score_functions import (
   Baseline,
   constant_baseline,
@@ -118,12 +118,10 @@ def _make_networks(
     more = dict(image_shape=image_shape, hidden_dim=widths or None)
     sizes = dict(data_dim=data_dim, latent_dim=layers.pop("latent_dim"))
     return own.make_model(named.model, likelihood, **sizes, given=given, offered=layers | more)
-  try:
+  with blaming("hidden_dim", widths):
     if named.model == "mlp":
       return mlp_vae(likelihood, data_dim=data_dim, hidden_dim=widths, **layers)
     return conv_vae(likelihood, image_shape=image_shape, widths=widths, **layers)
-  except ValueError as error:
-    raise ConfigError("hidden_dim", widths, str(error)) from error
 
 
 def _warn_where_emulated(named: ModelConfig) -> None:
@@ -145,10 +143,8 @@ def make_latents(named: ModelConfig) -> tuple[Family, Callable[[int], Distributi
   Raises:
     ConfigError: if q(z|x) or p(z) does not exist, or p(z) has no density where q(z|x) has one.
   """
-  try:
+  with blaming("posterior", named.posterior):
     posterior = table.make_family(named.posterior, table.POSTERIORS, named.latent_dim)
-  except ValueError as error:
-    raise ConfigError("posterior", named.posterior, str(error)) from error
   few = min(named.latent_dim, 2)
   try:
     prior = standard_normal
@@ -228,10 +224,8 @@ def make_likelihood(config: Config, images: ImageData) -> Family:
   offered = {}
   if images.train.dtype == np.uint8:
     offered = dict(step=1 / pixel_scale(images, config.data))
-  try:
+  with blaming("likelihood", name):
     family = table.make_family(name, table.REPARAMETERIZABLE, data_dim, **offered)
-  except ValueError as error:
-    raise ConfigError("likelihood", name, str(error)) from error
   if images.train.dtype == np.uint8:
     ends = (0.0, 0.5) if config.data.dequantization else (0.0, 1.0)
   else:

@@ -10,7 +10,7 @@ from typing import Any
 from aevb_jax import names
 from aevb_jax.algorithms.optimizers import ADAGRAD_WARMUP_STEPS
 from aevb_jax.data import datasets
-from aevb_jax.errors import ConfigError
+from aevb_jax.errors import ConfigError, blaming
 from aevb_jax.families import table
 from aevb_jax.runs.config import OBJECTIVES, Config, leaves, replace, swept, values_of
 
@@ -137,10 +137,8 @@ def check_values(config: Any) -> None:
       if isinstance(one, int) and one > MOST.get(name, MAX_COUNT):
         raise ConfigError(name, value, f"takes at most {MOST.get(name, MAX_COUNT)}")
     if name in VALUES:
-      try:
+      with blaming(name, value):
         VALUES[name](value)
-      except ValueError as error:
-        raise ConfigError(name, value, str(error)) from error
 
 
 def resolve(config: Config) -> Config:
@@ -175,10 +173,8 @@ def _resolve_model(config: Config) -> Config:
     raise ConfigError(
       "output_bias", model.output_bias, "takes --likelihood=bernoulli and --model=mlp"
     )
-  try:
+  with blaming("posterior", model.posterior):
     prior = model.prior or table.default_prior(model.posterior, model.latent_dim)
-  except ValueError as error:
-    raise ConfigError("posterior", model.posterior, str(error)) from error
   hidden_dim = model.hidden_dim or (None if own_networks else HIDDEN_DIMS[model.model])
   model = dataclasses.replace(model, hidden_dim=hidden_dim, prior=prior)
   return dataclasses.replace(config, model=model)

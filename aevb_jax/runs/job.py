@@ -12,7 +12,7 @@ import numpy as np
 
 from aevb_jax import trackers
 from aevb_jax.data.datasets import ImageData
-from aevb_jax.errors import ConfigError
+from aevb_jax.errors import ConfigError, blaming
 from aevb_jax.runs import build, directory, files, loop, pixels, report, state
 from aevb_jax.runs.checks import resolve
 from aevb_jax.runs.config import (
@@ -93,10 +93,8 @@ def find_trackers(machine: Machine) -> tuple[trackers.Start, ...]:
   Raises:
     ConfigError: if one cannot be used.
   """
-  try:
+  with blaming("tracker", machine.tracker):
     return trackers.find(machine.tracker)
-  except ValueError as error:
-    raise ConfigError("tracker", machine.tracker, str(error)) from error
 
 
 def run_job(

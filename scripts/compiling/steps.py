@@ -55,20 +55,25 @@ def pixel_shape(sizes: Sizes, sharding: Any, *leading: int) -> jax.ShapeDtypeStr
   return jax.ShapeDtypeStruct((*leading, sizes.data_dim), jnp.uint8, sharding=sharding)
 
 
+def resident(train: Callable, parts: Parts, sizes: Sizes, shardings: Shardings | None) -> Callable:
+  """Binds what `fit` and `fit_sweep` take beside the arrays."""
+  return functools.partial(
+    train,
+    parts.algorithm,
+    batch_size=sizes.batch_size,
+    num_steps=sizes.num_steps,
+    preprocess=parts.preprocess,
+    sharding=shardings and shardings.minibatch,
+  )
+
+
 def step(parts_of: Callable[..., Parts], **how) -> Make:
   """Returns how `fit` of an algorithm is made, with the data set on every device."""
 
   def make(sizes: Sizes, shardings: Shardings | None) -> Program:
     parts, everywhere = parts_of(sizes, **how), shardings and shardings.replicated
     state = placed(jax.eval_shape(parts.algorithm.init, key_shape(None)), everywhere)
-    run = functools.partial(
-      fit,
-      parts.algorithm,
-      batch_size=sizes.batch_size,
-      num_steps=sizes.num_steps,
-      preprocess=parts.preprocess,
-      sharding=shardings and shardings.minibatch,
-    )
+    run = resident(fit, parts, sizes, shardings)
     arguments = state, key_shape(everywhere), pixel_shape(sizes, everywhere)
     return Program(run, arguments, sizes.num_steps, donated=True)
 
@@ -104,14 +109,7 @@ def sweep(parts_of: Callable[..., Parts], **how) -> Make:
     parts, of_members = parts_of(sizes, **how), shardings and shardings.members
     keys = key_shape(None, sizes.num_members)
     states = placed(jax.eval_shape(jax.vmap(parts.algorithm.init), keys), of_members)
-    run = functools.partial(
-      fit_sweep,
-      parts.algorithm,
-      batch_size=sizes.batch_size,
-      num_steps=sizes.num_steps,
-      preprocess=parts.preprocess,
-      sharding=shardings and shardings.minibatch,
-    )
+    run = resident(fit_sweep, parts, sizes, shardings)
     everywhere = shardings and shardings.replicated
     arguments = states, placed(keys, of_members), pixel_shape(sizes, everywhere)
     return Program(run, arguments, sizes.num_steps, donated=True)

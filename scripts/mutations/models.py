@@ -95,7 +95,7 @@ MUTATIONS = [
   Mutation(
     "own models: flags that they do not take are ignored",
     "models/own",
-    "if not names.accepts(function, TAKEN_BY_MODEL[field]):",
+    "if not names.accepts(function, keyword):",
     "if False:",
     "commands/own",
   ),

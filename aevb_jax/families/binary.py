@@ -1,9 +1,11 @@
 """Binary variables: the Bernoulli family of appendix C.1."""
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from aevb_jax.families.base import check_shape
 from aevb_jax.types import Array, Family, Support
@@ -24,11 +26,22 @@ def _softplus(logits: Array) -> Array:
 _softplus.defjvps(lambda tangent, value, logits: jax.nn.sigmoid(logits) * tangent)
 
 
-@jax.checkpoint
+@jax.custom_jvp
 def _bernoulli_log_prob(logits: Array, x: Array) -> Array:
-  # This is x log y + (1 - x) log(1 - y) with y = sigmoid(logits), finite at any logit. The backward
-  # pass keeps only the logits: K x M x D numbers for K samples and M examples.
+  # This is x log y + (1 - x) log(1 - y) with y = sigmoid(logits), finite at any logit.
   return jnp.sum(x * logits - _softplus(logits))
+
+
+@functools.partial(_bernoulli_log_prob.defjvp, symbolic_zeros=True)
+def _bernoulli_slope(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  # A backward pass keeps only the slope: K x M x D numbers for K samples and M examples.
+  (logits, x), (along_logits, along_x) = primals, tangents
+  slope = jnp.zeros((), logits.dtype)
+  if not isinstance(along_logits, SymbolicZero):
+    slope += jnp.sum((x - jax.nn.sigmoid(logits)) * along_logits)
+  if not isinstance(along_x, SymbolicZero):
+    slope += jnp.sum(logits * along_x)
+  return _bernoulli_log_prob(logits, x), slope
 
 
 def bernoulli(size: int) -> Family:

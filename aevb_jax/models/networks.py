@@ -7,12 +7,14 @@ round the result.)
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from aevb_jax.families.base import distribution
 from aevb_jax.models.adapters import as_network, described, output_shape
@@ -62,8 +64,8 @@ class MLP(nn.Module):
   def __call__(self, x: Array) -> tuple[Array, ...]:
     h = x
     for i, width in enumerate(self.hidden):
-      h = self.activation(dense(self, width, f"hidden_{i}")(h))
-    return tuple(dense(self, size, f"head_{i}")(h) for i, size in enumerate(self.sizes))
+      h = self.activation(*linear(self, h, {f"hidden_{i}": width}))
+    return tuple(heads(self, h, self.sizes))
 
 
 class ConvEncoder(nn.Module):
@@ -89,7 +91,7 @@ class ConvEncoder(nn.Module):
       layer = functools.partial(conv, stride=2, padding="VALID")
       h = self.activation(_conv(self, layer, features, f"conv_{i}")(h))
     h = h.reshape(-1)
-    return tuple(dense(self, size, f"head_{i}")(h) for i, size in enumerate(self.sizes))
+    return tuple(heads(self, h, self.sizes))
 
 
 class ConvDecoder(nn.Module):
@@ -114,15 +116,15 @@ class ConvDecoder(nn.Module):
     height, width, channels = self.image_shape
     scale = 2 ** len(self.widths)
     start = -(-height // scale), -(-width // scale), self.widths[-1]
-    h = self.activation(dense(self, math.prod(start), "hidden")(z)).reshape(start)
+    h = self.activation(*linear(self, z, {"hidden": math.prod(start)})).reshape(start)
     for i, features in enumerate(self.widths):
       layer = functools.partial(conv_transpose, stride=2)
       h = self.activation(_conv(self, layer, features, f"conv_{i}")(h))
     h = h[:height, :width]
     # XLA's own convolution would round the heads themselves.
     layer = functools.partial(conv_transpose, as_products=True if self.dtype else None)
-    heads = [_conv(self, layer, channels, f"head_{i}") for i in range(self.num_heads)]
-    return tuple(head(h).reshape(-1) for head in heads)
+    layers = [_conv(self, layer, channels, f"head_{i}") for i in range(self.num_heads)]
+    return tuple(layer(h).reshape(-1) for layer in layers)
 
 
 def check_room(image_shape: tuple[int, int, int], num_layers: int) -> None:
@@ -137,21 +139,45 @@ def check_room(image_shape: tuple[int, int, int], num_layers: int) -> None:
     )
 
 
-def dense(module: nn.Module, size: int, name: str) -> nn.Dense:
-  """Makes a linear layer with the initializers and the dtype of `module`."""
+class Linear(nn.Module):
+  """The parameters of a linear layer, the same as in `flax.linen.Dense`."""
 
-  def of_rows(x: Array, kernel: Array, *_, **__) -> Array:
-    rows = product(x.reshape(-1, x.shape[-1]), kernel, dtype=module.dtype)
-    return rows.reshape(*x.shape[:-1], -1)
+  size: int
+  kernel_init: Initializer
+  bias_init: Initializer
 
-  return nn.Dense(
-    size,
-    kernel_init=module.kernel_init,
-    bias_init=module.bias_init,
-    param_dtype=jnp.result_type(float),
-    dot_general=of_rows,
-    name=name,
-  )
+  @nn.compact
+  def __call__(self, width: int) -> tuple[Array, Array]:
+    dtype = jnp.result_type(float)
+    kernel = self.param("kernel", self.kernel_init, (width, self.size), dtype)
+    return kernel, self.param("bias", self.bias_init, (self.size,), dtype)
+
+
+def linear(module: nn.Module, x: Array, sizes: dict[str, int]) -> list[Array]:
+  """Applies linear layers with the initializers and the dtype of `module`, all to the same input.
+
+  They are computed by one product, whose gradients are one product each.
+
+  Args:
+    module: the module whose layers they are.
+    x: shape (..., K).
+    sizes: the number of outputs of each layer, by its name.
+
+  Returns:
+    An array of shape (..., size) for each of the layers.
+  """
+  make = lambda name, size: Linear(size, module.kernel_init, module.bias_init, name=name)
+  layers = [make(name, size)(x.shape[-1]) for name, size in sizes.items()]
+  kernel, bias = (jnp.concatenate(parts, axis=-1) for parts in zip(*layers))
+  x, kernel, bias = promote_dtype(x, kernel, bias)
+  rows = product(x.reshape(-1, x.shape[-1]), kernel, dtype=module.dtype) + bias
+  ends = list(itertools.accumulate(sizes.values()))
+  return jnp.split(rows.reshape(*x.shape[:-1], -1), ends[:-1], axis=-1)
+
+
+def heads(module: nn.Module, x: Array, sizes: Sequence[int]) -> list[Array]:
+  """Applies the linear layers head_0, head_1, ... to the same input, as `linear` does."""
+  return linear(module, x, {f"head_{i}": size for i, size in enumerate(sizes)})
 
 
 def _conv(module: nn.Module, layer: Callable[..., Array], features: int, name: str) -> Conv:

@@ -51,6 +51,9 @@ def _contract(left: Array, right: Array, dtype: jnp.dtype, axes: tuple[int, int]
 
 
 def _compute_product(rows: Array, matrix: Array, *, dtype: jnp.dtype) -> Array:
+  # XLA would merge a transposition of the rows with the product into one Triton kernel, for which
+  # it may find no tiles: z (M, K, J), laid out as (M, J, K), gave an error with K = 50.
+  rows = lax.platform_dependent(rows, cuda=lax.optimization_barrier, default=lambda rows: rows)
   return _contract(rows, matrix, dtype, (1, 0))
 
 

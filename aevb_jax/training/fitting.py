@@ -16,7 +16,8 @@ from aevb_jax.data.minibatches import (
 )
 from aevb_jax.data.preprocess import scale
 from aevb_jax.training.nonfinite import all_finite
-from aevb_jax.training.sharding import constrain, replicated_on, shared_by
+from aevb_jax.training.packing import scan_packed
+from aevb_jax.training.sharding import constrain, platform_of, replicated_on, shared_by
 from aevb_jax.types import Algorithm, Array, Key, Preprocess, PyTree
 
 
@@ -44,14 +45,15 @@ def _fit(
   )
   # Two arrays, so that no step has to exchange what it knows from the start.
   whole = constrain(indices, replicated_on(sharding))
-  update = _update_from_pixels(algorithm, key, preprocess, static_key, sharding)
+  words = _words_of_keys(key, static_key, state.step, whole)
+  update = _update_from_pixels(algorithm, key, preprocess, sharding)
 
-  def step(state: PyTree, index: tuple[Array, Array]) -> tuple[PyTree, dict]:
-    whole, own = index
+  def step(state: PyTree, of_step: tuple[Array, Array, Array]) -> tuple[PyTree, dict]:
+    whole, own, words = of_step
     own = constrain(own, sharding)  # so that each device gathers its own examples
-    return update(state, Minibatch(whole, pixels[own]))
+    return update(state, (Minibatch(whole, pixels[own]), words))
 
-  return jax.lax.scan(step, state, (whole, indices))
+  return _scan(step, state, (whole, indices, words), sharding)
 
 
 def fit(
@@ -174,29 +176,53 @@ def fit_streamed(
   Returns:
     The state, and the metrics of every step, with a leading axis T.
   """
-  update = _update_from_pixels(algorithm, key, preprocess, static_key, sharding)
+  update = _update_from_pixels(algorithm, key, preprocess, sharding)
   index = constrain(minibatches.index, replicated_on(sharding))  # once, and not in every step
-  return jax.lax.scan(update, state, minibatches._replace(index=index))
+  words = _words_of_keys(key, static_key, state.step, index)
+  return _scan(update, state, (minibatches._replace(index=index), words), sharding)
+
+
+def _scan(
+  step: Callable, state: PyTree, xs: PyTree, sharding: NamedSharding | None
+) -> tuple[PyTree, PyTree]:
+  """Runs the loop over training steps in the form that suits the devices."""
+  scan = scan_packed if platform_of(sharding) == "gpu" else jax.lax.scan
+  return scan(step, state, xs)
+
+
+def _words_of_keys(key: Key, static_key: Key | None, step: Array, index: Array) -> Array:
+  """Makes the keys of `preprocess` for T steps at once, since a GPU launches kernels to make a few.
+
+  Args:
+    key: the data key of `fit`.
+    static_key: as `fit` takes it.
+    step: the first of the steps.
+    index: the examples of the minibatches, shape (T, M).
+
+  Returns:
+    The words of the keys, shape (T, M, words of a key). JAX would count a loop over keys as a
+    second use of them.
+  """
+  if static_key is None:
+    of_pixels = jax.random.fold_in(key, 1)
+    of_step = lambda step: jax.random.split(jax.random.fold_in(of_pixels, step), index.shape[1])
+    keys = jax.vmap(of_step)(step + jnp.arange(len(index), dtype=jnp.int32))
+  else:
+    keys = jax.vmap(jax.vmap(functools.partial(jax.random.fold_in, static_key)))(index)
+  return jax.random.key_data(keys)
 
 
 def _update_from_pixels(
-  algorithm: Algorithm,
-  key: Key,
-  preprocess: Preprocess,
-  static_key: Key | None,
-  sharding: NamedSharding | None,
-) -> Callable[[PyTree, Minibatch], tuple[PyTree, dict]]:
+  algorithm: Algorithm, key: Key, preprocess: Preprocess, sharding: NamedSharding | None
+) -> Callable[[PyTree, tuple[Minibatch, Array]], tuple[PyTree, dict]]:
   """Makes the algorithm's update for a minibatch of pixels, which it preprocesses first."""
-  pixel_key = jax.random.fold_in(key, 1)
+  wrap = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(key))
 
-  def update(state: PyTree, minibatch: Minibatch) -> tuple[PyTree, dict]:
+  def update(state: PyTree, of_step: tuple[Minibatch, Array]) -> tuple[PyTree, dict]:
+    minibatch, words = of_step
     index = constrain(minibatch.index, replicated_on(sharding))
     pixels = constrain(minibatch.pixels, sharding)
-    if static_key is None:
-      keys = jax.random.split(jax.random.fold_in(pixel_key, state.step), len(index))
-    else:
-      keys = jax.vmap(functools.partial(jax.random.fold_in, static_key))(index)
-    batch = jax.vmap(preprocess)(constrain(keys, sharding), pixels)
+    batch = jax.vmap(preprocess)(wrap(constrain(words, sharding)), pixels)
     with shared_by(sharding):
       state, metrics = algorithm.update(state, batch, index)
     return constrain((state, metrics), replicated_on(sharding))

@@ -105,6 +105,14 @@ def devices_in_words(shardings: Shardings) -> str:
   return kind if len(devices) == 1 else f"{len(devices)} × {kind}"
 
 
+def platform_of(sharding: NamedSharding | None) -> str:
+  """Returns the platform of the devices of `sharding`, "cpu", "gpu" or "tpu", as JAX names it.
+
+  Without a sharding it is the platform that JAX computes on by default.
+  """
+  return sharding.mesh.devices.flat[0].platform if sharding else jax.default_backend()
+
+
 def replicated_on(sharding: NamedSharding | None) -> NamedSharding | None:
   """Returns the placement of copies on every device of the mesh of `sharding`."""
   return None if sharding is None else NamedSharding(sharding.mesh, PartitionSpec())

@@ -32,7 +32,7 @@ def cells(row: Row) -> list[str]:
 
 
 def kernels(row: Row) -> str:
-  return row.kernels + ("+" if int(row.open_loops or 0) else "") + ("*" if row.note else "")
+  return row.kernels + ("+" if int(row.open_loops or 0) else "")
 
 
 def sent(row: Row) -> str:

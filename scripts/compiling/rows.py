@@ -13,9 +13,8 @@ from compiling.steps import Make
 from compiling.targets import Target, in_few_words
 from compiling.tracing import as_on
 
+from aevb_jax.training.program import compile_for_devices
 from aevb_jax.training.sharding import make_shardings
-
-NO_TILES = "Couldn't find output tile sizes"  # for a product in Triton
 
 
 class Row(NamedTuple):
@@ -34,7 +33,6 @@ class Row(NamedTuple):
   argument_bytes: str = ""
   temporary_bytes: str = ""
   flops: str = ""
-  note: str = ""  # what it took to compile
   error: str = ""
 
 
@@ -45,32 +43,19 @@ def compile_row(name: str, make: Make, sizes: Sizes, devices: Sequence, target: 
   start = time.perf_counter()
   try:
     with as_on(target.platform):
-      lowered = make(sizes, make_shardings(devices, members)).lower()
+      shardings = make_shardings(devices, members)
+      lowered = make(sizes, shardings).lower()
     start = time.perf_counter()
-    compiled, note = compile_somehow(lowered)
+    # A run compiles its training so, and leaves its evaluation to `jax.jit`.
+    of_training = not name.startswith("evaluation")
+    compiled = (
+      compile_for_devices(lowered, shardings.minibatch) if of_training else lowered.compile()
+    )
   except Exception as error:  # of the compiler, of many types
     return row._replace(seconds=since(start), error=in_few_words(error))
-  row = row._replace(seconds=since(start), note=note)
   reader = Reader(compiled.as_text())
-  counts = reader.whole() if name.startswith("evaluation") else reader.step()
-  return measured(row, compiled, counts)
-
-
-def compile_somehow(lowered: jax.stages.Lowered) -> tuple[jax.stages.Compiled, str]:
-  """Compiles a program, without Triton's products if the compiler finds no tiles for them.
-
-  For z (M, J, K) the product z.transpose(0, 2, 1).reshape(M·K, J) @ w becomes one Triton kernel,
-  whose default tile, of 16 rows or another power of 2, has to fit into K. With K = 5, 10, 50 or
-  1000 it does not, and that is an error; with K = 16, 48 or 64 it does. XLA itself chooses the
-  layout (M, J, K) for samples of importance-weighted estimators. An autotuner has other tiles.
-  """
-  try:
-    return lowered.compile(), ""
-  except Exception as error:
-    if NO_TILES not in str(error):
-      raise
-    compiled = lowered.compile(compiler_options={"xla_gpu_enable_triton_gemm": False})
-    return compiled, "xla_gpu_enable_triton_gemm=false"
+  counts = reader.step() if of_training else reader.whole()
+  return measured(row._replace(seconds=since(start)), compiled, counts)
 
 
 def measured(row: Row, compiled: jax.stages.Compiled, counts: Counts) -> Row:

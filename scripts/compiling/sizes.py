@@ -13,7 +13,7 @@ class Sizes(NamedTuple):
   batch_size: int = 128  # M
   num_samples: int = 50  # K of importance-weighted estimators
   num_steps: int = 250  # training steps of a compiled loop
-  num_members: int = 8  # S of a sweep
+  num_members: int = 16  # S of a sweep
   num_points: int = 1000  # data points of an evaluation
   importance_samples: int = 5000  # K of an estimate of log p(x)
   num_temperatures: int = 500

@@ -34,11 +34,13 @@ def _bernoulli_log_prob(logits: Array, x: Array) -> Array:
 
 @functools.partial(_bernoulli_log_prob.defjvp, symbolic_zeros=True)
 def _bernoulli_slope(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-  # A backward pass keeps only the slope: K x M x D numbers for K samples and M examples.
+  # A backward pass computes sigmoid(logits), and keeps K x M x D logits for K samples and M
+  # examples. Without the barrier, XLA's CPU compiler would keep K copies of x, too.
   (logits, x), (along_logits, along_x) = primals, tangents
   slope = jnp.zeros((), logits.dtype)
   if not isinstance(along_logits, SymbolicZero):
-    slope += jnp.sum((x - jax.nn.sigmoid(logits)) * along_logits)
+    again = jax.lax.optimization_barrier(x)
+    slope += jnp.sum(again * along_logits - jax.nn.sigmoid(logits) * along_logits)
   if not isinstance(along_x, SymbolicZero):
     slope += jnp.sum(logits * along_x)
   return _bernoulli_log_prob(logits, x), slope

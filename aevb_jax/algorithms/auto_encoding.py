@@ -11,6 +11,7 @@ import optax
 from aevb_jax.estimators.sgvb import draw, map_samples
 from aevb_jax.families.base import LOG_2PI
 from aevb_jax.models.vae import init_params
+from aevb_jax.ops.keys import as_words
 from aevb_jax.training.nonfinite import (
   Terms,
   finite_by_name,
@@ -197,16 +198,15 @@ def _mean_over_parts(
     # A part has every num_parts-th example, so that each device uses its own share of a minibatch.
     return jnp.moveaxis(array.reshape(-1, num_parts, *array.shape[1:]), 1, 0)
 
-  # The keys pass as words, since JAX counts a loop over keys as a second use of them.
-  wrap = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(keys))
+  words, with_keys = as_words((keys, batch))
 
   def of_part(part: tuple[Array, Array]) -> PyTree:
-    return function(wrap(part[0]), part[1])
+    return function(*with_keys(part))
 
   def add(total: PyTree, part: tuple[Array, Array]) -> tuple[PyTree, None]:
     return jax.tree.map(jnp.add, total, of_part(part)), None
 
-  words_and_batches = parts(jax.random.key_data(keys)), parts(batch)
+  words_and_batches = jax.tree.map(parts, words)
   shapes = jax.eval_shape(of_part, jax.tree.map(lambda a: a[0], words_and_batches))
   start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
   total, _ = jax.lax.scan(add, start, words_and_batches)

@@ -6,7 +6,6 @@ the bound's gradient. These three take the gradient through z = g(ε, x); `score
 `importance` has estimators of tighter bounds.
 """
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -16,6 +15,7 @@ from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.surrogate import freeze
 from aevb_jax.families.kl import kl_divergence
 from aevb_jax.models.joint import log_joint, log_weight
+from aevb_jax.ops.keys import as_words
 from aevb_jax.types import Array, Distribution, Key, Model, Params, PyTree
 
 SAMPLES_AT_ONCE = 50  # samples of z whose passes through the decoder are in memory together
@@ -116,11 +116,9 @@ def map_samples(function: Callable[[Array], PyTree], samples: Array | Key) -> Py
   """
   if len(samples) <= SAMPLES_AT_ONCE:
     return jax.vmap(function)(samples)
-  if not jnp.issubdtype(samples.dtype, jax.dtypes.prng_key):
-    return jax.lax.map(jax.checkpoint(function), samples, batch_size=SAMPLES_AT_ONCE)
-  # The keys pass as words, because JAX counts a loop over keys, and its second pass, as a reuse.
-  wrap = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(samples))
-  return map_samples(lambda words: function(wrap(words)), jax.random.key_data(samples))
+  words, with_keys = as_words(samples)
+  of_words = jax.checkpoint(lambda words: function(with_keys(words)))
+  return jax.lax.map(of_words, words, batch_size=SAMPLES_AT_ONCE)
 
 
 def log_weights(key: Key, model: Model, params: Params, x: Array, *, num_samples: int) -> Array:

@@ -15,6 +15,7 @@ from aevb_jax.data.minibatches import (
   order_key,
 )
 from aevb_jax.data.preprocess import scale
+from aevb_jax.ops.keys import as_words
 from aevb_jax.training.nonfinite import all_finite
 from aevb_jax.training.packing import scan_packed
 from aevb_jax.training.sharding import constrain, platform_of, replicated_on, shared_by
@@ -45,8 +46,8 @@ def _fit(
   )
   # Two arrays, so that no step has to exchange what it knows from the start.
   whole = constrain(indices, replicated_on(sharding))
-  words = _words_of_keys(key, static_key, state.step, whole)
-  update = _update_from_pixels(algorithm, key, preprocess, sharding)
+  words, with_keys = _keys_of_pixels(key, static_key, state.step, whole)
+  update = _update_from_pixels(algorithm, preprocess, with_keys, sharding)
 
   def step(state: PyTree, of_step: tuple[Array, Array, Array]) -> tuple[PyTree, dict]:
     whole, own, words = of_step
@@ -176,9 +177,9 @@ def fit_streamed(
   Returns:
     The state, and the metrics of every step, with a leading axis T.
   """
-  update = _update_from_pixels(algorithm, key, preprocess, sharding)
   index = constrain(minibatches.index, replicated_on(sharding))  # once, and not in every step
-  words = _words_of_keys(key, static_key, state.step, index)
+  words, with_keys = _keys_of_pixels(key, static_key, state.step, index)
+  update = _update_from_pixels(algorithm, preprocess, with_keys, sharding)
   return _scan(update, state, (minibatches._replace(index=index), words), sharding)
 
 
@@ -190,7 +191,7 @@ def _scan(
   return scan(step, state, xs)
 
 
-def _words_of_keys(key: Key, static_key: Key | None, step: Array, index: Array) -> Array:
+def _keys_of_pixels(key: Key, static_key: Key | None, step: Array, index: Array) -> tuple:
   """Makes the keys of `preprocess` for T steps at once, since a GPU launches kernels to make a few.
 
   Args:
@@ -200,8 +201,7 @@ def _words_of_keys(key: Key, static_key: Key | None, step: Array, index: Array) 
     index: the examples of the minibatches, shape (T, M).
 
   Returns:
-    The words of the keys, shape (T, M, words of a key). JAX would count a loop over keys as a
-    second use of them.
+    The words of the keys, shape (T, M, words of a key), and the function that makes keys of words.
   """
   if static_key is None:
     of_pixels = jax.random.fold_in(key, 1)
@@ -209,20 +209,22 @@ def _words_of_keys(key: Key, static_key: Key | None, step: Array, index: Array) 
     keys = jax.vmap(of_step)(step + jnp.arange(len(index), dtype=jnp.int32))
   else:
     keys = jax.vmap(jax.vmap(functools.partial(jax.random.fold_in, static_key)))(index)
-  return jax.random.key_data(keys)
+  return as_words(keys)
 
 
 def _update_from_pixels(
-  algorithm: Algorithm, key: Key, preprocess: Preprocess, sharding: NamedSharding | None
+  algorithm: Algorithm,
+  preprocess: Preprocess,
+  with_keys: Callable[[Array], Key],
+  sharding: NamedSharding | None,
 ) -> Callable[[PyTree, tuple[Minibatch, Array]], tuple[PyTree, dict]]:
   """Makes the algorithm's update for a minibatch of pixels, which it preprocesses first."""
-  wrap = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(key))
 
   def update(state: PyTree, of_step: tuple[Minibatch, Array]) -> tuple[PyTree, dict]:
     minibatch, words = of_step
     index = constrain(minibatch.index, replicated_on(sharding))
     pixels = constrain(minibatch.pixels, sharding)
-    batch = jax.vmap(preprocess)(wrap(constrain(words, sharding)), pixels)
+    batch = jax.vmap(preprocess)(with_keys(constrain(words, sharding)), pixels)
     with shared_by(sharding):
       state, metrics = algorithm.update(state, batch, index)
     return constrain((state, metrics), replicated_on(sharding))

@@ -7,6 +7,7 @@ need separate programs.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,9 @@ from jax.sharding import NamedSharding
 
 from aevb_jax.data.minibatches import Minibatch
 from aevb_jax.data.preprocess import scale
+from aevb_jax.ops.keys import as_words
 from aevb_jax.training.fitting import fit, fit_streamed
-from aevb_jax.training.sharding import MEMBER
+from aevb_jax.training.sharding import MEMBER, platform_of
 from aevb_jax.types import Algorithm, Array, Key, Preprocess, PyTree
 
 
@@ -68,6 +70,9 @@ def with_step_size(state: PyTree, step_size: Array | np.ndarray) -> PyTree:
     raise TypeError("the optimizer's state holds no step size; use one of algorithms.optimizers")
 
   return state._replace(opt_state=changed(state.opt_state))
+
+
+FEW_BYTES = 2**20  # of a state; a CPU's cache holds several states that are smaller
 
 
 @functools.partial(
@@ -124,7 +129,7 @@ def fit_sweep(
       sharding=sharding,
     )
 
-  return jax.vmap(fit_one, spmd_axis_name=sharding and MEMBER)(states, keys)
+  return _of_members(fit_one, states, (keys,), sharding)
 
 
 @functools.partial(
@@ -164,4 +169,46 @@ def fit_sweep_streamed(
     placed = dict(static_key=static_key, sharding=sharding)
     return fit_streamed(algorithm, state, key, minibatches, preprocess=preprocess, **placed)
 
-  return jax.vmap(fit_one, spmd_axis_name=sharding and MEMBER)(states, keys, minibatches)
+  return _of_members(fit_one, states, (keys, minibatches), sharding)
+
+
+def _of_members(
+  fit_one: Callable[..., tuple[PyTree, dict]],
+  states: PyTree,
+  of_each: tuple,
+  sharding: NamedSharding | None,
+) -> tuple[PyTree, dict]:
+  """Trains members: all in each step or, if a CPU's cache holds one state only, one by one.
+
+  Args:
+    fit_one: (state, *of_each) of a member -> its state and metrics.
+    states: the states, with a leading axis S.
+    of_each: what the members do not share, with a leading axis S.
+    sharding: how a minibatch is shared among the devices of a member.
+
+  Returns:
+    The states and metrics, with a leading axis S.
+  """
+  together = jax.vmap(fit_one, spmd_axis_name=sharding and MEMBER)
+  num_members = len(jax.tree.leaves(states)[0])
+  groups = sharding.mesh.shape[MEMBER] if sharding else 1
+  each = num_members // groups
+  num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(states)) // num_members
+  if platform_of(sharding) != "cpu" or each == 1 or num_bytes < FEW_BYTES:
+    return together(states, *of_each)
+
+  # Every group of devices has the members of a row, and takes those of a column at once.
+  words, with_keys = as_words((states, *of_each))
+  states, *of_each = jax.tree.map(lambda leaf: leaf.reshape(groups, each, *leaf.shape[1:]), words)
+
+  def of_column(states: PyTree, column: Array) -> tuple[PyTree, dict]:
+    take = lambda leaf: jax.lax.dynamic_index_in_dim(leaf, column, 1, keepdims=False)
+    trained, metrics = together(*with_keys(jax.tree.map(take, (states, *of_each))))
+    put = lambda leaf, new: jax.lax.dynamic_update_index_in_dim(leaf, new, column, 1)
+    return jax.tree.map(put, states, as_words(trained)[0]), metrics
+
+  states, metrics = jax.lax.scan(of_column, states, jnp.arange(each))
+  metrics = jax.tree.map(lambda metric: jnp.moveaxis(metric, 0, 1), metrics)
+  flat = lambda leaf: leaf.reshape(num_members, *leaf.shape[2:])
+  states, *_ = with_keys((jax.tree.map(flat, states), *of_each))
+  return states, jax.tree.map(flat, metrics)

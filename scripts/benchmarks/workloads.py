@@ -43,6 +43,7 @@ from aevb_jax.estimators import sgvb
 from aevb_jax.estimators.importance import dreg, iwae
 from aevb_jax.inference.marginal import LogLikelihood
 from aevb_jax.models.vae import conv_vae
+from aevb_jax.training.sharding import make_shardings
 from aevb_jax.training.sweep import fit_sweep, init_sweep
 from aevb_jax.types import Algorithm, Estimator, Model, Params, Preprocess
 
@@ -203,23 +204,30 @@ def make_streamed_step(
   return Timed(run, workload.num_steps)
 
 
-def sweep(size: int, num_steps: int = 25) -> tuple[dict[str, Timed], int]:
-  """Trains `size` states of the paper's model in one program, and one after the other."""
+def sweep(size: int, num_steps: int = 250) -> tuple[dict[str, Timed], int]:
+  """Trains `size` states of the paper's model in one program, and one after the other.
+
+  The program uses all devices, which JAX_NUM_CPU_DEVICES can make of the cores of a CPU; one state
+  after the other uses one device.
+  """
   algorithm, pixels = make_algorithm(PAPER), random_pixels(PAPER.num_data, PAPER.data_dim)
-  resident = jax.device_put(pixels)
+  shardings = make_shardings(jax.devices(), size)
+  resident, everywhere = jax.device_put(pixels), jax.device_put(pixels, shardings.replicated)
   how = dict(batch_size=PAPER.batch_size, num_steps=num_steps, preprocess=PAPER.preprocess)
   keys = jax.random.split(jax.random.key(1), size)
   stacked = init_sweep(algorithm, keys)
   states = [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(size)]
   single = fit.lower(algorithm, states[0], keys[0], resident, **how)
   one, one_seconds, one_memory = compiled(single)
+  stacked, of_members = jax.device_put((stacked, keys), shardings.members)
+  how |= dict(sharding=shardings.minibatch)
   many, many_seconds, many_memory = compiled(
-    fit_sweep.lower(algorithm, stacked, keys, resident, **how)
+    fit_sweep.lower(algorithm, stacked, of_members, everywhere, **how)
   )
 
   def together() -> None:
     nonlocal stacked
-    stacked, metrics = many(stacked, keys, resident)
+    stacked, metrics = many(stacked, of_members, everywhere)
     jax.block_until_ready(metrics)
 
   def in_turn() -> None:

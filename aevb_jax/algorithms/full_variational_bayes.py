@@ -20,6 +20,7 @@ from aevb_jax.families.gaussians import DiagonalGaussian, gaussian
 from aevb_jax.families.kl import kl_divergence
 from aevb_jax.models import priors
 from aevb_jax.models import vae as models
+from aevb_jax.models.networks import Linear
 from aevb_jax.types import Array, Conditional, Distribution, Estimator, Key, Model, Params, PyTree
 
 
@@ -168,9 +169,9 @@ def with_local_noise(key: Key, conditional: Conditional, var: PyTree) -> Conditi
   def given(params: PyTree, z: Array) -> Distribution:
     seen: set[str] = set()
 
-    def add_noise(layer: Callable, args: tuple, kwargs: dict, context) -> Array:
+    def add_noise(layer: Callable, args: tuple, kwargs: dict, context) -> PyTree:
       module = context.module
-      if not isinstance(module, nn.Dense) or context.method_name != "__call__":
+      if not isinstance(module, nn.Dense | Linear) or context.method_name != "__call__":
         return layer(*args, **kwargs)
       name = "/".join(module.path)
       if name in seen:  # the weights make its two pre-activations dependent
@@ -185,6 +186,9 @@ def with_local_noise(key: Key, conditional: Conditional, var: PyTree) -> Conditi
       seen.add(name)
       # The square root has no derivative at 0, which is the variance without biases for h = 0.
       std = jnp.sqrt(variance + jnp.finfo(variance.dtype).tiny)
+      if isinstance(module, Linear):
+        kernel, bias = layer(h)
+        return kernel, bias + std * noise
       return layer(h) + std * noise
 
     with nn.intercept_methods(add_noise):

@@ -140,17 +140,22 @@ def check_room(image_shape: tuple[int, int, int], num_layers: int) -> None:
 
 
 class Linear(nn.Module):
-  """The parameters of a linear layer, the same as in `flax.linen.Dense`."""
+  """The kernel and the bias of a linear layer of an input, the same as in `flax.linen.Dense`.
+
+  The bias is of shape (..., size) for an input (..., K). Local reparameterization adds its noise
+  there.
+  """
 
   size: int
   kernel_init: Initializer
   bias_init: Initializer
 
   @nn.compact
-  def __call__(self, width: int) -> tuple[Array, Array]:
+  def __call__(self, x: Array) -> tuple[Array, Array]:
     dtype = jnp.result_type(float)
-    kernel = self.param("kernel", self.kernel_init, (width, self.size), dtype)
-    return kernel, self.param("bias", self.bias_init, (self.size,), dtype)
+    kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.size), dtype)
+    bias = self.param("bias", self.bias_init, (self.size,), dtype)
+    return kernel, jnp.broadcast_to(bias, (*x.shape[:-1], self.size))
 
 
 def linear(module: nn.Module, x: Array, sizes: dict[str, int]) -> list[Array]:
@@ -167,12 +172,12 @@ def linear(module: nn.Module, x: Array, sizes: dict[str, int]) -> list[Array]:
     An array of shape (..., size) for each of the layers.
   """
   make = lambda name, size: Linear(size, module.kernel_init, module.bias_init, name=name)
-  layers = [make(name, size)(x.shape[-1]) for name, size in sizes.items()]
+  layers = [make(name, size)(x) for name, size in sizes.items()]
   kernel, bias = (jnp.concatenate(parts, axis=-1) for parts in zip(*layers))
   x, kernel, bias = promote_dtype(x, kernel, bias)
-  rows = product(x.reshape(-1, x.shape[-1]), kernel, dtype=module.dtype) + bias
+  rows = product(x.reshape(-1, x.shape[-1]), kernel, dtype=module.dtype)
   ends = list(itertools.accumulate(sizes.values()))
-  return jnp.split(rows.reshape(*x.shape[:-1], -1), ends[:-1], axis=-1)
+  return jnp.split(rows.reshape(bias.shape) + bias, ends[:-1], axis=-1)
 
 
 def heads(module: nn.Module, x: Array, sizes: Sequence[int]) -> list[Array]:

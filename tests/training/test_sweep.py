@@ -16,6 +16,7 @@ from aevb_jax.data import Minibatch
 from aevb_jax.data.preprocess import binarize
 from aevb_jax.estimators import learned_baseline, with_baseline
 from aevb_jax.estimators.score_functions import score_function
+from aevb_jax.training import sweep
 from aevb_jax.training.sharding import make_shardings
 from aevb_jax.training.sweep import fit_sweep, fit_sweep_streamed, init_sweep, with_step_size
 
@@ -80,6 +81,29 @@ def test_a_member_is_the_single_run(name, num_devices):
     parts.append(part)
   metrics = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *parts)
   assert_members_are_single_runs(algorithm, states, metrics)
+
+
+@pytest.mark.parametrize(
+  "name, num_devices",
+  [("adam", 1), ("mcem", 1), ("adam", 2), pytest.param("baseline", 1, marks=pytest.mark.long)],
+)
+def test_members_that_are_trained_one_by_one_are_single_runs(name, num_devices, monkeypatch):
+  monkeypatch.setattr(sweep, "FEW_BYTES", 0)  # as if no state fitted into a cache beside another
+  algorithm, seeds = ALGORITHMS[name](123.0), [0, 1, 2, 3]
+  shardings = make_shardings(jax.devices()[:num_devices], len(seeds))
+  make_keys = lambda seed: jax.random.split(jax.random.key(seed), len(seeds))
+  states = jax.device_put(init_sweep(algorithm, make_keys(0)), shardings.members)
+  how = dict(batch_size=8, **HOW)
+  states, metrics = fit_sweep(
+    algorithm, states, make_keys(1), PIXELS, num_steps=4, sharding=shardings.minibatch, **how
+  )
+  for i in seeds:
+    start = algorithm.init(make_keys(0)[i])
+    state, expected = fit(algorithm, start, make_keys(1)[i], PIXELS, num_steps=4, **how)
+    for a, b in zip(leaves(state), leaves(states), strict=True):
+      np.testing.assert_allclose(a, b[i], rtol=1e-8, atol=1e-12)
+    for metric in expected:
+      np.testing.assert_allclose(metrics[metric][i], expected[metric], rtol=1e-8)
 
 
 def test_a_streamed_member_is_the_single_run():

@@ -72,7 +72,9 @@ def bernoulli(size: int) -> Family:
 
   def log_prob(eta: Bernoulli, x: Array) -> Array:
     check_shape("x", x, size)
-    return _bernoulli_log_prob(eta.logits, x)
+    # JAX cannot lower an array of NumPy for a function with a rule of its own inside a loop, so x
+    # is made a result of JAX. XLA leaves the factor out.
+    return _bernoulli_log_prob(eta.logits, x * 1)
 
   return Family(
     sizes=(size,),

@@ -19,8 +19,7 @@ compiler refuses what the hardware cannot do, and its program is read. A row has
              constants, tuples, bitcasts, waits and scalars outside fusions do not count. An inner
              loop counts its body and condition for each round. `+` marks inner loops whose number
              of rounds depends on data: they count one. An evaluation has no steps: its whole
-             program counts. `*` marks a program without Triton's products, for one of which the
-             compiler finds no tiles (compiling/rows.py)
+             program counts
   sent       the collectives of a step by kind: their number, and the bytes of their results on
              one device. Inner loops count as for kernels
   args MB    the arguments on one device: state and data set
@@ -28,8 +27,8 @@ compiler refuses what the hardware cannot do, and its program is read. A row has
   MFLOP      XLA's estimate for one device. It counts every loop's body once, so that it is one step
              and what precedes the loop; an inner loop hides its rounds. CUDA gives none
 
-or the compiler's error. Cards are not autotuned without a card: their kernels are defaults, and a
-card at hand chooses others.
+or the compiler's error. Training is compiled with the options of runs (training/program.py). Cards
+are not autotuned without a card: their kernels are defaults, and a card at hand chooses others.
 """
 
 import argparse

@@ -26,8 +26,7 @@ def cells(row: Row) -> list[str]:
     kernels(row),
     sent(row) or "–",
     millions(row.argument_bytes),
-    millions(row.temporary_bytes),
-    millions(row.flops) or "–",
+    *numbers(row),
   ]
 
 
@@ -129,7 +128,22 @@ def short(row: Row | None) -> str:
   )
 
 
-FILLED = dict(summary=summary, refusals=refusals, members=members)
+def scaling() -> list[str]:
+  """Writes a line for each number of chips that share a minibatch which grows with them."""
+  rows = read_rows(TABLES / "weak_scaling" / "v5e.csv")
+  rows.sort(key=lambda row: (row.member, *place(row)))
+  head = ("member", "devices", "M", "kernels", "it sends", "temp MB", "MFLOP of a chip")
+  return [line(head), line(["---"] * len(head))] + [
+    line([row.member, row.topology, row.batch_size, row.kernels, sent(row), *numbers(row)])
+    for row in rows
+  ]
+
+
+def numbers(row: Row) -> list[str]:
+  return [millions(row.temporary_bytes), millions(row.flops) or "–"]
+
+
+FILLED = dict(summary=summary, refusals=refusals, members=members, scaling=scaling)
 
 
 def fill(text: str) -> str:

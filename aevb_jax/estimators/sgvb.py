@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.surrogate import freeze
+from aevb_jax.families.chains import kl_given
 from aevb_jax.families.kl import kl_divergence
 from aevb_jax.models.joint import log_joint, log_weight
 from aevb_jax.ops.keys import as_words
@@ -182,6 +183,9 @@ def elbo_b(
 ) -> Array:
   """Computes SGVB estimator B, equation 7: −KL(q(z|x) ‖ p(z)) + (1/L) Σ_l log p(x|z_l).
 
+  If z is made of layers, the KL of each layer is in closed form given the layers before it, where
+  there is one, and is averaged over the samples (`families.kl_given`).
+
   Source: section 2.3, equation 7.
 
   Args:
@@ -205,7 +209,8 @@ def elbo_b(
   q = model.encoder.given(params.phi, x)
   z = posterior_samples(key, q, num_samples)
   reconstructions = map_samples(lambda z: model.decoder.given(params.theta, z).log_prob(x), z)
-  return jnp.mean(reconstructions) - kl(q, model.prior(params))
+  p = model.prior(params)
+  return jnp.mean(reconstructions) - jnp.mean(jax.vmap(lambda z: kl_given(q, p, z, kl=kl))(z))
 
 
 def sticking_the_landing(

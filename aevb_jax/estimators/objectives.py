@@ -7,8 +7,10 @@ longer a bound, so evaluate with the wrapped estimator itself.
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
+from aevb_jax.families.chains import Chain, kl_given
 from aevb_jax.families.kl import kl_divergence, kl_per_latent
 from aevb_jax.types import Array, Distribution, Estimator, Key, Model, Params, PyTree, Scheduled
 
@@ -37,8 +39,8 @@ def beta_weighted(
 
   def weighted(key: Key, model: Model, params: Params, x: Array, **kwargs) -> Array:
     q, model = _share_posterior(model, params, x)
-    bound = estimator(key, model, params, x, **kwargs)
-    return bound + (1 - beta) * kl(q, model.prior(params))
+    key, kl_by = _kl_by(key, q, model.prior(params))
+    return estimator(key, model, params, x, **kwargs) + (1 - beta) * kl_by(kl)
 
   return weighted
 
@@ -99,9 +101,9 @@ def free_bits(estimator: Estimator, nats: float, *, kl: KL = kl_per_latent) -> E
 
   def with_free_bits(key: Key, model: Model, params: Params, x: Array, **kwargs) -> Array:
     q, model = _share_posterior(model, params, x)
+    key, kl_by = _kl_by(key, q, model.prior(params), draws=False)
     bound = estimator(key, model, params, x, **kwargs)
-    p = model.prior(params)
-    return bound + jnp.sum(kl(q, p)) - floored(q, p)
+    return bound + kl_by(lambda q, p: jnp.sum(kl(q, p))) - kl_by(floored)
 
   return with_free_bits
 
@@ -122,6 +124,21 @@ def floored_kl(nats: float, *, kl: KL = kl_per_latent) -> KL:
   if not nats >= 0:
     raise ValueError(f"nats is {nats}, expected at least 0")
   return lambda q, p: jnp.sum(jnp.maximum(nats, kl(q, p)))
+
+
+def _kl_by(
+  key: Key, q: Distribution, p: Distribution, *, draws: bool = True
+) -> tuple[Key, Callable[[KL], Array]]:
+  """Returns a key for the estimator, and the function kl -> kl(q, p) in nats, shape ().
+
+  The KL of layers of latents is known only given the layers before each. It is then taken at one
+  draw of z, the same for every `kl`, so that it is unbiased; see `families.kl_given` for `draws`.
+  """
+  if not isinstance(q.eta, Chain):
+    return key, lambda kl: kl(q, p)
+  key, z_key = jax.random.split(key)
+  z = q.sample(z_key)
+  return key, lambda kl: kl_given(q, p, z, kl=kl, draws=draws)
 
 
 def _share_posterior(model: Model, params: Params, x: Array) -> tuple[Distribution, Model]:

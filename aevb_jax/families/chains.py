@@ -30,7 +30,7 @@ KL = Callable[[Distribution, Distribution], Array]
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Parts:
-  """How a vector is made of parts, which is no array.
+  """The sizes of the parts of a vector, and the order in which they are drawn.
 
   Attributes:
     sizes: dimensions of each part, in the order of the vector.
@@ -131,7 +131,9 @@ def _support(members: Sequence[Distribution], sizes: Sequence[int]) -> Support:
   return Support(whole(low), whole(high), kinds.pop())
 
 
-def kl_given(q: Distribution, p: Distribution, z: Array, *, kl: KL = kl_divergence) -> Array:
+def kl_given(
+  q: Distribution, p: Distribution, z: Array, *, kl: KL = kl_divergence, draws: bool = True
+) -> Array:
   """Estimates KL(q ‖ p) from one z ~ q, with the closed forms that there are.
 
   For two chains of the same parts, it is the sum over the parts of KL(q(z_i) ‖ p(z_i)), both given
@@ -147,12 +149,14 @@ def kl_given(q: Distribution, p: Distribution, z: Array, *, kl: KL = kl_divergen
     p: another one over the same dimensions.
     z: one draw of q, through which gradients may flow.
     kl: (q, p) -> KL(q ‖ p) in nats, exact, of two parts or of two distributions without parts.
+    draws: whether parts without a closed form may use log q(z_i) − log p(z_i).
 
   Returns:
     An unbiased estimate in nats, shape (), whose gradient through z is unbiased, too.
 
   Raises:
-    UnsupportedError: if `kl` has no closed form for a pair, or the chains have other parts.
+    UnsupportedError: if `kl` has no closed form for a pair, or the chains have other parts, or a
+      part has no closed form and may not use its draw.
   """
   if not isinstance(q.eta, Chain) or not isinstance(p.eta, Chain):
     return kl(q, p)
@@ -164,6 +168,11 @@ def kl_given(q: Distribution, p: Distribution, z: Array, *, kl: KL = kl_divergen
   for i, (q_i, p_i, z_i) in enumerate(pairs):
     if has_closed_form(mine, theirs, i):
       total += kl(q_i, p_i)
+    elif not draws:
+      raise UnsupportedError(
+        f"layer {i + 1} has no closed-form KL: q(z|x) draws it before a layer that p(z) conditions "
+        "on; infer from the top down"
+      )
     else:
       total += q_i.log_prob(z_i) - p_i.log_prob(z_i)
   return total

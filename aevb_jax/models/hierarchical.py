@@ -62,7 +62,7 @@ def hierarchical_vae(
     ValueError: if there are not as many groups of hidden layers as layers of latents, a layer has
       no dimensions, or `inference` has another value.
   """
-  _check_layers(latent_dims, hidden_dims, inference)
+  check_layers(latent_dims, hidden_dims, inference)
   sizes, top = tuple(latent_dims), len(latent_dims) - 1
   layers: dict[str, Any] = dict(kernel_init=kernel_init, bias_init=bias_init, dtype=dtype)
 
@@ -156,7 +156,7 @@ def _init_all(networks: Sequence[Conditional]) -> Callable[[Key], list[PyTree]]:
   return init
 
 
-def _check_layers(latent_dims: Sequence[int], hidden_dims: Sequence, inference: str) -> None:
+def check_layers(latent_dims: Sequence[int], hidden_dims: Sequence, inference: str) -> None:
   if not latent_dims or min(latent_dims) < 1:
     raise ValueError(f"latent_dims are {tuple(latent_dims)}, expected at least 1 for every layer")
   if len(hidden_dims) != len(latent_dims):

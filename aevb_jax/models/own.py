@@ -9,10 +9,12 @@ import jax.numpy as jnp
 
 from aevb_jax import names
 from aevb_jax.errors import ConfigError, blaming
+from aevb_jax.models import hierarchical
 from aevb_jax.models.heads import network_vae
 from aevb_jax.models.vae import init_params
 from aevb_jax.types import Distribution, Family, Model, Params
 
+LAYERED = "hierarchical"  # a model whose name has its layers as arguments
 # Fields of `ModelConfig`, and the keywords by which a user's model takes what they name.
 TAKEN_BY_MODEL = {
   "hidden_dim": "hidden_dim",
@@ -174,3 +176,52 @@ def try_model(model: Any, data_dim: int, latent_dim: int) -> None:
   try_on("p(z)", lambda params, _: model.prior(params), z, latent_dim)
   try_on("q(z|x)", lambda params, x: model.encoder.given(params.phi, x), x, latent_dim)
   try_on("p(x|z)", lambda params, z: model.decoder.given(params.theta, z), z, data_dim)
+
+
+def layers_of(text: str) -> dict[str, Any] | None:
+  """Returns the layers that a name such as hierarchical:layers=100,50 stands for.
+
+  Returns:
+    latent_dims, hidden_dims and inference, as `hierarchical_vae` takes them; None for the name of
+    another model.
+
+  Raises:
+    ValueError: if an argument is missing or unknown, or the layers do not fit.
+  """
+  if text.partition(":")[0] != LAYERED:
+    return None
+  _, arguments = names.split(text, (LAYERED,))
+  names.check_call(_read_layers, takes="layers=100,50", **arguments)
+  return _read_layers(**arguments)  # type: ignore[arg-type]
+
+
+def _read_layers(
+  *, layers: str | int, hidden: str | int | None = None, inference: str = hierarchical.DIRECTIONS[0]
+) -> dict[str, Any]:
+  """Reads the arguments of `hierarchical_vae` from text, such as layers=100,50:hidden=200,200/100.
+
+  Args:
+    layers: dimensions of z_1, z_2, …, separated by commas.
+    hidden: units of the deterministic layers below each layer; a slash separates the groups. None
+      for one layer of twice as many units as the latents above it have.
+    inference: "bottom_up" or "top_down".
+
+  Returns:
+    latent_dims, hidden_dims and inference.
+
+  Raises:
+    ValueError: if a text is not of positive whole numbers, or the layers do not fit.
+  """
+  sizes = _whole_numbers("layers", str(layers))
+  groups = [[2 * size] for size in sizes]
+  if hidden is not None:
+    groups = [_whole_numbers("hidden", group) for group in str(hidden).split("/")]
+  hierarchical.check_layers(sizes, groups, inference)
+  return dict(latent_dims=sizes, hidden_dims=groups, inference=inference)
+
+
+def _whole_numbers(name: str, text: str) -> list[int]:
+  numbers = text.split(",")
+  if not all(number.isdecimal() and int(number) for number in numbers):
+    raise ValueError(f"{name}={text} takes positive whole numbers, separated by commas")
+  return list(map(int, numbers))

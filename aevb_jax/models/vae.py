@@ -133,7 +133,7 @@ def with_output_bias(model: Model, bias: Array) -> Model:
   Source: the code of Burda, Grosse & Salakhutdinov (2015).
 
   Args:
-    model: a model whose decoder is an MLP, as in `mlp_vae`.
+    model: a model whose decoder of x is an MLP, as in `mlp_vae` and `hierarchical_vae`.
     bias: the initial bias, shape (D,).
 
   Returns:
@@ -144,7 +144,11 @@ def with_output_bias(model: Model, bias: Array) -> Model:
   """
 
   def init(key: Key) -> PyTree:
-    theta = model.decoder.init(key)
+    return biased(model.decoder.init(key))
+
+  def biased(theta: PyTree) -> PyTree:
+    if "decoder" in theta:  # beside the parameters of a prior
+      return theta | {"decoder": biased(theta["decoder"])}
     head = theta["head_0"]
     start = jnp.array(bias, head["bias"].dtype)
     if start.shape != head["bias"].shape:

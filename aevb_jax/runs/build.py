@@ -34,7 +34,8 @@ from aevb_jax.families.binary import bernoulli
 from aevb_jax.families.gaussians import gaussian
 from aevb_jax.families.support import check_support, in_words
 from aevb_jax.models import own
-from aevb_jax.models.own import TAKEN_BY_MODEL
+from aevb_jax.models.hierarchical import hierarchical_vae
+from aevb_jax.models.own import TAKEN_BY_MODEL, layers_of
 from aevb_jax.models.priors import standard_normal, with_mixture_prior, with_vamp_prior
 from aevb_jax.models.vae import (
   conv_vae,
@@ -108,6 +109,9 @@ def _make_networks(
     return own.with_networks(
       named.network, likelihood, image_shape=image_shape, hidden_dim=widths or None, **layers
     )
+  if found := layers_of(named.model):
+    found |= {name: layers[name] for name in ("kernel_init", "bias_init", "dtype")}
+    return hierarchical_vae(likelihood, data_dim=data_dim, **found)
   if named.model not in HIDDEN_DIMS:
     usual = ModelConfig(prior=table.default_prior(named.posterior, named.latent_dim))
     given = {

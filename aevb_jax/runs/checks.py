@@ -12,7 +12,16 @@ from aevb_jax.algorithms.optimizers import ADAGRAD_WARMUP_STEPS
 from aevb_jax.data import datasets
 from aevb_jax.errors import ConfigError, blaming
 from aevb_jax.families import table
-from aevb_jax.runs.config import OBJECTIVES, Config, leaves, replace, swept, values_of
+from aevb_jax.models.own import LAYERED, layers_of
+from aevb_jax.runs.config import (
+  OBJECTIVES,
+  Config,
+  ModelConfig,
+  leaves,
+  replace,
+  swept,
+  values_of,
+)
 
 MAX_COUNT = 2**31 - 1  # the largest int32, in which devices count
 HIDDEN_DIMS = {"mlp": (500,), "conv": (32, 64)}  # by model
@@ -71,6 +80,11 @@ def _is_plain_or_own(known: Collection[str]) -> Callable[[str], None]:
   return check
 
 
+def _is_model(text: str) -> None:
+  if not layers_of(text):
+    _is_plain_or_own([*HIDDEN_DIMS, LAYERED])(text)
+
+
 def _require(holds: Callable[[Any], bool], message: str) -> Callable[[Any], None]:
   """Returns a function that raises ValueError with the message for a value that is not allowed."""
 
@@ -99,7 +113,7 @@ VALUES: dict[str, Callable[[Any], None]] = {
   "posterior": _is_known(table.POSTERIORS),
   "prior": _is_known(table.PRIORS),
   "likelihood": _is_known(table.LIKELIHOODS),
-  "model": _is_plain_or_own(HIDDEN_DIMS),
+  "model": _is_model,
   "network": _is_own,
   "optimizer": _is_plain_or_own(OPTIMIZERS),
   "algorithm": _is_plain_or_own(OBJECTIVES),
@@ -169,15 +183,26 @@ def _resolve_model(config: Config) -> Config:
     message = f"takes the place of the networks of --model=mlp; leave out --model={model.model}"
     raise ConfigError("network", model.network, message)
   own_networks = model.network or model.model not in HIDDEN_DIMS
-  if model.output_bias != "init" and (model.likelihood != "bernoulli" or model.model != "mlp"):
-    raise ConfigError(
-      "output_bias", model.output_bias, "takes --likelihood=bernoulli and --model=mlp"
-    )
+  if layers := layers_of(model.model):
+    model = _resolve_layers(model, layers)
+  elif model.output_bias != "init" and model.model != "mlp":
+    raise ConfigError("output_bias", model.output_bias, "takes --model=mlp or hierarchical")
+  if model.output_bias != "init" and model.likelihood != "bernoulli":
+    raise ConfigError("output_bias", model.output_bias, "takes --likelihood=bernoulli")
   with blaming("posterior", model.posterior):
     prior = model.prior or table.default_prior(model.posterior, model.latent_dim)
   hidden_dim = model.hidden_dim or (None if own_networks else HIDDEN_DIMS[model.model])
   model = dataclasses.replace(model, hidden_dim=hidden_dim, prior=prior)
   return dataclasses.replace(config, model=model)
+
+
+def _resolve_layers(model: ModelConfig, layers: dict[str, Any]) -> ModelConfig:
+  """Fills in J, the sum of the layers, and refuses fields that a model of layers does not take."""
+  for name, usual in (("posterior", "gaussian"), ("prior", None), ("hidden_dim", None)):
+    value = getattr(model, name)
+    if value not in (usual, "gaussian"):
+      raise ConfigError(name, value, "is a part of --model=hierarchical:layers=...:hidden=...")
+  return dataclasses.replace(model, latent_dim=sum(layers["latent_dims"]))
 
 
 def _resolve_binarization(config: Config) -> Config:

@@ -10,6 +10,7 @@ import pytest
 from aevb_jax import elbo_a, elbo_b
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.importance import dreg, iwae
+from aevb_jax.estimators.objectives import beta_weighted, free_bits, kl_warmup
 from aevb_jax.estimators.score_functions import vimco
 from aevb_jax.estimators.sgvb import sticking_the_landing
 from aevb_jax.families.binary import bernoulli
@@ -154,7 +155,10 @@ def test_gradients_of_tighter_bounds_agree(direction):
   slopes = {}
   for estimator in (iwae, dreg, vimco):
     keys = jax.random.split(jax.random.key(8), 20000)
-    bound = lambda flat, key: estimator(key, model, params(flat), X, num_samples=3)
+
+    def bound(flat, key, estimator=estimator):
+      return estimator(key, model, params(flat), X, num_samples=3)
+
     slopes[estimator] = jax.jit(jax.vmap(jax.grad(bound), (None, 0)))(flat, keys)
   for other in (dreg, vimco):
     assert_unbiased(slopes[other] - slopes[iwae], jnp.zeros(len(flat)), detects_shift=0.1)
@@ -175,6 +179,41 @@ def test_three_layers_of_networks(direction):
   value, slope = jax.value_and_grad(lambda p: bound(jax.random.key(1), model, p, x))(params)
   assert np.isfinite(value) and model.prior(params).mean.shape == (6,)
   assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(slope))  # all networks are used
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_weighted_kl_is_the_kl_of_all_layers(direction):
+  model, flat, params = linear_model(direction)
+  log_p = exact_log_p(model, params(flat), X)
+
+  def mean_of(estimator):
+    keys = jax.random.split(jax.random.key(9), 20000)
+    return jax.jit(jax.vmap(lambda key: estimator(key, model, params(flat), X)))(keys)
+
+  # The bound at weight β is linear in β, with the KL of q and p as its slope.
+  q, p = model.encoder.given(params(flat).phi, X), model.prior(params(flat))
+  keys = jax.random.split(jax.random.key(10), 20000)
+  z, log_q = jax.vmap(q.sample_with_log_prob)(keys)
+  kl = np.mean(log_q - jax.vmap(p.log_prob)(z))
+  exact = exact_bound(model, params(flat), X)
+  assert exact < log_p
+  assert_unbiased(mean_of(beta_weighted(elbo_b, 3.0)), exact - 2 * kl, detects_shift=0.5)
+  scheduled = kl_warmup(elbo_b, 10).at(5)
+  assert_unbiased(mean_of(scheduled), exact + 0.5 * kl, detects_shift=0.5)
+
+
+def test_free_bits_take_layers_with_a_closed_form():
+  model, flat, params = linear_model("top_down")
+  key, x = jax.random.key(11), X
+  floored = free_bits(elbo_b, 100.0)(key, model, params(flat), x)
+  own, z_key = jax.random.split(jax.random.key(11))
+  q, p = model.encoder.given(params(flat).phi, x), model.prior(params(flat))
+  kl = kl_given(q, p, q.sample(z_key))
+  expected = elbo_b(own, model, params(flat), x) + kl - 100.0 * sum(SIZES)
+  np.testing.assert_allclose(floored, expected, rtol=1e-10)
+  model, flat, params = linear_model("bottom_up")
+  with pytest.raises(UnsupportedError, match="layer 1 has no closed-form KL.*from the top down"):
+    free_bits(elbo_b, 100.0)(jax.random.key(12), model, params(flat), x)
 
 
 BAD = {

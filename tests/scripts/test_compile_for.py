@@ -249,3 +249,26 @@ def test_a_topology_that_no_tpu_has(topology):
   result = run("--platform=tpu", f"--topology={topology}")
   assert result.returncode == 2 and not result.stdout
   assert f"error: --topology={topology} is not known" in result.stderr.splitlines()[-1]
+
+
+needs_cuda = pytest.mark.skipif(
+  importlib.util.find_spec("jax_cuda12_plugin") is None,
+  reason="jax_cuda12_plugin is not installed (the extra cuda)",
+)
+# The most kernels of one step on one H100.
+ON_A_CARD = {"paper: MNIST, Adagrad": 35, "paper: MNIST, Adam": 35, "estimator: iwae": 45}
+
+
+@needs_cuda
+@pytest.mark.long
+def test_launches_of_steps_on_a_card(tmp_path):
+  path = tmp_path / "rows.csv"
+  names = ";".join([*ON_A_CARD, "sweep: MNIST, Adagrad"])
+  arguments = ["--platform=cuda", "--topology=1x1x1", f"--csv={path}", f"--only={names}"]
+  result = run(*arguments, timeout=600)
+  assert result.returncode == 0, result.stderr
+  kernels = {row.member: int(row.kernels) for row in rows.read_rows(path) if not row.error}
+  for name, most in ON_A_CARD.items():
+    assert 14 < kernels[name] <= most, name
+  # 16 members need no more launches than one run, within a tenth.
+  assert kernels["sweep: MNIST, Adagrad"] < 1.1 * kernels["paper: MNIST, Adagrad"]

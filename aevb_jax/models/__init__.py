@@ -2,11 +2,13 @@
 
 `vae` makes models of `networks`. `heads` makes them of networks of one's own, and `adapters` takes
 those from other libraries. `priors` has p(z). `joint` has log p(x, z) and draws from p(x, z).
-`linear_gaussian` has the one model for which every quantity has a closed form.
+`hierarchical` has several layers of latents. `linear_gaussian` has the one model for which every
+quantity has a closed form.
 """
 
 from aevb_jax.models.adapters import from_equinox, from_linen, from_nnx
 from aevb_jax.models.heads import network_vae, with_heads
+from aevb_jax.models.hierarchical import hierarchical_vae
 from aevb_jax.models.joint import log_joint, log_weight, simulate
 from aevb_jax.models.linear_gaussian import linear_gaussian_vae
 from aevb_jax.models.networks import MLP, ConvDecoder, ConvEncoder, conditional

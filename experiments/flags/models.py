@@ -12,8 +12,11 @@ flags.DEFINE_string(
   "model",
   "mlp",
   "mlp: tanh layers on each side (appendix C); conv: 3x3 convolutions of stride 2 and ReLUs, "
-  "transposed ones in the decoder; or package.module:function for your own, called with "
-  "(likelihood, data_dim=D, latent_dim=J) and returning a Model.",
+  "transposed ones in the decoder; hierarchical:layers=100,50 for layers of latents, from the one "
+  "next to x upwards, with :hidden=200,200/100,100 for the hidden layers below each, twice as wide "
+  "as its latents if not given, and :inference=top_down in place of bottom_up; or "
+  "package.module:function for your own, called with (likelihood, data_dim=D, latent_dim=J) and "
+  "returning a Model.",
 )
 flags.DEFINE_string(
   "network",

@@ -15,6 +15,7 @@ flags.disclaim_key_flags()  # --preset belongs to the module that defines the fl
 # iwae: Burda, Grosse & Salakhutdinov (2015), one stochastic layer, for --dataset=mnist:60k and
 # --num_examples=196800000. Their code sums the gradients of a minibatch of 20 and this package
 # averages them: its eps of 1e-4 is 5e-6 here. beta_1 is the paper's, 0.9; their code has 0.99.
+# iwae_2: the same with two stochastic layers.
 PRESETS = {
   "paper": dict(
     binarization="none",
@@ -54,6 +55,10 @@ PRESETS = {
     output_bias="data_mean",
   ),
 }
+LAYERS = "hierarchical:layers=100,50:hidden=200,200/100,100"
+PRESETS["iwae_2"] = {
+  name: value for name, value in PRESETS["iwae"].items() if name not in ("latent_dim", "hidden_dim")
+} | dict(model=LAYERS)
 
 
 def in_words() -> str:

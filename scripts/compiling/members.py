@@ -27,6 +27,7 @@ from aevb_jax.estimators.stratified import stratified_elbo, stratified_iwae
 from aevb_jax.estimators.table import BASELINES, ESTIMATORS, parse_estimator
 from aevb_jax.families import table
 from aevb_jax.families.support import check_support
+from aevb_jax.models.hierarchical import DIRECTIONS, hierarchical_vae
 from aevb_jax.models.priors import standard_normal, with_mixture_prior, with_vamp_prior
 from aevb_jax.models.vae import conv_vae
 from aevb_jax.runs.build import for_baseline
@@ -79,6 +80,20 @@ def burda(sizes: Sizes, layers: tuple[int, ...]) -> Parts:
   model = vae(sizes, latent_dim=sizes.latent_dim * 5 // 2, hidden_dim=layers)
   estimator = P(iwae, num_samples=sizes.num_samples)
   return Parts(of_estimator(sizes, model, estimator, adam(1e-3, eps=1e-4)), binarize)
+
+
+def layered(sizes: Sizes, *, inference: str, estimator: str) -> Parts:
+  """Makes the step of a model with two layers of latents, as of Burda et al. or Sønderby et al."""
+  model = hierarchical_vae(
+    bernoulli(sizes.data_dim),
+    data_dim=sizes.data_dim,
+    latent_dims=(sizes.latent_dim, sizes.latent_dim // 2),
+    hidden_dims=((sizes.hidden_dim,) * 2, (sizes.hidden_dim // 2,) * 2),
+    inference=inference,
+  )
+  many = P(iwae, num_samples=sizes.num_samples)
+  chosen = {"elbo_b": elbo_b, "iwae": many}[estimator]
+  return Parts(of_estimator(sizes, model, chosen, adam(1e-3)), binarize)
 
 
 def article(sizes: Sizes, *, latent_dim: int = 2, dtype=None) -> Parts:
@@ -195,6 +210,10 @@ def _table() -> Iterator[tuple[str, Make]]:
   yield "article: convolutional VAE", step(article)
   yield "IWAE: one layer", step(burda, layers=(200, 200))
   yield "IWAE: two layers", step(burda, layers=(200, 200, 100, 100))
+  for inference in DIRECTIONS:
+    for estimator in ("elbo_b", "iwae"):
+      name = f"layers: {inference.replace('_', ' ')}, {estimator}"
+      yield name, step(layered, inference=inference, estimator=estimator)
   for name in ESTIMATORS:
     yield f"estimator: {name}", step(estimator_of, name=name)
   for name in BASELINES:

@@ -126,8 +126,10 @@ def _support(members: Sequence[Distribution], sizes: Sequence[int]) -> Support:
   kinds = {p.support.kind for p in members}
   if len(kinds) > 1:
     raise UnsupportedError(f"the parts of z are on sets of different kinds: {', '.join(kinds)}")
-  whole = lambda ends: jnp.concatenate([jnp.full(n, end) for end, n in zip(ends, sizes)])
   low, high = ([getattr(p.support, end) for p in members] for end in ("low", "high"))
+  if all(isinstance(end, float | int) for end in (*low, *high)) and len({*zip(low, high)}) == 1:
+    return members[0].support
+  whole = lambda ends: jnp.concatenate([jnp.full(n, end) for end, n in zip(ends, sizes)])
   return Support(whole(low), whole(high), kinds.pop())
 
 

@@ -25,6 +25,20 @@ MUTATIONS = [
     "families/base",
   ),
   Mutation(
+    "bernoulli: slope of the log-probability",
+    "families/binary",
+    "again * along_logits - jax.nn.sigmoid(logits) * along_logits",
+    "again * along_logits - jax.nn.sigmoid(-logits) * along_logits",
+    "families/binary",
+  ),
+  Mutation(
+    "chain: a closed form of a layer that q draws before its condition",
+    "families/chains",
+    "return before(theirs) <= before(mine)",
+    "return True",
+    "models/hierarchical",
+  ),
+  Mutation(
     "bernoulli: derivative of softplus",
     "families/binary",
     "jax.nn.sigmoid(logits) * tangent",

@@ -4,6 +4,20 @@ from mutations.mutation import Mutation
 
 MUTATIONS = [
   Mutation(
+    "hierarchical: variances add in place of precisions",
+    "models/hierarchical",
+    "log_var = -jnp.logaddexp(-above.log_var, -eta.log_var)",
+    "log_var = jnp.logaddexp(above.log_var, eta.log_var)",
+    "models/hierarchical",
+  ),
+  Mutation(
+    "hierarchical: q of a layer from the wrong layer",
+    "models/hierarchical",
+    "_of_parent(above[s], s - 1, phi[s])",
+    "_of_parent(above[s], s - 1, jax.tree.map(jnp.zeros_like, phi[s]))",
+    "models/hierarchical",
+  ),
+  Mutation(
     "log-weight: sign of log q",
     "models/joint",
     "log_joint(model, params, x, z) - q.log_prob(z)",

@@ -4,6 +4,27 @@ from mutations.mutation import Mutation
 
 MUTATIONS = [
   Mutation(
+    "packing: an array of the wrong place",
+    "training/packing",
+    "start += leaf.size",
+    "start += 1",
+    "training/packing",
+  ),
+  Mutation(
+    "sweep: members one by one, all with the first one's key",
+    "training/sweep",
+    "jax.lax.dynamic_index_in_dim(leaf, column, 1, keepdims=False)",
+    "jax.lax.dynamic_index_in_dim(leaf, 0, 1, keepdims=False)",
+    "training/sweep",
+  ),
+  Mutation(
+    "fit: keys of pixels that begin again with every chunk",
+    "training/fitting",
+    "keys = jax.vmap(of_step)(step + jnp.arange(",
+    "keys = jax.vmap(of_step)(0 * step + jnp.arange(",
+    "training/fitting",
+  ),
+  Mutation(
     "fit: same pixels' noise at every step",
     "training/fitting",
     "fold_in(pixel_key, state.step)",

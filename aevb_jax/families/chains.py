@@ -19,6 +19,7 @@ from jax.tree_util import Partial
 
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.kl import kl_divergence
+from aevb_jax.families.markov import Markov, kl_of_steps
 from aevb_jax.types import Array, Distribution, Key, Support
 
 # The parts z_1 … z_S, of which those that are not drawn yet are None.
@@ -30,7 +31,7 @@ KL = Callable[[Distribution, Distribution], Array]
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Parts:
-  """How a vector is made of parts, which is no array.
+  """The sizes of the parts of a vector and their order, which are no arrays.
 
   Attributes:
     sizes: dimensions of each part, in the order of the vector.
@@ -136,8 +137,9 @@ def kl_given(q: Distribution, p: Distribution, z: Array, *, kl: KL = kl_divergen
 
   For two chains of the same parts, it is the sum over the parts of KL(q(z_i) ‖ p(z_i)), both given
   the parts of z before them, for every part for which p conditions on no more than q has drawn. The
-  other parts add log q(z_i) − log p(z_i), as in equation 6. For other distributions it is their KL,
-  whatever z is.
+  other parts add log q(z_i) − log p(z_i), as in equation 6. For two Markov chains of as many
+  steps, it is the sum over the steps of KL(q(z_t|z_{t−1}) ‖ p(z_t|z_{t−1})). For other
+  distributions it is their KL, whatever z is.
 
   Source: the rule that is used is E[f] = E[E[f | the parts before]] (Rao & Blackwell), as in
     Sønderby et al. (2016) for inference from the top down.
@@ -146,7 +148,8 @@ def kl_given(q: Distribution, p: Distribution, z: Array, *, kl: KL = kl_divergen
     q: any distribution that z was drawn from.
     p: another one over the same dimensions.
     z: one draw of q, through which gradients may flow.
-    kl: (q, p) -> KL(q ‖ p) in nats, exact, of two parts or of two distributions without parts.
+    kl: (q, p) -> KL(q ‖ p) in nats, exact, of two parts or steps, or of two distributions that have
+      none.
 
   Returns:
     An unbiased estimate in nats, shape (), whose gradient through z is unbiased, too.
@@ -154,6 +157,8 @@ def kl_given(q: Distribution, p: Distribution, z: Array, *, kl: KL = kl_divergen
   Raises:
     UnsupportedError: if `kl` has no closed form for a pair, or the chains have other parts.
   """
+  if isinstance(q.eta, Markov) and isinstance(p.eta, Markov):
+    return kl_of_steps(q.eta, p.eta, z, kl=kl)
   if not isinstance(q.eta, Chain) or not isinstance(p.eta, Chain):
     return kl(q, p)
   mine, theirs = q.eta.parts, p.eta.parts

@@ -56,7 +56,7 @@ def state_space_vae(
     hidden_dim: hidden units of each network, and the size of h_t.
     inference: "backward" for q(z_t|z_{t−1}, h_t), or "mean_field" for q(z_t|h_t).
     activation: of the hidden units between z_{t−1} and z_t, in p and in q, and between z_t and x_t.
-    kernel_init: initializer of the weight matrices.
+    kernel_init: initializer of the weight matrices; that from h_{t+1} to h_t starts orthogonal.
     bias_init: initializer of the biases.
     dtype: the dtype that operands of matrix products are rounded to; None for no rounding.
 
@@ -67,7 +67,8 @@ def state_space_vae(
   Raises:
     ValueError: if a size is below 1, or `inference` has another value.
   """
-  check_positive(num_steps=num_steps, latent_dim=latent_dim, hidden_dim=hidden_dim)
+  check_positive(num_steps=num_steps, data_dim=data_dim, latent_dim=latent_dim)
+  check_positive(hidden_dim=hidden_dim)
   if inference not in INFERENCE:
     raise ValueError(f"inference is {inference!r}, expected one of {', '.join(INFERENCE)}")
   layers: dict[str, Any] = dict(kernel_init=kernel_init, bias_init=bias_init, dtype=dtype)

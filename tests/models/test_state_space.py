@@ -186,6 +186,7 @@ def test_networks_of_pixels(inference):
 
 BAD = {
   "steps": (dict(num_steps=0), "num_steps is 0, expected at least 1"),
+  "frames": (dict(data_dim=0), "data_dim is 0, expected at least 1"),
   "latents": (dict(latent_dim=0), "latent_dim is 0, expected at least 1"),
   "hidden": (dict(hidden_dim=0), "hidden_dim is 0, expected at least 1"),
   "inference": (dict(inference="forward"), "'forward', expected one of backward, mean_field"),

@@ -118,7 +118,7 @@ def kl_of_steps(
   Its mean over z ~ q is KL(q ‖ p), because the terms are E[log q(z_t|z_{t−1}) − log p(z_t|z_{t−1})]
   given z_{t−1}.
 
-  Source: Krishnan, Shalit & Sontag (2017), the factorized bound.
+  Source: Krishnan, Shalit & Sontag (2017), equation 6.
 
   Args:
     q: the chain that z was drawn from.

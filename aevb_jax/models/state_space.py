@@ -67,8 +67,8 @@ def state_space_vae(
   Raises:
     ValueError: if a size is below 1, or `inference` has another value.
   """
-  check_positive(num_steps=num_steps, data_dim=data_dim, latent_dim=latent_dim)
-  check_positive(hidden_dim=hidden_dim)
+  sizes = dict(num_steps=num_steps, latent_dim=latent_dim)
+  check_positive(data_dim=data_dim, hidden_dim=hidden_dim, **sizes)
   if inference not in INFERENCE:
     raise ValueError(f"inference is {inference!r}, expected one of {', '.join(INFERENCE)}")
   layers: dict[str, Any] = dict(kernel_init=kernel_init, bias_init=bias_init, dtype=dtype)
@@ -104,7 +104,6 @@ def state_space_vae(
     return infer(phi["given"], summary.apply(phi["summary"], frames))
 
   change, frame = network(of_latent), network(likelihood)
-  sizes = dict(num_steps=num_steps, latent_dim=latent_dim)
   return state_space(likelihood, frame, change, Conditional(init, q), **sizes)
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from aevb_jax.families.chains import Chain, kl_given
 from aevb_jax.families.kl import kl_divergence, kl_per_latent
+from aevb_jax.families.markov import Markov
 from aevb_jax.types import Array, Distribution, Estimator, Key, Model, Params, PyTree, Scheduled
 
 KL = Callable[[Distribution, Distribution], Array]
@@ -131,10 +132,11 @@ def _kl_by(
 ) -> tuple[Key, Callable[[KL], Array]]:
   """Returns a key for the estimator, and the function kl -> kl(q, p) in nats, shape ().
 
-  The KL of layers of latents is known only given the layers before each. It is then taken at one
-  draw of z, the same for every `kl`, so that it is unbiased; see `families.kl_given` for `draws`.
+  The KL of layers or steps of latents is known only given those before each. It is then taken at
+  one draw of z, the same for every `kl`, so that it is unbiased; see `families.kl_given` for
+  `draws`.
   """
-  if not isinstance(q.eta, Chain):
+  if not isinstance(q.eta, Chain | Markov):
     return key, lambda kl: kl(q, p)
   key, z_key = jax.random.split(key)
   z = q.sample(z_key)

@@ -19,6 +19,7 @@ from jax.tree_util import Partial
 
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.kl import kl_divergence
+from aevb_jax.families.markov import Markov, kl_of_steps
 from aevb_jax.types import Array, Distribution, Key, Support
 
 # The parts z_1 … z_S, of which those that are not drawn yet are None.
@@ -140,8 +141,9 @@ def kl_given(
 
   For two chains of the same parts, it is the sum over the parts of KL(q(z_i) ‖ p(z_i)), both given
   the parts of z before them, for every part for which p conditions on no more than q has drawn. The
-  other parts add log q(z_i) − log p(z_i), as in equation 6. For other distributions it is their KL,
-  whatever z is.
+  other parts add log q(z_i) − log p(z_i), as in equation 6. For two Markov chains of as many
+  steps, it is the sum over the steps of KL(q(z_t|z_{t−1}) ‖ p(z_t|z_{t−1})). For other
+  distributions it is their KL, whatever z is.
 
   Source: the rule that is used is E[f] = E[E[f | the parts before]] (Rao & Blackwell), as in
     Sønderby et al. (2016) for inference from the top down.
@@ -150,7 +152,8 @@ def kl_given(
     q: any distribution that z was drawn from.
     p: another one over the same dimensions.
     z: one draw of q, through which gradients may flow.
-    kl: (q, p) -> KL(q ‖ p) in nats, exact, of two parts or of two distributions without parts.
+    kl: (q, p) -> KL(q ‖ p) in nats, exact, of two parts or steps, or of two distributions that have
+      none.
     draws: whether parts without a closed form may use log q(z_i) − log p(z_i).
 
   Returns:
@@ -160,6 +163,8 @@ def kl_given(
     UnsupportedError: if `kl` has no closed form for a pair, or the chains have other parts, or a
       part has no closed form and may not use its draw.
   """
+  if isinstance(q.eta, Markov) and isinstance(p.eta, Markov):
+    return kl_of_steps(q.eta, p.eta, z, kl=kl)
   if not isinstance(q.eta, Chain) or not isinstance(p.eta, Chain):
     return kl(q, p)
   mine, theirs = q.eta.parts, p.eta.parts

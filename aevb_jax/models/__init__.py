@@ -2,10 +2,12 @@
 
 `vae` makes models of `networks`. `heads` makes them of networks of one's own, and `adapters` takes
 those from other libraries. `priors` has p(z). `joint` has log p(x, z) and draws from p(x, z).
+`conditions` has p(x|z, c) and q(z|x, c), and `semi_supervised` models of x and its class.
 `linear_gaussian` has the one model for which every quantity has a closed form.
 """
 
 from aevb_jax.models.adapters import from_equinox, from_linen, from_nnx
+from aevb_jax.models.conditions import conditional_vae, given_condition, one_hot_labels
 from aevb_jax.models.heads import network_vae, with_heads
 from aevb_jax.models.joint import log_joint, log_weight, simulate
 from aevb_jax.models.linear_gaussian import linear_gaussian_vae
@@ -16,5 +18,12 @@ from aevb_jax.models.priors import (
   with_mixture_prior,
   with_prior,
   with_vamp_prior,
+)
+from aevb_jax.models.semi_supervised import (
+  encoded,
+  keep_few_labels,
+  labelled_rows,
+  m2_vae,
+  with_classifier,
 )
 from aevb_jax.models.vae import conv_vae, init_params, mlp_vae, with_output_bias

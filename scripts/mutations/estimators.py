@@ -288,4 +288,47 @@ MUTATIONS = [
     "jnp.mean(rec",
     "jnp.sum(rec",
   ),
+  Mutation(
+    "conditioned: the condition is x",
+    "estimators/semi_supervised",
+    "x, c = xc[:data_dim], xc[data_dim:]",
+    "c, x = xc[:data_dim], xc[data_dim:]",
+    "models/conditions",
+  ),
+  Mutation(
+    "semi-supervised: no p(y)",
+    "estimators/semi_supervised",
+    "params, x, **kwargs) - math.log(len(y))",
+    "params, x, **kwargs)",
+  ),
+  Mutation(
+    "semi-supervised: the entropy of q(y given x) subtracted",
+    "estimators/semi_supervised",
+    "jnp.vdot(q.mean, bounds - log_q)",
+    "jnp.vdot(q.mean, bounds + log_q)",
+  ),
+  Mutation(
+    "semi-supervised: q(y given x) held fixed",
+    "estimators/semi_supervised",
+    "jnp.vdot(q.mean, bounds - log_q)",
+    "jnp.vdot(jax.lax.stop_gradient(q.mean), bounds - log_q)",
+  ),
+  Mutation(
+    "semi-supervised: the mean over classes",
+    "estimators/semi_supervised",
+    "jnp.vdot(q.mean, bounds - log_q)",
+    "jnp.mean(bounds - log_q)",
+  ),
+  Mutation(
+    "semi-supervised: copies count in full",
+    "estimators/semi_supervised",
+    "labelled / copies, unlabelled",
+    "labelled, unlabelled",
+  ),
+  Mutation(
+    "semi-supervised: copies also weight data without labels",
+    "estimators/semi_supervised",
+    "labelled / copies, unlabelled)",
+    "labelled, unlabelled) / copies",
+  ),
 ]

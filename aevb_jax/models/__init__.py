@@ -7,7 +7,7 @@ those from other libraries. `priors` has p(z). `joint` has log p(x, z) and draws
 """
 
 from aevb_jax.models.adapters import from_equinox, from_linen, from_nnx
-from aevb_jax.models.conditions import conditional_vae, given_condition, one_hot_labels
+from aevb_jax.models.conditions import conditional_vae, given_condition, of_pairs, one_hot_labels
 from aevb_jax.models.heads import network_vae, with_heads
 from aevb_jax.models.joint import log_joint, log_weight, simulate
 from aevb_jax.models.linear_gaussian import linear_gaussian_vae

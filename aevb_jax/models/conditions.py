@@ -1,24 +1,62 @@
 """Conditional models: p(x|z, c) and q(z|x, c), where c is a label or any other vector.
 
-A conditional model is a `Model` whose decoder is given (z, c) and whose encoder is given (x, c),
-each pair as one vector. `given_condition(model, c)` is the model of x given that c, in which the
-condition is no longer seen. Every estimator of log p(x) is therefore one of log p(x|c):
+A conditional model is a `Model` whose decoder is given the pair (z, c) and whose encoder is given
+the pair (x, c). `given_condition(model, c)` is the model of x given that c, in which the condition
+is no longer seen. Every estimator of log p(x) is therefore one of log p(x|c):
 `elbo_b(key, given_condition(model, c), params, x)`. The parameters do not depend on c.
 
-Training takes the pair (x, c) as one data point; see `estimators.conditioned`.
+Training takes (x, c) as one data point, a vector; see `estimators.conditioned`.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from aevb_jax.families.gaussians import gaussian
-from aevb_jax.models.networks import MLP, Initializer, conditional
+from aevb_jax.models.networks import Initializer, conditional, heads, linear
 from aevb_jax.models.priors import standard_normal
+from aevb_jax.ops.products import product
 from aevb_jax.types import Array, Conditional, Distribution, Family, Model
+
+
+class ConditionedMLP(nn.Module):
+  """The network `MLP` of a pair (x, c), in which c is added to the units of the first layer.
+
+  This is the MLP of the vector (x, c), with the kernel of its first layer in two parts. If one x is
+  given many c, as in a sum over classes, the product of x and its kernel is computed once.
+  """
+
+  size: int  # D, the length of x
+  hidden: Sequence[int]
+  sizes: Sequence[int]
+  activation: Callable[[Array], Array] = nn.tanh
+  kernel_init: Initializer = nn.initializers.lecun_normal()
+  bias_init: Initializer = nn.initializers.zeros_init()
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, pair: Any) -> tuple[Array, ...]:
+    x, c = jnp.split(pair, [self.size]) if isinstance(pair, jax.Array) else pair
+    if not self.hidden:
+      return tuple(self._first(x, c, {f"head_{i}": size for i, size in enumerate(self.sizes)}))
+    (h,) = self._first(x, c, {"hidden_0": self.hidden[0]})
+    for i, width in enumerate(self.hidden[1:], start=1):
+      h = linear(self, self.activation(h), {f"hidden_{i}": width})[0]
+    return tuple(heads(self, self.activation(h), self.sizes))
+
+  def _first(self, x: Array, c: Array, sizes: dict[str, int]) -> list[Array]:
+    """Applies linear layers to (x, c), each with a kernel of its own for c."""
+    float_ = jnp.result_type(float)
+    kernels = [
+      self.param(f"{name}_condition", self.kernel_init, (len(c), size), float_)
+      for name, size in sizes.items()
+    ]
+    from_c = [product(c[None].astype(float_), k, dtype=self.dtype)[0] for k in kernels]
+    return [a + b for a, b in zip(linear(self, x, sizes), from_c)]
 
 
 def conditional_vae(
@@ -58,20 +96,22 @@ def conditional_vae(
     dtype: the dtype that operands of matrix products are rounded to; None for no rounding.
 
   Returns:
-    A model of x (D,) and z (J,), whose decoder is given (z, c), shape (J + C,), and whose encoder
-    is given (x, c), shape (D + C,). `given_condition` makes an ordinary model of it.
+    A model of x (D,) and z (J,), whose decoder is given a pair (z, c), and whose encoder is given
+    a pair (x, c). `given_condition` makes an ordinary model of it.
   """
   layers = (hidden_dim,) if isinstance(hidden_dim, int) else tuple(hidden_dim)
   options: dict[str, Any] = dict(
     activation=activation, kernel_init=kernel_init, bias_init=bias_init, dtype=dtype
   )
-  of_x = posterior(latent_dim)
-  decoder = MLP(layers[::-1], likelihood.sizes, **options)
-  encoder = MLP(layers, of_x.sizes, **options)
+
+  def network(layers: Sequence[int], family: Family, size: int) -> Conditional:
+    module = ConditionedMLP(size, layers, family.sizes, **options)
+    return conditional(module, family, size + condition_dim)
+
   return Model(
     prior=lambda params: prior(latent_dim),
-    decoder=conditional(decoder, likelihood, latent_dim + condition_dim),
-    encoder=conditional(encoder, of_x, data_dim + condition_dim),
+    decoder=network(layers[::-1], likelihood, latent_dim),
+    encoder=network(layers, posterior(latent_dim), data_dim),
   )
 
 
@@ -79,7 +119,7 @@ def given_condition(model: Model, c: Array) -> Model:
   """Makes the model of x given c: p(z), p(x|z, c) and q(z|x, c) with that c.
 
   Args:
-    model: a conditional model, whose decoder is given (z, c) and whose encoder is given (x, c).
+    model: a conditional model, whose decoder is given pairs (z, c) and its encoder pairs (x, c).
     c: the condition, shape (C,).
 
   Returns:
@@ -88,11 +128,28 @@ def given_condition(model: Model, c: Array) -> Model:
   """
 
   def at(conditional: Conditional) -> Conditional:
-    return conditional._replace(
-      given=lambda params, x: conditional.given(params, jnp.concatenate([x, c]))
-    )
+    of_pair: Callable[[Any, Any], Distribution] = conditional.given
+    return conditional._replace(given=lambda params, x: of_pair(params, (x, c)))
 
   return model._replace(decoder=at(model.decoder), encoder=at(model.encoder))
+
+
+def of_pairs(conditional: Conditional) -> Conditional:
+  """Makes a conditional that is given pairs (x, c), from one that is given the vector (x, c).
+
+  It lets networks of one's own be those of a conditional model:
+  `of_pairs(models.conditional(network, family, D + C))`.
+
+  Args:
+    conditional: its input is a vector of shape (D + C,).
+
+  Returns:
+    The conditional with the same parameters, whose input is a pair of shapes (D,) and (C,).
+  """
+  joined: Callable[[Any, Any], Array] = lambda x, c: jnp.concatenate([x, c])
+  return conditional._replace(
+    given=lambda params, pair: conditional.given(params, joined(*pair)),
+  )
 
 
 def one_hot_labels(labels: Any, num_classes: int, *, missing: bool = False) -> np.ndarray:

@@ -49,7 +49,9 @@ def m2_vae(
     latent_dim: J.
     hidden_dim: hidden units of each network, as `conditional_vae` takes them.
     **options: passed to `conditional_vae`; the classifier takes `activation`, `kernel_init`,
-      `bias_init` and `dtype` of them, too. The source has `activation=nn.softplus`.
+      `bias_init` and `dtype` of them, too. The source has `activation=nn.softplus`, and weights
+      that start near 0, `kernel_init=nn.initializers.normal(0.001)`: the labels decide first which
+      class is which; larger weights may start from wrong classes and stay there.
 
   Returns:
     The conditional model, whose condition is y (K,), and q(y|x). Both read their part of one φ, so

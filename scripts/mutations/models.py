@@ -104,7 +104,7 @@ MUTATIONS = [
     "models/conditions",
     "model._replace(decoder=at(model.decoder), encoder",
     "model._replace(decoder=at(model.decoder)._replace(given=lambda params, z: "
-    "model.decoder.given(params, jnp.concatenate([z, 0 * c]))), encoder",
+    "model.decoder.given(params, (z, 0 * c))), encoder",
   ),
   Mutation(
     "few labels: drawn from all classes alike",

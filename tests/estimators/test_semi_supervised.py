@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,13 +122,10 @@ def exact_posterior():
   covariance = w.T @ w + variance * jnp.eye(D)
   precision = 1 + jnp.vdot(w, w) / variance
   v = w.T / (variance * precision)  # z given x and y is N((x − mean of y) v, 1 / precision)
-  log_var = {"kernel": jnp.zeros((1 + K, D)), "bias": jnp.full(D, jnp.log(variance))}
-  kernel = jnp.concatenate([w, means])
-  theta = {"head_0": {"kernel": kernel, "bias": jnp.zeros(D)}, "head_1": log_var}
-  encoder = {
-    "head_0": {"kernel": jnp.concatenate([v, -means @ v]), "bias": jnp.zeros(1)},
-    "head_1": {"kernel": jnp.zeros((D + K, 1)), "bias": -jnp.log(precision)[None]},
-  }
+  flat = jnp.zeros((1, D)), jnp.zeros((K, D)), jnp.full(D, jnp.log(variance))
+  theta = world.heads((w, means, jnp.zeros(D)), flat)
+  flat = jnp.zeros((D, 1)), jnp.zeros((K, 1)), -jnp.log(precision)[None]
+  encoder = world.heads((v, -means @ v, jnp.zeros(1)), flat)
   slopes = jnp.linalg.solve(covariance, means.T)  # log p(y|x) is linear in x: one covariance
   logits = {"kernel": slopes, "bias": -0.5 * jnp.sum(means.T * slopes, axis=0)}
   dims = dict(data_dim=D, num_classes=K, latent_dim=1, hidden_dim=())
@@ -259,10 +257,12 @@ def test_unlabelled_data_help_to_classify():
     few[np.flatnonzero(labels == k)[0]] = k
   errors = {}
   for name in ("labels only", "m2"):
-    model, classifier = m2_vae(gaussian(D), data_dim=D, num_classes=K, latent_dim=1, hidden_dim=())
+    dims = dict(data_dim=D, num_classes=K, latent_dim=1, hidden_dim=())
+    small = nn.initializers.normal(0.01)
+    model, classifier = m2_vae(gaussian(D), kernel_init=small, **dims)
     if name == "m2":
       rows = labelled_rows(x, few, num_classes=K, copies=20)
-      how = dict(data_dim=D, alpha=600 / 3, copies=20)
+      how = dict(data_dim=D, alpha=0.1 * 600 / 3, copies=20)
       estimator = semi_supervised_bound(elbo_b, classifier, **how)
     else:
       rows = labelled_rows(x[few >= 0], few[few >= 0], num_classes=K)

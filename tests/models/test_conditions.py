@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,16 @@ from aevb_jax import aevb, data, elbo_a, elbo_b, evaluate, fit, iwae, sticking_t
 from aevb_jax.estimators import conditioned
 from aevb_jax.families import bernoulli, gaussian, one_hot
 from aevb_jax.inference.exact import exact_elbo, exact_log_marginal
-from aevb_jax.models import conditional_vae, given_condition, init_params, one_hot_labels
+from aevb_jax.models import (
+  MLP,
+  conditional,
+  conditional_vae,
+  given_condition,
+  init_params,
+  of_pairs,
+  one_hot_labels,
+)
+from aevb_jax.models.conditions import ConditionedMLP
 from tests.support import conditional_worlds as world
 from tests.support.conditional_worlds import SHAPES, C, D, J, X
 from tests.support.statistics import assert_greater, assert_unbiased
@@ -26,6 +36,40 @@ def test_the_parameters_are_those_of_the_world():
   shapes = functools.partial(jax.tree.map, jnp.shape)
   assert shapes(init_params(jax.random.key(0), MODEL)) == shapes(world.params_of(free))
   assert set(free) == set(SHAPES)
+
+
+@pytest.mark.parametrize("hidden_dim", [(), (7,), (7, 5)])
+def test_the_network_is_an_mlp_of_the_vector_of_both(hidden_dim):
+  """Also `of_pairs`, which makes such a conditional of any network of the vector (x, c)."""
+  pair, family = (X, CONDITION), gaussian(J)
+  options = dict(kernel_init=nn.initializers.normal(0.3), bias_init=nn.initializers.normal(0.1))
+  parts = conditional(ConditionedMLP(D, hidden_dim, family.sizes, **options), family, D + C)
+  params = parts.init(jax.random.key(0))
+  joined = {
+    name: own | {"kernel": jnp.concatenate([own["kernel"], params[f"{name}_condition"]])}
+    if f"{name}_condition" in params
+    else own
+    for name, own in params.items()
+    if not name.endswith("_condition")
+  }
+  whole = of_pairs(conditional(MLP(hidden_dim, family.sizes), family, D + C))
+  expected, found = whole.given(joined, pair), parts.given(params, pair)
+  np.testing.assert_allclose(found.eta.mean, expected.eta.mean, rtol=1e-12)
+  np.testing.assert_allclose(found.eta.log_var, expected.eta.log_var, rtol=1e-12)
+  assert np.ptp(found.eta.mean) > 0.01
+  np.testing.assert_array_equal(parts.given(params, jnp.concatenate(pair)).mean, found.mean)
+
+
+@pytest.mark.parametrize("hidden_dim", [(), (7,)])
+def test_the_product_of_x_is_computed_once_for_all_classes(hidden_dim):
+  x, dims = jnp.ones(11), dict(data_dim=11, condition_dim=C, latent_dim=J)
+  model = conditional_vae(gaussian(11), hidden_dim=hidden_dim, **dims)
+  params = init_params(jax.random.key(0), model)
+  of_class = lambda c: given_condition(model, c).encoder.given(params.phi, x).mean
+  traced = jax.make_jaxpr(jax.vmap(of_class))(jnp.eye(C))
+  rows = [e.invars[0].aval.shape for e in traced.eqns if e.primitive.name == "product"]
+  assert (1, 11) in rows and (C, C) in rows  # x has no axis of classes, c has
+  assert all(shape[-1] != 11 for shape in rows if shape != (1, 11))
 
 
 @pytest.mark.parametrize("estimator", [elbo_a, elbo_b, sticking_the_landing])

@@ -56,8 +56,9 @@ def test_networks_of_m2_share_nothing_and_have_the_same_options():
   )
   params = init_params(jax.random.key(0), model)
   shapes = {name: own["hidden_0"]["kernel"].shape for name, own in params.phi.items()}
-  assert shapes == {"encoder": (3 + 2, 5), "classifier": (3, 5)}
-  assert params.theta["hidden_0"]["kernel"].shape == (1 + 2, 4)
+  assert shapes == {"encoder": (3, 5), "classifier": (3, 5)}
+  assert params.phi["encoder"]["hidden_0_condition"].shape == (2, 5)
+  assert params.theta["hidden_0_condition"].shape == (2, 4)
   biases = [a for a in jax.tree.leaves(params) if a.ndim == 1]
   assert len(biases) == 3 + 4 + 3 and all(np.all(b == 0.25) for b in biases)
   np.testing.assert_allclose(jnp.sum(classifier.given(params.phi, jnp.ones(3)).mean), 1)

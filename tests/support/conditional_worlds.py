@@ -22,16 +22,20 @@ def draw_free(seed=0, scale=0.3):
   return {n: scale * jax.random.normal(k, s) for k, (n, s) in zip(keys, SHAPES.items())}
 
 
-def head(kernel, bias):
-  return {"kernel": kernel, "bias": bias}
-
-
 def params_of(free):
   """Returns θ and φ of `conditional_vae(gaussian(D), ..., hidden_dim=())`."""
-  slopes = jnp.concatenate([jnp.zeros_like(free["w"]), free["s_c"]])
-  mean = head(jnp.concatenate([free["w"], free["w_c"]]), free["b"])
-  theta = {"head_0": mean, "head_1": head(slopes, free["s"])}
-  return Params(theta, {"head_0": head(free["v"], free["a"]), "head_1": head(free["t"], free["u"])})
+  flat = jnp.zeros_like(free["w"])
+  theta = heads((free["w"], free["w_c"], free["b"]), (flat, free["s_c"], free["s"]))
+  mean, log_var = ((*jnp.split(free[n], [D]), free[bias]) for n, bias in ("va", "tu"))
+  return Params(theta, heads(mean, log_var))
+
+
+def heads(*layers):
+  """Names the kernel of x, the kernel of c and the bias of each head."""
+  found = {}
+  for i, (kernel, of_condition, bias) in enumerate(layers):
+    found |= {f"head_{i}": {"kernel": kernel, "bias": bias}, f"head_{i}_condition": of_condition}
+  return found
 
 
 def given(free, x, c):

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from aevb_jax import binarize, data, mlp_vae
+from aevb_jax import aevb, binarize, data, elbo_b, evaluate, fit, mlp_vae
+from aevb_jax.estimators import is_mistaken, semi_supervised_bound
 from aevb_jax.families import bernoulli, gaussian
 from aevb_jax.models import encoded, init_params, keep_few_labels, labelled_rows, m2_vae
 from tests.support.statistics import assert_unbiased
@@ -75,6 +77,24 @@ def test_features_are_draws_of_the_encoder():
   z = jax.vmap(encoded(model, params), (0, None))(keys, pixels)
   assert_unbiased(z, q.mean, detects_shift=0.1)
   assert_unbiased((z - q.mean[None]) ** 2, jnp.exp(q.eta.log_var), detects=0.1)
+
+
+def test_m1_and_m2_train_one_after_the_other():
+  """M2's x is a draw of M1's q(z|x), another one at every use; its test error uses the mean."""
+  m1 = mlp_vae(bernoulli(3), data_dim=3, latent_dim=2, hidden_dim=4)
+  m1_params = init_params(jax.random.key(0), m1)
+  model, classifier = m2_vae(gaussian(2), data_dim=2, num_classes=2, latent_dim=1, hidden_dim=())
+  bound = semi_supervised_bound(elbo_b, classifier, data_dim=2, alpha=1.0)
+  algorithm = aevb(model, bound, optax.adam(0.05), num_data=4)
+  rows = jnp.asarray(labelled_rows(255 * (X % 2), [0, 1, -1, -1], num_classes=2))
+  drawn, mean = (data.beside(encoded(m1, m1_params, sample=s), 3) for s in (True, False))
+  state, key = algorithm.init(jax.random.key(1)), jax.random.key(2)
+  how = dict(batch_size=4, num_steps=300, preprocess=drawn)
+  state, metrics = fit(algorithm, state, key, rows, **how)
+  assert np.mean(metrics["bound"][-50:]) > np.mean(metrics["bound"][:50]) + 0.5
+  mistake = lambda key, params, xy: is_mistaken(classifier, params, xy, data_dim=2)
+  errors = evaluate(mistake, key, state.params, rows[2:], preprocess=mean)
+  np.testing.assert_array_equal(errors, [0, 0])
 
 
 BAD = {

@@ -11,6 +11,7 @@ from aevb_jax.data.folders import from_folder
 from aevb_jax.data.image_data import ImageData
 from aevb_jax.data.minibatches import Minibatch, minibatch_indices, order_key, read_rows, stream
 from aevb_jax.data.preprocess import (
+  beside,
   binarize,
   bits_of_levels,
   bits_per_dim,

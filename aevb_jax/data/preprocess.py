@@ -11,7 +11,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.types import Array, Key
+from aevb_jax.types import Array, Key, Preprocess
 
 
 def scale(key: Key, pixels: Array, *, levels: int = 255) -> Array:
@@ -53,6 +53,24 @@ def dequantize(key: Key, pixels: Array) -> Array:
   dtype = jnp.result_type(float)
   u = _random_uint16(key, pixels.size).reshape(pixels.shape).astype(dtype) / 2**16
   return (pixels.astype(dtype) + u) / 256
+
+
+def beside(preprocess: Preprocess, data_dim: int) -> Preprocess:
+  """Makes a function of rows (pixels, c) that applies `preprocess` only to the pixels.
+
+  Args:
+    preprocess: (key, pixels of one image) -> x.
+    data_dim: the number of pixels in a row; all other numbers are the condition c.
+
+  Returns:
+    A function (key, row) -> (x, c), floats; c has the numbers of the row, also if they are uint8.
+  """
+
+  def of_row(key: Key, row: Array) -> Array:
+    x = preprocess(key, row[:data_dim])
+    return jnp.concatenate([x, row[data_dim:].astype(x.dtype)])
+
+  return of_row
 
 
 def bits_per_dim(log_density: float, data_dim: int) -> float:

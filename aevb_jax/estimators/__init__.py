@@ -3,6 +3,8 @@
 `sgvb` has equations 6 and 7. `importance` has tighter bounds, made of the functions in `bounds`.
 `score_functions` and `wake_and_sleep` have estimators that need no reparameterization, `stratified`
 has estimators for mixtures. `objectives` wraps any estimator, and `surrogate` replaces a gradient.
+`semi_supervised` wraps any estimator for data with a condition, or with a label that may be
+missing.
 """
 
 from aevb_jax.estimators.bounds import (
@@ -34,6 +36,12 @@ from aevb_jax.estimators.score_functions import (
   score_function_optimal_scale,
   vimco,
   with_baseline,
+)
+from aevb_jax.estimators.semi_supervised import (
+  conditioned,
+  is_mistaken,
+  label_log_prob,
+  semi_supervised_bound,
 )
 from aevb_jax.estimators.sgvb import (
   draw,

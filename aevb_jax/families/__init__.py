@@ -3,16 +3,17 @@
 `base` has the reparameterization trick. `inverse_cdf`, `location_scale` and `composition` have the
 paper's three constructions, `gaussians` and `binary` the families of appendix C. `mixtures`,
 `flows` and `bijections` have richer posteriors, `chains` vectors whose parts are drawn in turn,
-`pixels` the likelihoods of pixel levels. `kl` has closed forms (appendix B), `support` the sets
-where densities are positive, `table` the names that a command line takes. `independent` makes a
-family of your own from functions of one number, and `check` compares the functions of a family with
-each other.
+`markov` sequences, `classes` one-hot vectors, `pixels` the likelihoods of pixel levels. `kl` has
+closed forms (appendix B), `support` the sets where densities are positive, `table` the names that a
+command line takes. `independent` makes a family of your own from functions of one number, and
+`check` compares the functions of a family with each other.
 """
 
 from aevb_jax.families.base import distribution, reparameterize
 from aevb_jax.families.bijections import affine_coupling, inverse_autoregressive, spline_coupling
 from aevb_jax.families.binary import Bernoulli, bernoulli
 from aevb_jax.families.chains import kl_given
+from aevb_jax.families.classes import one_hot
 from aevb_jax.families.composition import beta, chi_squared, dirichlet, f, gamma, log_normal
 from aevb_jax.families.flows import Bijection, chain, flow, reverse, stack
 from aevb_jax.families.gaussians import (

@@ -113,4 +113,17 @@ MUTATIONS = [
     "if False:",
     "commands/own",
   ),
+  Mutation(
+    "conditional: the decoder does not see the condition",
+    "models/conditions",
+    "model._replace(decoder=at(model.decoder), encoder",
+    "model._replace(decoder=at(model.decoder)._replace(given=lambda params, z: "
+    "model.decoder.given(params, (z, 0 * c))), encoder",
+  ),
+  Mutation(
+    "few labels: drawn from all classes alike",
+    "models/semi_supervised",
+    "np.flatnonzero(y[:, k])",
+    "len(y)",
+  ),
 ]

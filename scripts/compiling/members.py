@@ -18,17 +18,20 @@ from aevb_jax.algorithms import full_variational_bayes as full
 from aevb_jax.algorithms.auto_encoding import aevb, gaussian_weight_prior
 from aevb_jax.algorithms.monte_carlo_em import mcem
 from aevb_jax.algorithms.optimizers import adagrad, adam, sgd
-from aevb_jax.data.preprocess import binarize, scale, threshold
+from aevb_jax.data.preprocess import beside, binarize, scale, threshold
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators import beta_weighted, free_bits, kl_warmup
 from aevb_jax.estimators.importance import iwae
 from aevb_jax.estimators.score_functions import vimco, with_baseline
+from aevb_jax.estimators.semi_supervised import semi_supervised_bound
 from aevb_jax.estimators.stratified import stratified_elbo, stratified_iwae
 from aevb_jax.estimators.table import BASELINES, ESTIMATORS, parse_estimator
 from aevb_jax.families import table
 from aevb_jax.families.support import check_support
 from aevb_jax.models.hierarchical import DIRECTIONS, hierarchical_vae
 from aevb_jax.models.priors import standard_normal, with_mixture_prior, with_vamp_prior
+from aevb_jax.models.semi_supervised import m2_vae
+from aevb_jax.models.state_space import INFERENCE, state_space_vae
 from aevb_jax.models.vae import conv_vae
 from aevb_jax.runs.build import for_baseline
 from aevb_jax.types import Algorithm, Distribution, Family, Model
@@ -94,6 +97,34 @@ def layered(sizes: Sizes, *, inference: str, estimator: str) -> Parts:
   many = P(iwae, num_samples=sizes.num_samples)
   chosen = {"elbo_b": elbo_b, "iwae": many}[estimator]
   return Parts(of_estimator(sizes, model, chosen, adam(1e-3)), binarize)
+
+
+def sequences(sizes: Sizes, *, inference: str) -> Parts:
+  """Makes the step of a state-space model whose frames are the rows of an image."""
+  height, width, channels = sizes.image_shape
+  model = state_space_vae(
+    bernoulli(width * channels),
+    num_steps=height,
+    data_dim=width * channels,
+    latent_dim=sizes.latent_dim,
+    hidden_dim=sizes.hidden_dim,
+    inference=inference,
+  )
+  return Parts(of_estimator(sizes, model, elbo_b, adam(1e-3)), binarize)
+
+
+def with_labels(sizes: Sizes) -> Parts:
+  """Makes the step of M2 on images of ten classes: x and a label, or zeros, are one vector."""
+  classes, data_dim = 10, sizes.data_dim - 10  # of a row of pixels
+  model, classifier = m2_vae(
+    bernoulli(data_dim),
+    data_dim=data_dim,
+    num_classes=classes,
+    latent_dim=sizes.latent_dim,
+    hidden_dim=sizes.hidden_dim,
+  )
+  estimator = semi_supervised_bound(elbo_b, classifier, data_dim=data_dim, alpha=1.0)
+  return Parts(of_estimator(sizes, model, estimator, adam(1e-3)), beside(binarize, data_dim))
 
 
 def article(sizes: Sizes, *, latent_dim: int = 2, dtype=None) -> Parts:
@@ -214,6 +245,9 @@ def _table() -> Iterator[tuple[str, Make]]:
     for estimator in ("elbo_b", "iwae"):
       name = f"layers: {inference.replace('_', ' ')}, {estimator}"
       yield name, step(layered, inference=inference, estimator=estimator)
+  for inference in INFERENCE:
+    yield f"sequences: {inference.replace('_', ' ')}", step(sequences, inference=inference)
+  yield "labels: M2", step(with_labels)
   for name in ESTIMATORS:
     yield f"estimator: {name}", step(estimator_of, name=name)
   for name in BASELINES:

@@ -105,8 +105,8 @@ def members() -> list[str]:
 
 
 ORDER = (
-  "paper", "article", "IWAE", "layers", "estimator", "objective", "algorithm", "optimizer",
-  "posterior", "prior", "likelihood", "network", "sweep", "evaluation",
+  "paper", "article", "IWAE", "layers", "sequences", "labels", "estimator", "objective",
+  "algorithm", "optimizer", "posterior", "prior", "likelihood", "network", "sweep", "evaluation",
 )  # fmt: skip
 
 

@@ -1,17 +1,20 @@
-"""Importance weighted autoencoders, table 1, one stochastic layer: VAE and IWAE by samples k.
+"""Importance weighted autoencoders, table 1: VAE and IWAE by samples k.
 
   python -m experiments.iwae_table --workdir=runs/iwae_table
   python -m experiments.iwae_table --stages=3 --samples=1,5 --workdir=runs/short
   python -m experiments.iwae_table --budget=paper --seed=0,1,2 --workdir=runs/table_1
+  python -m experiments.iwae_table --layers=2 --workdir=runs/iwae_table_2
 
 The protocol is that of Burda, Grosse & Salakhutdinov (2015), --preset=iwae of experiments.train:
 784-200-200-50, tanh, pixels drawn at each use, M = 20, Adam with steps of 0.001·10^(−i/7) for 3^i
-epochs, i = 0…7, 3280 in all. --stages limits the run to the first stages: four with --budget=cpu,
-40 epochs, the last 27 of them at a step of 0.00037. The VAE of k samples maximizes the mean of
-k log-weights (elbo_a), as theirs does, the IWAE the log of the mean of the weights; at k = 1 they
-are one run. The models are compared by −L_5000 over all test images, on the same noise, so that
-the error of a difference is that of the differences image by image. A latent is active if the
-variance of E_q[z|x] over the test images is more than 0.01.
+epochs, i = 0…7, 3280 in all. With --layers=2 it is --preset=iwae_2, 784-200-200-100-100-100-50
+with latents of 100 and 50 dimensions. --stages limits the run to the first stages: four with
+--budget=cpu, 40 epochs, the last 27 of them at a step of 0.00037. The VAE of k samples maximizes
+the mean of k log-weights (elbo_a), as theirs does, the IWAE the log of the mean of the weights; at
+k = 1 they are one run. The models are compared by −L_5000 over all test images, on the same noise,
+so that the error of a difference is that of the differences image by image. A latent is active if
+the variance of E_q[z|x] over the test images is more than 0.01; for latents above the first layer
+that is the mean given the mean of the layer below.
 
 Differences of their code from this one: 400 of the 60000 images are left out; the order of the
 others is the same in every epoch; step sizes are rounded to 0.00001; beta_1 is 0.99 (0.9 in their
@@ -58,6 +61,9 @@ flags.DEFINE_list(
   "samples", COMMON["samples"], "k, numbers of samples in training, separated by commas."
 )
 flags.DEFINE_integer(
+  "layers", 1, "Number of stochastic layers.", lower_bound=1, upper_bound=len(study.LATENTS)
+)
+flags.DEFINE_integer(
   "stages",
   len(study.STAGES),
   "Number of stages to train for, of the eight of 3^i epochs.",
@@ -83,15 +89,21 @@ def main() -> None:
   jobs.check(made_of, figure)
   workdir = figure_flags.open_workdir(figure, config)
   made = jobs.train(made_of, figure)
-  judge = functools.partial(study.judge, num_samples=num_samples, num_points=len(images.test))
+  judge = functools.partial(
+    study.judge,
+    num_samples=num_samples,
+    num_points=len(images.test),
+    sizes=study.LATENTS[config.layers],
+  )
   judged = [list(map(judge, jobs.member_directories(job, figure))) for job in made_of]
   rows = study.make_rows(config, figure, entries, judged)
   files.write_csv(workdir / "iwae_table.csv", study.COLUMNS, rows)
   epochs, schedule = sum(study.STAGES[: config.stages]), study.schedule_in_words(config)
-  title = title_of(dataset, epochs, sum(study.STAGES))
+  title = title_of(dataset, epochs, sum(study.STAGES), config.layers)
   picture = draw_iwae_table(rows, title, budget=figure.budget)
   files.save_figure(workdir / "iwae_table.png", picture)
   results = dict(rows=rows, epochs=epochs, published_epochs=sum(study.STAGES))
+  results |= dict(layers=config.layers)
   results |= dict(seeds=config.seeds, dataset=dataset, num_importance_samples=num_samples)
   jobs.write_summary(workdir, results, made, commit)
   print(f"\n{dataset}, {schedule}; −L_{num_samples} over {len(judged[0][0].log_p)} test images")

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 MODELS = {"vae": ("#0072b2", "o", 0.95), "iwae": ("#d55e00", "s", 1.05)}
 
 
-def title_of(dataset: str, epochs: int, of_epochs: int) -> str:
+def title_of(dataset: str, epochs: int, of_epochs: int, layers: int = 1) -> str:
   """Returns the title of the figure of runs of some epochs of the published protocol."""
   part = f"all {epochs}" if epochs == of_epochs else f"{epochs} of {of_epochs}"
-  return f"{dataset}, {part} epochs"
+  return f"{dataset}, {part} epochs" + (f", {layers} stochastic layers" if layers > 1 else "")
 
 
 @styled
@@ -55,7 +55,9 @@ def draw_iwae_table(rows: Sequence[dict], title: str, *, budget: str | None = No
 def redraw(directory: pathlib.Path) -> "Figure":
   """Redraws the figure of a directory of experiments.iwae_table."""
   rows, summary = records.read_rows(directory / "iwae_table.csv"), records.read_summary(directory)
-  title = title_of(summary["dataset"], summary["epochs"], summary["published_epochs"])
+  title = title_of(
+    summary["dataset"], summary["epochs"], summary["published_epochs"], summary.get("layers", 1)
+  )
   return draw_iwae_table(rows, title, budget=summary.get("budget"))
 
 

@@ -101,7 +101,7 @@ def iwae_table() -> list[str]:
         number(paper, 2) if paper else "",
         with_error(row["gain"], row["gain_se"]) if row["k"] > 1 else "",
         number(row["paper_gain"], 2) if paper and row["k"] > 1 else "",
-        f"{row['active']:g}",
+        f"{row['active']:g}" if isinstance(row["active"], float) else row["active"],
         row.get("paper_active") or "",
       ]
     )

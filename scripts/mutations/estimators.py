@@ -243,8 +243,8 @@ MUTATIONS = [
   Mutation(
     "free bits: sign",
     "estimators/objectives",
-    "bound + jnp.sum(kl(q, p)) - floored(q, p)",
-    "bound - jnp.sum(kl(q, p)) + floored(q, p)",
+    "bound + kl_by(lambda q, p: jnp.sum(kl(q, p))) - kl_by(floored)",
+    "bound - kl_by(lambda q, p: jnp.sum(kl(q, p))) + kl_by(floored)",
   ),
   Mutation(
     "free bits: over the sum of latents",

@@ -27,8 +27,8 @@ MUTATIONS = [
   Mutation(
     "fit: same pixels' noise at every step",
     "training/fitting",
-    "fold_in(pixel_key, state.step)",
-    "fold_in(pixel_key, 0)",
+    "fold_in(of_pixels, step)",
+    "fold_in(of_pixels, 0)",
   ),
   Mutation(
     "fit: static draws are fresh",
@@ -91,8 +91,8 @@ MUTATIONS = [
   Mutation(
     "devices: the indices are gathered in every step",
     "training/fitting",
-    "(whole, indices)",
-    "(indices, indices)",
+    "(whole, indices, words)",
+    "(indices, indices, words)",
     "training/collectives",
   ),
   Mutation(

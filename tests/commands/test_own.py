@@ -153,7 +153,7 @@ WRONG = [
   ([f"--model={OURS}:other_latents"], ["(2,)", "(3,)"]),
   ([f"--model={OURS}:small", "--hidden_dim=9"], ["--hidden_dim=9", "has no argument hidden_dim"]),
   ([f"--model={OURS}:small", "--posterior=laplace"], ["--posterior=laplace", "no argument pos"]),
-  (["--model=cnn"], ["--model=cnn", "mlp, conv, or package.module:function"]),
+  (["--model=cnn"], ["--model=cnn", "mlp, conv, hierarchical, or package.module:function"]),
   (["--network=mine"], ["--network=mine", "takes package.module:function"]),
   ([f"--network={OURS}:one_network"], ["pair of networks", "Features"]),
   ([f"--network={OURS}:stateful"], ["keeps state in batch_stats"]),

@@ -43,7 +43,7 @@ MUTATIONS = [
     "families/binary",
     "jax.nn.sigmoid(logits) * tangent",
     "jax.nn.sigmoid(-logits) * tangent",
-    "contracts/float32",
+    "families/binary",
   ),
   Mutation(
     "gaussian: KL constant",

@@ -112,7 +112,7 @@ def test_tables_of_an_earlier_start_are_read_only_where_they_are_whole(tmp_path)
   assert judged() is None
   write(points)
   np.testing.assert_array_equal(judged().log_p, [-20.5, -21.5, -22.5])
-  assert judged().num_active == 40
+  assert judged().num_active == (40,)
   for rows in (points[:2], points[1:], [*points, points[2]], points[::-1]):
     write(rows)
     assert judged() is None

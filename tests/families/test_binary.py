@@ -30,6 +30,12 @@ def test_value_and_derivatives_are_those_of_the_closed_form():
   np.testing.assert_array_equal(xx, np.zeros((4, 4)))
 
 
+def test_slope_of_the_entropy():
+  eta = BERNOULLI.from_heads(LOGITS)
+  slope = jax.grad(lambda eta: BERNOULLI.entropy(eta))(eta).logits
+  np.testing.assert_allclose(slope, -LOGITS * expit(LOGITS) * expit(-LOGITS), rtol=1e-9, atol=1e-13)
+
+
 def test_forward_mode_is_reverse_mode():
   tangents = jnp.array([0.3, -1.0, 2.0, 0.7]), jnp.array([1.0, 0.1, -0.2, 0.0])
   _, forward = jax.jvp(log_prob, (LOGITS, X), tangents)

@@ -210,7 +210,7 @@ def elbo_b(
   z = posterior_samples(key, q, num_samples)
   reconstructions = map_samples(lambda z: model.decoder.given(params.theta, z).log_prob(x), z)
   p = model.prior(params)
-  return jnp.mean(reconstructions) - jnp.mean(jax.vmap(lambda z: kl_given(q, p, z, kl=kl))(z))
+  return jnp.mean(reconstructions) - jnp.mean(map_samples(lambda z: kl_given(q, p, z, kl=kl), z))
 
 
 def sticking_the_landing(

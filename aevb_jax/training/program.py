@@ -21,7 +21,7 @@ from aevb_jax.types import Algorithm, Key, Preprocess, PyTree
 MAX_CHUNK_STEPS = 250  # training steps between two checks by the host
 MAX_CHUNK_BYTES = 32 * 2**20  # pixels of a chunk, if streamed; two chunks are read ahead
 # XLA splits the sum of a product of few rows among several blocks of a GPU. It pads the operands to
-# that end, and adds the parts, by kernels of their own: 13 of the 47 of the paper's step.
+# that end, and adds the parts, by kernels of their own: 12 of the 47 of the paper's step.
 GPU_OPTIONS: dict[str, str | bool] = {"xla_gpu_experimental_force_split_k": "1"}
 
 

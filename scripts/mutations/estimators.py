@@ -273,8 +273,8 @@ MUTATIONS = [
   Mutation(
     "elbo_b: sign of the KL",
     "estimators/sgvb",
-    "- jnp.mean(jax.vmap(lambda z: kl_given(",
-    "+ jnp.mean(jax.vmap(lambda z: kl_given(",
+    "- jnp.mean(map_samples(lambda z: kl_given(",
+    "+ jnp.mean(map_samples(lambda z: kl_given(",
   ),
   Mutation(
     "elbo_b: KL the wrong way round",

@@ -7,10 +7,12 @@ each of the paper's three constructions, and in `gaussians`. The families of app
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
-from aevb_jax.types import Array, Distribution, Eta, Family, Key
+from aevb_jax.types import Array, Distribution, Eta, Family, Key, PyTree
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -62,6 +64,23 @@ def distribution(family: Family, eta: Eta) -> Distribution:
     support=family.support(eta),
     at=functools.partial(distribution, family),
   )
+
+
+def holding(function: Callable[..., Distribution], *arrays: PyTree) -> Callable[..., Distribution]:
+  """Makes a conditional distribution that is a tree of arrays: its parameters.
+
+  It stands in the eta of a distribution that is composed of conditionals, a chain. Gradients to the
+  parameters then stop if that eta is taken as a constant, as an estimator does that sticks the
+  landing.
+
+  Args:
+    function: (*arrays, conditions) -> the distribution.
+    arrays: its parameters, any trees of arrays.
+
+  Returns:
+    The function (conditions) -> the distribution.
+  """
+  return Partial(function, *arrays)
 
 
 def check_shape(what: str, array: Array, size: int) -> None:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.kl import kl_divergence
@@ -54,19 +53,8 @@ class Parts:
 class Chain(NamedTuple):
   """Parameters of a chain: the conditional of each part, in the order of the vector."""
 
-  given: tuple[Given, ...]  # made by `part`; their arrays are the parameters
+  given: tuple[Given, ...]  # parts drawn before -> the part; made by `holding`
   parts: Parts
-
-
-def part(function: Callable[..., Distribution], *arrays: object) -> Given:
-  """Makes the conditional of a part, parts -> function(*arrays, parts).
-
-  Args:
-    function: (*arrays, parts) -> the distribution of the part.
-    arrays: its parameters, any trees of arrays. Gradients to them stop if the chain is taken as a
-      constant, as an estimator does that sticks the landing.
-  """
-  return Partial(function, *arrays)
 
 
 def chain(eta: Chain) -> Distribution:

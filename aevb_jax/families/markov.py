@@ -12,10 +12,9 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 
 from aevb_jax.errors import UnsupportedError
-from aevb_jax.families.base import distribution
+from aevb_jax.families.base import distribution, holding
 from aevb_jax.ops.keys import as_words
 from aevb_jax.types import Array, Distribution, Eta, Family, Key, PyTree, Support
 
@@ -26,23 +25,9 @@ Out = TypeVar("Out")
 class Markov(NamedTuple):
   """Parameters of a Markov chain of T steps of J numbers."""
 
-  given: Transition  # (z_{t−1}, inputs of t) -> q(z_t|z_{t−1}), by `transition`
+  given: Transition  # (z_{t−1}, inputs of t) -> q(z_t|z_{t−1}), by `holding`
   inputs: PyTree  # arrays whose first axis is the step, (T, ...)
   start: Array | None  # z_0 (J,), or None if the steps are independent and `given` gets no z
-
-
-def transition(function: Callable[..., Distribution], *arrays: PyTree) -> Transition:
-  """Makes the conditional of the steps, (z_{t−1}, inputs) -> function(*arrays, z_{t−1}, inputs).
-
-  Args:
-    function: (*arrays, z_{t−1} (J,), inputs of step t) -> the distribution of z_t (J,).
-    arrays: its parameters, any trees of arrays. Gradients to them stop if the chain is taken as a
-      constant, as an estimator does that sticks the landing.
-
-  Returns:
-    The `given` of a `Markov`.
-  """
-  return Partial(function, *arrays)
 
 
 def markov(eta: Markov) -> Distribution:
@@ -106,7 +91,7 @@ def independent_steps(family: Family, etas: Eta) -> Distribution:
   Returns:
     The distribution of z, shape (T·J,), as `markov` makes it.
   """
-  given = transition(lambda before, eta: distribution(family, eta))
+  given = holding(lambda before, eta: distribution(family, eta))
   return markov(Markov(given, etas, start=None))
 
 

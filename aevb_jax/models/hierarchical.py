@@ -14,8 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.families.base import distribution
-from aevb_jax.families.chains import Chain, Drawn, Given, Parts, chain, part
+from aevb_jax.families.base import distribution, holding
+from aevb_jax.families.chains import Chain, Drawn, Given, Parts, chain
 from aevb_jax.families.gaussians import DiagonalGaussian, gaussian
 from aevb_jax.models.adapters import as_network
 from aevb_jax.models.networks import MLP, Initializer, conditional, linear
@@ -74,7 +74,7 @@ def hierarchical_vae(
     return [_of_parent(below[s], s + 1, params[s]) for s in range(top)]
 
   def prior(params: Sequence[PyTree]) -> Distribution:
-    root = part(_fixed, standard_normal(sizes[top]).eta)
+    root = holding(_fixed, standard_normal(sizes[top]).eta)
     return chain(Chain((*from_above(params), root), Parts(sizes, tuple(range(top, -1, -1)))))
 
   below = [network(hidden_dims[s + 1][::-1], gaussian(sizes[s]), sizes[s + 1]) for s in range(top)]
@@ -88,7 +88,7 @@ def hierarchical_vae(
     ]
 
     def q_bottom_up(phi: Sequence[PyTree], x: Array) -> Distribution:
-      first = part(_fixed, above[0].given(phi[0], x).eta)
+      first = holding(_fixed, above[0].given(phi[0], x).eta)
       given = [_of_parent(above[s], s - 1, phi[s]) for s in range(1, top + 1)]
       return chain(Chain((first, *given), Parts(sizes, tuple(range(top + 1)))))
 
@@ -103,9 +103,9 @@ def hierarchical_vae(
 
   def q_top_down(phi: PyTree, x: Array) -> Distribution:
     found = [DiagonalGaussian(*heads) for heads in upwards.apply(phi["upwards"], x)]
-    given = [part(_product, p, eta) for p, eta in zip(from_above(phi["prior"]), found)]
+    given = [holding(_product, p, eta) for p, eta in zip(from_above(phi["prior"]), found)]
     order = tuple(range(top, -1, -1))
-    return chain(Chain((*given, part(_fixed, found[top])), Parts(sizes, order)))
+    return chain(Chain((*given, holding(_fixed, found[top])), Parts(sizes, order)))
 
   encoder = Conditional(init_phi, q_top_down)
   return Model(lambda params: prior(params.phi["prior"]), decoder, encoder)
@@ -137,7 +137,7 @@ def _fixed(eta: DiagonalGaussian, drawn: Drawn) -> Distribution:
 
 def _of_parent(network: Conditional, parent: int, params: PyTree) -> Given:
   """A part that depends on the part at the place `parent`."""
-  return part(lambda params, drawn: network.given(params, drawn[parent]), params)
+  return holding(lambda params, drawn: network.given(params, drawn[parent]), params)
 
 
 def _product(p: Given, eta: DiagonalGaussian, drawn: Drawn) -> Distribution:

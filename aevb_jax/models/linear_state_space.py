@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.stats import multivariate_normal
 
-from aevb_jax.families.base import distribution
+from aevb_jax.families.base import distribution, holding
 from aevb_jax.families.gaussians import Gaussian, full_gaussian, gaussian
-from aevb_jax.families.markov import Markov, markov, transition
+from aevb_jax.families.markov import Markov, markov
 from aevb_jax.models.linear_gaussian import AffineHeads
 from aevb_jax.models.networks import conditional
 from aevb_jax.models.state_space import as_frames, state_space
@@ -163,7 +163,7 @@ def posterior(theta: PyTree, x: Array, num_steps: int) -> Distribution:
   frames = as_frames(x, num_steps, len(d))
   _, (linear, square) = jax.lax.scan(step, start, frames, reverse=True)
   follows = jnp.ones(num_steps).at[0].set(0)
-  given = transition(_product, f, b, q)
+  given = holding(_product, f, b, q)
   return markov(Markov(given, (linear, square, follows), start=jnp.zeros(size)))
 
 

@@ -16,9 +16,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aevb_jax.families.base import distribution
+from aevb_jax.families.base import distribution, holding
 from aevb_jax.families.gaussians import DiagonalGaussian, gaussian
-from aevb_jax.families.markov import Markov, independent_steps, markov, transition
+from aevb_jax.families.markov import Markov, independent_steps, markov
 from aevb_jax.models.adapters import as_network
 from aevb_jax.models.networks import MLP, Initializer, conditional, heads, linear
 from aevb_jax.models.priors import with_prior
@@ -85,7 +85,7 @@ def state_space_vae(
 
     def infer(phi: PyTree, h: Array) -> Distribution:
       of_step = lambda phi, z, h_t: given.given(phi, jnp.concatenate([z, h_t]))
-      return markov(Markov(transition(of_step, phi), h, start=jnp.zeros(latent_dim)))
+      return markov(Markov(holding(of_step, phi), h, start=jnp.zeros(latent_dim)))
 
   else:
     summary = as_network(BothWays(hidden_dim, **layers), (num_steps, data_dim))
@@ -136,7 +136,7 @@ def state_space(
 
   def prior(params: PyTree) -> Distribution:
     follows = jnp.ones(num_steps).at[0].set(0)  # 0 for the first step, which follows no other
-    return markov(Markov(transition(p_of_step, params), follows, start=jnp.zeros(latent_dim)))
+    return markov(Markov(holding(p_of_step, params), follows, start=jnp.zeros(latent_dim)))
 
   def p_of_step(params: PyTree, z: Array, follows: Array) -> Distribution:
     by = change.given(params, z).eta

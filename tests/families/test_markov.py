@@ -10,13 +10,13 @@ import scipy.stats
 
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.estimators.surrogate import freeze
-from aevb_jax.families.base import distribution
+from aevb_jax.families.base import distribution, holding
 from aevb_jax.families.binary import Bernoulli, bernoulli
 from aevb_jax.families.chains import kl_given
 from aevb_jax.families.composition import Gamma, gamma
 from aevb_jax.families.gaussians import DiagonalGaussian, gaussian
 from aevb_jax.families.kl import kl_divergence
-from aevb_jax.families.markov import Markov, independent_steps, markov, transition
+from aevb_jax.families.markov import Markov, independent_steps, markov
 from tests.support.statistics import assert_unbiased
 
 T, J = 4, 2
@@ -48,7 +48,7 @@ DENSITIES = {
 
 def make(name, w=W, inputs=INPUTS, start=None):
   start = jnp.full(J, 0.5) if start is None else start
-  return markov(Markov(transition(STEPS[name], w), inputs, start))
+  return markov(Markov(holding(STEPS[name], w), inputs, start))
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -69,7 +69,7 @@ def test_draws_follow_the_step_before():
   step = lambda w, z, shift: distribution(
     gaussian(J), DiagonalGaussian(z @ w + shift, jnp.zeros(J))
   )
-  q = markov(Markov(transition(step, w), INPUTS, jnp.ones(J)))
+  q = markov(Markov(holding(step, w), INPUTS, jnp.ones(J)))
   mean, cov, means, covs = np.ones(J), np.zeros((J, J)), [], []
   for shift in np.asarray(INPUTS):
     mean, cov = mean @ w + shift, w.T @ cov @ w + np.eye(J)

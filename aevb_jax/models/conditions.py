@@ -17,13 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from aevb_jax.families.gaussians import gaussian
-from aevb_jax.models.networks import Initializer, conditional, heads, linear
+from aevb_jax.models.networks import MLP, Initializer, conditional, linear
 from aevb_jax.models.priors import standard_normal
 from aevb_jax.ops.products import product
 from aevb_jax.types import Array, Conditional, Distribution, Family, Model
 
 
-class ConditionedMLP(nn.Module):
+class ConditionedMLP(MLP, kw_only=True):
   """The network `MLP` of a pair (x, c), in which c is added to the units of the first layer.
 
   This is the MLP of the vector (x, c), with the kernel of its first layer in two parts. If one x is
@@ -31,25 +31,10 @@ class ConditionedMLP(nn.Module):
   """
 
   size: int  # D, the length of x
-  hidden: Sequence[int]
-  sizes: Sequence[int]
-  activation: Callable[[Array], Array] = nn.tanh
-  kernel_init: Initializer = nn.initializers.lecun_normal()
-  bias_init: Initializer = nn.initializers.zeros_init()
-  dtype: jnp.dtype | None = None
 
-  @nn.compact
-  def __call__(self, pair: Any) -> tuple[Array, ...]:
-    x, c = jnp.split(pair, [self.size]) if isinstance(pair, jax.Array) else pair
-    if not self.hidden:
-      return tuple(self._first(x, c, {f"head_{i}": size for i, size in enumerate(self.sizes)}))
-    (h,) = self._first(x, c, {"hidden_0": self.hidden[0]})
-    for i, width in enumerate(self.hidden[1:], start=1):
-      h = linear(self, self.activation(h), {f"hidden_{i}": width})[0]
-    return tuple(heads(self, self.activation(h), self.sizes))
-
-  def _first(self, x: Array, c: Array, sizes: dict[str, int]) -> list[Array]:
+  def first(self, x: Any, sizes: dict[str, int]) -> list[Array]:
     """Applies linear layers to (x, c), each with a kernel of its own for c."""
+    x, c = jnp.split(x, [self.size]) if isinstance(x, jax.Array) else x
     float_ = jnp.result_type(float)
     kernels = [
       self.param(f"{name}_condition", self.kernel_init, (len(c), size), float_)
@@ -105,7 +90,7 @@ def conditional_vae(
   )
 
   def network(layers: Sequence[int], family: Family, size: int) -> Conditional:
-    module = ConditionedMLP(size, layers, family.sizes, **options)
+    module = ConditionedMLP(layers, family.sizes, size=size, **options)
     return conditional(module, family, size + condition_dim)
 
   return Model(

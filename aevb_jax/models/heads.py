@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from aevb_jax.families.gaussians import gaussian
 from aevb_jax.models.adapters import as_network, described, from_linen, output_shape
-from aevb_jax.models.networks import Initializer, conditional, heads
+from aevb_jax.models.networks import Initializer, conditional, heads, linear
 from aevb_jax.models.priors import standard_normal
 from aevb_jax.types import Array, Conditional, Distribution, Family, Key, Model, Network, PyTree
 
@@ -37,7 +37,7 @@ class Heads(nn.Module):
     h = features.astype(jnp.result_type(float))
     h = h.reshape(-1) if self.channels is None else h
     widths = [size if self.channels is None else self.channels for size in self.sizes]
-    return tuple(head.reshape(-1) for head in heads(self, h, widths))
+    return tuple(head.reshape(-1) for head in linear(self, h, heads(widths)))
 
 
 def with_heads(

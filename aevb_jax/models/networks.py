@@ -10,6 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -61,11 +62,16 @@ class MLP(nn.Module):
   dtype: jnp.dtype | None = None
 
   @nn.compact
-  def __call__(self, x: Array) -> tuple[Array, ...]:
-    h = x
+  def __call__(self, x: Any) -> tuple[Array, ...]:
+    apply, h = self.first, x
     for i, width in enumerate(self.hidden):
-      h = self.activation(*linear(self, h, {f"hidden_{i}": width}))
-    return tuple(heads(self, h, self.sizes))
+      h = self.activation(*apply(h, {f"hidden_{i}": width}))
+      apply = functools.partial(linear, self)
+    return tuple(apply(h, heads(self.sizes)))
+
+  def first(self, x: Any, sizes: dict[str, int]) -> list[Array]:
+    """Applies the linear layers that get the input; networks of other inputs replace this."""
+    return linear(self, x, sizes)
 
 
 class ConvEncoder(nn.Module):
@@ -91,7 +97,7 @@ class ConvEncoder(nn.Module):
       layer = functools.partial(conv, stride=2, padding="VALID")
       h = self.activation(_conv(self, layer, features, f"conv_{i}")(h))
     h = h.reshape(-1)
-    return tuple(heads(self, h, self.sizes))
+    return tuple(linear(self, h, heads(self.sizes)))
 
 
 class ConvDecoder(nn.Module):
@@ -180,9 +186,9 @@ def linear(module: nn.Module, x: Array, sizes: dict[str, int]) -> list[Array]:
   return jnp.split(rows.reshape(bias.shape) + bias, ends[:-1], axis=-1)
 
 
-def heads(module: nn.Module, x: Array, sizes: Sequence[int]) -> list[Array]:
-  """Applies the linear layers head_0, head_1, ... to the same input, as `linear` does."""
-  return linear(module, x, {f"head_{i}": size for i, size in enumerate(sizes)})
+def heads(sizes: Sequence[int]) -> dict[str, int]:
+  """Names linear layers head_0, head_1, ..., for `linear`."""
+  return {f"head_{i}": size for i, size in enumerate(sizes)}
 
 
 def _conv(module: nn.Module, layer: Callable[..., Array], features: int, name: str) -> Conv:

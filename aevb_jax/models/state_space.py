@@ -201,7 +201,7 @@ class Combined(MLP):
     (width,) = self.hidden
     z, h = jnp.split(z_and_h, [len(z_and_h) - width])
     of_z = self.activation(*linear(self, z, {"hidden_0": width}))
-    return tuple(heads(self, 0.5 * (of_z + h), self.sizes))
+    return tuple(linear(self, 0.5 * (of_z + h), heads(self.sizes)))
 
 
 def as_frames(x: Array, num_steps: int, data_dim: int) -> Array:

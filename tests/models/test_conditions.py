@@ -43,7 +43,7 @@ def test_the_network_is_an_mlp_of_the_vector_of_both(hidden_dim):
   """Also `of_pairs`, which makes such a conditional of any network of the vector (x, c)."""
   pair, family = (X, CONDITION), gaussian(J)
   options = dict(kernel_init=nn.initializers.normal(0.3), bias_init=nn.initializers.normal(0.1))
-  parts = conditional(ConditionedMLP(D, hidden_dim, family.sizes, **options), family, D + C)
+  parts = conditional(ConditionedMLP(hidden_dim, family.sizes, size=D, **options), family, D + C)
   params = parts.init(jax.random.key(0))
   joined = {
     name: own | {"kernel": jnp.concatenate([own["kernel"], params[f"{name}_condition"]])}

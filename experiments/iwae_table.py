@@ -61,7 +61,7 @@ flags.DEFINE_list(
   "samples", COMMON["samples"], "k, numbers of samples in training, separated by commas."
 )
 flags.DEFINE_integer(
-  "layers", 1, "Number of stochastic layers.", lower_bound=1, upper_bound=len(study.LATENTS)
+  "layers", 1, "Number of stochastic layers.", lower_bound=1, upper_bound=len(study.PRESET_OF)
 )
 flags.DEFINE_integer(
   "stages",
@@ -93,7 +93,7 @@ def main() -> None:
     study.judge,
     num_samples=num_samples,
     num_points=len(images.test),
-    sizes=study.LATENTS[config.layers],
+    sizes=study.latents_of(config.layers),
   )
   judged = [list(map(judge, jobs.member_directories(job, figure))) for job in made_of]
   rows = study.make_rows(config, figure, entries, judged)

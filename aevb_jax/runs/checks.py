@@ -198,9 +198,10 @@ def _resolve_model(config: Config) -> Config:
 
 def _resolve_layers(model: ModelConfig, layers: dict[str, Any]) -> ModelConfig:
   """Fills in J, the sum of the layers, and refuses fields that a model of layers does not take."""
-  for name, usual in (("posterior", "gaussian"), ("prior", None), ("hidden_dim", None)):
+  usual = {"posterior": ("gaussian",), "prior": (None, "gaussian"), "hidden_dim": (None,)}
+  for name, values in usual.items():
     value = getattr(model, name)
-    if value not in (usual, "gaussian"):
+    if value not in values:
       raise ConfigError(name, value, "is a part of --model=hierarchical:layers=...:hidden=...")
   return dataclasses.replace(model, latent_dim=sum(layers["latent_dims"]))
 

@@ -191,8 +191,12 @@ def _scan(
   return scan(step, state, xs)
 
 
-def _keys_of_pixels(key: Key, static_key: Key | None, step: Array, index: Array) -> tuple:
-  """Makes the keys of `preprocess` for T steps at once, since a GPU launches kernels to make a few.
+def _keys_of_pixels(
+  key: Key, static_key: Key | None, step: Array, index: Array
+) -> tuple[Array, Callable[[Array], Key]]:
+  """Makes the keys of `preprocess` for T steps at once.
+
+  A GPU would otherwise launch several kernels in every step to make the few keys of that step.
 
   Args:
     key: the data key of `fit`.

@@ -10,6 +10,7 @@ import numpy as np
 
 from aevb_jax.errors import ConfigError, RunError
 from aevb_jax.inference.diagnostics import active_units
+from aevb_jax.models.own import layers_of
 from aevb_jax.runs import LoadedRun, files
 from aevb_jax.runs.learning import log_likelihoods
 from aevb_jax.runs.pixels import points
@@ -22,7 +23,6 @@ from experiments.studies import jobs
 STAGES = [3**i for i in range(8)]  # epochs
 ESTIMATORS = {"vae": "elbo_a", "iwae": "iwae"}
 PRESET_OF = {1: "iwae", 2: "iwae_2"}  # by the number of stochastic layers
-LATENTS = {1: (50,), 2: (100, 50)}  # in each stochastic layer
 # (negative log-likelihood, active latents) of tables 1 and 3 by data set and layers, model and k.
 PUBLISHED = {
   ("mnist:60k", 1): {
@@ -104,9 +104,17 @@ def make_entries(config: IwaeTableConfig, num_train: int) -> list[Entry]:
   return entries
 
 
+def latents_of(layers: int) -> tuple[int, ...]:
+  """Returns the number of latents in each stochastic layer."""
+  preset = PRESETS[PRESET_OF[layers]]
+  if found := layers_of(preset.get("model", "")):
+    return tuple(found["latent_dims"])
+  return (preset["latent_dim"],)
+
+
 def make_job(config: IwaeTableConfig, model: str, k: int, num_train: int) -> jobs.Job:
   """Returns the run of a model and a number of samples."""
-  batch_size = PRESETS["iwae"]["batch_size"]
+  batch_size = PRESETS[PRESET_OF[config.layers]]["batch_size"]
   if num_train < batch_size:
     message = f"takes at least {batch_size} training images"
     raise ConfigError("dataset", config.dataset, message)
@@ -133,7 +141,7 @@ def make_job(config: IwaeTableConfig, model: str, k: int, num_train: int) -> job
 
 
 def judge(
-  member: pathlib.Path, num_samples: int, num_points: int, sizes: tuple[int, ...] = LATENTS[1]
+  member: pathlib.Path, num_samples: int, num_points: int, sizes: tuple[int, ...] = latents_of(1)
 ) -> Judged:
   """Estimates log p(x) of the test images and counts active latents, unless that was done before.
 
@@ -158,7 +166,7 @@ def judge(
 
 
 def _judged_before(
-  member: pathlib.Path, path: pathlib.Path, num_points: int, sizes: tuple[int, ...] = LATENTS[1]
+  member: pathlib.Path, path: pathlib.Path, num_points: int, sizes: tuple[int, ...] = latents_of(1)
 ) -> Judged | None:
   """Reads earlier estimates; None if one of their tables is missing or was edited."""
   try:

@@ -250,7 +250,7 @@ def mistakes(classifier, params, x, labels):
 
 
 def test_unlabelled_data_help_to_classify():
-  """With one label for each class, the labels alone do not show where the classes are."""
+  """One label for each class does not show where the classes are; the unlabelled data do."""
   (x, labels), (test_x, test_labels) = clusters(600, 0), clusters(1000, 1)
   few = np.full(600, -1)
   for k in range(K):

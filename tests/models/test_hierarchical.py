@@ -20,6 +20,7 @@ from aevb_jax.families.kl import kl_divergence
 from aevb_jax.models.hierarchical import DIRECTIONS, hierarchical_vae
 from aevb_jax.models.joint import log_joint
 from aevb_jax.models.vae import init_params
+from tests.support.oracles import exact_bound, precision
 from tests.support.statistics import assert_unbiased
 
 D, SIZES = 4, (3, 2)
@@ -50,11 +51,6 @@ def linear_model(direction):
   return model, 0.3 * jax.random.normal(jax.random.key(1), flat.shape), params
 
 
-def precision(log_density, z):
-  """Returns minus the Hessian of a quadratic function, at any z."""
-  return -jax.hessian(log_density)(z)
-
-
 def exact_log_p(model, params, x):
   """log p(x) = log p(x, z) − log p(z|x), at any z: the joint density is Gaussian in z."""
   joint = lambda z: log_joint(model, params, x, z)
@@ -63,15 +59,6 @@ def exact_log_p(model, params, x):
   mode = start + jnp.linalg.solve(p, jax.grad(joint)(start))
   log_posterior = 0.5 * (jnp.linalg.slogdet(p)[1] - len(start) * jnp.log(2 * jnp.pi))
   return joint(mode) - log_posterior
-
-
-def exact_bound(model, params, x):
-  """E_q[log p(x, z)] + the entropy of q, both Gaussian."""
-  q, joint = model.encoder.given(params.phi, x), lambda z: log_joint(model, params, x, z)
-  root = precision(q.log_prob, q.mean)
-  entropy = 0.5 * (len(q.mean) * (1 + jnp.log(2 * jnp.pi)) - jnp.linalg.slogdet(root)[1])
-  spread = jnp.trace(jnp.linalg.solve(root, precision(joint, q.mean)))
-  return joint(q.mean) - 0.5 * spread + entropy
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -20,7 +20,7 @@ from aevb_jax.models.linear_state_space import (
   posterior,
   smoother,
 )
-from tests.models.test_hierarchical import exact_bound, precision
+from tests.support.oracles import exact_bound, precision
 from tests.support.statistics import assert_unbiased
 
 T, D, J = 4, 3, 2

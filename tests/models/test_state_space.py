@@ -19,7 +19,7 @@ from aevb_jax.models.joint import log_joint
 from aevb_jax.models.linear_state_space import log_marginal
 from aevb_jax.models.state_space import INFERENCE, Backward, BothWays, state_space_vae
 from aevb_jax.models.vae import init_params
-from tests.models.test_hierarchical import exact_bound, precision
+from tests.support.oracles import exact_bound, precision
 from tests.support.statistics import assert_errors_are_right, assert_unbiased
 
 T, D, J, H = 3, 3, 2, 4

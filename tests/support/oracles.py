@@ -189,3 +189,17 @@ def rows(tree):
   """Returns the leaves of a tree of n values as n NumPy rows."""
   leaves = jax.tree.leaves(tree)
   return np.concatenate([np.reshape(leaf, (len(leaf), -1)) for leaf in leaves], axis=1)
+
+
+def precision(log_density, z):
+  """Returns minus the Hessian of a quadratic function, at any z."""
+  return -jax.hessian(log_density)(z)
+
+
+def exact_bound(model, params, x):
+  """Computes E_q[log p(x, z)] + the entropy of q, where both densities are Gaussian."""
+  q, joint = model.encoder.given(params.phi, x), lambda z: log_joint(model, params, x, z)
+  root = precision(q.log_prob, q.mean)
+  entropy = 0.5 * (len(q.mean) * (1 + jnp.log(2 * jnp.pi)) - jnp.linalg.slogdet(root)[1])
+  spread = jnp.trace(jnp.linalg.solve(root, precision(joint, q.mean)))
+  return joint(q.mean) - 0.5 * spread + entropy

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aevb_jax.data.preprocess import scale
@@ -155,7 +156,12 @@ def keep_few_labels(labels: Any, num_labels: int, *, num_classes: int, seed: int
 
 
 def encoded(
-  model: Model, params: Params, preprocess: Preprocess = scale, *, sample: bool = True
+  model: Model,
+  params: Params,
+  preprocess: Preprocess = scale,
+  *,
+  sample: bool = True,
+  latents: Sequence[int] | None = None,
 ) -> Preprocess:
   """Makes a function from pixels to draws of q(z|x): the features of M1, and the x of M1+M2.
 
@@ -164,14 +170,16 @@ def encoded(
     params: its parameters, which are not trained any further.
     preprocess: (key, pixels of one image) -> x of M1.
     sample: whether z is drawn, as M2 is trained; if not, z is the mean of q(z|x), as for a test.
+    latents: which numbers of z are returned, such as those that `active_units` finds; None for all.
 
   Returns:
-    A function (key, pixels) -> z, shape (J,), for `fit` and `evaluate`.
+    A function (key, pixels) -> z, shape (J,) or that of `latents`, for `fit` and `evaluate`.
   """
 
   def features(key: Key, pixels: Array) -> Array:
     x_key, z_key = jax.random.split(key)
     q = model.encoder.given(params.phi, preprocess(x_key, pixels))
-    return q.sample(z_key) if sample else q.mean
+    z = q.sample(z_key) if sample else q.mean
+    return z if latents is None else z[jnp.array(latents)]
 
   return features

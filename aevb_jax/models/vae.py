@@ -29,6 +29,7 @@ def mlp_vae(
   hidden_dim: int | Sequence[int],
   posterior: Callable[[int], Family] = gaussian,
   prior: Callable[[int], Distribution] = standard_normal,
+  activation: Callable[[Array], Array] = nn.tanh,
   kernel_init: Initializer = nn.initializers.lecun_normal(),
   bias_init: Initializer = nn.initializers.zeros_init(),
   dtype: jnp.dtype | None = None,
@@ -50,6 +51,7 @@ def mlp_vae(
       order of the encoder, which the decoder reverses.
     posterior: J -> family of z given x.
     prior: J -> p(z).
+    activation: of the hidden units.
     kernel_init: initializer of the weight matrices.
     bias_init: initializer of the biases.
     dtype: the dtype that operands of matrix products are rounded to, such as `jnp.bfloat16`; None
@@ -60,9 +62,12 @@ def mlp_vae(
   """
 
   layers = (hidden_dim,) if isinstance(hidden_dim, int) else tuple(hidden_dim)
+  options: dict[str, Any] = dict(
+    activation=activation, kernel_init=kernel_init, bias_init=bias_init, dtype=dtype
+  )
 
   def network(layers: Sequence[int], family: Family, input_size: int) -> Conditional:
-    module = MLP(layers, family.sizes, kernel_init=kernel_init, bias_init=bias_init, dtype=dtype)
+    module = MLP(layers, family.sizes, **options)
     return conditional(module, family, input_size)
 
   return Model(

@@ -3,12 +3,13 @@
   python -m experiments.iwae_table --workdir=runs/iwae_table
   python -m experiments.iwae_table --stages=3 --samples=1,5 --workdir=runs/short
   python -m experiments.iwae_table --budget=paper --seed=0,1,2 --workdir=runs/table_1
-  python -m experiments.iwae_table --layers=2 --workdir=runs/iwae_table_2
+  python -m experiments.iwae_table --layers=1,2 --samples=1,50 --workdir=runs/iwae_layers
 
 The protocol is that of Burda, Grosse & Salakhutdinov (2015), --preset=iwae of experiments.train:
 784-200-200-50, tanh, pixels drawn at each use, M = 20, Adam with steps of 0.001·10^(−i/7) for 3^i
-epochs, i = 0…7, 3280 in all. With --layers=2 it is --preset=iwae_2, 784-200-200-100-100-100-50
-with latents of 100 and 50 dimensions. --stages limits the run to the first stages: four with
+epochs, i = 0…7, 3280 in all. With two stochastic layers it is --preset=iwae_2, latents of 100 and
+50 dimensions in 784-200-200-100-100-100-50, and with --layers=1,2 each of its rows is compared with
+the row of one layer image by image. --stages limits the run to the first stages: four with
 --budget=cpu, 40 epochs, the last 27 of them at a step of 0.00037. The VAE of k samples maximizes
 the mean of k log-weights (elbo_a), as theirs does, the IWAE the log of the mean of the weights; at
 k = 1 they are one run. The models are compared by −L_5000 over all test images, on the same noise,
@@ -60,9 +61,7 @@ flags.declare_key_flag("num_importance_samples")
 flags.DEFINE_list(
   "samples", COMMON["samples"], "k, numbers of samples in training, separated by commas."
 )
-flags.DEFINE_integer(
-  "layers", 1, "Number of stochastic layers.", lower_bound=1, upper_bound=len(study.PRESET_OF)
-)
+flags.DEFINE_list("layers", ["1"], "Numbers of stochastic layers, 1 or 2 or both, by commas.")
 flags.DEFINE_integer(
   "stages",
   len(study.STAGES),
@@ -77,6 +76,12 @@ def _check_samples(values: list[str]) -> bool:
   return bool(values) and len(set(values)) == len(values) and all(map(is_count, values))
 
 
+@flags.validator("layers", "takes 1, 2 or 1,2")
+def _check_layers(values: list[str]) -> bool:
+  known = {str(layers) for layers in study.PRESET_OF}
+  return bool(values) and len(set(values)) == len(values) and set(values) <= known
+
+
 def main() -> None:
   commit = files.git_commit()
   figure, config = figure_flags.settings(IwaeTableConfig, BUDGETS)
@@ -89,21 +94,21 @@ def main() -> None:
   jobs.check(made_of, figure)
   workdir = figure_flags.open_workdir(figure, config)
   made = jobs.train(made_of, figure)
-  judge = functools.partial(
-    study.judge,
-    num_samples=num_samples,
-    num_points=len(images.test),
-    sizes=study.latents_of(config.layers),
-  )
-  judged = [list(map(judge, jobs.member_directories(job, figure))) for job in made_of]
+  judge = functools.partial(study.judge, num_samples=num_samples, num_points=len(images.test))
+  judged = [
+    [
+      judge(member, sizes=study.latents_of(entry.layers))
+      for member in jobs.member_directories(entry.job, figure)
+    ]
+    for entry in entries
+  ]
   rows = study.make_rows(config, figure, entries, judged)
   files.write_csv(workdir / "iwae_table.csv", study.COLUMNS, rows)
   epochs, schedule = sum(study.STAGES[: config.stages]), study.schedule_in_words(config)
-  title = title_of(dataset, epochs, sum(study.STAGES), config.layers)
+  title = title_of(dataset, epochs, sum(study.STAGES))
   picture = draw_iwae_table(rows, title, budget=figure.budget)
   files.save_figure(workdir / "iwae_table.png", picture)
   results = dict(rows=rows, epochs=epochs, published_epochs=sum(study.STAGES))
-  results |= dict(layers=config.layers)
   results |= dict(seeds=config.seeds, dataset=dataset, num_importance_samples=num_samples)
   jobs.write_summary(workdir, results, made, commit)
   print(f"\n{dataset}, {schedule}; −L_{num_samples} over {len(judged[0][0].log_p)} test images")

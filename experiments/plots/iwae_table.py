@@ -15,17 +15,20 @@ if TYPE_CHECKING:
 
 # Their markers are side by side, because at k = 1 both are one run.
 MODELS = {"vae": ("#0072b2", "o", 0.95), "iwae": ("#d55e00", "s", 1.05)}
+MARKERS_OF_TWO = {"vae": "^", "iwae": "D"}  # of models with two layers, beside those with one
 
 
-def title_of(dataset: str, epochs: int, of_epochs: int, layers: int = 1) -> str:
+def title_of(dataset: str, epochs: int, of_epochs: int) -> str:
   """Returns the title of the figure of runs of some epochs of the published protocol."""
   part = f"all {epochs}" if epochs == of_epochs else f"{epochs} of {of_epochs}"
-  return f"{dataset}, {part} epochs" + (f", {layers} stochastic layers" if layers > 1 else "")
+  return f"{dataset}, {part} epochs"
 
 
 @styled
 def draw_iwae_table(rows: Sequence[dict], title: str, *, budget: str | None = None) -> "Figure":
   """Draws the negative log-likelihood by the number of samples, and its gain on the first row.
+
+  Models of one and of two layers are lines of their own, each with its gain on its own first row.
 
   Our numbers are solid. The gains have standard errors of the differences image by image. Published
   numbers are hollow and dashed.
@@ -55,30 +58,43 @@ def draw_iwae_table(rows: Sequence[dict], title: str, *, budget: str | None = No
 def redraw(directory: pathlib.Path) -> "Figure":
   """Redraws the figure of a directory of experiments.iwae_table."""
   rows, summary = records.read_rows(directory / "iwae_table.csv"), records.read_summary(directory)
-  title = title_of(
-    summary["dataset"], summary["epochs"], summary["published_epochs"], summary.get("layers", 1)
-  )
+  title = title_of(summary["dataset"], summary["epochs"], summary["published_epochs"])
   return draw_iwae_table(rows, title, budget=summary.get("budget"))
 
 
 def _draw_numbers(axes: "Axes", rows: Sequence[dict], name: str) -> None:
-  """Draws a column of the table for both models, on a log axis with ticks at the numbers k."""
+  """Draws a column of the table for all models, on a log axis with ticks at the numbers k."""
   numbers = sorted({row["k"] for row in rows})
-  for model, (color, marker, shift) in MODELS.items():
-    mine = [row for row in rows if row["model"] == model or row["k"] == 1]
-    if not mine:
-      continue
-    k = shift * np.array([row["k"] for row in mine])
-    error = [row["gain_se"] for row in mine] if name == "gain" else None
-    ours, style = [row[name] for row in mine], dict(color=color, marker=marker)
-    axes.errorbar(k, ours, error, label=model.upper(), capsize=2, **style)
-    if any("paper_nll" in row for row in rows):
-      theirs = [row.get(f"paper_{name}", np.nan) for row in mine]
-      style |= dict(markerfacecolor="white", linestyle="--")
-      axes.plot(k, theirs, label=f"{model.upper()}, published", **style)
+  for layers in sorted({layers_of(row) for row in rows}):
+    for model in MODELS:
+      mine = [row for row in rows if layers_of(row) == layers]
+      mine = [row for row in mine if row["model"] == model or row["k"] == 1]
+      if mine:
+        _draw_model(axes, mine, name, model, layers)
   axes.set_xscale("log")
   margin = 1.25 if len(numbers) > 1 else 2.0  # the two models of a single k stand close together
   axes.set_xlim(numbers[0] / margin, numbers[-1] * margin)
   axes.set_xticks(numbers, numbers)
   axes.minorticks_off()
   axes.set_xlabel("k, samples in training")
+
+
+def _draw_model(axes: "Axes", rows: Sequence[dict], name: str, model: str, layers: int) -> None:
+  """Draws a column of the rows of one model, ours and the published numbers if there are any."""
+  color, marker, shift = MODELS[model]
+  label = model.upper()
+  if layers > 1:
+    marker, label = MARKERS_OF_TWO[model], f"{label}, {layers} layers"
+  k = shift * np.array([row["k"] for row in rows])
+  error = [row["gain_se"] for row in rows] if name == "gain" else None
+  style = dict(color=color, marker=marker)
+  axes.errorbar(k, [row[name] for row in rows], error, label=label, capsize=2, **style)
+  if any("paper_nll" in row for row in rows):
+    theirs = [row.get(f"paper_{name}", np.nan) for row in rows]
+    style |= dict(markerfacecolor="white", linestyle="--")
+    axes.plot(k, theirs, label=f"{label}, published", **style)
+
+
+def layers_of(row: dict) -> int:
+  """Returns the number of stochastic layers of a row; tables of one layer may not have it."""
+  return row.get("layers") or 1

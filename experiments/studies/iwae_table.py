@@ -47,7 +47,9 @@ PUBLISHED = {
     ("iwae", 50): (87.10, None),
   },
 }
-COLUMNS = ("model", "k", "nll", "nll_se", "gain", "gain_se", "active", "paper_nll", "paper_gain",
+Place = tuple[int, str, int]  # layers, model and k: what makes a row
+COLUMNS = ("layers", "model", "k", "nll", "nll_se", "gain", "gain_se", "over_one_layer",
+           "over_one_layer_se", "active", "paper_nll", "paper_gain", "paper_over_one_layer",
            "paper_active", "train_bound", "test_bound", "seed_sd", "seconds")  # fmt: skip
 
 
@@ -58,7 +60,7 @@ class IwaeTableConfig:
   dataset: str = "mnist:60k"
   samples: tuple[int, ...] = (1, 5, 50)
   stages: int = len(STAGES)
-  layers: int = 1  # stochastic layers
+  layers: tuple[int, ...] = (1,)  # stochastic layers
   seed: int | tuple[int, ...] = 0
   num_importance_samples: int = 5000
 
@@ -71,6 +73,7 @@ class IwaeTableConfig:
 class Entry(NamedTuple):
   """A row of the table: a model, a number of samples, and the run that trains it."""
 
+  layers: int
   model: str
   k: int
   job: jobs.Job
@@ -98,9 +101,10 @@ def make_entries(config: IwaeTableConfig, num_train: int) -> list[Entry]:
     ConfigError: if there are too few training images.
   """
   entries = []
-  for k in sorted(config.samples):
-    for model in ("vae", "iwae") if k > 1 else ("vae",):
-      entries.append(Entry(model, k, make_job(config, model, k, num_train)))
+  for layers in sorted(config.layers):
+    for k in sorted(config.samples):
+      for model in ("vae", "iwae") if k > 1 else ("vae",):
+        entries.append(make_entry(config, layers, model, k, num_train))
   return entries
 
 
@@ -112,16 +116,17 @@ def latents_of(layers: int) -> tuple[int, ...]:
   return (preset["latent_dim"],)
 
 
-def make_job(config: IwaeTableConfig, model: str, k: int, num_train: int) -> jobs.Job:
-  """Returns the run of a model and a number of samples."""
-  batch_size = PRESETS[PRESET_OF[config.layers]]["batch_size"]
+def make_entry(config: IwaeTableConfig, layers: int, model: str, k: int, num_train: int) -> Entry:
+  """Returns the row of a model and a number of samples, with its run."""
+  preset = PRESET_OF[layers]
+  batch_size = PRESETS[preset]["batch_size"]
   if num_train < batch_size:
     message = f"takes at least {batch_size} training images"
     raise ConfigError("dataset", config.dataset, message)
   stages = STAGES[: config.stages]
   epoch = num_train // batch_size * batch_size  # images of an epoch, in whole minibatches
   arguments = (
-    f"--preset={PRESET_OF[config.layers]}",
+    f"--preset={preset}",
     f"--dataset={config.dataset}",
     f"--estimator={ESTIMATORS[model]}",
     f"--num_samples={k}",
@@ -135,9 +140,12 @@ def make_job(config: IwaeTableConfig, model: str, k: int, num_train: int) -> job
   name = (
     f"{config.dataset}-{model}-{k}-stages-{config.stages}-seed-{'-'.join(map(str, config.seeds))}"
   )
-  name += "-2-layers" if config.layers == 2 else ""
-  # A sample takes a third of the time of the rest of a step, measured on a CPU.
-  return jobs.Job(name.replace(":", "-").replace("/", "-"), arguments, len(config.seeds) * (3 + k))
+  name += f"-{layers}-layers" if layers > 1 else ""
+  name = name.replace(":", "-").replace("/", "-")
+  # A sample takes a third of the time of the rest of a step, measured on a CPU, and a second layer
+  # as long again.
+  work = len(config.seeds) * layers * (3 + k)
+  return Entry(layers, model, k, jobs.Job(name, arguments, work))
 
 
 def judge(
@@ -218,24 +226,56 @@ def make_rows(
   entries: Sequence[Entry],
   judged: Sequence[Sequence[Judged]],
 ) -> list[dict]:
-  """Returns the table, averaged over seeds; gains over the first row are image by image."""
-  published = PUBLISHED.get((config.dataset, config.layers), {})
-  of_image = [-np.mean([one.log_p for one in members], axis=0) for members in judged]
-  first = published.get((entries[0].model, entries[0].k))
+  """Returns the table, averaged over seeds.
+
+  A gain is over the first row with as many layers, and `over_one_layer` is over the row with one
+  layer of the same model and k, both image by image.
+  """
+  nll = {
+    entry[:3]: -np.mean([one.log_p for one in members], axis=0)
+    for entry, members in zip(entries, judged, strict=True)
+  }
+  first = {entry.layers: entry[:3] for entry in reversed(entries)}
   rows = []
-  for entry, members, values in zip(entries, judged, of_image, strict=True):
-    nll, gain = mean_and_standard_error(values), mean_and_standard_error(of_image[0] - values)
-    row = dict(model=entry.model, k=entry.k, nll=nll.value, nll_se=nll.standard_error)
-    row |= dict(gain=gain.value, gain_se=gain.standard_error)
+  for entry, members in zip(entries, judged, strict=True):
+    place, one_layer = entry[:3], (1, entry.model, entry.k)
+    row = dict(layers=entry.layers, model=entry.model, k=entry.k)
+    row |= _with_error("nll", nll[place]) | _with_error(
+      "gain", nll[first[entry.layers]] - nll[place]
+    )
+    if entry.layers > 1 and one_layer in nll:
+      row |= _with_error("over_one_layer", nll[one_layer] - nll[place])
     of_layers = np.mean([one.num_active for one in members], axis=0)
     row |= dict(active="+".join(f"{number:g}" for number in of_layers))
-    if (theirs := published.get((entry.model, entry.k))) and first:
-      row |= dict(paper_nll=theirs[0], paper_gain=round(first[0] - theirs[0], 2))
-      row |= dict(paper_active=theirs[1])
+    row |= published_numbers(config.dataset, place, first[entry.layers])
     if len(members) > 1:
       row |= dict(seed_sd=float(np.std([one.log_p.mean() for one in members], ddof=1)))
     rows.append(row | of_training(entry.job, figure))
   return rows
+
+
+def _with_error(name: str, values: np.ndarray) -> dict[str, float]:
+  """Returns the mean of a column over images, and its standard error."""
+  mean = mean_and_standard_error(values)
+  return {name: mean.value, f"{name}_se": mean.standard_error}
+
+
+def published_numbers(dataset: str, place: Place, first: Place) -> dict:
+  """Returns the published columns of a row; empty if its row is not published.
+
+  Args:
+    dataset: the data set.
+    place: layers, model and k of the row.
+    first: those of the row that gains are over.
+  """
+  find = lambda place: PUBLISHED.get((dataset, place[0]), {}).get(place[1:])
+  if not (theirs := find(place)):
+    return {}
+  columns = dict(paper_nll=theirs[0], paper_active=theirs[1])
+  others = {"paper_gain": find(first), "paper_over_one_layer": find((1, *place[1:]))}
+  if place[0] == 1:
+    del others["paper_over_one_layer"]
+  return columns | {name: round(o[0] - theirs[0], 2) for name, o in others.items() if o}
 
 
 def of_training(job: jobs.Job, figure: Figure) -> dict:
@@ -246,15 +286,21 @@ def of_training(job: jobs.Job, figure: Figure) -> dict:
 
 
 def as_table(rows: Sequence[dict]) -> str:
-  """Formats a row for each run, in nats; a gain is relative to the first row."""
-  title = f"{'':6}{'k':>3} {'ours':>14} {'paper':>7} {'ours - paper':>13}"
+  """Formats a row for each run, in nats; a gain is relative to the first row of as many layers."""
+  several = len({row["layers"] for row in rows}) > 1
+  title = (
+    f"{'layers ' if several else ''}{'':6}{'k':>3} {'ours':>14} {'paper':>7} {'ours - paper':>13}"
+  )
   title += f" {'gain':>14} {'paper':>7} {'active':>8} {'paper':>6}"
-  lines = [title]
+  title += f" {'over one layer':>15} {'paper':>7}" if several else ""
+  lines, seen = [title], set()
   for row in rows:
-    known = "paper_nll" in row
+    known, is_first = "paper_nll" in row, row["layers"] not in seen
+    seen.add(row["layers"])
     ours = f"{row['nll']:.2f} ± {row['nll_se']:.2f}"
-    gain = f"{row['gain']:.2f} ± {row['gain_se']:.2f}" if row is not rows[0] else ""
-    line = f"{row['model']:6}{row['k']:>3} {ours:>14}"
+    gain = "" if is_first else f"{row['gain']:.2f} ± {row['gain_se']:.2f}"
+    line = f"{row['layers']:<7}" if several else ""
+    line += f"{row['model']:6}{row['k']:>3} {ours:>14}"
     if known:
       line += f" {row['paper_nll']:>7.2f} {row['nll'] - row['paper_nll']:>+13.2f}"
     else:
@@ -262,5 +308,8 @@ def as_table(rows: Sequence[dict]) -> str:
     line += f" {gain:>14} "
     line += f"{row['paper_gain']:>7.2f}" if known and gain else 7 * " "
     line += f" {row['active']:>8} {row.get('paper_active') or '':>6}"
+    if "over_one_layer" in row:
+      line += f" {row['over_one_layer']:>8.2f} ± {row['over_one_layer_se']:.2f}"
+      line += f" {row['paper_over_one_layer']:>7.2f}" if "paper_over_one_layer" in row else ""
     lines.append(line.rstrip())
   return "\n".join(lines)

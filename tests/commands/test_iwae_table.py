@@ -90,6 +90,8 @@ def test_smoke(tmp_path):
     (["--samples="], "--samples=: takes whole numbers"),
     (["--samples=5,5"], "--samples=5,5: takes whole numbers of at least 1, each once"),
     (["--stages=9"], "--stages=9"),
+    (["--layers=3"], "--layers=3: takes 1, 2 or 1,2"),
+    (["--layers=2,2"], "--layers=2,2: takes 1, 2 or 1,2"),
     (["--num_importance_samples=0"], "--num_importance_samples=0: takes at least 1 here"),
     (["--adam_eps=1e-4"], "--adam_eps=0.0001: is set by this main"),
     (["--budget=huge"], "--budget"),
@@ -101,6 +103,40 @@ def test_a_mistake_is_one_line(arguments, line, tmp_path):
   )
   assert result.returncode == 2 and line in result.stderr, result.stderr
   assert result.stderr.count("\n") == 1 and not (tmp_path / "none").exists()
+
+
+def test_two_layers_are_compared_with_one_image_by_image(monkeypatch):
+  """Common noise of the images cancels in differences, which a comparison of the means ignores."""
+  config = study.IwaeTableConfig(samples=(50, 1), layers=(2, 1), stages=4)
+  entries = study.make_entries(config, num_train=60000)
+  assert [entry[:3] for entry in entries] == [
+    (1, "vae", 1), (1, "vae", 50), (1, "iwae", 50), (2, "vae", 1), (2, "vae", 50), (2, "iwae", 50)
+  ]  # fmt: skip
+  assert len({entry.job.name for entry in entries}) == 6
+  rng = np.random.default_rng(0)
+  common = rng.normal(-90, 20, 400)
+  log_p = [common + gain + rng.normal(0, 0.5, 400) for gain in (0, 1, 2, 1.5, 2.5, 4)]
+  active = [(20,)] * 3 + [(30, 5)] * 3
+  judged = [[study.Judged(*one)] for one in zip(log_p, active)]
+  monkeypatch.setattr(study, "of_training", lambda job, figure: {})
+  rows = study.make_rows(config, None, entries, judged)
+  error = lambda values: values.std(ddof=1) / 20
+  for row, one_layer, two in zip(rows[3:], log_p, log_p[3:]):
+    assert row["over_one_layer"] == pytest.approx((two - one_layer).mean())
+    assert row["over_one_layer_se"] == pytest.approx(error(two - one_layer))
+    assert row["over_one_layer_se"] < 0.05
+    assert row["gain"] == pytest.approx((two - log_p[3]).mean())
+    assert row["nll_se"] == pytest.approx(error(two)) and row["nll_se"] > 0.9
+    assert row["active"] == "30+5"
+  assert "over_one_layer" not in rows[0] and rows[2]["gain"] == pytest.approx(
+    (log_p[2] - log_p[0]).mean()
+  )
+  # Burda et al., tables 1 and 3: 86.76 and 85.33 for k = 1, 84.78 and 82.90 for the IWAE, k = 50.
+  assert [row.get("paper_over_one_layer") for row in rows] == [None] * 3 + [1.43, 1.57, 1.88]
+  assert [row["paper_gain"] for row in rows[3:]] == [0.0, 0.55, 2.43]
+  table = study.as_table(rows).splitlines()
+  assert f"{rows[5]['over_one_layer']:.2f} ± {rows[5]['over_one_layer_se']:.2f}" in table[-1]
+  assert table[-1].endswith("1.88") and len(table) == 7
 
 
 def test_tables_of_an_earlier_start_are_read_only_where_they_are_whole(tmp_path):

@@ -5,8 +5,9 @@
 
 Searches every directory of a run, one with flags.txt, at or below --redraw. Bounds of
 training runs and sweeps, gradients.png, full_vb.png, linear_gaussian.png, lower_bound.png,
-marginal_likelihood.png and iwae_table.png are drawn. Pictures of images, of latents and of draws
-show a model and not a table; they are left as they are. Prints a line for each picture.
+marginal_likelihood.png, iwae_table.png and semi_supervised.png are drawn. Pictures of images, of
+latents and of draws show a model and not a table; they are left as they are. Prints a line for each
+picture.
 """
 
 import dataclasses
@@ -31,6 +32,7 @@ from experiments.plots import (
   linear_gaussian,
   lower_bound,
   marginal_likelihood,
+  semi_supervised,
   training,
 )
 
@@ -48,6 +50,7 @@ OF_TABLES: dict[str, Redraw] = {
   "iwae_table": iwae_table.redraw,
   "lower_bound": lower_bound.redraw,
   "marginal_likelihood": marginal_likelihood.redraw,
+  "semi_supervised": semi_supervised.redraw,
   "sweep": training.redraw_sweep,
 }
 # The picture of metrics.csv and its function, by a column that only one main's table has.

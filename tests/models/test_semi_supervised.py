@@ -73,6 +73,8 @@ def test_features_are_draws_of_the_encoder():
   q = model.encoder.given(params.phi, pixels / 255.0)
   mean = encoded(model, params, binarize, sample=False)(jax.random.key(1), pixels)
   np.testing.assert_allclose(mean, q.mean, rtol=1e-12)
+  some = encoded(model, params, binarize, sample=False, latents=(1,))
+  np.testing.assert_allclose(some(jax.random.key(1), pixels), q.mean[1:2], rtol=1e-12)
   keys = jax.random.split(jax.random.key(2), 20000)
   z = jax.vmap(encoded(model, params), (0, None))(keys, pixels)
   assert_unbiased(z, q.mean, detects_shift=0.1)

@@ -12,6 +12,7 @@ from experiments.plots.iwae_table import draw_iwae_table
 from experiments.plots.linear_gaussian import draw_linear_gaussian
 from experiments.plots.panels import draw_panels
 from experiments.plots.records import with_budget
+from experiments.plots.semi_supervised import draw_semi_supervised
 from experiments.plots.uses import Panel, draw_uses
 from tests.plots.looking import SMOKE, labels_of
 
@@ -80,6 +81,38 @@ def test_the_iwae_table_has_the_published_numbers_beside_ours():
   (legend,) = figure.legends
   names = [text.get_text() for text in legend.get_texts()]
   assert names == ["VAE", "IWAE", "VAE, published", "IWAE, published"]
+
+
+def test_models_of_two_layers_have_lines_of_their_own():
+  one, two = (iwae_rows([1, 50], layers=layers) for layers in (1, 2))
+  two = [row | dict(nll=row["nll"] - layers) for layers, row in zip((1.0, 1.5, 2.0), two)]
+  figure = draw_iwae_table([*one, *two], "a title")
+  left, _ = figure.axes
+  lines = {c.get_label(): np.array(c[0].get_ydata(), float) for c in left.containers}
+  assert list(lines) == ["VAE", "IWAE", "VAE, 2 layers", "IWAE, 2 layers"]
+  np.testing.assert_allclose(lines["IWAE, 2 layers"], [90 - 0.02 - 1.0, 89 - 2.0])
+  np.testing.assert_allclose(lines["VAE"], [90 - 0.02, 89])
+
+
+def test_errors_with_few_labels_are_means_over_draws_beside_the_published():
+  rows = [
+    dict(model=model, labels=labels, draw=draw, examples_seen=n, test_error=error + draw)
+    for model, error in (("m2", 12.0), ("m1_m2", 4.0))
+    for labels in (100, 1000)
+    for draw in (0, 2)
+    for n in (1000, 2000)
+  ]
+  results = [dict(model="m2", labels=100, paper_error=11.97)]
+  figure = draw_semi_supervised(rows, results, "a title")
+  left, right = figure.axes
+  assert [axes.get_title() for axes in (left, right)] == ["100 labels", "1000 labels"]
+  lines = {line.get_label(): np.array(line.get_ydata(), float) for line in left.get_lines()}
+  np.testing.assert_allclose(lines["M2"], [13, 13])  # of 12 and 14
+  np.testing.assert_allclose(lines["M1+M2"], [5, 5])
+  assert set(lines["M2, published"]) == {11.97}
+  band = left.collections[0].get_datalim(left.transData)
+  assert (band.y0, band.y1) == (12, 14)
+  assert len(right.get_lines()) == 2 and left.get_ylim()[0] == 0
 
 
 def test_distances_to_pca_are_labelled_on_a_short_axis():

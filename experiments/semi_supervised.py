@@ -51,12 +51,23 @@ BUDGETS = {
     num_labels=["100"],
     num_draws=2,
     latent_dim=5,
+    feature_hidden_dim=["50"],
     hidden_dim=50,
     num_feature_examples=20_000,
+    num_pixel_examples=20_000,
     num_examples=20_000,
   ),
   "cpu": dict(dataset="mnist"),
-  "paper": dict(dataset="mnist", num_draws=10, num_feature_examples=10**8, num_examples=15 * 10**7),
+  "paper": dict(
+    dataset="mnist",
+    num_draws=10,
+    hidden_dim=500,
+    alpha=0.1,
+    step_size=3e-4,
+    num_feature_examples=10**8,
+    num_pixel_examples=15 * 10**7,
+    num_examples=15 * 10**7,
+  ),
 }
 budgets.define(BUDGETS, default=None)
 
@@ -68,16 +79,25 @@ flags.DEFINE_integer(
   "num_draws", 3, "Random choices of the labelled images that each model sees.", lower_bound=1
 )
 flags.DEFINE_integer("latent_dim", 50, "J, dimensions of the z of M1 and of M2.", lower_bound=1)
+flags.DEFINE_list(
+  "feature_hidden_dim", ["500", "500"], "Hidden units of M1's encoder; its decoder reverses them."
+)
 flags.DEFINE_integer(
-  "hidden_dim", 500, "Hidden units of every network, in each of two layers for M1.", lower_bound=1
+  "hidden_dim", 300, "Hidden units of the networks of M2 and of each classifier.", lower_bound=1
 )
 flags.DEFINE_float(
   "alpha",
-  0.1,
+  None,
   "The weight of the labels, as a share of N: log q(y|x) of a labelled image is multiplied by this "
-  "times N / (number of labels).",
+  f"times N / (number of labels). Default: {study.ALPHAS['m2']:g} for M2 and "
+  f"{study.ALPHAS['m1_m2']:g} for M1+M2; the source has 0.1.",
 )
-flags.DEFINE_float("step_size", 0.001, "Adam's step size for M2; that of M1 is 0.001.")
+flags.DEFINE_float(
+  "step_size",
+  0.003,
+  f"Adam's step size for classifiers; for M1 it is {study.FEATURE_STEP_SIZE:g}. It falls to 0.3 of "
+  "itself after three quarters of training.",
+)
 flags.DEFINE_integer("batch_size", 100, "M, data points per minibatch.", lower_bound=1)
 flags.DEFINE_integer(
   "num_feature_examples",
@@ -87,9 +107,16 @@ flags.DEFINE_integer(
   upper_bound=10**12,
 )
 flags.DEFINE_integer(
+  "num_pixel_examples",
+  1_000_000,
+  "Number of training samples of M2, whose step takes four times as long as that of M1+M2.",
+  lower_bound=1,
+  upper_bound=10**12,
+)
+flags.DEFINE_integer(
   "num_examples",
-  4_000_000,
-  "Number of training samples of every classifier.",
+  3_000_000,
+  "Number of training samples of M1+M2.",
   lower_bound=1,
   upper_bound=10**12,
 )
@@ -104,12 +131,12 @@ flags.DEFINE_string(
 
 
 @flags.validator("alpha", "takes a finite number of at least 0")
-def _check_alpha(value: float) -> bool:
-  return 0 <= value < float("inf")
+def _check_alpha(value: float | None) -> bool:
+  return value is None or 0 <= value < float("inf")
 
 
 validate("step_size")
-validate_counts("num_labels")
+validate_counts("num_labels", "feature_hidden_dim")
 
 
 def main() -> None:
@@ -164,7 +191,7 @@ def read_config() -> SemiSupervisedConfig:
   if config.data.dequantization:
     raise ConfigError("dequantization", True, "is not a flag of this main, whose pixels are binary")
   check_data(config.data)
-  for name in ("num_examples", "num_feature_examples"):
+  for name in ("num_examples", "num_feature_examples", "num_pixel_examples"):
     if (value := getattr(config, name)) < config.batch_size:
       raise ConfigError(
         name, value, f"takes at least one step, at --batch_size={config.batch_size}"

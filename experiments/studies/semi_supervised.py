@@ -54,6 +54,12 @@ SHARE = 0.1  # of labelled rows among all, because each is there several times
 ROWS_OF_CURVE = 10
 EVALUATION_SEED = 0
 INITIAL_STD = 0.001  # of weights: the labels decide first which class is which
+# The weight of the labels, as a share of N. The source has 0.1 and 3000 passes over the data. With
+# it, classes lose their labels in the few passes here. The bounds of pixels (M2) differ more between
+# classes than the bounds of latents (M1+M2).
+ALPHAS = {"m1": 0.0, "m2": 50.0, "m1_m2": 5.0}
+FEATURE_STEP_SIZE = 1e-3
+M1_EXAMPLES = 200_000  # more than enough for a classifier of a few labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +72,14 @@ class SemiSupervisedConfig:
   num_labels: tuple[int, ...] = (100, 1000)
   num_draws: int = 3
   latent_dim: int = 50
-  hidden_dim: int = 500
-  alpha: float = 0.1
-  step_size: float = 1e-3
+  feature_hidden_dim: tuple[int, ...] = (500, 500)
+  hidden_dim: int = 300
+  alpha: float | None = None  # None for the model's own, of ALPHAS
+  step_size: float = 3e-3
   batch_size: int = 100
   num_feature_examples: int = 4_000_000
-  num_examples: int = 4_000_000
+  num_pixel_examples: int = 1_000_000
+  num_examples: int = 3_000_000
   seed: int = 0
 
 
@@ -171,13 +179,26 @@ def train_all(
   return rows
 
 
+def num_steps(config: SemiSupervisedConfig, num_examples: int) -> int:
+  """Returns the number of training steps that use this many training samples, rounded up."""
+  return -(-num_examples // config.batch_size)
+
+
+def make_optimizer(
+  config: SemiSupervisedConfig, step_size: float, num_examples: int
+) -> optax.GradientTransformation:
+  """Makes Adam with a step size that falls to 0.3 of itself after three quarters of training."""
+  fall = {num_steps(config, num_examples) * 3 // 4: 0.3}
+  return optax.adam(optax.piecewise_constant_schedule(step_size, fall))
+
+
 def make_features(config: SemiSupervisedConfig, data_dim: int) -> Model:
   """Makes M1, a VAE of the images without their labels."""
   return mlp_vae(
     bernoulli(data_dim),
     data_dim=data_dim,
     latent_dim=config.latent_dim,
-    hidden_dim=(config.hidden_dim, config.hidden_dim),
+    hidden_dim=config.feature_hidden_dim,
   )
 
 
@@ -186,8 +207,7 @@ def train_features(trainer: Trainer) -> Features:
   config, images = trainer.config, trainer.images
   model = make_features(config, images.train.shape[1])
   bound = lambda key, params, x: elbo_b(key, model, params, x)
-  num_steps = -(-config.num_feature_examples // config.batch_size)
-  optimizer = optax.adam(optax.piecewise_constant_schedule(1e-3, {num_steps * 3 // 4: 0.3}))
+  optimizer = make_optimizer(config, FEATURE_STEP_SIZE, config.num_feature_examples)
   learning = Learning(
     algorithm=aevb(model, elbo_b, optimizer, num_data=len(images.train)),
     evaluations=1,
@@ -244,14 +264,14 @@ def make_parts(trainer: Trainer, task: Task, features: Features | None) -> Parts
     **classes,
   )
   if task.model == "m1":
-    known = labels >= 0
-    rows = labelled_rows(pixels[known], labels[known], **classes)
+    known, copies = labels >= 0, -(-config.batch_size // task.labels)  # at least a minibatch
+    rows = labelled_rows(pixels[known], labels[known], copies=copies, **classes)
     estimator = label_log_prob(classifier, data_dim=x_dim)
   else:
     copies = max(1, round(SHARE * len(labels) / task.labels))
     rows = labelled_rows(pixels, labels, copies=copies, **classes)
-    weight = config.alpha * len(labels) / task.labels
-    of_pairs = dict(data_dim=x_dim, alpha=weight, copies=copies)
+    alpha = ALPHAS[task.model] if config.alpha is None else config.alpha
+    of_pairs = dict(data_dim=x_dim, alpha=alpha * len(labels) / task.labels, copies=copies)
     estimator = semi_supervised_bound(elbo_b, classifier, **of_pairs)
   return Parts(model, classifier, estimator, x_dim, rows, to_x, to_test_x)
 
@@ -262,10 +282,13 @@ def train_classifier(
   """Trains a classifier and returns its rows, which it writes below those of earlier ones."""
   config, parts = trainer.config, make_parts(trainer, task, features)
   data_dim = trainer.images.train.shape[1]
+  num_examples = dict(m1=M1_EXAMPLES, m2=config.num_pixel_examples, m1_m2=config.num_examples)[
+    task.model
+  ]
   algorithm = aevb(
     parts.model,
     parts.estimator,
-    optax.adam(config.step_size),
+    make_optimizer(config, config.step_size, num_examples),
     num_data=len(parts.rows),
     log_prior=gaussian_weight_prior(1.0),
   )
@@ -286,7 +309,7 @@ def train_classifier(
     files.write_csv(trainer.workdir / "semi_supervised.csv", COLUMNS, table)
 
   pixels = make_pixels(parts.rows, beside(parts.to_x, data_dim))
-  training = train(trainer, task.name, learning, pixels, config.num_examples, write_rows)
+  training = train(trainer, task.name, learning, pixels, num_examples, write_rows)
   return [about | row for row in training.runs[0].rows]
 
 
@@ -342,15 +365,16 @@ def train(
   write_rows: Callable[[Run, list[dict]], None] = lambda run, rows: None,
 ) -> Training:
   """Trains in a directory of its own from the last checkpoint to the end."""
-  config, batch_size = trainer.config, trainer.config.batch_size
-  # Trainings of one draw of labels differ in their models and data, and share these keys.
+  # The classifiers and draws that are trained besides do not change a training, so that a
+  # comparison of more of them may take over the directories of this one.
+  config = dataclasses.replace(trainer.config, models=(), num_labels=(), num_draws=1)
   keys = Keys(*jax.random.split(jax.random.key(config.seed), 3))
   return train_single(
     Run(config, "", trainer.workdir / name, keys),
     learning,
     pixels,
-    evenly(batch_size, num_examples // ROWS_OF_CURVE),
-    -(-num_examples // batch_size),
+    evenly(config.batch_size, num_examples // ROWS_OF_CURVE),
+    num_steps(config, num_examples),
     write_rows=write_rows,
     asked_to_stop=trainer.asked_to_stop,
   )

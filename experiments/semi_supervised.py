@@ -115,7 +115,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
   "num_examples",
-  3_000_000,
+  2_000_000,
   "Number of training samples of M1+M2.",
   lower_bound=1,
   upper_bound=10**12,

@@ -55,8 +55,8 @@ ROWS_OF_CURVE = 10
 EVALUATION_SEED = 0
 INITIAL_STD = 0.001  # of weights: the labels decide first which class is which
 # The weight of the labels, as a share of N. The source has 0.1 and 3000 passes over the data. With
-# it, classes lose their labels in the few passes here. The bounds of pixels (M2) differ more between
-# classes than the bounds of latents (M1+M2).
+# it, classes lose their labels in the few passes here. Bounds of pixels (M2) differ more between
+# classes than bounds of latents (M1+M2).
 ALPHAS = {"m1": 0.0, "m2": 50.0, "m1_m2": 5.0}
 FEATURE_STEP_SIZE = 1e-3
 M1_EXAMPLES = 200_000  # more than enough for a classifier of a few labels
@@ -79,7 +79,7 @@ class SemiSupervisedConfig:
   batch_size: int = 100
   num_feature_examples: int = 4_000_000
   num_pixel_examples: int = 1_000_000
-  num_examples: int = 3_000_000
+  num_examples: int = 2_000_000
   seed: int = 0
 
 

@@ -6,6 +6,7 @@ import sys
 import warnings
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,15 +14,24 @@ from tqdm import tqdm
 
 from aevb_jax.data.minibatches import Source, read_rows
 from aevb_jax.errors import ConfigError, UnsupportedError
+from aevb_jax.estimators.semi_supervised import conditioned
 from aevb_jax.families.kl import kl_divergence, kl_per_latent
 from aevb_jax.inference import reciprocal
 from aevb_jax.inference.annealing import annealed_importance_sampling, bidirectional_monte_carlo
 from aevb_jax.inference.diagnostics import active_units
 from aevb_jax.inference.marginal import LogLikelihood, importance_sampling
 from aevb_jax.inference.reciprocal import reciprocal_importance_sampling
+from aevb_jax.models.conditions import with_labels
 from aevb_jax.models.joint import simulate
 from aevb_jax.runs import LoadedRun, directory, files
-from aevb_jax.runs.pixels import about_images, density_note, pixels_in_words, points
+from aevb_jax.runs.pixels import (
+  Points,
+  about_images,
+  condition_dim,
+  density_note,
+  pixels_in_words,
+  points,
+)
 from aevb_jax.training.evaluation import evaluate, evaluate_in_blocks
 from aevb_jax.types import Array, Distribution, Key, Model, Params
 from experiments.launch import command
@@ -106,8 +116,8 @@ def evaluate_run(run: LoadedRun, config: EvaluateConfig) -> list[str]:
     RunError: if the directory of the run has an evaluation with other settings, or one that
       cannot be read.
   """
-  estimate = make_estimator(run.model, config)
-  source, reading = points(run.pixels._replace(train=run.data.train), config.split)
+  estimate = make_estimator(run, config)
+  source, reading = points_of(run, config.split)
   num_points = min(1000, len(source)) if config.num_points is None else config.num_points
   num_points = num_points or len(source)
   if config.method != "bdmc" and num_points > len(source):
@@ -131,6 +141,9 @@ def evaluate_run(run: LoadedRun, config: EvaluateConfig) -> list[str]:
     latents, line = latents_of(run, source, reading, config.split)
     files.write_csv(place / "latents.csv", list(latents[0]), latents)
     lines.append(line)
+  if condition := run.config.model.condition:
+    summary |= dict(condition=condition, likelihoods_are_of=f"log p(x|{condition})")
+    lines.append(f"{'condition':22}all likelihoods are of log p(x|{condition})")
   if note := density_note(run.config):
     lines.append(f"{'note':22}{note}; do not compare with others")
   about = dict(method=config.method, parameters=config.parameters, points=kind)
@@ -145,8 +158,29 @@ def has_encoder(params: Params) -> bool:
   return bool(jax.tree.leaves(params.phi))
 
 
-def make_estimator(model: Model, config: EvaluateConfig) -> PointEstimator:
-  """Makes the estimator that a configuration names."""
+def points_of(run: LoadedRun, split: str) -> Points:
+  """Returns the points of a split; those of train are read in blocks, from the host."""
+  images = with_labels(run.data) if run.config.model.condition else run.data
+  return points(run.pixels._replace(train=images.train), split)
+
+
+def make_estimator(run: LoadedRun, config: EvaluateConfig) -> PointEstimator:
+  """Makes the estimator that a configuration names, of log p(x) or, given a condition, log p(x|c).
+
+  The points of a conditional run are (x, c).
+  """
+  if not run.config.model.condition:
+    return of_model(run.model, config)
+
+  def of_given(key: Key, model: Model, params: Params, x: Array) -> dict[str, LogLikelihood]:
+    return of_model(model, config)(key, params, x)
+
+  of_rows: Any = conditioned(of_given, data_dim=run.data.train.shape[1])  # type: ignore[arg-type]
+  return lambda key, params, xc: of_rows(key, run.model, params, xc)
+
+
+def of_model(model: Model, config: EvaluateConfig) -> PointEstimator:
+  """Makes the estimator of log p(x) that a configuration names."""
   annealing = dict(
     num_temperatures=config.temperatures,
     num_leapfrogs=config.leapfrogs,
@@ -196,7 +230,8 @@ def check_estimator(
       raise ConfigError("method", config.method, message)
     if config.start == "encoder":
       raise ConfigError("start", config.start, message)
-  x = jax.ShapeDtypeStruct((run.data.train.shape[1],), np.float32)
+  size = run.data.train.shape[1] + condition_dim(run.data, run.config)
+  x = jax.ShapeDtypeStruct((size,), np.float32)
   with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always", UserWarning)
     try:
@@ -234,7 +269,7 @@ def estimate_points(
 ) -> list[dict]:
   """Returns the rows of the first points; estimates the rows that `path` lacks, and adds them."""
   rows, at_once = rows[:num_points], AT_ONCE[config.method]
-  source, reading = points(run.pixels._replace(train=run.data.train), config.split)
+  source, reading = points_of(run, config.split)
   key = jax.random.fold_in(jax.random.key(config.seed), 2**20)  # not a key of training
   try:
     with (
@@ -261,10 +296,14 @@ def estimate_points(
 def latents_of(run: LoadedRun, source: Source, reading: dict, split: str) -> tuple[list[dict], str]:
   """Measures how much information about x each latent holds, over the whole split."""
 
-  def of_point(key: Key, params: Params, x: Array) -> dict[str, Array]:
-    q = run.model.encoder.given(params.phi, x)
-    return dict(mean=q.mean) | divergence(key, q, run.model.prior(params))
+  def of_x(key: Key, model: Model, params: Params, x: Array) -> dict[str, Array]:
+    q = model.encoder.given(params.phi, x)
+    return dict(mean=q.mean) | divergence(key, q, model.prior(params))
 
+  of_points: Any = of_x
+  if run.config.model.condition:
+    of_points = conditioned(of_x, data_dim=run.data.train.shape[1])  # type: ignore[arg-type]
+  of_point = lambda key, params, x: of_points(key, run.model, params, x)
   values = evaluate_in_blocks(of_point, jax.random.key(0), run.params, source, **reading)
   variance, active = values["mean"].var(axis=0), active_units(values["mean"])
   known = bool(np.isfinite(variance).all())  # False for a q without a mean

@@ -3,6 +3,7 @@
 import functools
 import logging
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from aevb_jax.data import datasets, preprocess, protocols
 from aevb_jax.data.minibatches import PixelSource, Source, blocks, read_rows
 from aevb_jax.errors import CacheError, ConfigError, NotPreparedError, blaming
+from aevb_jax.estimators.semi_supervised import conditioned
 from aevb_jax.models.conditions import num_classes, with_labels
 from aevb_jax.runs.config import ARRAYS, Config, DataConfig
 from aevb_jax.training.program import Pixels
@@ -42,6 +44,13 @@ def points(pixels: Pixels, split: str, num_points: int | None = None) -> Points:
   if num_points is not None:
     source = read_rows(source, np.arange(min(num_points, len(source))))
   return Points(source, dict(preprocess=pixels.preprocess, static_key=draw))
+
+
+def of_points(function: Callable, config: Config, images: datasets.ImageData) -> Callable:
+  """Makes a function (key, model, params, x) one of the data points of a run, x or (x, c)."""
+  return (
+    conditioned(function, data_dim=images.train.shape[1]) if config.model.condition else function
+  )
 
 
 def load_images(config: Config, cache_dir: str | None) -> datasets.ImageData:

@@ -10,12 +10,11 @@ import numpy as np
 
 from aevb_jax import figures
 from aevb_jax.data.datasets import ImageData
-from aevb_jax.estimators.semi_supervised import conditioned
 from aevb_jax.models.conditions import num_classes
 from aevb_jax.runs import files
 from aevb_jax.runs.config import Config
 from aevb_jax.runs.directory import SUMMARY
-from aevb_jax.runs.pixels import about_images, density_note, pixels_in_words, points
+from aevb_jax.runs.pixels import about_images, density_note, of_points, pixels_in_words, points
 from aevb_jax.runs.state import Run, Timing
 from aevb_jax.training.evaluation import evaluate, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.training.program import Pixels
@@ -117,9 +116,8 @@ def draw_posterior(
   files.save_figure(run.directory / "reconstructions.png", figure)
   if has_plane(config):
     of_x = lambda key, model, params, x: model.encoder.given(params.phi, x).mean
-    if config.model.condition:
-      of_x = conditioned(of_x, data_dim=images.train.shape[1])
-    mean_of_z = lambda key, params, x: of_x(key, model, params, x)
+    mean_of = of_points(of_x, config, images)
+    mean_of_z = lambda key, params, x: mean_of(key, model, params, x)
     source, reading = points(pixels, "test")
     means = evaluate_in_blocks(mean_of_z, key, params, source, **reading)
     of = "x, c" if config.model.condition else "x"

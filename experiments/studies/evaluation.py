@@ -6,7 +6,6 @@ import sys
 import warnings
 import zlib
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +13,6 @@ from tqdm import tqdm
 
 from aevb_jax.data.minibatches import Source, read_rows
 from aevb_jax.errors import ConfigError, UnsupportedError
-from aevb_jax.estimators.semi_supervised import conditioned
 from aevb_jax.families.kl import kl_divergence, kl_per_latent
 from aevb_jax.inference import reciprocal
 from aevb_jax.inference.annealing import annealed_importance_sampling, bidirectional_monte_carlo
@@ -29,6 +27,7 @@ from aevb_jax.runs.pixels import (
   about_images,
   condition_dim,
   density_note,
+  of_points,
   pixels_in_words,
   points,
 )
@@ -141,9 +140,6 @@ def evaluate_run(run: LoadedRun, config: EvaluateConfig) -> list[str]:
     latents, line = latents_of(run, source, reading, config.split)
     files.write_csv(place / "latents.csv", list(latents[0]), latents)
     lines.append(line)
-  if condition := run.config.model.condition:
-    summary |= dict(condition=condition, likelihoods_are_of=f"log p(x|{condition})")
-    lines.append(f"{'condition':22}all likelihoods are of log p(x|{condition})")
   if note := density_note(run.config):
     lines.append(f"{'note':22}{note}; do not compare with others")
   about = dict(method=config.method, parameters=config.parameters, points=kind)
@@ -165,18 +161,10 @@ def points_of(run: LoadedRun, split: str) -> Points:
 
 
 def make_estimator(run: LoadedRun, config: EvaluateConfig) -> PointEstimator:
-  """Makes the estimator that a configuration names, of log p(x) or, given a condition, log p(x|c).
-
-  The points of a conditional run are (x, c).
-  """
-  if not run.config.model.condition:
-    return of_model(run.model, config)
-
-  def of_given(key: Key, model: Model, params: Params, x: Array) -> dict[str, LogLikelihood]:
-    return of_model(model, config)(key, params, x)
-
-  of_rows: Any = conditioned(of_given, data_dim=run.data.train.shape[1])  # type: ignore[arg-type]
-  return lambda key, params, xc: of_rows(key, run.model, params, xc)
+  """Makes the estimator that a configuration names, for the points x or (x, c) of a run."""
+  of_x = lambda key, model, params, x: of_model(model, config)(key, params, x)
+  estimate = of_points(of_x, run.config, run.data)
+  return lambda key, params, x: estimate(key, run.model, params, x)
 
 
 def of_model(model: Model, config: EvaluateConfig) -> PointEstimator:
@@ -300,10 +288,8 @@ def latents_of(run: LoadedRun, source: Source, reading: dict, split: str) -> tup
     q = model.encoder.given(params.phi, x)
     return dict(mean=q.mean) | divergence(key, q, model.prior(params))
 
-  of_points: Any = of_x
-  if run.config.model.condition:
-    of_points = conditioned(of_x, data_dim=run.data.train.shape[1])  # type: ignore[arg-type]
-  of_point = lambda key, params, x: of_points(key, run.model, params, x)
+  of_run = of_points(of_x, run.config, run.data)
+  of_point = lambda key, params, x: of_run(key, run.model, params, x)
   values = evaluate_in_blocks(of_point, jax.random.key(0), run.params, source, **reading)
   variance, active = values["mean"].var(axis=0), active_units(values["mean"])
   known = bool(np.isfinite(variance).all())  # False for a q without a mean

@@ -11,9 +11,6 @@ from experiments.plots import records
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
-GAP = 8  # pixels between a test image and its analogies
-
-
 class Pictures(NamedTuple):
   """The pictures of figure 1, made by `tile`."""
 
@@ -47,12 +44,13 @@ def draw_analogies(pictures: Pictures, *, budget: str | None = None) -> "Figure"
 def beside(
   images: np.ndarray, analogies: np.ndarray, num_columns: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Joins two pictures of the same height with a gap.
+  """Joins two pictures of the same height, a third of an image apart.
 
   Returns:
     The joined picture, and the middles of its columns in pixels: the images, then the analogies.
   """
   height, width, channels = images.shape
-  joined = np.concatenate([images, np.ones((height, GAP, channels)), analogies], axis=1)
-  starts = width + GAP + np.arange(num_columns) * (width + 1)
+  gap = np.ones((height, max(1, width // 3), channels))
+  joined = np.concatenate([images, gap, analogies], axis=1)
+  starts = width + gap.shape[1] + np.arange(num_columns) * (width + 1)
   return joined, np.concatenate([[0], starts]) + (width - 1) / 2

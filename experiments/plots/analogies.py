@@ -11,6 +11,7 @@ from experiments.plots import records
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
+
 class Pictures(NamedTuple):
   """The pictures of figure 1, made by `tile`."""
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
@@ -28,15 +29,39 @@ NAMES = {"aevb": "AEVB", "wake_sleep": "Wake-Sleep", "mcem": "MCEM"}
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def decode(model: Model, params: Params, z: Array) -> Array:
-  """Computes the mean of p(x|z) for latents z of shape (n, J); shape (n, D)."""
+def decode(model: Model, params: Params, z: Array | tuple[Array, Array]) -> Array:
+  """Computes the mean of p(x|z) for latents z of shape (n, J); shape (n, D).
+
+  A conditional model takes a pair (z, c), c of shape (n, C), for the mean of p(x|z, c).
+  """
   return jax.vmap(lambda z: model.decoder.given(params.theta, z).mean)(z)
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def encode(model: Model, params: Params, x: Array) -> Array:
-  """Computes the mean of q(z|x) for data points x of shape (n, D); shape (n, J)."""
+def encode(model: Model, params: Params, x: Array | tuple[Array, Array]) -> Array:
+  """Computes the mean of q(z|x) for data points x of shape (n, D); shape (n, J).
+
+  A conditional model takes a pair (x, c), c of shape (n, C), for the mean of q(z|x, c).
+  """
   return jax.vmap(lambda x: model.encoder.given(params.phi, x).mean)(x)
+
+
+def decode_each(model: Model, params: Params, z: Array, c: Array) -> Array:
+  """Computes the mean of p(x|z, c) of a conditional model for each z with each c: analogies.
+
+  Source: Kingma, Rezende, Mohamed & Welling (2014), figure 1.
+
+  Args:
+    model: a conditional model.
+    params: θ and φ.
+    z: n latents, shape (n, J).
+    c: k conditions, such as one-hot classes, shape (k, C).
+
+  Returns:
+    The means, shape (n, k, D).
+  """
+  pairs = jnp.repeat(z, len(c), axis=0), jnp.tile(c, (len(z), 1))
+  return decode(model, params, pairs).reshape(len(z), len(c), -1)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "n"))

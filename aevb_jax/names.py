@@ -62,6 +62,19 @@ def split(text: str, known: Collection[str]) -> tuple[str, dict[str, Value]]:
   return name, arguments
 
 
+def check_plain(known: Collection[str], text: str) -> None:
+  """Refuses a name that is neither known nor a user's own; only the latter takes arguments.
+
+  Raises:
+    ValueError: for such a name, or for arguments that cannot be read.
+  """
+  if text in known:
+    return
+  if not is_own(text, known):
+    raise ValueError(f"takes one of {', '.join(known)}, or package.module:function")
+  split(text, known)
+
+
 def _value(text: str) -> Value:
   for number in (int, float):
     try:

@@ -125,6 +125,8 @@ def read_config() -> FullVbConfig:
   config = read(FullVbConfig)
   config = FullVbConfig(config.methods, config.num_data, config.weight_std, learning.config())
   check_single(config.train)
+  if config.train.model.condition:
+    raise UsageError("condition", "is not a flag of this main; experiments.train takes it")
   methods, known = config.methods, ", ".join(study.METHODS)
   if config.train.objective.algorithm != "aevb":
     raise UsageError("algorithm", "is not a flag of this main; it compares --methods")

@@ -148,6 +148,8 @@ def read_config() -> GradientsConfig:
       raise UsageError(name, f"takes {numbers}")
   config = dataclasses.replace(read(GradientsConfig), train=training.config())
   check_single(config.train)
+  if config.train.model.condition:
+    raise UsageError("condition", "is not a flag of this main; experiments.train takes it")
   if not config.estimators:
     raise UsageError("estimators", "takes at least one")
   if config.num_repeats < 2 * config.num_batches:

@@ -21,7 +21,8 @@ from support.start import ROOT, fail
 PAGE = ROOT / "experiments" / "flags" / "README.md"
 BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FIGURES = (
-  "lower_bound", "marginal_likelihood", "manifold", "samples", "conv_vae", "iwae_table", "uses"
+  "lower_bound", "marginal_likelihood", "manifold", "samples", "conv_vae", "iwae_table", "uses",
+  "analogies"
 )  # fmt: skip
 MAINS = (
   "train", "evaluate", "status", "data", "gradients", "full_vb", "linear_gaussian", "families"

@@ -10,6 +10,7 @@ import optax
 
 from aevb_jax.estimators.sgvb import draw, map_samples
 from aevb_jax.families.base import LOG_2PI
+from aevb_jax.models.conditions import given_condition
 from aevb_jax.models.vae import init_params
 from aevb_jax.ops.keys import as_words
 from aevb_jax.training.nonfinite import (
@@ -219,6 +220,7 @@ def explain_aevb(
   *,
   num_samples: int = 1,
   log_prior: Callable[[Params], Array] | None = None,
+  data_dim: int | None = None,
 ) -> Algorithm:
   """Makes an algorithm that finds the non-finite numbers of the next update of `aevb`.
 
@@ -232,6 +234,8 @@ def explain_aevb(
     model: the model of the algorithm.
     num_samples: L of the estimator.
     log_prior: the prior of the algorithm.
+    data_dim: D, if the model is conditional and a data point is (x, c), as for `conditioned`; None
+      for a data point x.
 
   Returns:
     An algorithm whose `update` returns the state unchanged, and `Terms` as its metrics, to which
@@ -239,6 +243,11 @@ def explain_aevb(
   """
 
   def of_example(key: Array, params: Params, x: Array) -> dict:
+    if data_dim is None:
+      return of_point(key, model, params, x)
+    return of_point(key, given_condition(model, x[data_dim:]), params, x[:data_dim])
+
+  def of_point(key: Array, model: Model, params: Params, x: Array) -> dict:
     q, p = model.encoder.given(params.phi, x), model.prior(params)
     z = draw(key, q, num_samples)
     of_sample = lambda z: terms_of_z(model, params, x, z) | dict(log_q=jnp.isfinite(q.log_prob(z)))

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import urllib.parse
 from typing import NamedTuple
 
 from aevb_jax import disk
@@ -22,6 +23,15 @@ class RemoteFile(NamedTuple):
   digest: str | None  # "sha256:..." or "md5:..."; None accepts any contents
   of_contents: bool = False  # whether the digest is of the unpacked gzip file
   size: int = formats.MOST_BYTES  # bytes of the contents; no more are unpacked
+
+
+def is_address(text: str) -> bool:
+  """Reports whether a text is an address that files can be downloaded from."""
+  try:
+    parts = urllib.parse.urlsplit(text)
+  except ValueError:
+    return False
+  return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def find(

@@ -48,6 +48,31 @@ class PixelSource(Source, Protocol):
   def __getitem__(self, index: Any, /) -> Any: ...
 
 
+class Joined:
+  """Rows of pixels and of a condition as rows (pixels, c), joined when they are read.
+
+  It is a `PixelSource`, so that a set on disk stays there.
+  """
+
+  def __init__(self, pixels: PixelSource, condition: np.ndarray):
+    """Takes rows of pixels, shape (N, D), and numbers of shape (N, C), which get their type."""
+    self.pixels, self.condition, self.dtype = pixels, condition, pixels.dtype
+    self.shape = len(pixels), pixels.shape[1] + condition.shape[1]
+
+  def __len__(self) -> int:
+    return self.shape[0]
+
+  def __getitem__(self, index: Any, /) -> np.ndarray:
+    return self._join(self.pixels[index], index)
+
+  def __getitems__(self, index: Sequence[int]) -> np.ndarray:
+    index = np.asarray(index)
+    return self._join(_read_and_release(self.pixels, index), index)
+
+  def _join(self, pixels: np.ndarray, index: Any) -> np.ndarray:
+    return np.concatenate([pixels, self.condition[index].astype(self.dtype)], axis=-1)
+
+
 def shuffled(key: Key, position: Array, num_data: int) -> Array:
   """Returns the index that a random permutation of 0, ..., N - 1 has at a position.
 

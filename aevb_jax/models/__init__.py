@@ -9,7 +9,14 @@ form.
 """
 
 from aevb_jax.models.adapters import from_equinox, from_linen, from_nnx
-from aevb_jax.models.conditions import conditional_vae, given_condition, of_pairs, one_hot_labels
+from aevb_jax.models.conditions import (
+  conditional_vae,
+  given_condition,
+  num_classes,
+  of_pairs,
+  one_hot_labels,
+  with_labels,
+)
 from aevb_jax.models.heads import network_vae, with_heads
 from aevb_jax.models.hierarchical import hierarchical_vae
 from aevb_jax.models.joint import log_joint, log_weight, simulate

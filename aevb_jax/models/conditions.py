@@ -5,7 +5,8 @@ the pair (x, c). `given_condition(model, c)` is the model of x given that c, in 
 is no longer seen. Every estimator of log p(x) is therefore one of log p(x|c):
 `elbo_b(key, given_condition(model, c), params, x)`. The parameters do not depend on c.
 
-Training takes (x, c) as one data point, a vector; see `estimators.conditioned`.
+Training takes (x, c) as one data point, a vector; see `estimators.conditioned`. `with_labels` makes
+such rows of a data set, where c is the label.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aevb_jax.data.image_data import SPLITS, ImageData
+from aevb_jax.data.minibatches import Joined
 from aevb_jax.families.gaussians import gaussian
 from aevb_jax.models.networks import MLP, Initializer, conditional, linear
 from aevb_jax.models.priors import standard_normal
@@ -164,3 +167,55 @@ def one_hot_labels(labels: Any, num_classes: int, *, missing: bool = False) -> n
       f"{num_classes} classes take {what}0 to {num_classes - 1}"
     )
   return (classes[:, None] == np.arange(num_classes)[None]).astype(np.uint8)
+
+
+def num_classes(images: ImageData) -> int:
+  """Returns K, the highest label of the training images plus one.
+
+  Raises:
+    ValueError: if the training images have no labels, or these do not number classes from 0.
+  """
+  if images.train_labels is None:
+    if images.test_labels is None:
+      raise ValueError("takes a data set with labels, and this one has none")
+    raise ValueError(
+      "takes the labels of the training images, which are not there, or not read of a prepared set "
+      "that is streamed; name an --array_cache_dir, or a larger --max_resident_mb"
+    )
+  highest = int(np.max(images.train_labels))
+  if highest >= len(images.train):
+    raise ValueError(
+      f"takes classes that are numbered from 0, and the highest label of {len(images.train)} "
+      f"training images is {highest}"
+    )
+  return highest + 1
+
+
+def with_labels(images: ImageData) -> ImageData:
+  """Returns the data set with rows (pixels, c), where c is the one-hot label of the image.
+
+  Args:
+    images: rows of pixels (N, D), whose splits all have labels.
+
+  Returns:
+    Rows (N, D + K) for the K classes of `num_classes`, read as those of `images`: `image_shape` and
+    the labels stay.
+
+  Raises:
+    ValueError: if a split has no labels, or a label that is not one of the classes.
+  """
+  size = num_classes(images)
+  rows: dict[str, Any] = {}
+  for split in SPLITS:
+    source, labels = getattr(images, split), getattr(images, f"{split}_labels")
+    if source is None:
+      continue
+    if labels is None:
+      raise ValueError(f"takes labels of all splits, and {split} has none")
+    try:
+      rows[split] = Joined(source, one_hot_labels(labels, size))
+    except ValueError as error:
+      raise ValueError(
+        f"takes labels that the training images have; in {split}, {error}"
+      ) from error
+  return images._replace(**rows)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from aevb_jax import names
 from aevb_jax.errors import ConfigError, blaming
 from aevb_jax.models import hierarchical
+from aevb_jax.models.conditions import given_condition
 from aevb_jax.models.heads import network_vae
 from aevb_jax.models.vae import init_params
 from aevb_jax.types import Distribution, Family, Model, Params
@@ -17,6 +18,7 @@ from aevb_jax.types import Distribution, Family, Model, Params
 LAYERED = "hierarchical"  # a model whose name has its layers as arguments
 # Fields of `ModelConfig`, and the keywords by which a user's model takes what they name.
 TAKEN_BY_MODEL = {
+  "condition": "condition_dim",
   "hidden_dim": "hidden_dim",
   "posterior": "posterior",
   "prior": "prior",
@@ -44,7 +46,8 @@ def make_model(
     latent_dim: J.
     given: the fields among `TAKEN_BY_MODEL` that are not the defaults, which the function has to
       take, with their values.
-    offered: further arguments, of which the function gets those that its signature names.
+    offered: further arguments, of which the function gets those that its signature names. If they
+      have condition_dim, C, it makes a conditional model, for pairs (z, c) and (x, c).
 
   Returns:
     The model.
@@ -62,7 +65,10 @@ def make_model(
     takes = f"likelihood, data_dim={data_dim}, latent_dim={latent_dim}"
     how = dict(arguments=sizes | arguments, offered=offered)
     model = names.call(function, likelihood, takes=takes, **how)
-    try_model(model, data_dim, latent_dim)
+    tried = model
+    if "condition_dim" in offered and isinstance(model, Model):
+      tried = given_condition(model, jnp.zeros(offered["condition_dim"]))
+    try_model(tried, data_dim, latent_dim)
   return model
 
 

@@ -34,6 +34,7 @@ from aevb_jax.families.binary import bernoulli
 from aevb_jax.families.gaussians import gaussian
 from aevb_jax.families.support import check_support, in_words
 from aevb_jax.models import own
+from aevb_jax.models.conditions import conditional_vae
 from aevb_jax.models.hierarchical import hierarchical_vae
 from aevb_jax.models.own import TAKEN_BY_MODEL, layers_of
 from aevb_jax.models.priors import standard_normal, with_mixture_prior, with_vamp_prior
@@ -46,7 +47,7 @@ from aevb_jax.models.vae import (
 )
 from aevb_jax.runs.checks import HIDDEN_DIMS
 from aevb_jax.runs.config import Config, ModelConfig, OptimizerConfig, leaves
-from aevb_jax.runs.pixels import mean_of_x, pixel_range, pixel_scale
+from aevb_jax.runs.pixels import condition_dim, mean_of_x, pixel_range, pixel_scale
 from aevb_jax.types import (
   Algorithm,
   Array,
@@ -91,6 +92,8 @@ def make_model(config: Config, images: ImageData) -> Model:
     bias_init=bias_init,
     dtype=DTYPES[named.compute_dtype],
   )
+  if named.condition:
+    layers |= dict(condition_dim=condition_dim(images, config))
   model = _make_networks(named, images, make_likelihood(config, images), layers)
   check_memory(model, named)
   if named.output_bias == "data_mean":
@@ -124,7 +127,8 @@ def _make_networks(
     return own.make_model(named.model, likelihood, **sizes, given=given, offered=layers | more)
   with blaming("hidden_dim", widths):
     if named.model == "mlp":
-      return mlp_vae(likelihood, data_dim=data_dim, hidden_dim=widths, **layers)
+      make = conditional_vae if named.condition else mlp_vae
+      return make(likelihood, data_dim=data_dim, hidden_dim=widths, **layers)
     return conv_vae(likelihood, image_shape=image_shape, widths=widths, **layers)
 
 

@@ -1,15 +1,15 @@
 """Checks of a configuration: values that fields take, values that they imply, and conflicts."""
 
 import dataclasses
+import functools
 import math
 import os
-import urllib.parse
 from collections.abc import Callable, Collection
 from typing import Any
 
 from aevb_jax import names
 from aevb_jax.algorithms.optimizers import ADAGRAD_WARMUP_STEPS
-from aevb_jax.data import datasets
+from aevb_jax.data import datasets, downloads
 from aevb_jax.errors import ConfigError, blaming
 from aevb_jax.families import table
 from aevb_jax.models.own import LAYERED, layers_of
@@ -29,6 +29,7 @@ INITIALIZERS = ("flax", "glorot")
 OPTIMIZERS = ("adagrad", "adam", "sgd")
 
 CHOICES = {
+  "condition": ("label",),
   "binarization": ("dynamic", "static", "threshold", "none"),
   "pixel_scale": (255, 256),
   "compute_dtype": ("float32", "bfloat16"),
@@ -68,21 +69,9 @@ def _is_own(text: str) -> None:
   names.split(text, ())
 
 
-def _is_plain_or_own(known: Collection[str]) -> Callable[[str], None]:
-  """Returns a check of names that take arguments only if they are a user's own."""
-
-  def check(text: str) -> None:
-    if text not in known:
-      if not names.is_own(text, known):
-        raise ValueError(f"takes one of {', '.join(known)}, or package.module:function")
-      names.split(text, known)
-
-  return check
-
-
 def _is_model(text: str) -> None:
   if not layers_of(text):
-    _is_plain_or_own([*HIDDEN_DIMS, LAYERED])(text)
+    names.check_plain([*HIDDEN_DIMS, LAYERED], text)
 
 
 def _require(holds: Callable[[Any], bool], message: str) -> Callable[[Any], None]:
@@ -115,8 +104,8 @@ VALUES: dict[str, Callable[[Any], None]] = {
   "likelihood": _is_known(table.LIKELIHOODS),
   "model": _is_model,
   "network": _is_own,
-  "optimizer": _is_plain_or_own(OPTIMIZERS),
-  "algorithm": _is_plain_or_own(OBJECTIVES),
+  "optimizer": functools.partial(names.check_plain, OPTIMIZERS),
+  "algorithm": functools.partial(names.check_plain, OBJECTIVES),
   "init": _require(
     lambda text: text in INITIALIZERS or 0 < _number(text) < math.inf,
     "takes flax, glorot or a positive standard deviation",
@@ -170,6 +159,8 @@ def resolve(config: Config) -> Config:
   config = _resolve_binarization(config)
   check_data(config.data)
   _check_dequantization(config)
+  if config.model.condition:
+    _check_condition(config)
   _check_steps(config)
   if config.objective.algorithm == "mcem":
     _check_mcem(config)
@@ -237,18 +228,10 @@ def check_data(data: Any) -> None:
   if data.mirror and data.dataset not in datasets.PROTOCOLS:
     message = f"takes a --dataset among {', '.join(datasets.PROTOCOLS)}"
     raise ConfigError("mirror", data.mirror, message)
-  if data.mirror and not _is_address(data.mirror):
+  if data.mirror and not downloads.is_address(data.mirror):
     raise ConfigError("mirror", data.mirror, "takes an address, as https://host/directory")
   if data.manual_dir and not os.path.isdir(os.path.expanduser(data.manual_dir)):
     raise ConfigError("manual_dir", data.manual_dir, "is not a directory")
-
-
-def _is_address(text: str) -> bool:
-  try:
-    parts = urllib.parse.urlsplit(text)
-  except ValueError:
-    return False
-  return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _check_dequantization(config: Config) -> None:
@@ -297,6 +280,24 @@ def _check_mcem(config: Config) -> None:
   if config.model.prior.startswith("vamp"):
     message = "vamp is made of an encoder, and --algorithm=mcem has none"
     raise ConfigError("prior", config.model.prior, message)
+
+
+def _check_condition(config: Config) -> None:
+  """Refuses a condition for what takes none; a user's own model is asked when it is made."""
+  model, of_x = config.model, "its networks are given x only; leave it out for --model=mlp"
+  prior = str(model.prior)
+  with blaming("prior", prior):
+    of_encoder = prior.split(":")[0] == "vamp" or table.is_made_from_model(prior)
+  reasons = dict(
+    network=model.network and of_x,
+    model=(model.model == "conv" or layers_of(model.model)) and of_x,
+    prior=of_encoder and "it may need a label for every input of its encoder",
+    algorithm=config.objective.algorithm == "mcem" and "use --algorithm=aevb",
+  )
+  for name, reason in reasons.items():
+    if reason:
+      message = f"cannot be used with --{name}={leaves(config)[name]}: {reason}"
+      raise ConfigError("condition", model.condition, message)
 
 
 def _check_sweep(config: Config) -> None:

@@ -34,10 +34,11 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """The prior p(z), the decoder p(x|z) and the encoder q(z|x)."""
+  """The prior p(z), the decoder p(x|z) and the encoder q(z|x), or p(x|z, c) and q(z|x, c)."""
 
   model: str = "mlp"  # or conv, or package.module:function
   network: str | None = None  # package.module:function -> (encoder, decoder), in the model's place
+  condition: str | None = None  # label: c is the one-hot label of x
   posterior: str = "gaussian"
   prior: str | None = None
   likelihood: str = "bernoulli"

@@ -77,7 +77,7 @@ def make_job(config: Config, machine: Machine) -> Job:
   images = pixels.load_images(config, machine.array_cache_dir)
   model = build.make_model(config, images)
   learning = make_learning(single, model, images)
-  data = pixels.make_pixels(images, config.data, shardings)
+  data = pixels.make_pixels(images, config.data, shardings, condition=config.model.condition)
   if data.streamed and len(members(config)) > 1 and jax.process_count() > 1:
     message = (
       "must be large enough for the training set: a sweep in several processes does not stream"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,13 +15,14 @@ from aevb_jax.data.preprocess import bits_of_levels, bits_per_dim
 from aevb_jax.errors import ConfigError
 from aevb_jax.estimators.objectives import beta_weighted, floored_kl, free_bits, kl_warmup
 from aevb_jax.estimators.score_functions import Baseline
+from aevb_jax.estimators.semi_supervised import conditioned
 from aevb_jax.estimators.table import parse_estimator, try_on_shapes
 from aevb_jax.families import table
 from aevb_jax.families.kl import kl_divergence
 from aevb_jax.inference.marginal import importance_sampling
 from aevb_jax.runs import build
 from aevb_jax.runs.config import AevbConfig, Config
-from aevb_jax.runs.pixels import points
+from aevb_jax.runs.pixels import condition_dim, points
 from aevb_jax.training.evaluation import Mean, evaluate, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.training.program import Pixels
 from aevb_jax.types import Algorithm, Array, Estimator, Key, Model, Params, Scheduled
@@ -65,7 +66,9 @@ def make_learning(config: Config, model: Model, images: ImageData) -> Learning:
   return make(config, model, images)
 
 
-def make_estimation(model: Model, data_dim: int, named: AevbConfig, batch_size: int) -> Estimation:
+def make_estimation(
+  model: Model, data_dim: int, named: AevbConfig, batch_size: int, *, condition_dim: int = 0
+) -> Estimation:
   """Makes the estimator that a configuration names, and tries it on shapes before training.
 
   Args:
@@ -73,6 +76,7 @@ def make_estimation(model: Model, data_dim: int, named: AevbConfig, batch_size: 
     data_dim: D.
     named: the estimator, its number of samples, and the changes of its KL in training.
     batch_size: M, which turns the warm-up of the KL into a number of steps.
+    condition_dim: C, if the model is conditional and data points are (x, c); otherwise 0.
 
   Returns:
     The objective of training, the bound, and the baseline.
@@ -89,17 +93,27 @@ def make_estimation(model: Model, data_dim: int, named: AevbConfig, batch_size: 
       objective = kl_warmup(objective, num_steps, beta=named.beta, kl=kl)
     elif named.beta != 1:
       objective = beta_weighted(objective, named.beta, kl=kl)
+    if condition_dim:
+      objective, bound = (of_rows(one, data_dim) for one in (objective, bound))
     tried = objective.at(0) if isinstance(objective, Scheduled) else objective
-    try_on_shapes(tried, baseline, model, data_dim)
+    try_on_shapes(tried, baseline, model, data_dim + condition_dim)
   except ValueError as error:
     raise ConfigError("estimator", named.estimator, str(error)) from error
   return Estimation(objective, bound, baseline)
 
 
+def of_rows(estimator: Estimator | Scheduled, data_dim: int) -> Estimator | Scheduled:
+  """Makes an estimator for data points (x, c), as `conditioned` does, also of a scheduled one."""
+  if isinstance(estimator, Scheduled):
+    return Scheduled(lambda step: conditioned(estimator.at(step), data_dim=data_dim))
+  return conditioned(estimator, data_dim=data_dim)
+
+
 def learn_aevb(config: Config, model: Model, images: ImageData) -> Learning:
   """Makes algorithm 1, evaluated by its bound and at the end by importance sampling."""
   named, data_dim = config.objective, images.train.shape[1]
-  estimation = make_estimation(model, data_dim, named, config.optimizer.batch_size)
+  sizes = dict(condition_dim=condition_dim(images, config))
+  estimation = make_estimation(model, data_dim, named, config.optimizer.batch_size, **sizes)
   algorithm = build.make_aevb(
     config, model, estimation.objective, estimation.baseline, len(images.train)
   )
@@ -108,8 +122,9 @@ def learn_aevb(config: Config, model: Model, images: ImageData) -> Learning:
     return estimation.bound(key, model, params, x)
 
   def judge(key: Key, params: Params, pixels: Pixels, row: dict) -> tuple[dict, list[str]]:
+    of_points = dict(data_dim=data_dim) if config.model.condition else {}
     num_samples = named.num_importance_samples
-    mean = estimate_log_likelihood(key, model, params, pixels, num_samples=num_samples)
+    mean = estimate_log_likelihood(key, model, params, pixels, num_samples=num_samples, **of_points)
     return judge_bound(config, row, mean, data_dim)
 
   return Learning(
@@ -119,12 +134,12 @@ def learn_aevb(config: Config, model: Model, images: ImageData) -> Learning:
     columns=bound_columns(images),
     evaluate=lambda key, params, pixels, means: [evaluate_bound(key, bound, params, pixels)],
     row_in_words=bounds_in_words,
-    explain=_explain(config, algorithm, model),
+    explain=_explain(config, algorithm, model, data_dim),
     judge=judge,
   )
 
 
-def _explain(config: Config, algorithm: Algorithm, model: Model) -> Algorithm | None:
+def _explain(config: Config, algorithm: Algorithm, model: Model, data_dim: int) -> Algorithm | None:
   """Makes the algorithm that finds non-finite numbers; None for an algorithm of a user's own."""
   if config.objective.algorithm != "aevb":
     return None
@@ -133,6 +148,7 @@ def _explain(config: Config, algorithm: Algorithm, model: Model) -> Algorithm | 
     model,
     num_samples=config.objective.num_samples,
     log_prior=build.make_log_prior(config.optimizer),
+    data_dim=data_dim if config.model.condition else None,
   )
 
 
@@ -226,6 +242,8 @@ def judge_bound(
     value, error = log_likelihood
     samples = f"({num_samples} importance samples)"
     lines.append(f"test log-likelihood  {value:.2f} ± {error:.2f} nats {samples}")
+  if condition := config.model.condition:
+    lines.append(f"condition            all bounds and likelihoods are of log p(x|{condition})")
   results = dict(
     test_bound=row["test_bound"],
     test_bound_se=row["test_bound_se"],
@@ -236,6 +254,8 @@ def judge_bound(
     estimator=config.objective.estimator,
     num_samples=config.objective.num_samples,
   )
+  if condition:
+    results |= dict(condition=condition, likelihoods_are_of=f"log p(x|{condition})")
   return results, lines
 
 
@@ -248,22 +268,40 @@ def judge_mcem(row: dict, steps: dict) -> tuple[dict, list[str]]:
 
 
 def estimate_log_likelihood(
-  key: Key, model: Model, params: Params, pixels: Pixels, *, num_samples: int
+  key: Key, model: Model, params: Params, pixels: Pixels, *, num_samples: int, **of_points: int
 ) -> Mean | None:
   """Estimates the mean of log p(x) over the test points, in nats; None if num_samples is 0."""
   if not num_samples:
     return None
-  values = log_likelihoods(key, model, params, pixels, num_samples=num_samples)
+  values = log_likelihoods(key, model, params, pixels, num_samples=num_samples, **of_points)
   return mean_and_standard_error(values)
 
 
 def log_likelihoods(
-  key: Key, model: Model, params: Params, pixels: Pixels, *, num_samples: int
+  key: Key,
+  model: Model,
+  params: Params,
+  pixels: Pixels,
+  *,
+  num_samples: int,
+  data_dim: int | None = None,
 ) -> np.ndarray:
-  """Estimates log p(x) of every test point by K importance samples; equal keys, equal noise."""
+  """Estimates log p(x) of every test point by K importance samples; equal keys, equal noise.
+
+  Args:
+    key: consumed.
+    model: has an encoder.
+    params: θ and φ.
+    pixels: the data of a run.
+    num_samples: K.
+    data_dim: D, if the points are (x, c), for log p(x|c); None for points x.
+  """
+  estimate: Any = importance_sampling
+  if data_dim is not None:
+    estimate = conditioned(estimate, data_dim=data_dim)
 
   def log_likelihood(key: Key, params: Params, x: Array) -> Array:
-    return importance_sampling(key, model, params, x, num_samples=num_samples).value
+    return estimate(key, model, params, x, num_samples=num_samples).value
 
   source, reading = points(pixels, "test")
   with tqdm(total=len(source), unit=" points", desc="log-likelihood", disable=None) as bar:

@@ -15,8 +15,11 @@ import numpy as np
 
 from aevb_jax import disk, trackers
 from aevb_jax.data.datasets import ImageData
+from aevb_jax.data.minibatches import Joined
 from aevb_jax.errors import ConfigError, RunError
+from aevb_jax.estimators.semi_supervised import conditioned
 from aevb_jax.inference.marginal import importance_sampling
+from aevb_jax.models.conditions import num_classes, one_hot_labels
 from aevb_jax.runs import build, directory, files, texts
 from aevb_jax.runs.checks import check_single, resolve
 from aevb_jax.runs.config import Config, Machine, replace, swept
@@ -101,7 +104,7 @@ def load(
     raise RunError(workdir, f"holds a run that cannot be rebuilt: --{error}") from error
   metrics, summary = files.read_metrics(workdir), workdir / directory.SUMMARY
   summary = files.read_json(summary) if summary.exists() else None
-  pixels = make_pixels(images, config.data)
+  pixels = make_pixels(images, config.data, condition=config.model.condition)
   return LoadedRun(workdir, config, model, params, images, pixels, metrics, summary)
 
 
@@ -306,68 +309,98 @@ def to_pandas(table: LoadedRun | str | pathlib.Path | Sequence[dict]) -> Any:
   return pandas.DataFrame([{name: missing(v) for name, v in row.items()} for row in rows])
 
 
-def encode(run: LoadedRun, images: Array) -> np.ndarray:
-  """Returns the means of q(z|x) for images.
+def encode(run: LoadedRun, images: Array, labels: Array | None = None) -> np.ndarray:
+  """Returns the means of q(z|x) for images, or of q(z|x, c) given their labels.
 
   Args:
     run: a run whose model has an encoder.
     images: shape (N, D) or (N, height, width[, channels]); uint8, or floats in the units of x.
       They are binarized as the test images of the run are.
+    labels: N whole numbers, for a run with --condition=label; None for any other run.
 
   Returns:
     The means, shape (N, J).
 
   Raises:
-    ValueError: if the images have another number of pixels than those of the run.
+    ValueError: if the images have another number of pixels than those of the run, or the run takes
+      labels and there are none, or the reverse, or one is not of its classes.
   """
-  mean = lambda key, params, x: run.model.encoder.given(params.phi, x).mean
-  return _of_images(mean, run, images)
+  mean = lambda key, model, params, x: model.encoder.given(params.phi, x).mean
+  return _of_images(mean, run, images, labels)
 
 
-def decode(run: LoadedRun, z: Array) -> np.ndarray:
-  """Returns the means of p(x|z) for latents, as images.
+def decode(run: LoadedRun, z: Array, labels: Array | None = None) -> np.ndarray:
+  """Returns the means of p(x|z) for latents, or of p(x|z, c) given labels, as images.
 
   Args:
     run: a run.
     z: latents, shape (N, J).
+    labels: N whole numbers, for a run with --condition=label; None for any other run.
 
   Returns:
     The means in units of x, shape (N, height, width, channels).
+
+  Raises:
+    ValueError: if the run takes labels and there are none, or the reverse, or one is not of its
+      classes.
   """
   mean = jax.vmap(lambda z: run.model.decoder.given(run.params.theta, z).mean)
-  return np.asarray(mean(jax.numpy.asarray(z))).reshape(-1, *run.data.image_shape)
+  c = _condition_of(run, labels, len(z))
+  z = jax.numpy.asarray(z)
+  given = z if c is None else (z, jax.numpy.asarray(c, z.dtype))
+  return np.asarray(mean(given)).reshape(-1, *run.data.image_shape)
 
 
-def log_likelihood(run: LoadedRun, images: Array, *, num_samples: int = 1000) -> np.ndarray:
-  """Estimates log p(x) for images by importance sampling.
+def log_likelihood(
+  run: LoadedRun, images: Array, labels: Array | None = None, *, num_samples: int = 1000
+) -> np.ndarray:
+  """Estimates log p(x) for images, or log p(x|c) given their labels, by importance sampling.
 
   Args:
     run: a run whose model has an encoder.
     images: shape (N, D) or (N, height, width[, channels]); uint8, or floats in the units of x.
       They are binarized as the test images of the run are.
+    labels: N whole numbers, for a run with --condition=label; None for any other run.
     num_samples: K for each image. The estimate is biased downwards, less for larger K.
 
   Returns:
     The estimates in nats, shape (N,).
 
   Raises:
-    ValueError: if the images have another number of pixels than those of the run.
+    ValueError: if the images have another number of pixels than those of the run, or the run takes
+      labels and there are none, or the reverse, or one is not of its classes.
   """
 
-  def estimate(key: Key, params: Params, x: Array) -> Array:
-    return importance_sampling(key, run.model, params, x, num_samples=num_samples).value
+  def estimate(key: Key, model: Model, params: Params, x: Array) -> Array:
+    return importance_sampling(key, model, params, x, num_samples=num_samples).value
 
-  return _of_images(estimate, run, images)
+  return _of_images(estimate, run, images, labels)
 
 
-def _of_images(function: Callable, run: LoadedRun, images: Array) -> np.ndarray:
-  """Evaluates a function at images, which are binarized as the test images of the run are."""
+def _of_images(
+  function: Callable, run: LoadedRun, images: Array, labels: Array | None
+) -> np.ndarray:
+  """Evaluates (key, model, params, x) at images, binarized as the test images of the run are."""
   images = np.asarray(images)
   images = images.reshape(len(images), -1)
   if images.shape[1] != run.data.train.shape[1]:
     shape = run.data.image_shape
     raise ValueError(f"images have {images.shape[1]} pixels, and the model takes {shape}")
+  rows: Any = images
+  if (c := _condition_of(run, labels, len(images))) is not None:
+    rows, function = Joined(images, c), conditioned(function, data_dim=images.shape[1])
+  of_point = lambda key, params, x: function(key, run.model, params, x)
   reading: dict[str, Any] = dict(preprocess=run.pixels.preprocess, static_key=run.pixels.test_draw)
-  return evaluate_in_blocks(
-    function, jax.random.key(0), run.params, images, batch_size=20, **reading
-  )
+  return evaluate_in_blocks(of_point, jax.random.key(0), run.params, rows, batch_size=20, **reading)
+
+
+def _condition_of(run: LoadedRun, labels: Array | None, number: int) -> np.ndarray | None:
+  """Makes the one-hot labels of a conditional run; None for any other run."""
+  if not run.config.model.condition:
+    if labels is not None:
+      raise ValueError("the run was trained without --condition=label; leave the labels out")
+    return None
+  if labels is None or len(labels) != number:
+    found = "there are none" if labels is None else f"there are {len(labels)}"
+    raise ValueError(f"the run was trained with --condition=label: {number} labels; {found}")
+  return one_hot_labels(labels, num_classes(run.data))

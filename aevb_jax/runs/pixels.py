@@ -3,6 +3,7 @@
 import functools
 import logging
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,9 @@ import numpy as np
 
 from aevb_jax.data import datasets, preprocess, protocols
 from aevb_jax.data.minibatches import PixelSource, Source, blocks, read_rows
-from aevb_jax.errors import CacheError, ConfigError, NotPreparedError
+from aevb_jax.errors import CacheError, ConfigError, NotPreparedError, blaming
+from aevb_jax.estimators.semi_supervised import conditioned
+from aevb_jax.models.conditions import num_classes, with_labels
 from aevb_jax.runs.config import ARRAYS, Config, DataConfig
 from aevb_jax.training.program import Pixels
 from aevb_jax.training.sharding import Shardings
@@ -43,6 +46,13 @@ def points(pixels: Pixels, split: str, num_points: int | None = None) -> Points:
   return Points(source, dict(preprocess=pixels.preprocess, static_key=draw))
 
 
+def of_points(function: Callable, config: Config, images: datasets.ImageData) -> Callable:
+  """Makes a function (key, model, params, x) one of the data points of a run, x or (x, c)."""
+  return (
+    conditioned(function, data_dim=images.train.shape[1]) if config.model.condition else function
+  )
+
+
 def load_images(config: Config, cache_dir: str | None) -> datasets.ImageData:
   """Loads the data set of a run, and checks that the run can use it.
 
@@ -59,7 +69,15 @@ def load_images(config: Config, cache_dir: str | None) -> datasets.ImageData:
   of_sigmoid = config.model.likelihood == "gaussian" and config.model.sigmoid_mean
   if (of_unit or of_sigmoid) and images.train.dtype != np.uint8:
     _check_unit_range(images, config)
+  if config.model.condition:
+    with blaming("condition", config.model.condition):
+      with_labels(images)
   return images
+
+
+def condition_dim(images: datasets.ImageData, config: Config) -> int:
+  """Returns C, the length of the condition of a run: its number of classes, or 0 for none."""
+  return num_classes(images) if config.model.condition else 0
 
 
 def _check_unit_range(images: datasets.ImageData, config: Config) -> None:
@@ -254,7 +272,11 @@ def pixel_scale(images: datasets.ImageData, data: DataConfig) -> int:
 
 
 def make_pixels(
-  images: datasets.ImageData, data: DataConfig, shardings: Shardings | None = None
+  images: datasets.ImageData,
+  data: DataConfig,
+  shardings: Shardings | None = None,
+  *,
+  condition: str | None = None,
 ) -> Pixels:
   """Puts the data set on the devices, unless it is streamed.
 
@@ -262,6 +284,7 @@ def make_pixels(
     images: the data set.
     data: how pixels become x.
     shardings: the devices; None for the first device.
+    condition: the condition of the run, if it has one: rows and data points are then (x, c).
   """
   levels = pixel_scale(images, data)
   scale = functools.partial(preprocess.scale, levels=levels)
@@ -275,13 +298,15 @@ def make_pixels(
   # fold_in makes the draws differ from the keys that a run of the same seed is split into.
   draws = jax.random.fold_in(jax.random.key(BINARIZATION_SEED), 2**20)
   train_draw, test_draw = jax.random.split(draws)
-  streamed = not fits_device(images, data)
+  streamed, read = not fits_device(images, data), functions[data.binarization]
+  if condition:
+    images, read = with_labels(images), preprocess.beside(read, images.train.shape[1])
   return Pixels(
     train=images.train if streamed else _to_devices(_whole(images.train), shardings),
     validation=images.validation,
     test=images.test,
     streamed=streamed,
-    preprocess=functions[data.binarization],
+    preprocess=read,
     static_key=train_draw if data.binarization == "static" else None,
     train_draw=train_draw,
     validation_draw=jax.random.fold_in(draws, 2),  # differs from the two keys of the split

@@ -10,16 +10,18 @@ import numpy as np
 
 from aevb_jax import figures
 from aevb_jax.data.datasets import ImageData
+from aevb_jax.models.conditions import num_classes
 from aevb_jax.runs import files
 from aevb_jax.runs.config import Config
 from aevb_jax.runs.directory import SUMMARY
-from aevb_jax.runs.pixels import about_images, density_note, pixels_in_words, points
+from aevb_jax.runs.pixels import about_images, density_note, of_points, pixels_in_words, points
 from aevb_jax.runs.state import Run, Timing
 from aevb_jax.training.evaluation import evaluate, evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.training.program import Pixels
 from aevb_jax.types import Model, Params
 
 NUM_PAIRS = 30  # test images that are drawn beside their reconstructions
+MOST_CLASSES = 10  # columns of samples, given a condition
 JUDGED = ("test_log_likelihood", "test_log_likelihood_se")
 OVER_SEEDS = {
   "train_bound": "train bound",
@@ -53,36 +55,73 @@ def has_plane(config: Config) -> bool:
 
 
 def draw_model(run: Run, model: Model, params: Params, images: ImageData) -> None:
-  """Draws the pictures that need no encoder: samples, and for two latents the manifold."""
-  config, directory = run.config, run.directory
-  shape, dataset = images.image_shape, config.data.dataset
+  """Draws the pictures that need no encoder: samples, and for two latents the manifold.
+
+  Given a condition, samples have a column for each class, and each class has a manifold.
+  """
+  config, directory, shape = run.config, run.directory, images.image_shape
+  about = f"{config.data.dataset}, {latents_in_words(config)}"
+  classes = some_classes(images) if config.model.condition else None
   z = figures.sample_prior(run.keys.picture, model, params, 100)
-  picture = figures.tile(figures.decode(model, params, z), shape, columns=10)
-  title = f"{dataset}, {latents_in_words(config)}: E[x|z] for z ~ p(z)"
+  if classes is None:
+    picture = figures.tile(figures.decode(model, params, z), shape, columns=10)
+    title = f"{about}: E[x|z] for z ~ p(z)"
+  else:
+    x = figures.decode_each(model, params, z[:10], classes)
+    picture = figures.tile(x, shape, columns=len(classes))
+    title = f"{about}: E[x|z, c], a column for each c, a row for each z ~ p(z)"
   files.save_figure(directory / "samples.png", figures.draw_images(picture, title))
   if has_plane(config):
-    x = figures.decode(model, params, figures.manifold_latents(20))
-    picture = figures.tile(x, shape, columns=20, background=0.0)
-    figure = figures.draw_images(picture, f"{dataset}: the learned manifold")
+    picture = draw_plane(model, params, shape, classes)
+    figure = figures.draw_images(picture, f"{config.data.dataset}: the learned manifold")
     files.save_figure(directory / "manifold.png", figure)
+
+
+def some_classes(images: ImageData) -> np.ndarray:
+  """Returns the one-hot vectors of the first classes, those that pictures have room for."""
+  number = num_classes(images)
+  return np.eye(number, dtype=np.float32)[: min(number, MOST_CLASSES)]
+
+
+def draw_plane(
+  model: Model, params: Params, shape: tuple[int, int, int], classes: np.ndarray | None
+) -> np.ndarray:
+  """Tiles E[x|z] for a grid of two latents; given classes, a smaller grid for each of them."""
+  if classes is None:
+    x = figures.decode(model, params, figures.manifold_latents(20))
+    return figures.tile(x, shape, columns=20, background=0.0)
+  x = figures.decode_each(model, params, figures.manifold_latents(10), classes)
+  planes = [figures.tile(x[:, k], shape, columns=10, background=0.0) for k in range(len(classes))]
+  return figures.tile(np.stack(planes), planes[0].shape, columns=5)
 
 
 def draw_posterior(
   run: Run, model: Model, params: Params, images: ImageData, pixels: Pixels
 ) -> None:
-  """Draws the pictures that need an encoder: reconstructions, and two latents of test points."""
+  """Draws the pictures that need an encoder: reconstructions, and two latents of test points.
+
+  Given a condition, test images are encoded and decoded with their own label.
+  """
   config, dataset, key = run.config, run.config.data.dataset, jax.random.key(0)
   few, reading = points(pixels, "test", NUM_PAIRS)
   test = evaluate(lambda key, params, x: x, key, params, few, **reading)
-  reconstructions = figures.decode(model, params, figures.encode(model, params, test))
+  if config.model.condition:
+    test, c = np.split(test, [images.train.shape[1]], axis=1)
+    z = figures.encode(model, params, (test, c))
+    reconstructions = figures.decode(model, params, (z, c))
+  else:
+    reconstructions = figures.decode(model, params, figures.encode(model, params, test))
   title = f"{dataset}, {latents_in_words(config)}: test images and their reconstructions"
   figure = figures.draw_pairs(test, reconstructions, images.image_shape, title)
   files.save_figure(run.directory / "reconstructions.png", figure)
   if has_plane(config):
-    mean_of_z = lambda key, params, x: model.encoder.given(params.phi, x).mean
+    of_x = lambda key, model, params, x: model.encoder.given(params.phi, x).mean
+    mean_of = of_points(of_x, config, images)
+    mean_of_z = lambda key, params, x: mean_of(key, model, params, x)
     source, reading = points(pixels, "test")
     means = evaluate_in_blocks(mean_of_z, key, params, source, **reading)
-    title = f"{dataset}: test points, mean of q(z|x)"
+    of = "x, c" if config.model.condition else "x"
+    title = f"{dataset}: test points, mean of q(z|{of})"
     figure = figures.draw_latents(means, images.test_labels, title)
     files.save_figure(run.directory / "latents.png", figure)
 

@@ -45,6 +45,15 @@ flags.DEFINE_float(
   "paper's choice) the density of constant pixels is unbounded.",
   lower_bound=LEAST["min_std"],
 )
+flags.DEFINE_enum(
+  "condition",
+  None,
+  list(CHOICES["condition"]),
+  "label: p(x|z, c) and q(z|x, c) are given c, the one-hot label of x, and bounds and likelihoods "
+  "are of log p(x|c). The data set needs labels, numbered from 0; its classes are those up to the "
+  "highest label of the training images. Takes --model=mlp, or a function of your own that takes "
+  "condition_dim=C. Default: no condition.",
+)
 flags.DEFINE_integer("latent_dim", 2, "J, dimensions of z.", lower_bound=LEAST["latent_dim"])
 flags.DEFINE_string(
   "posterior",

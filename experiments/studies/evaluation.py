@@ -19,9 +19,18 @@ from aevb_jax.inference.annealing import annealed_importance_sampling, bidirecti
 from aevb_jax.inference.diagnostics import active_units
 from aevb_jax.inference.marginal import LogLikelihood, importance_sampling
 from aevb_jax.inference.reciprocal import reciprocal_importance_sampling
+from aevb_jax.models.conditions import with_labels
 from aevb_jax.models.joint import simulate
 from aevb_jax.runs import LoadedRun, directory, files
-from aevb_jax.runs.pixels import about_images, density_note, pixels_in_words, points
+from aevb_jax.runs.pixels import (
+  Points,
+  about_images,
+  condition_dim,
+  density_note,
+  of_points,
+  pixels_in_words,
+  points,
+)
 from aevb_jax.training.evaluation import evaluate, evaluate_in_blocks
 from aevb_jax.types import Array, Distribution, Key, Model, Params
 from experiments.launch import command
@@ -106,8 +115,8 @@ def evaluate_run(run: LoadedRun, config: EvaluateConfig) -> list[str]:
     RunError: if the directory of the run has an evaluation with other settings, or one that
       cannot be read.
   """
-  estimate = make_estimator(run.model, config)
-  source, reading = points(run.pixels._replace(train=run.data.train), config.split)
+  estimate = make_estimator(run, config)
+  source, reading = points_of(run, config.split)
   num_points = min(1000, len(source)) if config.num_points is None else config.num_points
   num_points = num_points or len(source)
   if config.method != "bdmc" and num_points > len(source):
@@ -145,8 +154,21 @@ def has_encoder(params: Params) -> bool:
   return bool(jax.tree.leaves(params.phi))
 
 
-def make_estimator(model: Model, config: EvaluateConfig) -> PointEstimator:
-  """Makes the estimator that a configuration names."""
+def points_of(run: LoadedRun, split: str) -> Points:
+  """Returns the points of a split; those of train are read in blocks, from the host."""
+  images = with_labels(run.data) if run.config.model.condition else run.data
+  return points(run.pixels._replace(train=images.train), split)
+
+
+def make_estimator(run: LoadedRun, config: EvaluateConfig) -> PointEstimator:
+  """Makes the estimator that a configuration names, for the points x or (x, c) of a run."""
+  of_x = lambda key, model, params, x: of_model(model, config)(key, params, x)
+  estimate = of_points(of_x, run.config, run.data)
+  return lambda key, params, x: estimate(key, run.model, params, x)
+
+
+def of_model(model: Model, config: EvaluateConfig) -> PointEstimator:
+  """Makes the estimator of log p(x) that a configuration names."""
   annealing = dict(
     num_temperatures=config.temperatures,
     num_leapfrogs=config.leapfrogs,
@@ -196,7 +218,8 @@ def check_estimator(
       raise ConfigError("method", config.method, message)
     if config.start == "encoder":
       raise ConfigError("start", config.start, message)
-  x = jax.ShapeDtypeStruct((run.data.train.shape[1],), np.float32)
+  size = run.data.train.shape[1] + condition_dim(run.data, run.config)
+  x = jax.ShapeDtypeStruct((size,), np.float32)
   with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always", UserWarning)
     try:
@@ -234,7 +257,7 @@ def estimate_points(
 ) -> list[dict]:
   """Returns the rows of the first points; estimates the rows that `path` lacks, and adds them."""
   rows, at_once = rows[:num_points], AT_ONCE[config.method]
-  source, reading = points(run.pixels._replace(train=run.data.train), config.split)
+  source, reading = points_of(run, config.split)
   key = jax.random.fold_in(jax.random.key(config.seed), 2**20)  # not a key of training
   try:
     with (
@@ -261,10 +284,12 @@ def estimate_points(
 def latents_of(run: LoadedRun, source: Source, reading: dict, split: str) -> tuple[list[dict], str]:
   """Measures how much information about x each latent holds, over the whole split."""
 
-  def of_point(key: Key, params: Params, x: Array) -> dict[str, Array]:
-    q = run.model.encoder.given(params.phi, x)
-    return dict(mean=q.mean) | divergence(key, q, run.model.prior(params))
+  def of_x(key: Key, model: Model, params: Params, x: Array) -> dict[str, Array]:
+    q = model.encoder.given(params.phi, x)
+    return dict(mean=q.mean) | divergence(key, q, model.prior(params))
 
+  of_run = of_points(of_x, run.config, run.data)
+  of_point = lambda key, params, x: of_run(key, run.model, params, x)
   values = evaluate_in_blocks(of_point, jax.random.key(0), run.params, source, **reading)
   variance, active = values["mean"].var(axis=0), active_units(values["mean"])
   known = bool(np.isfinite(variance).all())  # False for a q without a mean

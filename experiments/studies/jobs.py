@@ -178,9 +178,11 @@ def was_finished(job: Job, figure: Figure) -> bool:
   # flags.txt has the values of a preset one by one.
   wanted = {flag for flag in job.arguments if not flag.startswith("--preset=")}
   try:
-    return wanted <= set(disk.read_text(where / directory.FLAG_FILE).splitlines())
+    there = set(disk.read_text(where / directory.FLAG_FILE).splitlines())
   except UnicodeDecodeError:
     return False
+  # A field that is None has no line, so a run with a condition has one more line than one without.
+  return wanted <= there and not any(l.startswith("--condition=") for l in there - wanted)
 
 
 def damage_of(job: Job, figure: Figure) -> str:

@@ -34,6 +34,9 @@ def summarize(rows: list[dict], data_dim: int, config: Config) -> tuple[dict, li
     if bits is not None and math.isfinite(bits):
       summary[f"{side}_bits_per_dim"] = bits
       lines.append(f"{'bits per dimension':22}{bits:.4f}{SIDES[side]}")
+  if condition := config.model.condition:
+    summary |= dict(condition=condition, likelihoods_are_of=f"log p(x|{condition})")
+    lines.append(f"{'condition':22}all likelihoods are of log p(x|{condition})")
   diagnosed, more = diagnose(columns)
   return summary | diagnosed, lines + more
 

@@ -47,6 +47,11 @@ DOCUMENTED = {
     "--dataset=mnist --mirror=ftp://127.0.0.1",
     "--preset=article --hidden_dim=8,8,8",
     "--preset=article --batch_size=100 --examples_at_once=32",  # 32 does not divide 100
+    "--condition=class",  # only the label
+    "--condition=label --model=conv",  # its networks are given x only
+    "--condition=label --model=hierarchical:layers=3,2",
+    "--condition=label --prior=vamp:components=10",
+    "--condition=label --algorithm=mcem --binarization=static",
     "--optimizer=adagrad --num_examples=5000",  # the first 100 steps only accumulate
     "--select_step_size=1000",  # there is only one step size
     "--select_step_size=1000 --step_size=0.1,0.1",
@@ -76,6 +81,7 @@ DOCUMENTED = {
     "--max_resident_mb=0",
     "--num_batches=1500",
     "--posterior=bernoulli --estimator=vimco --num_samples=2 --estimators=elbo_a",
+    "--condition=label",
   ),
   "full_vb": (
     "--algorithm=mcem",
@@ -87,6 +93,7 @@ DOCUMENTED = {
     "--max_resident_mb=0",
     "--seed=1,2",
     "--methods=ml,em",
+    "--condition=label",
   ),
   "evaluate": (
     "--workdir={place}/full",
@@ -100,6 +107,7 @@ DOCUMENTED = {
     "--preset=paper",
     "--step_size=0.1,0.2",
     "--split=train --num_points=1438",
+    "--condition=label",  # comes from the run
   ),
   "linear_gaussian": (
     "--binarization=static",

@@ -344,6 +344,7 @@ def test_what_cannot_be(main, arguments, words, tmp_path):
     ("conv_vae", ["--dataset=digits", "--num_examples=10"], "--num_examples=10: takes at least"),
     ("conv_vae", ["--dataset=digits", "--manual_dir=/nowhere"], "--manual_dir=/nowhere: is no"),
     ("uses", ["--dataset=digits", "--num_examples=10"], "--num_examples=10: takes at least"),
+    ("analogies", ["--dataset=digits", "--num_examples=10"], "--num_examples=10: takes at least"),
     ("iwae_table", ["--dataset=digits", "--mirror=a"], "--mirror=a: takes a --dataset among"),
   ],
 )

@@ -171,7 +171,7 @@ def test_a_sweep_has_members(tmp_path):
 def test_log_likelihood_and_means_are_those_of_the_model(trained):
   few = trained.data.test[:4]
   values = runs.log_likelihood(trained, few, num_samples=50)
-  x = runs.loading._of_images(lambda key, params, x: x, trained, few)
+  x = runs.loading._of_images(lambda key, model, params, x: x, trained, few, None)
   assert set(np.unique(x)) <= {0.0, 1.0}
   q = trained.model.encoder.given(trained.params.phi, x[0])
   np.testing.assert_allclose(runs.encode(trained, few)[0], q.mean, rtol=1e-6)

@@ -10,7 +10,7 @@ import optax
 
 import aevb_jax
 from aevb_jax import families
-from aevb_jax.models import MLP, with_mixture_prior
+from aevb_jax.models import MLP, conditional_vae, with_mixture_prior
 from aevb_jax.types import Algorithm
 
 
@@ -149,3 +149,13 @@ def not_an_algorithm(model, estimator, optimizer, *, num_data):
 def without_bound(model, estimator, optimizer, *, num_data):
   made = aevb_jax.aevb(model, estimator, optimizer, num_data=num_data)
   return Algorithm(made.init, lambda *inputs: (made.update(*inputs)[0], {}))
+
+
+def conditional(likelihood, *, data_dim, latent_dim, condition_dim, hidden_dim=(8,)):
+  sizes = dict(data_dim=data_dim, condition_dim=condition_dim, latent_dim=latent_dim)
+  return conditional_vae(likelihood, **sizes, hidden_dim=hidden_dim or (8,))
+
+
+def no_pairs(likelihood, *, data_dim, latent_dim, condition_dim):
+  """Makes a model that takes the size of a condition but no pairs (x, c)."""
+  return small(likelihood, data_dim=data_dim, latent_dim=latent_dim)

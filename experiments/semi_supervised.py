@@ -69,7 +69,7 @@ BUDGETS = {
     num_examples=15 * 10**7,
   ),
 }
-budgets.define(BUDGETS, default=None)
+budgets.define(BUDGETS)
 
 flags.DEFINE_list("models", list(study.NAMES), f"Models to train, of {', '.join(study.NAMES)}.")
 flags.DEFINE_list(

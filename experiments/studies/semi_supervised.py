@@ -14,7 +14,7 @@ import optax
 from aevb_jax.algorithms.auto_encoding import aevb, gaussian_weight_prior
 from aevb_jax.data.datasets import ImageData
 from aevb_jax.data.preprocess import beside, binarize, scale
-from aevb_jax.errors import ConfigError, blaming
+from aevb_jax.errors import blaming
 from aevb_jax.estimators.semi_supervised import (
   is_mistaken,
   label_log_prob,
@@ -24,6 +24,7 @@ from aevb_jax.estimators.sgvb import elbo_b
 from aevb_jax.families.binary import bernoulli
 from aevb_jax.families.gaussians import gaussian
 from aevb_jax.inference.diagnostics import active_units
+from aevb_jax.models.conditions import num_classes, with_labels
 from aevb_jax.models.semi_supervised import encoded, keep_few_labels, labelled_rows, m2_vae
 from aevb_jax.models.vae import mlp_vae
 from aevb_jax.runs import files
@@ -141,17 +142,13 @@ def check(config: SemiSupervisedConfig, images: ImageData) -> int:
   Raises:
     ConfigError: for images without labels, or numbers of labels that do not fit them.
   """
-  dataset = config.data.dataset
-  if images.train_labels is None or images.test_labels is None:
-    message = "has no labels, which semi-supervised learning takes for a few of its images"
-    raise ConfigError("dataset", dataset, message)
-  num_classes = int(images.train_labels.max()) + 1
-  with blaming("dataset", dataset):
-    labelled_rows(images.test[:], images.test_labels, num_classes=num_classes)
+  with blaming("dataset", config.data.dataset):
+    classes = num_classes(images)
+    with_labels(images)  # checks the labels of all splits
   for labels in config.num_labels:
     with blaming("num_labels", labels):
-      keep_few_labels(images.train_labels, labels, num_classes=num_classes, seed=0)
-  return num_classes
+      keep_few_labels(images.train_labels, labels, num_classes=classes, seed=0)
+  return classes
 
 
 def train_all(

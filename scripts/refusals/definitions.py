@@ -21,6 +21,7 @@ MAINS = (
   "linear_gaussian",
   "families",
   "status",
+  "semi_supervised",
 )
 
 

@@ -100,5 +100,8 @@ def test_images_without_labels_are_refused(tmp_path):
   )
   dataset = f"--dataset=arrays:{tmp_path / 'bare.npz'}"
   result = processes.run("semi_supervised", dataset, f"--workdir={tmp_path / 'none'}")
-  assert result.returncode == 2 and "has no labels" in result.stderr, result.stderr
+  assert (
+    result.returncode == 2
+    and "takes a data set with labels, and this one has none" in result.stderr
+  ), result.stderr
   assert result.stderr.count("\n") == 1 and not (tmp_path / "none").exists()

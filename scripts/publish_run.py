@@ -87,7 +87,8 @@ def log_likelihood(run, num_points: int):
   """Estimates log p(x) of the first test images of a run, always with the same noise."""
   from aevb_jax import runs
 
-  return runs.log_likelihood(run, run.data.test[:num_points], num_samples=NUM_SAMPLES)
+  labels = run.data.test_labels[:num_points] if run.config.model.condition else None
+  return runs.log_likelihood(run, run.data.test[:num_points], labels, num_samples=NUM_SAMPLES)
 
 
 def differences(run, rounded):

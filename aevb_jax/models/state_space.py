@@ -128,6 +128,7 @@ def state_space(
 
   Returns:
     A model of x (T·D,) and z (T·J,). Its θ is {"decoder": θ of `frame`, "prior": θ of `change`}.
+    Its decoder takes any number of steps, also a single z_t.
 
   Raises:
     ValueError: if num_steps or latent_dim is below 1.
@@ -144,7 +145,7 @@ def state_space(
     return distribution(gaussian(latent_dim), eta)
 
   def decode(theta: PyTree, z: Array) -> Distribution:
-    etas = jax.vmap(lambda z_t: frame.given(theta, z_t).eta)(z.reshape(num_steps, -1))
+    etas = jax.vmap(lambda z_t: frame.given(theta, z_t).eta)(z.reshape(-1, latent_dim))
     return independent_steps(likelihood, etas)
 
   model = Model(prior, Conditional(frame.init, decode), encoder)

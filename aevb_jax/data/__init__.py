@@ -1,11 +1,11 @@
 """Data sets by name, their pixels as data points, and minibatches of them.
 
 `datasets` loads the sets that `protocols` lists, and `builders` prepares them. `arrays` and
-`folders` make data sets of images of your own. `preprocess` turns pixels into x. `minibatches`
-chooses the examples of each training step.
+`folders` make data sets of images of your own, and windows of a video. `preprocess` turns pixels
+into x. `minibatches` chooses the examples of each training step.
 """
 
-from aevb_jax.data.arrays import from_arrays
+from aevb_jax.data.arrays import from_arrays, windows
 from aevb_jax.data.datasets import load, load_digits
 from aevb_jax.data.folders import from_folder
 from aevb_jax.data.image_data import ImageData

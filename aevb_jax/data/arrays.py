@@ -1,4 +1,4 @@
-"""Data of a user's own as arrays: in Python, and in an .npz file."""
+"""Data of a user's own as arrays: images in Python or in an .npz file, and windows of a video."""
 
 import pathlib
 import zipfile
@@ -189,3 +189,41 @@ def _decode(
 
   decode(create)
   return arrays
+
+
+def windows(frames: Any, num_steps: int, stride: int = 1) -> np.ndarray:
+  """Cuts a sequence into windows of T consecutive frames, each of them one data point.
+
+  Windows of stride 1 are all windows there are, and overlap; training sees every frame at every
+  place in a window. Windows of stride T tile the sequence, for evaluations that count a frame once.
+  Frames at the end that fill no window are left out.
+
+  Args:
+    frames: the N frames in their order, shape (N, D), or (N, H, W, C), whose pixels are flattened.
+    num_steps: T, the frames of a window.
+    stride: the number of frames from the start of a window to the start of the next one.
+
+  Returns:
+    The windows, shape ((N − T) // stride + 1, T·D), of the type of the frames. A window has its
+    frames one after the other, as the `x` of `state_space_vae`. The windows are a copy, T / stride
+    times as large as the frames.
+
+  Raises:
+    ValueError: if the frames differ in size, if there are fewer than T, or if num_steps or stride
+      is below 1.
+  """
+  for name, size in dict(num_steps=num_steps, stride=stride).items():
+    if size < 1:
+      raise ValueError(f"{name} is {size}, expected at least 1")
+  try:
+    frames = np.asarray(frames)
+  except ValueError as error:
+    raise ValueError("the frames differ in size, expected one shape of all frames") from error
+  if frames.ndim < 2:
+    shape = "expected (N, D) or (N, H, W, C), N frames in their order"
+    raise ValueError(f"the frames have shape {frames.shape}, {shape}")
+  if len(frames) < num_steps:
+    raise ValueError(f"there are {len(frames)} frames, expected at least num_steps = {num_steps}")
+  starts = np.arange(0, len(frames) - num_steps + 1, stride)
+  index = starts[:, None] + np.arange(num_steps)[None]
+  return frames[index].reshape(len(starts), -1)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from aevb_jax.errors import UnsupportedError
 from aevb_jax.families.binary import Bernoulli, bernoulli
 from aevb_jax.families.gaussians import DiagonalGaussian, gaussian
+from aevb_jax.families.markov import Markov
 from aevb_jax.types import Array, Distribution, Key
 
 
@@ -41,7 +42,7 @@ def observed(x: Array, mask: Array) -> Evidence:
 
   Returns:
     The evidence. Its `log_prob` raises UnsupportedError for a decoder that is neither Bernoulli nor
-    diagonal Gaussian.
+    diagonal Gaussian, nor a sequence of independent frames of these.
   """
   known = jnp.where(mask, x, 0)
 
@@ -221,9 +222,17 @@ _OF_ONE_DIMENSION = MappingProxyType({Bernoulli: bernoulli(1), DiagonalGaussian:
 def log_prob_per_dimension(p: Distribution, x: Array) -> Array:
   """Computes the terms of `p.log_prob(x)`, one for each of D independent dimensions; shape (D,).
 
+  A sequence of independent steps, such as the frames of a state-space model given z, is taken step
+  by step.
+
   Raises:
     UnsupportedError: if the dimensions of the family are not known to be independent.
   """
+  if isinstance(p.eta, Markov) and p.eta.start is None:
+    given, inputs = p.eta.given, p.eta.inputs
+    of_step = lambda inputs, x_t: log_prob_per_dimension(given(None, inputs), x_t)
+    num_steps = len(jax.tree.leaves(inputs)[0])
+    return jax.vmap(of_step)(inputs, x.reshape(num_steps, -1)).reshape(-1)
   if type(p.eta) not in _OF_ONE_DIMENSION:
     raise UnsupportedError(f"the dimensions of a {type(p.eta).__name__} are not known to be apart")
   family = _OF_ONE_DIMENSION[type(p.eta)]

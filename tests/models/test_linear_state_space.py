@@ -1,5 +1,7 @@
 """The linear-Gaussian state-space model: closed forms compared with the dense joint Gaussian."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,10 @@ from aevb_jax.estimators.importance import iwae
 from aevb_jax.estimators.sgvb import sticking_the_landing
 from aevb_jax.families.gaussians import DiagonalGaussian, gaussian
 from aevb_jax.families.markov import independent_steps
-from aevb_jax.inference.annealing import bidirectional_monte_carlo
+from aevb_jax.inference.annealing import annealed_importance_sampling, bidirectional_monte_carlo
+from aevb_jax.inference.evidence import observed
+from aevb_jax.inference.marginal import importance_sampling
+from aevb_jax.inference.reciprocal import reciprocal_importance_sampling
 from aevb_jax.models.joint import log_joint
 from aevb_jax.models.linear_state_space import (
   kalman_filter,
@@ -21,7 +26,7 @@ from aevb_jax.models.linear_state_space import (
   smoother,
 )
 from tests.support.oracles import exact_bound, precision
-from tests.support.statistics import assert_unbiased
+from tests.support.statistics import assert_errors_are_right, assert_unbiased
 
 T, D, J = 4, 3, 2
 MODEL = linear_state_space_vae(T, D, J)
@@ -176,6 +181,76 @@ def test_annealing_from_both_sides():
   log_p = jax.vmap(lambda x: log_marginal(params.theta, x, 3))(x)
   assert_unbiased(np.exp(lower.value - log_p), 1.0, detects=0.1)
   assert_unbiased(np.exp(log_p - upper.value), 1.0, detects=0.15)
+
+
+def estimates(estimate, model, params, num_steps, n=400, seed=11):
+  """Returns estimates for n sequences drawn from a model, and the log p(x) of its filter."""
+  simulated = jax.vmap(lambda key: simulate(key, model, params)[1])
+  x = simulated(jax.random.split(jax.random.key(seed), n))
+  keys = jax.random.split(jax.random.key(seed + 1), n)
+  of_all = jax.jit(lambda keys, x: jax.lax.map(lambda a: estimate(*a), (keys, x), batch_size=50))
+  return of_all(keys, x), jax.vmap(lambda x: log_marginal(params.theta, x, num_steps))(x)
+
+
+def test_importance_sampling_agrees_with_the_filter():
+  """q(z|x) has the posterior's means and twice its covariances, so that weights have a variance."""
+
+  def wide(phi, x):
+    q = posterior(phi, x, T)
+    spread = lambda z: q.mean + jnp.sqrt(2.0) * (z - q.mean)
+    shrink = lambda z: q.mean + (z - q.mean) / jnp.sqrt(2.0)
+    log_prob = lambda z: q.log_prob(shrink(z)) - 0.5 * T * J * jnp.log(2.0)
+
+    def sample_with_log_prob(key):
+      z = spread(q.sample(key))
+      return z, log_prob(z)
+
+    return q._replace(
+      sample=lambda key: spread(q.sample(key)),
+      sample_with_log_prob=sample_with_log_prob,
+      log_prob=log_prob,
+    )
+
+  model = MODEL._replace(encoder=MODEL.encoder._replace(given=wide))
+  of_squares = 2 * precision(functools.partial(log_joint, model, EXACT, X), jnp.zeros(T * J))
+  of_squares -= precision(wide(THETA, X).log_prob, jnp.zeros(T * J))
+  assert np.all(np.linalg.eigvalsh(of_squares) > 0)  # w has a variance under q
+  estimate = lambda key, x: importance_sampling(key, model, EXACT, x, num_samples=1000)
+  found, log_p = estimates(estimate, model, EXACT, T)
+  assert_unbiased(np.exp(found.value - log_p), 1.0, detects=0.02)
+  assert_errors_are_right(found.value - log_p, found.standard_error)
+
+
+def test_annealing_agrees_with_the_filter():
+  model = linear_state_space_vae(3, 2, 1)
+  params = Params(some(jax.random.key(1), model.decoder.init(jax.random.key(0))), ())
+  how = dict(num_temperatures=40, num_leapfrogs=4, num_chains=16)
+  estimate = lambda key, x: annealed_importance_sampling(key, model, params, x, **how)
+  found, log_p = estimates(estimate, model, params, 3)
+  assert_unbiased(np.exp(found.value - log_p), 1.0, detects=0.05)
+  assert_errors_are_right(found.value - log_p, found.standard_error)
+
+
+def test_reciprocal_agrees_with_the_filter():
+  model = linear_state_space_vae(3, 2, 1)
+  params = Params(some(jax.random.key(1), model.decoder.init(jax.random.key(0))), ())
+  how = dict(num_samples=25, num_chains=8, num_temperatures=30, num_warmup=50)
+  estimate = lambda key, x: reciprocal_importance_sampling(key, model, params, x, **how)
+  found, log_p = estimates(estimate, model, params, 3)
+  assert_unbiased(np.exp(log_p - found.value), 1.0, detects=0.05)
+
+
+def test_evidence_of_some_frames_and_pixels():
+  """The second frame and a pixel of the last are unknown: p(y) is a marginal of the Gaussian."""
+  mask = jnp.ones(T * D, bool).at[D : 2 * D].set(False).at[-1].set(False)
+  evidence = observed(jnp.where(mask, X, jnp.nan), mask)
+  mean, cov = (part[..., T * J :] for part in joint(THETA))
+  known = np.flatnonzero(mask)
+  marginal = scipy.stats.multivariate_normal(mean[known], cov[T * J :][np.ix_(known, known)])
+  prior = MODEL.prior(PARAMS)
+  log_w = lambda key: evidence.log_prob(MODEL.decoder.given(THETA, prior.sample(key)))
+  log_w = jax.jit(jax.vmap(log_w))(jax.random.split(jax.random.key(13), 40000))
+  assert_unbiased(np.exp(log_w - marginal.logpdf(X[known])), 1.0, detects=0.2)
 
 
 def test_sequences_that_do_not_fit_are_refused():

@@ -94,7 +94,8 @@ def measure_others(
 
 def measure_training(workload: Workload) -> list[dict]:
   algorithm = workloads.make_algorithm(workload)
-  pixels = workloads.random_pixels(workload.num_data, workload.data_dim)
+  sizes = workload.num_data, workload.data_dim, workload.num_classes
+  pixels = workloads.random_pixels(*sizes)
   timed = {"step": workloads.make_step(workload, algorithm, pixels)}
   try:
     products = workloads.matrix_products(workload, algorithm)

@@ -38,10 +38,15 @@ from aevb_jax import (
 from aevb_jax.algorithms.auto_encoding import aevb
 from aevb_jax.algorithms.optimizers import adagrad, adam
 from aevb_jax.data.minibatches import stream
-from aevb_jax.data.preprocess import binarize, scale, threshold
+from aevb_jax.data.preprocess import beside, binarize, scale, threshold
 from aevb_jax.estimators import sgvb
 from aevb_jax.estimators.importance import dreg, iwae
+from aevb_jax.estimators.semi_supervised import conditioned, semi_supervised_bound
 from aevb_jax.inference.marginal import LogLikelihood
+from aevb_jax.models.conditions import conditional_vae
+from aevb_jax.models.hierarchical import hierarchical_vae
+from aevb_jax.models.semi_supervised import m2_vae
+from aevb_jax.models.state_space import state_space_vae
 from aevb_jax.models.vae import conv_vae
 from aevb_jax.training.sharding import make_shardings
 from aevb_jax.training.sweep import fit_sweep, init_sweep
@@ -57,6 +62,7 @@ class Workload(NamedTuple):
   model: Callable[[], Model]
   estimator: Estimator
   data_dim: int = 784
+  num_classes: int = 0  # of the one-hot labels beside the pixels; 0 for none
   num_samples: int = 1
   optimizer: optax.GradientTransformation = adagrad(0.01)
   preprocess: Preprocess = binarize
@@ -105,6 +111,49 @@ def article(batch_size: int) -> Workload:
   )
 
 
+def two_layers(name: str, estimator: Estimator, num_samples: int, num_steps: int) -> Workload:
+  """Makes the workload of the two layers of Burda et al. (2015), as --preset=iwae_2."""
+  model = functools.partial(
+    hierarchical_vae,
+    bernoulli(784),
+    data_dim=784,
+    latent_dims=(100, 50),
+    hidden_dims=((200, 200), (100, 100)),
+  )
+  how = dict(num_samples=num_samples, num_steps=num_steps)
+  return Workload(name, model, estimator, optimizer=adam(1e-3), mlp=False, **how)
+
+
+def labelled(name: str, model: Callable[[], Model], estimator: Estimator) -> Workload:
+  """Makes a workload whose data points are digits with their labels."""
+  how = dict(optimizer=adam(1e-3), preprocess=beside(binarize, 784), num_classes=10, mlp=False)
+  return Workload(name, model, estimator, **how)
+
+
+def conditional() -> Model:
+  sizes = dict(data_dim=784, condition_dim=10, latent_dim=20, hidden_dim=500)
+  return conditional_vae(bernoulli(784), **sizes)
+
+
+M2, CLASSIFIER = m2_vae(bernoulli(784), data_dim=784, num_classes=10, latent_dim=50, hidden_dim=500)
+
+
+def video(inference: str) -> Workload:
+  """Makes the state-space model of Frey Face: windows of 20 frames, of which a step has 20."""
+  model = functools.partial(
+    state_space_vae,
+    gaussian(560, mean_link=jax.nn.sigmoid, min_std=0.01),
+    num_steps=20,
+    data_dim=560,
+    latent_dim=10,
+    hidden_dim=200,
+    inference=inference,
+  )
+  how = dict(preprocess=scale, num_data=1546, batch_size=20, num_steps=10, mlp=False)
+  name = f"state space {inference}"
+  return Workload(name, model, elbo_b, data_dim=20 * 560, optimizer=adam(1e-3), **how)
+
+
 PAPER = Workload("mnist elbo_b", mlp(), elbo_b, streamed=True)
 WORKLOADS = [
   PAPER,
@@ -117,6 +166,12 @@ WORKLOADS = [
   article(128),
   importance_weighted("mnist iwae K=50", iwae),
   importance_weighted("mnist dreg K=50", dreg),
+  two_layers("two layers elbo_b", elbo_b, num_samples=1, num_steps=50),
+  two_layers("two layers iwae K=50", iwae, num_samples=50, num_steps=5),
+  labelled("conditional elbo_b", conditional, conditioned(elbo_b, data_dim=784)),
+  labelled("m2 elbo_b", lambda: M2, semi_supervised_bound(elbo_b, CLASSIFIER, data_dim=784)),
+  video("backward"),
+  video("mean_field"),
 ]
 
 
@@ -132,7 +187,8 @@ def matrix_products(workload: Workload, algorithm: Algorithm) -> list:
   Products that are computed again to save memory are left out, because a floor is the least work.
   """
   state = jax.eval_shape(algorithm.init, jax.random.key(0))
-  batch = jax.ShapeDtypeStruct((workload.batch_size, workload.data_dim), jnp.result_type(float))
+  row = workload.data_dim + workload.num_classes
+  batch = jax.ShapeDtypeStruct((workload.batch_size, row), jnp.result_type(float))
   with mock.patch.object(sgvb, "SAMPLES_AT_ONCE", workload.num_samples):
     products = products_of(algorithm.update, state, batch)
   if workload.mlp:
@@ -155,8 +211,14 @@ def check_work(products: list, workload: Workload, params: Params) -> None:
     raise AssertionError(f"{workload.name}: a step does {done} FLOP, expected {expected}")
 
 
-def random_pixels(num_data: int, data_dim: int) -> np.ndarray:
-  return np.random.default_rng(0).integers(0, 256, size=(num_data, data_dim), dtype=np.uint8)
+def random_pixels(num_data: int, data_dim: int, num_classes: int = 0) -> np.ndarray:
+  """Draws pixels; beside them, one-hot labels or, for half of the rows, none."""
+  rng = np.random.default_rng(0)
+  pixels = rng.integers(0, 256, size=(num_data, data_dim), dtype=np.uint8)
+  if not num_classes:
+    return pixels
+  labels = rng.integers(0, 2 * num_classes, size=(num_data, 1)) == np.arange(num_classes)
+  return np.concatenate([pixels, labels.astype(np.uint8)], axis=1)
 
 
 def compiled(lowered) -> tuple[Callable, float, float]:

@@ -41,6 +41,15 @@ def test_those_of_a_scan_count_once_a_round():
   assert len(products_of(repeated, SQUARE)) == 7
 
 
+def test_the_gradient_of_a_scan_has_three_products_a_round():
+  def last(w):
+    step = lambda h, _: (jnp.tanh(h @ w), None)
+    return jnp.sum(jax.lax.scan(step, A, length=6)[0])
+
+  products = products_of(jax.value_and_grad(last), SQUARE)
+  assert [flop(product) for product in products] == 18 * [2 * 2 * 3 * 3]
+
+
 def test_products_inside_custom_derivatives():
   @jax.custom_vjp
   def product(a, b):

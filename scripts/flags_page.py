@@ -25,8 +25,8 @@ FIGURES = (
   "analogies"
 )  # fmt: skip
 MAINS = (
-  "train", "evaluate", "status", "data", "gradients", "full_vb", "linear_gaussian", "families",
-  "semi_supervised"
+  "train", "evaluate", "status", "data", "gradients", "full_vb", "linear_gaussian",
+  "frey_face_video", "semi_supervised", "families"
 ) + FIGURES + ("plots.__main__",)  # fmt: skip
 PLACES = ("workdir", "runs")  # every main has them; they are in the table of the machine
 AMOUNTS = ("budget", "preset")  # values for other flags

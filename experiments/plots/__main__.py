@@ -4,10 +4,10 @@
   python -m experiments.plots --redraw=runs/lower_bound
 
 Searches every directory of a run, one with flags.txt, at or below --redraw. Bounds of
-training runs and sweeps, gradients.png, full_vb.png, linear_gaussian.png, lower_bound.png,
-marginal_likelihood.png, iwae_table.png and semi_supervised.png are drawn. Pictures of images, of
-latents and of draws show a model and not a table; they are left as they are. Prints a line for each
-picture.
+training runs and sweeps, curves.png of a video, gradients.png, full_vb.png, linear_gaussian.png,
+lower_bound.png, marginal_likelihood.png, iwae_table.png and semi_supervised.png are drawn. Pictures
+of images, of latents and of draws show a model and not a table; they are left as they are. Prints a
+line for each picture.
 """
 
 import dataclasses
@@ -26,6 +26,7 @@ from experiments.flags.reading import read
 from experiments.launch import command
 from experiments.launch.command import UsageError
 from experiments.plots import (
+  frey_face_video,
   full_vb,
   gradients,
   iwae_table,
@@ -55,6 +56,7 @@ OF_TABLES: dict[str, Redraw] = {
 }
 # The picture of metrics.csv and its function, by a column that only one main's table has.
 OF_METRICS: dict[str, tuple[str, Redraw]] = {
+  "frames_seen": ("curves", frey_face_video.redraw),
   "theta": ("full_vb", full_vb.redraw),
   "max_angle": ("linear_gaussian", linear_gaussian.redraw),
   "test_bound": ("bound", training.redraw_bound),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.plots.conv_vae import draw_conv_vae
+from experiments.plots.frey_face_video import draw_curves, draw_video, redraw
 from experiments.plots.full_vb import draw_full_vb
 from experiments.plots.gradients import draw_gradient_noise
 from experiments.plots.iwae_table import draw_iwae_table
@@ -156,6 +157,37 @@ def test_methods_of_full_vb_are_told_apart():
   assert test.get_lines()[1].get_label() == "full_vb, θ at its mean"
   np.testing.assert_array_equal(test.get_lines()[1].get_ydata(), [-119, -119])
   assert len(labels_of(train.xaxis)) >= 2 and "5,000" in labels_of(train.xaxis)
+
+
+VIDEO_ROWS = [
+  dict(method=method, frames_seen=1000 * (i + 1), train_bound=b + 9, validation_bound=b)
+  for method, bounds in (("static", (5.0, 7.0, 6.0)), ("backward", (4.0, 6.0, 8.0)))
+  for i, b in enumerate(bounds)
+]
+
+
+def test_dots_of_a_video_are_at_the_best_validation_bounds(tmp_path):
+  rows = [",".join(VIDEO_ROWS[0]), *(",".join(map(str, row.values())) for row in VIDEO_ROWS)]
+  (tmp_path / "metrics.csv").write_text("\n".join(rows) + "\n")
+  (tmp_path / "flags.txt").write_text("--budget=smoke\n")
+  for figure in (draw_curves(VIDEO_ROWS, budget="smoke"), redraw(tmp_path)):
+    train, validation = figure.axes
+    assert SMOKE in figure.get_suptitle()
+    dots = lambda axes: [line.get_xydata().tolist() for line in axes.get_lines()[1::2]]
+    assert dots(validation) == [[[2000, 7]], [[3000, 8]]]
+    assert dots(train) == [[[2000, 16]], [[3000, 17]]]
+    labels = [text.get_text() for text in validation.get_legend().get_texts()]
+    assert labels == ["static", "dynamic, backward"]
+
+
+def test_rows_of_frames_stand_below_each_other():
+  frames = np.linspace(0, 1, 2 * 3 * 4).reshape(2, 3, 4)  # two rows of three frames of 2 × 2
+  figure = draw_video([("first", frames[0]), ("second", frames[1])], (2, 2, 1))
+  (axes,) = figure.axes
+  shown = axes.get_images()[0].get_array()
+  assert shown.shape == (5, 8)  # one pixel between frames
+  np.testing.assert_array_equal(shown[3:, 6:].ravel(), frames[1, 2])
+  assert labels_of(axes.yaxis) == ["first", "second"]
 
 
 PICTURE = np.zeros((5, 10, 1))

@@ -6,7 +6,7 @@ data point is a whole sequence, x of shape (T·D,), and its z is of shape (T·J,
 Given x_t … x_T and z_{t−1}, z_t does not depend on earlier frames. So structured inference is
 q(z|x) = Π q(z_t|z_{t−1}, h_t), where a recurrent network sums up x_t … x_T in h_t, from the last
 frame to the first (Krishnan, Shalit & Sontag 2017). Mean-field inference is q(z|x) = Π q(z_t|h_t),
-where h_t sums up the frames before and after t.
+where h_t sums up the frames before and after t, or is of the frame x_t only.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from aevb_jax.models.priors import with_prior
 from aevb_jax.ops.products import product
 from aevb_jax.types import Array, Conditional, Distribution, Family, Key, Model, PyTree
 
-INFERENCE = "backward", "mean_field"
+INFERENCE = "backward", "mean_field", "frame"
 
 
 def state_space_vae(
@@ -46,7 +46,8 @@ def state_space_vae(
   p(z_1) = N(0, I), p(z_t|z_{t−1}) = N(z_{t−1} + f(z_{t−1}), diag(σ²(z_{t−1}))), and p(x_t|z_t) is a
   member of `likelihood`. `elbo_b` takes the KL of every step in closed form, given the step before.
 
-  Source: Krishnan, Shalit & Sontag (2017): inference as their ST-R, or MF-LR if it is mean-field.
+  Source: Krishnan, Shalit & Sontag (2017): inference as their ST-R, or MF-LR if it is mean-field;
+    (2015) for q-INDEP, that of single frames.
 
   Args:
     likelihood: family of one frame x_t, such as `bernoulli(D)`.
@@ -54,7 +55,8 @@ def state_space_vae(
     data_dim: D, numbers in a frame.
     latent_dim: J, numbers in z_t.
     hidden_dim: hidden units of each network, and the size of h_t.
-    inference: "backward" for q(z_t|z_{t−1}, h_t), or "mean_field" for q(z_t|h_t).
+    inference: "backward" for q(z_t|z_{t−1}, h_t), "mean_field" for q(z_t|h_t), or "frame" for
+      q(z_t|x_t), the encoder of `mlp_vae` for every frame, which costs least.
     activation: of the hidden units between z_{t−1} and z_t, in p and in q, and between z_t and x_t.
     kernel_init: initializer of the weight matrices; that from h_{t+1} to h_t starts orthogonal.
     bias_init: initializer of the biases.
@@ -88,7 +90,8 @@ def state_space_vae(
       return markov(Markov(holding(of_step, phi), h, start=jnp.zeros(latent_dim)))
 
   else:
-    summary = as_network(BothWays(hidden_dim, **layers), (num_steps, data_dim))
+    network_of = BothWays if inference == "mean_field" else Single
+    summary = as_network(network_of(hidden_dim, **layers), (num_steps, data_dim))
     given = conditional(MLP((), of_latent.sizes, **layers), of_latent, hidden_dim)
 
     def infer(phi: PyTree, h: Array) -> Distribution:
@@ -189,6 +192,14 @@ class BothWays(Backward):
     layers = self.kernel_init, self.bias_init, self.dtype
     make = lambda name: Backward(self.size, *layers, name=name)
     return 0.5 * (make("later")(frames) + make("earlier")(frames[::-1])[::-1])
+
+
+class Single(Backward):
+  """A layer of hidden units of every frame by itself."""
+
+  @nn.compact
+  def __call__(self, frames: Array) -> Array:
+    return nn.tanh(*linear(self, frames, {"hidden": self.size}))
 
 
 class Combined(MLP):

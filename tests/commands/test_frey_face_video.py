@@ -14,16 +14,9 @@ from experiments.studies import frey_face_video as study
 from tests.support import processes
 
 REAL = pathlib.Path(os.environ.get("AEVB_JAX_TEST_DATA", "nowhere")) / "frey_face"
-T, SMALL = (
-  4,
-  (
-    "--num_frames=4",
-    "--latent_dim=2",
-    "--hidden_dim=5",
-    "--num_importance_samples=30",
-    "--batch_size=5",
-  ),
-)
+T = 4
+SMALL = ("--num_frames=4", "--latent_dim=2", "--hidden_dim=5", "--num_importance_samples=32",
+         "--batch_size=5")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

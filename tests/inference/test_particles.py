@@ -12,6 +12,7 @@ from aevb_jax.inference.particles import choose
 from aevb_jax.models import init_params, state_space_vae
 from aevb_jax.models.joint import simulate
 from aevb_jax.models.linear_state_space import linear_state_space_vae, log_marginal
+from aevb_jax.models.state_space import INFERENCE
 from aevb_jax.types import Params
 from tests.support.statistics import assert_unbiased
 
@@ -73,7 +74,7 @@ def test_its_variance_grows_more_slowly_with_the_steps():
   assert np.var(filters) < 0.25 * np.var(sequences)
 
 
-@pytest.mark.parametrize("inference", ["backward", "mean_field"])
+@pytest.mark.parametrize("inference", INFERENCE)
 def test_networks_of_either_inference(inference):
   """With the same θ, filters of any q(z|x) estimate the same p(x)."""
   sizes = dict(num_steps=3, data_dim=2, latent_dim=1, hidden_dim=3)

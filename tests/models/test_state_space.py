@@ -17,7 +17,7 @@ from aevb_jax.families.gaussians import gaussian
 from aevb_jax.inference.marginal import importance_sampling
 from aevb_jax.models.joint import log_joint
 from aevb_jax.models.linear_state_space import log_marginal
-from aevb_jax.models.state_space import INFERENCE, Backward, BothWays, state_space_vae
+from aevb_jax.models.state_space import INFERENCE, Backward, BothWays, Single, state_space_vae
 from aevb_jax.models.vae import init_params
 from tests.support.oracles import exact_bound, precision
 from tests.support.statistics import assert_errors_are_right, assert_unbiased
@@ -87,7 +87,7 @@ def test_draws_follow_the_density(inference):
     centred = np.asarray(z) - np.asarray(p.mean)[None]
     assert_unbiased(centred, np.zeros(T * J), detects_shift=0.1)
     assert_unbiased(centred[:, :, None] * centred[:, None], covariance, detects=0.2)
-  if inference == "mean_field":
+  if inference != "backward":
     q = model.encoder.given(params(flat).phi, X)
     root = precision(q.log_prob, q.mean)
     np.testing.assert_allclose(root, jnp.diag(jnp.diagonal(root)), atol=1e-12)
@@ -134,7 +134,8 @@ def test_gradients_of_tighter_bounds_agree(inference):
 
 
 @pytest.mark.parametrize(
-  "inference, wider, detects", [("backward", 1.5, 0.05), ("mean_field", 2.5, 0.2)]
+  "inference, wider, detects",
+  [("backward", 1.5, 0.05), ("mean_field", 2.5, 0.2), ("frame", 2.5, 0.2)],
 )
 def test_many_samples_find_log_p(inference, wider, detects):
   model, flat, params = linear_model(inference)
@@ -154,10 +155,15 @@ def test_many_samples_find_log_p(inference, wider, detects):
 
 
 @pytest.mark.parametrize(
-  "module, reads", [(Backward(H), np.triu(np.ones((T, T)))), (BothWays(H), np.ones((T, T)))]
+  "module, reads",
+  [
+    (Backward(H), np.triu(np.ones((T, T)))),
+    (BothWays(H), np.ones((T, T))),
+    (Single(H), np.eye(T)),
+  ],
 )
 def test_what_the_networks_read(module, reads):
-  """h_t of structured inference depends on the frames from t on, that of mean-field on all."""
+  """h_t of structured inference depends on the frames from t on, of mean-field on all, or one."""
   frames = X.reshape(T, D)
   params = module.init(jax.random.key(7), frames)
   slope = jax.jacobian(lambda frames: module.apply(params, frames))(frames)  # (T, H, T, D)
@@ -189,7 +195,10 @@ BAD = {
   "frames": (dict(data_dim=0), "data_dim is 0, expected at least 1"),
   "latents": (dict(latent_dim=0), "latent_dim is 0, expected at least 1"),
   "hidden": (dict(hidden_dim=0), "hidden_dim is 0, expected at least 1"),
-  "inference": (dict(inference="forward"), "'forward', expected one of backward, mean_field"),
+  "inference": (
+    dict(inference="forward"),
+    "'forward', expected one of backward, mean_field, frame",
+  ),
 }
 
 

@@ -32,7 +32,7 @@ from aevb_jax.training.program import Pixels
 from aevb_jax.types import Array, Key, Model, Params, PyTree
 
 VIDEO, STATIC = "frey_face:contiguous", "static"
-METHODS = (STATIC, "mean_field", "backward")
+METHODS = (STATIC, "frame", "backward")
 SPLITS = ("train", "validation", "test")
 BOUND_SAMPLES = 10  # L of the bounds of evaluations; training draws one sample
 # Adam's step size at the end, as a part of that at the start. At a constant step size, validation
@@ -62,7 +62,7 @@ class FreyFaceVideoConfig:
   min_std: float = 0.01  # in units of x
   batch_size: int = 10  # M, in windows
   step_size: float = 1e-3
-  num_examples: int = 1_500_000  # training frames to evaluate
+  num_examples: int = 1_200_000  # training frames to evaluate
   eval_every: int = 50_000  # in training frames
   num_importance_samples: int = 1000  # K
   seed: int = 0

@@ -12,16 +12,20 @@ import re
 import shutil
 import sys
 
-from pages import figures, published, uses
+from pages import figures, published, structure, uses
 from pages.results import RESULTS
 from support.start import ROOT
 
 PAGE = ROOT / "experiments" / "README.md"
 BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FIGURES = (
-  "lower_bound", "marginal_likelihood", "manifold", "samples", "conv_vae", "iwae_table", "uses"
+  "lower_bound", "marginal_likelihood", "manifold", "samples", "conv_vae", "iwae_table", "uses",
+  "analogies"
 )  # fmt: skip
-SECTIONS = ("gradients", "families", "linear_gaussian")  # 2.2, 2.4 and 4
+# Sections 2.2, 2.4 and 4, and the models of other papers that are no figures made of runs.
+SECTIONS = (
+  "gradients", "families", "linear_gaussian", "iwae_layers", "semi_supervised", "frey_face_video"
+)  # fmt: skip
 TABLES = dict(
   made=lambda: figures.made(FIGURES),
   lower_bound=figures.lower_bound,
@@ -33,6 +37,9 @@ TABLES = dict(
   completion=uses.completion,
   conv_vae=figures.conv_vae,
   iwae_table=figures.iwae_table,
+  layers=structure.layers,
+  semi_supervised=structure.semi_supervised,
+  video=structure.video,
   published=published.published,
 )
 

@@ -28,18 +28,25 @@ fi
 out=${OUT:-runs/reproduce-$budget}
 
 make() { # the main, then its flags
-  local main=$1
-  shift
+  make_as "$1" "$@"
+}
+
+make_as() { # the directory of the results, the main, then its flags
+  local directory=$1 main=$2
+  shift 2
   echo
-  echo "== $main: $out/$main"
-  "$VENV_PYTHON" -m "experiments.$main" --budget="$budget" --workdir="$out/$main" "$@"
+  echo "== $main: $out/$directory"
+  "$VENV_PYTHON" -m "experiments.$main" --budget="$budget" --workdir="$out/$directory" "$@"
 }
 
 began=$SECONDS
-for figure in lower_bound manifold samples marginal_likelihood conv_vae iwae_table uses; do
+for figure in lower_bound manifold samples marginal_likelihood conv_vae iwae_table uses analogies; do
   make "$figure" --runs="$out/runs" "$@"
 done
-for section in gradients linear_gaussian; do
+samples=1,50
+if [ "$budget" = smoke ]; then samples=1; fi
+make_as iwae_layers iwae_table --layers=1,2 --samples="$samples" --runs="$out/runs" "$@"
+for section in gradients linear_gaussian semi_supervised frey_face_video; do
   make "$section" "$@"
 done
 echo

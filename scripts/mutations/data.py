@@ -108,4 +108,11 @@ MUTATIONS = [
     "data/folders",
   ),
   Mutation("cache: pages are kept", "data/array_cache", "base.madvise(mmap.MADV_DONTNEED)", "pass"),
+  Mutation(
+    "windows: the last one is missing",
+    "data/arrays",
+    "np.arange(0, len(frames) - num_steps + 1, stride)",
+    "np.arange(0, len(frames) - num_steps, stride)",
+    "data/windows",
+  ),
 ]

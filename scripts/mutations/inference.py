@@ -177,4 +177,28 @@ MUTATIONS = [
     "p.mean",
     "inference/missing",
   ),
+  Mutation(
+    "particles: the prior is left out of the weights",
+    "inference/particles",
+    "log_p = p.given(before, p_inputs).log_prob(z_t)",
+    "log_p = 0.0 * p.given(before, p_inputs).log_prob(z_t)",
+  ),
+  Mutation(
+    "particles: none are chosen",
+    "inference/particles",
+    "return z[choose(choice_key, normalized_weights(log_w))], of_step",
+    "return z, of_step",
+  ),
+  Mutation(
+    "particles: chosen without their weights",
+    "inference/particles",
+    "return z[choose(choice_key, normalized_weights(log_w))], of_step",
+    "return z[choose(choice_key, jnp.ones_like(log_w))], of_step",
+  ),
+  Mutation(
+    "particles: places without the uniform number",
+    "inference/particles",
+    "(jnp.arange(number) + jax.random.uniform(key))",
+    "(jnp.arange(number) + 0.0 * jax.random.uniform(key))",
+  ),
 ]

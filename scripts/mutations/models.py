@@ -126,4 +126,16 @@ MUTATIONS = [
     "np.flatnonzero(y[:, k])",
     "len(y)",
   ),
+  Mutation(
+    "features: all latents, whichever are asked for",
+    "models/semi_supervised",
+    "return z if latents is None else z[jnp.array(latents)]",
+    "return z",
+  ),
+  Mutation(
+    "state space: a frame's latent is inferred from its neighbours",
+    "models/state_space",
+    'nn.tanh(*linear(self, frames, {"hidden": self.size}))',
+    'nn.tanh(*linear(self, 0.5 * (frames + frames[::-1]), {"hidden": self.size}))',
+  ),
 ]

@@ -94,4 +94,11 @@ MUTATIONS = [
     'if (saved_as := step) != record.get("step"):',
     "runs/resume",
   ),
+  Mutation(
+    "condition: the label of another image",
+    "models/conditions",
+    "Joined(source, one_hot_labels(labels, size))",
+    "Joined(source, one_hot_labels(labels, size)[::-1])",
+    "runs/conditions",
+  ),
 ]

@@ -26,9 +26,11 @@ RESULTS = pathlib.Path(__file__).parents[2] / "experiments" / "results"
 DRAWN = {
   "frey_face_contiguous/bound",
   "frey_face_random/bound",
+  "frey_face_video/curves",
   "full_vb/full_vb",
   "gradients/gradients",
   "gradients_importance/gradients",
+  "iwae_layers/iwae_table",
   "iwae_table/iwae_table",
   "linear_gaussian/linear_gaussian",
   "lower_bound/lower_bound",
@@ -40,6 +42,7 @@ DRAWN = {
   "mnist_iwae/bound",
   "mnist_paper/bound",
   "mnist_vae/bound",
+  "semi_supervised/semi_supervised",
 }
 
 

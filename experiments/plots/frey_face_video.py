@@ -12,7 +12,7 @@ from experiments.plots import records
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
-LABELS = {"static": "static", "frame": "dynamic, q(z_t|x_t)", "backward": "dynamic, backward"}
+LABELS = {"static": "static", "frame": "dynamic, $q(z_t|x_t)$", "backward": "dynamic, backward"}
 
 
 @styled

@@ -5,7 +5,7 @@ import math
 from pages.results import count, number, summary, table, with_error
 
 NAMES = {"m1": "M1", "m2": "M2", "m1_m2": "M1+M2"}
-VIDEO = {"static": "static", "frame": "dynamic, q(z_t given x_t)", "backward": "dynamic, backward"}
+VIDEO = {"static": "static", "frame": "dynamic, by single frames", "backward": "dynamic, backward"}
 
 
 def layers() -> list[str]:

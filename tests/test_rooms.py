@@ -30,6 +30,7 @@ LARGE_FUNCTIONS = {}
 LARGE_FOLDERS = {
   "experiments": "the mains, each started by its name, stay where they are",
   "aevb_jax/families": "a file for each of the paper's constructions, and what they share",
+  "experiments/plots": "a file for each main that draws a figure",
 }
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -164,8 +164,7 @@ def compare(
     run = Run(config, "", workdir / name, Keys(*jax.random.split(train_key, 3)))
 
     def write_rows(run: Run, new: list[dict], before: tuple[dict, ...] = tuple(rows)) -> None:
-      table = [{n: row[n] for n in COLUMNS} for row in (*before, *run.rows, *new)]
-      files.write_csv(workdir / "metrics.csv", COLUMNS, table)
+      write_table(workdir, [*before, *run.rows, *new])
 
     training = train_single(
       run,
@@ -182,7 +181,14 @@ def compare(
     likelihoods[name] = estimate_log_likelihood(
       likelihood_key, model, point, pixels, num_samples=num_samples
     )
+  write_table(workdir, rows)  # also if nothing was trained any further
   return rows, likelihoods
+
+
+def write_table(workdir: pathlib.Path, rows: Sequence[dict]) -> None:
+  """Writes metrics.csv."""
+  table = [{name: row[name] for name in COLUMNS} for row in rows]
+  files.write_csv(workdir / "metrics.csv", COLUMNS, table)
 
 
 def summarize(rows: list[dict], likelihoods: dict[str, Mean | None]) -> list[dict]:

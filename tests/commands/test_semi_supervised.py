@@ -42,11 +42,14 @@ def test_learns_from_images_without_labels_and_resumes(tmp_path):
   picture = np.asarray(Image.open(tmp_path / "table" / "semi_supervised.png").convert("L"))
   assert min(picture.shape) > 300 and picture.std() > 10
 
-  (tmp_path / "table" / "summary.json").unlink()  # all checkpoints are at the end
+  for name in ("summary.json", "semi_supervised.csv"):  # all checkpoints are at the end
+    (tmp_path / "table" / name).unlink()
   again = processes.run("semi_supervised", *command)
   assert again.returncode == 0, again.stderr
   repeated = json.loads((tmp_path / "table" / "summary.json").read_text())
   assert repeated["results"] == summary["results"]
+  with open(tmp_path / "table" / "semi_supervised.csv") as file:
+    assert list(csv.DictReader(file)) == rows
 
 
 def test_every_draw_labels_other_images_and_every_model_the_same():

@@ -259,6 +259,7 @@ def train(
     rows += [as_row(row, per_step) for row in training.runs[0].rows]
     best = training.saved.best
     trained.append(Trained(best.params, int(best.step) * per_step, float(best.bound)))
+  files.write_csv(workdir / "metrics.csv", COLUMNS, rows)  # also if nothing was trained any further
   return rows, trained
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -68,6 +68,7 @@ def train_all(
       f"\n{NAMES[task.model]}, {task.labels} labels, draw {task.draw + 1} of {config.num_draws}"
     )
     rows += train_classifier(trainer, task, features, tuple(rows))
+  write_table(workdir, rows)  # also if nothing was trained any further
   return rows
 
 
@@ -138,14 +139,19 @@ def train_classifier(
 
   def write_rows(run: Run, new: list[dict]) -> None:
     own = [about | row for row in (*run.rows, *new)]
-    table = [{name: row[name] for name in COLUMNS} for row in (*before, *own)]
-    files.write_csv(trainer.workdir / "semi_supervised.csv", COLUMNS, table)
+    write_table(trainer.workdir, [*before, *own])
 
   pixels = make_pixels(parts.rows, beside(parts.to_x, data_dim))
   training = train(
     trainer, task.name, learning, pixels, num_examples=num_examples, write_rows=write_rows
   )
   return [about | row for row in training.runs[0].rows]
+
+
+def write_table(workdir: pathlib.Path, rows: Sequence[dict]) -> None:
+  """Writes semi_supervised.csv."""
+  table = [{name: row[name] for name in COLUMNS} for row in rows]
+  files.write_csv(workdir / "semi_supervised.csv", COLUMNS, table)
 
 
 def make_errors(trainer: Trainer, parts: Parts) -> Callable[[Params], dict]:

@@ -17,7 +17,7 @@ transductive support vector machine.
 Writes semi_supervised.csv (the errors during training), semi_supervised.png and summary.json. After
 an interruption the same command resumes from its last checkpoint.
 
-With --budget=cpu, on MNIST, it took two and a half hours on one busy core of a CPU, and printed, ±
+With --budget=cpu, on MNIST, it took two hours on one busy core of a CPU, and printed, ±
 the standard deviation over three choices of the labels:
 
          labels   test error, %      published    each draw

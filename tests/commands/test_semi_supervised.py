@@ -56,7 +56,7 @@ def test_every_draw_labels_other_images_and_every_model_the_same():
   config = study.SemiSupervisedConfig(num_labels=(20,), num_draws=2, latent_dim=2, hidden_dim=3)
   config = dataclasses.replace(config, feature_hidden_dim=(4,))
   images = load_digits()
-  trainer = study.Trainer(config, images, study.check(config, images), None, None)
+  trainer = study.Trainer(config, images, study.check(config, images), None, None, None)
   model = study.make_features(config, images.train.shape[1])
   features = study.Features(model, init_params(jax.random.key(0), model), (1, 0))
   seen = {}

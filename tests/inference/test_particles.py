@@ -62,7 +62,7 @@ def test_of_a_single_step_it_is_importance_sampling():
 
 
 def test_its_variance_grows_more_slowly_with_the_steps():
-  """With 40 steps, few of the draws of whole sequences count."""
+  """Few of the draws of whole sequences count when there are 40 steps."""
   model, params, x = world(40)
   keys = jax.random.split(jax.random.key(6), 100)
   of_filter = lambda key: (
@@ -76,7 +76,7 @@ def test_its_variance_grows_more_slowly_with_the_steps():
 
 @pytest.mark.parametrize("inference", INFERENCE)
 def test_networks_of_either_inference(inference):
-  """With the same θ, filters of any q(z|x) estimate the same p(x)."""
+  """Filters of any q(z|x) estimate the same p(x), that of θ."""
   sizes = dict(num_steps=3, data_dim=2, latent_dim=1, hidden_dim=3)
   model = state_space_vae(bernoulli(2), inference=inference, **sizes)
   params = init_params(jax.random.key(0), model)

@@ -9,10 +9,13 @@ import numpy as np
 import scipy.stats
 
 from aevb_jax import Model, Params, bernoulli, init_params, log_joint, log_weight, mlp_vae
+from aevb_jax.inference.annealing import bidirectional_monte_carlo
 from aevb_jax.inference.exact import binary_vectors
 from aevb_jax.models import fair_coins
+from aevb_jax.models.joint import simulate
 from aevb_jax.models.linear_gaussian import AffineHeads as AffineHeads
 from aevb_jax.models.linear_gaussian import linear_gaussian_vae as affine_model
+from tests.support.statistics import assert_unbiased
 
 
 def affine_params(w, b, x_log_var, v, c, z_log_var):
@@ -203,3 +206,29 @@ def exact_bound(model, params, x):
   entropy = 0.5 * (len(q.mean) * (1 + jnp.log(2 * jnp.pi)) - jnp.linalg.slogdet(root)[1])
   spread = jnp.trace(jnp.linalg.solve(root, precision(joint, q.mean)))
   return joint(q.mean) - 0.5 * spread + entropy
+
+
+def assert_annealing_encloses(model, params, exact_log_p, seed):
+  """Asserts that annealing from both sides is unbiased for p(x) and for 1 / p(x).
+
+  Data points x are drawn from the model with their z, which are draws of the posterior.
+
+  Args:
+    model: p(z) and p(x|z).
+    params: θ and φ.
+    exact_log_p: x -> log p(x) in nats.
+    seed: of the draws; the annealing has the next one.
+
+  Returns:
+    The two estimates of log p(x), (400,) each.
+  """
+  draw = jax.vmap(lambda key: simulate(key, model, params))
+  z, x = draw(jax.random.split(jax.random.key(seed), 400))
+  how = dict(num_temperatures=50, num_leapfrogs=4, num_chains=4)
+  sandwich = lambda key, x, z: bidirectional_monte_carlo(key, model, params, x, z, **how)
+  keys = jax.random.split(jax.random.key(seed + 1), len(x))
+  lower, upper = jax.jit(jax.vmap(sandwich))(keys, x, z)
+  log_p = np.array([exact_log_p(one) for one in x])
+  assert_unbiased(np.exp(lower.value - log_p), 1.0, detects=0.1)
+  assert_unbiased(np.exp(log_p - upper.value), 1.0, detects=0.15)
+  return lower.value, upper.value

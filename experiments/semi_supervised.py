@@ -159,7 +159,8 @@ def main() -> None:
   config = read_config()
   images = load_data(config.data, data.array_cache_dir())
   check_batch_size(config.batch_size, images, config.data)
-  check_resident(make_pixels(images, config.data), config.data)
+  pixels = make_pixels(images, config.data)
+  check_resident(pixels, config.data)
   study.check(config, images)
   workdir = resuming.workdir(config.data, "semi_supervised")
   if not resuming.open_workdir(workdir, [config]):
@@ -167,7 +168,7 @@ def main() -> None:
   named = dict(batch_size=config.batch_size, is_named=flags.FLAGS.workdir is not None)
   with stopping.telling_what_is_safe(workdir, **named):
     with stopping.heard() as asked_to_stop:
-      rows = study.train_all(config, images, workdir, asked_to_stop)
+      rows = study.train_all(config, images, pixels, workdir, asked_to_stop)
     results = study.summarize(config, rows)
     title = title_of(config.data.dataset, config.num_draws)
     picture = draw_semi_supervised(rows, results, title, budget=config.budget)

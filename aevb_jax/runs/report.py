@@ -79,8 +79,7 @@ def draw_model(run: Run, model: Model, params: Params, images: ImageData) -> Non
 
 def some_classes(images: ImageData) -> np.ndarray:
   """Returns the one-hot vectors of the first classes, those that pictures have room for."""
-  number = num_classes(images)
-  return np.eye(number, dtype=np.float32)[: min(number, MOST_CLASSES)]
+  return np.eye(num_classes(images), dtype=np.float32)[:MOST_CLASSES]
 
 
 def draw_plane(

@@ -21,6 +21,7 @@ from aevb_jax.models.semi_supervised import encoded, keep_few_labels, labelled_r
 from aevb_jax.models.vae import mlp_vae
 from aevb_jax.runs.config import DataConfig
 from aevb_jax.runs.pixels import pixel_scale
+from aevb_jax.training.program import Pixels
 from aevb_jax.types import Conditional, Estimator, Model, Params, Preprocess
 
 NAMES = {"m1": "M1", "m2": "M2", "m1_m2": "M1+M2"}
@@ -86,6 +87,7 @@ class Trainer(NamedTuple):
   config: SemiSupervisedConfig
   images: ImageData
   num_classes: int
+  pixels: Pixels  # of the images, without labels
   workdir: pathlib.Path
   asked_to_stop: Callable[[], int]
 

@@ -11,11 +11,11 @@ import optax
 
 from aevb_jax.algorithms.auto_encoding import aevb, gaussian_weight_prior
 from aevb_jax.data.datasets import ImageData
-from aevb_jax.data.preprocess import beside, binarize, scale
+from aevb_jax.data.preprocess import beside, scale
 from aevb_jax.estimators.semi_supervised import is_mistaken
 from aevb_jax.estimators.sgvb import elbo_b
 from aevb_jax.inference.diagnostics import active_units
-from aevb_jax.models.semi_supervised import labelled_rows
+from aevb_jax.models.conditions import with_labels
 from aevb_jax.runs import files
 from aevb_jax.runs.job import train_single
 from aevb_jax.runs.learning import Learning, bounds_in_words, evaluate_bound
@@ -23,7 +23,7 @@ from aevb_jax.runs.loop import evenly
 from aevb_jax.runs.state import Keys, Run, Training
 from aevb_jax.training.evaluation import evaluate_in_blocks, mean_and_standard_error
 from aevb_jax.training.program import Pixels
-from aevb_jax.types import Array, Key, Params, Preprocess
+from aevb_jax.types import Array, Key, Params
 from experiments.studies.semi_supervised.models import (
   FEATURE_STEP_SIZE,
   NAMES,
@@ -42,13 +42,13 @@ COLUMNS = ("model", "labels", "draw", "examples_seen", "validation_error", "test
            "test_error_se", "seconds")  # fmt: skip
 ERRORS = ("validation_error", "test_error", "test_error_se")
 ROWS_OF_CURVE = 10
-EVALUATION_SEED = 0
 M1_EXAMPLES = 200_000  # more than enough for a classifier of a few labels
 
 
 def train_all(
   config: SemiSupervisedConfig,
   images: ImageData,
+  pixels: Pixels,
   workdir: pathlib.Path,
   asked_to_stop: Callable[[], int],
 ) -> list[dict]:
@@ -59,7 +59,8 @@ def train_all(
   Raises:
     FloatingPointError, Stopped, OSError, SaveError: as in `train_single`.
   """
-  trainer = Trainer(config, images, check(config, images), workdir, asked_to_stop)
+  pixels = pixels._replace(validation=None)  # M1 has no choice to make on validation images
+  trainer = Trainer(config, images, check(config, images), pixels, workdir, asked_to_stop)
   needs_features = any(model != "m2" for model in config.models)
   features = train_features(trainer) if needs_features else None
   rows: list[dict] = []
@@ -99,10 +100,9 @@ def train_features(trainer: Trainer) -> Features:
     evaluate=lambda key, params, pixels, means: [evaluate_bound(key, bound, params, pixels)],
     row_in_words=bounds_in_words,
   )
-  to_x = functools.partial(binarize, levels=trainer.levels)
-  pixels = make_pixels(images.train[:], to_x, images.test)
   print("M1, without labels")
-  training = train(trainer, "m1", learning, pixels, num_examples=config.num_feature_examples)
+  number = config.num_feature_examples
+  training = train(trainer, "m1", learning, trainer.pixels, num_examples=number)
   params = training.saved.states.params
   mean = lambda key, params, x: model.encoder.given(params.phi, x).mean
   to_x = functools.partial(scale, levels=trainer.levels)
@@ -141,7 +141,8 @@ def train_classifier(
     own = [about | row for row in (*run.rows, *new)]
     write_table(trainer.workdir, [*before, *own])
 
-  pixels = make_pixels(parts.rows, beside(parts.to_x, data_dim))
+  rows, to_x = jax.device_put(parts.rows), beside(parts.to_x, data_dim)
+  pixels = trainer.pixels._replace(train=rows, preprocess=to_x)
   training = train(
     trainer, task.name, learning, pixels, num_examples=num_examples, write_rows=write_rows
   )
@@ -158,11 +159,8 @@ def make_errors(trainer: Trainer, parts: Parts) -> Callable[[Params], dict]:
   """Returns a function that measures the errors of a classifier, in %."""
   images, data_dim = trainer.images, trainer.images.train.shape[1]
   preprocess = beside(parts.to_test_x, data_dim)
-  judged = {}
-  for split in ("validation", "test"):
-    if (labels := getattr(images, f"{split}_labels")) is not None:
-      rows = getattr(images, split)[:]
-      judged[split] = labelled_rows(rows, labels, num_classes=trainer.num_classes)
+  rows = with_labels(images)
+  judged = {s: getattr(rows, s) for s in ("validation", "test") if getattr(rows, s) is not None}
 
   def mistake(key: Key, params: Params, xy: Array) -> Array:
     return is_mistaken(parts.classifier, params, xy, data_dim=parts.x_dim)
@@ -179,22 +177,6 @@ def make_errors(trainer: Trainer, parts: Parts) -> Callable[[Params], dict]:
     return dict(zip(ERRORS, (validation, test.value, test.standard_error)))
 
   return errors
-
-
-def make_pixels(rows: np.ndarray, preprocess: Preprocess, test: np.ndarray | None = None) -> Pixels:
-  """Puts training rows on the device; drawn anew at each use."""
-  keys = jax.random.split(jax.random.key(EVALUATION_SEED), 3)
-  draws = dict(train_draw=keys[0], validation_draw=keys[1], test_draw=keys[2])
-  return Pixels(
-    train=jax.device_put(rows),
-    validation=None,
-    test=rows[:1] if test is None else test,
-    streamed=False,
-    preprocess=preprocess,
-    static_key=None,
-    sharding=None,
-    **draws,
-  )
 
 
 def train(

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 # These fields decide only how a run is executed. A run may be resumed with other values.
 NOT_COMPARED = dict(compared=False)
+# These fields are lists, and a figure may be made again in the same directory with longer ones.
+GROWS = dict(grows=True)
 SWEPT = ("seed", "step_size")
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "aevb_jax")
 ARRAYS = os.path.join(CACHE, "arrays")  # where decoded data sets are kept by default

@@ -194,8 +194,16 @@ def not_compared(config: Any) -> set[str]:
   return {name for name, field in fields if not field.metadata.get("compared", True)}
 
 
+def growing(config: Any) -> set[str]:
+  """Returns the names of the lists that may have gained members when a figure is made again."""
+  fields = definitions(config).items()
+  return {name for name, field in fields if field.metadata.get("grows")}
+
+
 def differences(text: str, configs: Sequence[Any], only: Collection[str] | None = None) -> str:
   """Describes how configurations differ from flags that were written before; "" if they do not.
+
+  A list that may grow differs if it lacks a member that it had.
 
   Args:
     text: the contents of a flags.txt.
@@ -211,11 +219,32 @@ def differences(text: str, configs: Sequence[Any], only: Collection[str] | None 
   # A field that is newer than the run in the directory had its default value.
   known = {name_of_line(line) for line in there}
   here = {l for l in here if name_of_line(l) in known or by_default[name_of_line(l)] != l}
+  grown = _grown(there, here, set().union(*map(growing, configs)))
+  there, here = there - grown, here - grown
   return "; ".join(
     f"{side}: {' '.join(sorted(lines))}"
     for side, lines in (("there", there - here), ("here", here - there))
     if lines
   )
+
+
+def _grown(there: set[str], here: set[str], names: Collection[str]) -> set[str]:
+  """Returns the lines of lists that have gained members since they were written, and lost none.
+
+  Args:
+    there: the lines that were written.
+    here: the lines now.
+    names: the names of the lists that may grow.
+  """
+  members = lambda line: set(line.partition("=")[2].split(","))
+  return {
+    line
+    for name in names
+    for old in there
+    for new in here
+    if name_of(old, names) == name_of(new, names) == name and members(old) <= members(new)
+    for line in (old, new)
+  }
 
 
 def _renamed(line: str) -> str:

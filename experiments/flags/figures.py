@@ -70,6 +70,16 @@ def settings(kind: type, made_of: budgets.Budgets) -> tuple[Figure, Any]:
   return figure, read(kind)
 
 
+def has_begun(figure: Figure, *configs: Any) -> bool:
+  """Reports whether the directory of a figure holds one that was begun with these flags.
+
+  Raises:
+    ConfigError: if it holds a figure with other flags, unless --overwrite sets that one aside.
+  """
+  configs = [*configs, read(Budget)]
+  return not directory.refuse_others(figure.workdir, configs, figure.overwrite)
+
+
 def open_workdir(figure: Figure, *configs: Any) -> pathlib.Path:
   """Makes and locks the directory of the figure, after `jobs.check` found no mistake.
 

@@ -29,6 +29,7 @@ from experiments.flags.data import array_cache_dir, given_places
 from experiments.flags.figures import Figure
 from experiments.launch import command
 from experiments.plots import records
+from experiments.studies.kept import NOTHING, Kept
 
 TRAIN = "experiments.train"
 BOUNDS = ("train_bound", "train_bound_se", "test_bound", "test_bound_se")  # of its metrics.csv
@@ -47,13 +48,19 @@ class Jobs(NamedTuple):
 
   figure: Figure
   jobs: list[Job]
+  kept: Kept  # the runs whose rows the figure already has
   finished_at: float  # on `time.monotonic`
 
 
-def check(jobs: Sequence[Job], figure: Figure) -> None:
+def check(jobs: Sequence[Job], figure: Figure, kept: Kept = NOTHING) -> None:
   """Refuses the unfinished runs that experiments.train would refuse, before any is trained.
 
   Each is set up as experiments.train sets it up, with its data and its model, but not trained.
+
+  Args:
+    jobs: the runs.
+    figure: the directories of the figure.
+    kept: the rows that the figure already has; their runs are not needed.
 
   Raises:
     ConfigError: for the first flag that cannot be used; the message names its run.
@@ -61,7 +68,7 @@ def check(jobs: Sequence[Job], figure: Figure) -> None:
   training.keep_programs()
   with _on_cpu():
     for job in dict.fromkeys(jobs):
-      if was_finished(job, figure) and not damage_of(job, figure):
+      if is_kept(job, kept) or was_finished(job, figure) and not damage_of(job, figure):
         continue
       config = replace(config_of(job), **given_places())
       try:
@@ -109,9 +116,19 @@ def _on_cpu() -> Iterator[None]:
     backend.clear_backends()
 
 
-def train(jobs: Sequence[Job], figure: Figure) -> Jobs:
-  """Trains all runs that are not finished; ends the program if one fails or is interrupted."""
-  jobs = list(dict.fromkeys(jobs))
+def train(jobs: Sequence[Job], figure: Figure, kept: Kept = NOTHING) -> Jobs:
+  """Trains all runs that are not finished; ends the program if one fails or is interrupted.
+
+  Args:
+    jobs: the runs.
+    figure: the directories of the figure.
+    kept: the rows that the figure already has; their runs are not trained again.
+  """
+  everything = list(dict.fromkeys(jobs))
+  jobs = [job for job in everything if not is_kept(job, kept)]
+  if len(jobs) < len(everything):
+    number = len(everything) - len(jobs)
+    print(f"{number} of {len(everything)} runs are in the table of {figure.workdir} already")
   waiting = [job for job in jobs if not is_finished(job, figure)]
   done = [job for job in jobs if job not in waiting]
   if done:
@@ -122,10 +139,20 @@ def train(jobs: Sequence[Job], figure: Figure) -> Jobs:
     arguments = [*job.arguments, where, *figure.places, *aside]
     left = time_left(done, waiting[i:], figure)
     print(f"\n[{len(done) + 1}/{len(jobs)}] {job.name}{left}")
-    print(f"python -m {TRAIN} {shlex.join(arguments)}", flush=True)
+    print(command_line(arguments), flush=True)
     run([sys.executable, "-m", TRAIN, *arguments], job.name)
     done.append(job)
-  return Jobs(figure, jobs, time.monotonic())
+  return Jobs(figure, everything, kept, time.monotonic())
+
+
+def command_line(arguments: Sequence[str]) -> str:
+  """Formats the command that trains a run with these arguments."""
+  return f"python -m {TRAIN} {shlex.join(arguments)}"
+
+
+def is_kept(job: Job, kept: Kept) -> bool:
+  """Reports whether a figure already has the rows of a run with these flags."""
+  return kept.runs.get(job.name, {}).get("command") == command_line(job.arguments)
 
 
 def run(arguments: Sequence[str], name: str) -> None:
@@ -275,14 +302,30 @@ def load_member(member: pathlib.Path) -> LoadedRun:
   return load(member, array_cache_dir=array_cache_dir(), **given_places())
 
 
+def about_run(job: Job, figure: Figure) -> dict:
+  """Returns how a finished run was made: its command, its commit and the seconds it took."""
+  summary = records.read_summary(member_directories(job, figure)[0])
+  return dict(
+    command=command_line(job.arguments),
+    git_commit=summary.get("git_commit"),
+    seconds=train_seconds(job, figure),
+  )
+
+
 def write_summary(workdir: pathlib.Path, results: dict, made: Jobs, commit: str | None) -> None:
   """Writes summary.json: the results, and how they were made."""
-  seconds = sum(train_seconds(job, made.figure) for job in made.jobs)
+  figure, kept = made.figure, made.kept
+  runs = {
+    job.name: kept.runs[job.name] if is_kept(job, kept) else about_run(job, figure)
+    for job in made.jobs
+  }
+  seconds = time.monotonic() - made.finished_at
+  seconds += kept.evaluation_seconds if any(is_kept(job, kept) for job in made.jobs) else 0
   about = dict(
-    budget=made.figure.budget,
-    runs={job.name: f"python -m {TRAIN} {shlex.join(job.arguments)}" for job in made.jobs},
-    train_seconds=round(seconds, 1),
-    evaluation_seconds=round(time.monotonic() - made.finished_at, 1),
+    budget=figure.budget,
+    runs=runs,
+    train_seconds=round(sum(run["seconds"] for run in runs.values()), 1),
+    evaluation_seconds=round(seconds, 1),
     **files.provenance(commit),
   )
   files.write_summary(workdir / directory.SUMMARY, results | about)

@@ -7,6 +7,7 @@ import numpy as np
 
 from aevb_jax import figures
 from aevb_jax.runs import LoadedRun
+from aevb_jax.runs.config import GROWS
 from aevb_jax.types import Key
 from experiments.plots import records
 from experiments.studies.jobs import BOUNDS, Job, last_row
@@ -33,7 +34,7 @@ class PaperConfig:
   num_examples: int = 10**7
   eval_every: int = 20_000
   evals_per_decade: int = 10
-  seeds: tuple[int, ...] = (0,)
+  seeds: tuple[int, ...] = dataclasses.field(default=(0,), metadata=GROWS)
   seeds_at_once: int = 1
   select_after: int = 100_000
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import statistics
 from collections.abc import Sequence
 
 from support.start import ROOT
@@ -38,6 +39,11 @@ def with_error(value: float, error: float, digits: int = 2) -> str:
   return f"{number(value, digits)} ± {number(error, digits)}"
 
 
+def spread(deviation: float | None, digits: int = 2) -> str:
+  """Formats a standard deviation over seeds, which a single seed does not have."""
+  return "" if deviation is None else number(deviation, digits)
+
+
 def hours(seconds: float) -> str:
   if seconds < 90:
     return f"{seconds:.0f} s"
@@ -49,9 +55,17 @@ def bound_of(row: dict, split: str = "test", digits: int = 2) -> str:
   return with_error(float(row[f"{split}_bound"]), float(row[f"{split}_bound_se"]), digits)
 
 
-def curve_rows(dataset: str, latent_dim: int, algorithm: str = "aevb") -> list[dict]:
+def curve_rows(dataset: str, latent_dim: int, algorithm: str = "aevb") -> list[dict[str, float]]:
+  """Returns a curve of figure 2: the means over seeds of its bounds and their standard errors."""
   about = dict(dataset=dataset, latent_dim=str(latent_dim), algorithm=algorithm)
-  return [r for r in rows_of("lower_bound", "lower_bound.csv") if about.items() <= r.items()]
+  rows = [r for r in rows_of("lower_bound", "lower_bound.csv") if about.items() <= r.items()]
+  names = [f"{split}_bound{error}" for split in ("train", "test") for error in ("", "_se")]
+  curve = []
+  for seen in dict.fromkeys(int(row["examples_seen"]) for row in rows):
+    there = [row for row in rows if int(row["examples_seen"]) == seen]
+    means = {name: statistics.fmean(float(row[name]) for row in there) for name in names}
+    curve.append(dict(examples_seen=seen) | means)
+  return curve
 
 
 def conv_row(epochs: float) -> dict:

@@ -1,6 +1,7 @@
 """Figures 2 to 5 as a user makes them: each draws what its own runs have written."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -20,9 +21,9 @@ from aevb_jax.runs.checks import resolve
 from aevb_jax.runs.learning import make_learning
 from aevb_jax.runs.pixels import load_images, make_pixels
 from aevb_jax.training import checkpoint
-from experiments import lower_bound
 from experiments.flags.figures import Figure
-from experiments.studies import jobs, paper_runs, stages
+from experiments.studies import jobs, kept, paper_runs, stages
+from experiments.studies.lower_bound import judge
 from experiments.studies.paper_runs import PaperConfig
 from tests.plots.looking import count_columns
 from tests.support import processes
@@ -77,6 +78,47 @@ def test_an_interrupted_figure_goes_on(figure_2, runs):
   assert finished == {p: p.stat().st_mtime_ns for p in runs.glob("*/summary.json")}
 
 
+def test_a_figure_gains_seeds_and_trains_only_these(figure_2, tmp_path):
+  """The runs of the first seed are gone, but the figure has their rows."""
+  earlier, (_, *how, _, _), _ = figure_2
+  workdir = tmp_path / "figure"
+  shutil.copytree(earlier, workdir)
+  (workdir / "lock").unlink()
+  how = ["--panels=digits/2", *how, f"--workdir={workdir}"]
+  result = make("lower_bound", *how, "--seeds=0,1")
+  assert result.returncode == 0, result.stderr
+  assert f"2 of 4 runs are in the table of {workdir} already" in result.stdout
+  names = [f"digits-2-{algorithm}-seed-{s}" for algorithm in ("aevb", "wake_sleep") for s in (0, 1)]
+  assert sorted(path.name for path in (workdir / "runs").iterdir()) == [names[1], names[3]]
+  before, table = read(earlier / "lower_bound.csv"), read(workdir / "lower_bound.csv")
+  assert list(dict.fromkeys(row["run"] for row in table)) == names
+  assert [row for row in table if row["seed"] == "0"] == before
+  old, new = (json.loads((d / "summary.json").read_text()) for d in (earlier, workdir))
+  assert list(new["runs"]) == names and [new["runs"][n] for n in names[::2]] == [*old["runs"].values()]
+  total = sum(run["seconds"] for run in new["runs"].values())
+  np.testing.assert_allclose(new["train_seconds"], total, atol=0.1)
+  ends = [float(r["test_bound"]) for r in table if r["algorithm"] == "aevb"][len(before) // 2 - 1 ::]
+  (claim,) = new["claims"]
+  np.testing.assert_allclose(claim["aevb_test_sd"], np.std([ends[0], ends[-1]], ddof=1))
+  assert "--seeds=0,1" in (workdir / "flags.txt").read_text()
+  # A seed cannot be taken away, and a run with other flags has no rows here.
+  fewer = make("lower_bound", *how, "--seeds=1")
+  assert fewer.returncode == 2 and "(there: --seeds=0,1; here: --seeds=1)" in fewer.stderr
+  assert read(workdir / "lower_bound.csv") == table
+
+
+def test_rows_are_kept_for_the_command_that_made_them(figure_2):
+  workdir, *_ = figure_2
+  figure = Figure(workdir, workdir / "runs", "smoke", [])
+  rows = kept.read(figure, "lower_bound.csv", jobs.BOUNDS)
+  same, *_ = paper_runs.bound_jobs(SHORTLY, *DIGITS_2)
+  longer, *_ = paper_runs.bound_jobs(dataclasses.replace(SHORTLY, num_examples=14_000), *DIGITS_2)
+  assert same.name == longer.name
+  assert jobs.is_kept(same, rows) and not jobs.is_kept(longer, rows)
+  assert not jobs.is_kept(same, kept.read(figure, "other.csv", jobs.BOUNDS))
+  assert not jobs.is_kept(same, kept.read(figure, "lower_bound.csv", ["another"]))
+
+
 def test_its_rows_are_those_of_the_chosen_step_sizes(figure_2, runs):
   workdir, *_ = figure_2
   table = read(workdir / "lower_bound.csv")
@@ -96,7 +138,11 @@ def test_its_rows_are_those_of_the_chosen_step_sizes(figure_2, runs):
   ends = {row["algorithm"]: float(row["test_bound"]) for row in table}
   np.testing.assert_allclose(claim["aevb_test"], ends["aevb"], rtol=1e-5)
   np.testing.assert_allclose(claim["wake_sleep_test"], ends["wake_sleep"], rtol=1e-5)
-  assert len(summary["runs"]) == 2 and "git_commit" in summary
+  assert list(summary["runs"]) == list(dict.fromkeys(row["run"] for row in table))
+  for name, run in summary["runs"].items():
+    (of_run, *_) = (json.loads(p.read_text()) for p in runs.glob(f"{name}/*/summary.json"))
+    assert run["git_commit"] == of_run["git_commit"] and run["seconds"] > 0
+    assert run["command"].startswith("python -m experiments.train --preset=paper --dataset=digits")
   assert_picture(workdir / "lower_bound.png")
 
 
@@ -443,24 +489,33 @@ def test_a_finished_run_has_the_flags_of_its_job(tmp_path):
 def test_claims_are_read_from_the_curves():
   def rows(algorithm, seed, tests, trains):
     about = dict(dataset="mnist", latent_dim=3, algorithm=algorithm, seed=seed)
+    errors = dict(train_bound_se=0.1 * (1 + seed), test_bound_se=0.4 * (1 + seed))
     return [
-      about | dict(examples_seen=n, test_bound=test, train_bound=train)
+      about | errors | dict(examples_seen=n, test_bound=test, train_bound=train)
       for n, test, train in zip((10_000, 100_000, 200_000, 400_000), tests, trains, strict=True)
     ]
 
   table = rows("aevb", 0, (-300, -140, -120, -110), (-300, -139, -119, -109))
   table += rows("aevb", 1, (-400, -142, -122, -112), (-400, -141, -121, -111))
   table += rows("wake_sleep", 0, (-200, -143, -130, -121), (-200, -142, -129, -120))
-  claim = lower_bound.judge(("mnist", 3), table)
-  # The numbers are means over seeds, from a hundred thousand samples on.
-  assert (claim["aevb_test"], claim["wake_sleep_test"]) == (-111, -121)
-  assert claim["smallest_lead"] == 2 and claim["samples_to_best_of_wake_sleep"] == 200_000
+  claim = judge(("mnist", 3), table)
+  # From a hundred thousand samples on, of the seed that both algorithms have.
+  assert claim["seeds"] == [0] and claim["aevb_test_sd"] is None
+  assert (claim["aevb_test"], claim["wake_sleep_test"]) == (-110, -121)
+  assert claim["smallest_lead"] == 3 and claim["samples_to_best_of_wake_sleep"] == 200_000
   assert claim["aevb_inside_axes_from"] == claim["wake_sleep_inside_axes_from"] == 100_000
   table += rows("wake_sleep", 1, (-200, -159, -130, -123), (-200, -142, -129, -120))
-  claim = lower_bound.judge(("mnist", 3), table)
-  assert (claim["aevb_inside_axes_from"], claim["wake_sleep_inside_axes_from"]) == (
-    10**5,
-    2 * 10**5,
-  )
+  claim = judge(("mnist", 3), table)
+  # Bounds are means over seeds; claims are of the lowest AEVB and the highest wake-sleep.
+  assert claim["seeds"] == [0, 1]
+  assert (claim["aevb_test"], claim["wake_sleep_test"]) == (-111, -122)
+  np.testing.assert_allclose(claim["aevb_test_sd"], np.sqrt(2))
+  np.testing.assert_allclose((claim["aevb_train_se"], claim["aevb_test_se"]), (0.15, 0.6))
+  assert claim["smallest_lead"] == 143 - 142 and claim["last_lead"] == 121 - 112
+  assert claim["samples_to_best_of_wake_sleep"] == 400_000  # one seed is there after 200,000
+  inside = [claim[f"{algorithm}_inside_axes_from"] for algorithm in ("aevb", "wake_sleep")]
+  assert inside == [10**5, 2 * 10**5]
   table += rows("aevb", 2, (-400, -142, -122, -112), (-400, -141, -121, 300))
-  assert lower_bound.judge(("mnist", 3), table)["aevb_inside_axes_from"] is None
+  table += rows("wake_sleep", 2, (-200, -141, -130, -123), (-200, -142, -129, -120))
+  claim = judge(("mnist", 3), table)
+  assert claim["aevb_inside_axes_from"] is None and claim["smallest_lead"] == 141 - 142

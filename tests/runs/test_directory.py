@@ -1,5 +1,6 @@
 """A directory belongs to one run at a time, and nothing that was there before is lost."""
 
+import dataclasses
 import fcntl
 import os
 
@@ -8,7 +9,7 @@ import pytest
 from aevb_jax import disk, locks
 from aevb_jax.errors import ConfigError, GoneError, Held
 from aevb_jax.runs import directory
-from aevb_jax.runs.config import Config, replace
+from aevb_jax.runs.config import GROWS, Config, replace
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +96,28 @@ def test_of_a_figure_that_is_set_aside_the_runs_stay(tmp_path):
   assert not (tmp_path / "figure.1" / "runs").exists()
   with pytest.raises(ConfigError, match="--overwrite set that run aside"):
     directory.open_figure(workdir, [Config()])
+
+
+def test_a_figure_may_gain_members_of_a_list_and_lose_none(tmp_path):
+  @dataclasses.dataclass(frozen=True)
+  class Drawn:
+    seeds: tuple[int, ...] = dataclasses.field(default=(0,), metadata=GROWS)
+    sizes: tuple[int, ...] = (10,)
+
+  def make(**values):
+    with directory.locked():
+      directory.open_figure(tmp_path / "figure", [Drawn(**values)])
+    return (tmp_path / "figure" / "flags.txt").read_text()
+
+  assert make() == "--seeds=0\n--sizes=10\n"
+  assert make(seeds=(2, 0, 10)) == "--seeds=2,0,10\n--sizes=10\n"
+  assert make(seeds=(0, 2, 10)) == "--seeds=0,2,10\n--sizes=10\n"
+  with pytest.raises(ConfigError, match="there: --seeds=0,2,10; here: --seeds=0,10"):
+    make(seeds=(0, 10))  # 2 is lost
+  with pytest.raises(ConfigError, match="there: --seeds=0,2,10; here: --seeds=0,1"):
+    make(seeds=(0, 1))
+  with pytest.raises(ConfigError, match="there: --sizes=10; here: --sizes=10,20"):
+    make(seeds=(0, 2, 10), sizes=(10, 20))
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])

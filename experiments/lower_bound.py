@@ -35,7 +35,6 @@ from experiments.plots.lower_bound import LIMITS, draw_lower_bounds
 from experiments.studies import jobs, paper_runs
 from experiments.studies import kept as earlier
 from experiments.studies import lower_bound as study
-from experiments.studies.kept import NOTHING
 from experiments.studies.paper_runs import PaperConfig
 
 PANELS = tuple(f"mnist/{J}" for J in (3, 5, 10, 20, 200))
@@ -70,7 +69,7 @@ def main() -> None:
     for algorithm in paper_runs.ESTIMATORS
   }
   made_of = [job for some in of_curves.values() for job in some]
-  kept = earlier.read(figure, TABLE, NUMBERS) if figure_flags.has_begun(figure, config) else NOTHING
+  kept = earlier.find(figure, config, TABLE, NUMBERS)
   jobs.check(made_of, figure, kept)
   workdir = figure_flags.open_workdir(figure, config)
   made = jobs.train(made_of, figure, kept)
@@ -81,11 +80,11 @@ def main() -> None:
     for row in rows_of(panel, algorithm, job, made)
   ]
   files.write_csv(workdir / TABLE, COLUMNS, rows)
-  rows = records.read_rows(workdir / TABLE)
+  rows = records.read_rows(workdir / TABLE)  # with as many digits as rows that were kept
   picture = draw_lower_bounds(rows, LIMITS, budget=figure.budget)
   files.save_figure(workdir / "lower_bound.png", picture)
   claims = [study.judge(panel, rows) for panel in panels]
-  jobs.write_summary(workdir, dict(claims=claims), made, commit)
+  jobs.write_summary(workdir, dict(claims=claims), made, commit, rows=rows)
   print("\n" + study.as_table(claims))
   print(f"written to {workdir.resolve()}: {TABLE} lower_bound.png summary.json")
 
@@ -100,9 +99,8 @@ def parse_panel(text: str) -> tuple[str, int]:
 
 def rows_of(panel: tuple[str, int], algorithm: str, job: jobs.Job, made: jobs.Jobs) -> list[dict]:
   """Returns the rows of a run, with the data set, latents, algorithm and seeds of the run."""
-  if jobs.is_kept(job, made.kept):
-    return made.kept.rows[job.name]
-  rows = []
+  if rows := jobs.rows_kept(job, made.kept):
+    return rows
   for member in jobs.member_directories(job, made.figure):
     given = records.read_flags(member)
     about = dict(dataset=panel[0], latent_dim=panel[1], algorithm=algorithm)

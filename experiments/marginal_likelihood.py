@@ -28,21 +28,27 @@ import dataclasses
 from absl import flags
 
 from aevb_jax.algorithms.monte_carlo_em import evaluations_per_example
-from aevb_jax.runs import checks, files
+from aevb_jax.runs import files
+from aevb_jax.runs.config import GROWS
 from experiments.flags import figures as figure_flags
-from experiments.flags import training  # noqa: F401 (defines --dataset and --seed)
+from experiments.flags import paper, training  # noqa: F401 (--seeds and --dataset)
 from experiments.flags.validators import is_count
 from experiments.launch import command
+from experiments.plots import records
 from experiments.plots.marginal_likelihood import LIMITS, draw_marginal_likelihoods
 from experiments.studies import jobs, stages
+from experiments.studies import kept as earlier
+from experiments.studies.stages import Curve
 
+SEEDS = dict(seeds=["0", "1", "2"])
 BUDGETS = {
   "smoke": dict(
     dataset="mnist", sizes=["500"], num_evaluations=40_000, num_stages=2, num_points=20
   ),
-  "cpu": dict(dataset="mnist", num_evaluations=10**7, num_stages=10),
-  "paper": dict(dataset="mnist", num_evaluations=6 * 10**7, num_stages=20),
+  "cpu": dict(dataset="mnist", num_evaluations=10**7, num_stages=10, **SEEDS),
+  "paper": dict(dataset="mnist", num_evaluations=6 * 10**7, num_stages=20, **SEEDS),
 }
+TABLE = "marginal_likelihood.csv"
 HIDDEN_DIM, LATENT_DIM, STEP_SIZE, BATCH_SIZE = 100, 3, 0.02, 100
 ALGORITHMS = {
   "aevb": ("--estimator=elbo_b", "--num_importance_samples=0"),
@@ -50,7 +56,7 @@ ALGORITHMS = {
   "mcem": ("--algorithm=mcem", "--num_leapfrogs=10", "--num_updates=5"),
 }
 figure_flags.define("marginal_likelihood", BUDGETS)
-for name in ("dataset", "seed"):
+for name in ("dataset", "seeds"):
   flags.declare_key_flag(name)
 flags.DEFINE_list("sizes", ["1000", "50000"], "Numbers N of training images.")
 flags.DEFINE_list("algorithms", list(ALGORITHMS), "Algorithms whose curves are drawn.")
@@ -86,41 +92,44 @@ class MarginalLikelihoodConfig:
   """The curves that are drawn, the length of training, and the points of the estimates."""
 
   dataset: str = "mnist"
-  sizes: tuple[int, ...] = (1000, 50000)
-  algorithms: tuple[str, ...] = tuple(ALGORITHMS)
+  sizes: tuple[int, ...] = dataclasses.field(default=(1000, 50000), metadata=GROWS)
+  algorithms: tuple[str, ...] = dataclasses.field(default=tuple(ALGORITHMS), metadata=GROWS)
+  seeds: tuple[int, ...] = dataclasses.field(default=(0,), metadata=GROWS)
   num_evaluations: int = 10**7
   num_stages: int = 10
   num_points: int = 1000
-  seed: int = 0
 
 
 def main() -> None:
   commit = files.git_commit()
   figure, config = figure_flags.settings(MarginalLikelihoodConfig, BUDGETS)
-  checks.check_single(config)
-  of_curves = {
-    (num_train, algorithm): make_job(config, num_train, algorithm)
+  curves = {
+    Curve(num_train, algorithm, seed): make_job(config, num_train, algorithm, seed)
     for num_train in config.sizes
     for algorithm in config.algorithms
+    for seed in config.seeds
   }
-  made_of = list(of_curves.values())
-  jobs.check(made_of, figure)
+  kept = earlier.find(figure, config, TABLE, stages.NUMBERS)
+  jobs.check(list(curves.values()), figure, kept)
   workdir = figure_flags.open_workdir(figure, config)
-  made = jobs.train(made_of, figure)
-  runs = {curve: jobs.place_of(job, figure) for curve, job in of_curves.items()}
-  estimation = stages.Estimation(config.num_points, config.seed)
-  rows = stages.estimate_curves(workdir / "marginal_likelihood.csv", runs, estimation)
+  made = jobs.train(list(curves.values()), figure, kept)
+  runs = {curve: jobs.place_of(job, figure) for curve, job in curves.items()}
+  rows_kept = [row for job in curves.values() for row in jobs.rows_kept(job, kept)]
+  rows = stages.estimate_curves(workdir / TABLE, runs, config.num_points, rows_kept)
+  files.write_csv(workdir / TABLE, stages.COLUMNS, rows)
+  rows = records.read_rows(workdir / TABLE)  # with as many digits as rows that were kept
   picture = draw_marginal_likelihoods(rows, LIMITS, budget=figure.budget)
   files.save_figure(workdir / "marginal_likelihood.png", picture)
-  last = {curve: stages.steps_of(run)[-1] for curve, run in runs.items()}
-  ends = [row for row in rows if row["step"] == last[row["num_train"], row["algorithm"]]]
-  about = dict(**estimation._asdict(), sampling=stages.SAMPLING)
-  jobs.write_summary(workdir, dict(ends=ends) | about, made, commit)
+  ends = stages.over_seeds(stages.ends_of(rows))
+  about = dict(num_points=config.num_points, sampling=stages.SAMPLING)
+  jobs.write_summary(workdir, dict(ends=ends) | about, made, commit, rows=rows)
   print("\n" + stages.as_table(ends))
   print(f"written to {workdir.resolve()}: marginal_likelihood.csv, .png, summary.json")
 
 
-def make_job(config: MarginalLikelihoodConfig, num_train: int, algorithm: str) -> jobs.Job:
+def make_job(
+  config: MarginalLikelihoodConfig, num_train: int, algorithm: str, seed: int
+) -> jobs.Job:
   """Returns the run of a curve, which is evaluated and keeps its parameters at every stage."""
   per_example = evaluations_per_example() if algorithm == "mcem" else 1
   num_steps = config.num_evaluations / per_example / BATCH_SIZE
@@ -132,13 +141,13 @@ def make_job(config: MarginalLikelihoodConfig, num_train: int, algorithm: str) -
     f"--hidden_dim={HIDDEN_DIM}",
     f"--latent_dim={LATENT_DIM}",
     f"--step_size={STEP_SIZE}",
-    f"--seed={config.seed}",
+    f"--seed={seed}",
     *ALGORITHMS[algorithm],
     f"--num_examples={every * config.num_stages}",
     f"--eval_every={every}",
     "--keep_history",
   )
-  name = f"{config.dataset}-first-{num_train}-{algorithm}-seed-{config.seed}".replace(":", "-")
+  name = f"{config.dataset}-first-{num_train}-{algorithm}-seed-{seed}".replace(":", "-")
   return jobs.Job(name, arguments, work=1.3 if algorithm == "wake_sleep" else 1.0)
 
 

@@ -5,6 +5,7 @@ trained again, and one that was interrupted resumes. Figures with the same --run
 runs that they have in common.
 """
 
+import collections
 import contextlib
 import itertools
 import pathlib
@@ -29,7 +30,7 @@ from experiments.flags.data import array_cache_dir, given_places
 from experiments.flags.figures import Figure
 from experiments.launch import command
 from experiments.plots import records
-from experiments.studies.kept import NOTHING, Kept
+from experiments.studies.kept import NOTHING, RUN, Kept
 
 TRAIN = "experiments.train"
 BOUNDS = ("train_bound", "train_bound_se", "test_bound", "test_bound_se")  # of its metrics.csv
@@ -148,6 +149,11 @@ def train(jobs: Sequence[Job], figure: Figure, kept: Kept = NOTHING) -> Jobs:
 def command_line(arguments: Sequence[str]) -> str:
   """Formats the command that trains a run with these arguments."""
   return f"python -m {TRAIN} {shlex.join(arguments)}"
+
+
+def rows_kept(job: Job, kept: Kept) -> list[dict]:
+  """Returns the rows of a run that a figure already has; none if it has no run with these flags."""
+  return kept.rows[job.name] if is_kept(job, kept) else []
 
 
 def is_kept(job: Job, kept: Kept) -> bool:
@@ -312,13 +318,31 @@ def about_run(job: Job, figure: Figure) -> dict:
   )
 
 
-def write_summary(workdir: pathlib.Path, results: dict, made: Jobs, commit: str | None) -> None:
-  """Writes summary.json: the results, and how they were made."""
+def write_summary(
+  workdir: pathlib.Path,
+  results: dict,
+  made: Jobs,
+  commit: str | None,
+  *,
+  rows: Sequence[dict] = (),
+) -> None:
+  """Writes summary.json: the results, and how they were made.
+
+  Args:
+    workdir: the directory of the figure.
+    results: what the figure shows.
+    made: its runs.
+    commit: the commit of the program.
+    rows: the rows of a table that names the run of each. Those of a run are kept when the figure
+      is made again, so that the run is not needed for it.
+  """
   figure, kept = made.figure, made.kept
   runs = {
     job.name: kept.runs[job.name] if is_kept(job, kept) else about_run(job, figure)
     for job in made.jobs
   }
+  for name, number in collections.Counter(row[RUN] for row in rows).items():
+    runs[name] = runs[name] | dict(rows=number)
   seconds = time.monotonic() - made.finished_at
   seconds += kept.evaluation_seconds if any(is_kept(job, kept) for job in made.jobs) else 0
   about = dict(

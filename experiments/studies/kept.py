@@ -1,12 +1,12 @@
 """The rows that the table of a figure has from an earlier call, whose runs need not be there."""
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aevb_jax.errors import RunError
 from aevb_jax.runs import files
 from aevb_jax.runs.directory import SUMMARY
-from experiments.flags.figures import Figure
+from experiments.flags.figures import Figure, has_begun
 from experiments.plots import records
 
 RUN = "run"  # the column that names the run of a row
@@ -16,11 +16,27 @@ class Kept(NamedTuple):
   """The finished part of a figure."""
 
   rows: dict[str, list[dict]]  # by the name of their run
-  runs: dict[str, dict]  # by name: command, git_commit and seconds, as summary.json has them
+  runs: dict[str, dict]  # by name: command, git_commit, seconds and rows, as summary.json has them
   evaluation_seconds: float
 
 
 NOTHING = Kept({}, {}, 0.0)
+
+
+def find(figure: Figure, config: Any, table: str, columns: Collection[str]) -> Kept:
+  """Reads what a figure with these flags has finished, before anything is trained for it.
+
+  Args:
+    figure: the directories of the figure.
+    config: what is drawn.
+    table: the name of its table.
+    columns: the columns that have a number in every row.
+
+  Raises:
+    ConfigError: if the directory holds a figure with other flags, unless --overwrite sets that
+      one aside.
+  """
+  return read(figure, table, columns) if has_begun(figure, config) else NOTHING
 
 
 def read(figure: Figure, table: str, columns: Collection[str]) -> Kept:
@@ -32,8 +48,8 @@ def read(figure: Figure, table: str, columns: Collection[str]) -> Kept:
     columns: the columns that have a number in every row.
 
   Returns:
-    The rows of all runs that summary.json describes; nothing if one of the two files is not
-    there or cannot be read.
+    The rows of the runs that summary.json describes and that have as many rows as it says;
+    nothing if one of the two files is not there or cannot be read.
   """
   try:
     summary = files.read_json(figure.workdir / SUMMARY)
@@ -44,4 +60,5 @@ def read(figure: Figure, table: str, columns: Collection[str]) -> Kept:
   rows: dict[str, list[dict]] = {}
   for row in records.rows_there(figure.workdir / table, columns):
     rows.setdefault(str(row.get(RUN)), []).append(row)
-  return Kept(rows, {name: run for name, run in told.items() if name in rows}, seconds)
+  whole = {n: run for n, run in told.items() if n in rows and run.get("rows") == len(rows[n])}
+  return Kept(rows, whole, seconds)

@@ -102,8 +102,9 @@ def as_table(claims: Sequence[dict]) -> str:
   """
   in_words = lambda samples: "never" if samples is None else f"{samples:.2g}"
   lines = [
-    f"{'':19}{'samples':>9} {'seeds':>6} {'AEVB: train':>12} {'test':>15} {'wake-sleep: train':>18} "
-    f"{'test':>15} {'least lead':>11} {'AEVB there after':>17} {'both in axes from':>18}"
+    f"{'':19}{'samples':>9} {'seeds':>6} {'AEVB: train':>12} {'test':>15} "
+    f"{'wake-sleep: train':>18} {'test':>15} "
+    f"{'least lead':>11} {'AEVB there after':>17} {'both in axes from':>18}"
   ]
   for row in claims:
     name = f"{figures.name_of(row['dataset'])}, J = {row['latent_dim']}"

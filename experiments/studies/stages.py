@@ -2,10 +2,11 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
 from aevb_jax.errors import CheckpointError
@@ -18,17 +19,26 @@ from aevb_jax.types import Array, Key, Model, Params
 from experiments.launch import command
 from experiments.plots import records
 from experiments.studies import jobs
+from experiments.studies.kept import RUN
 
 # For appendix D: more than the paper's 50 samples; the start of the paper's chains is not known.
 SAMPLING = dict(num_samples=10, num_chains=8, num_leapfrogs=4, num_temperatures=20, num_warmup=20)
 AT_ONCE = 20  # data points whose chains are in memory
 SPLITS = ("train", "test")
 OF_RUN = ("step", "evaluations", "examples_seen", "seconds")  # columns of its metrics.csv
-COLUMNS = ("num_train", "algorithm", "seed", *OF_RUN)
-COLUMNS += tuple(f"{split}_log_likelihood{error}" for split in SPLITS for error in ("", "_se"))
+LOG_LIKELIHOODS = tuple(f"{s}_log_likelihood{error}" for s in SPLITS for error in ("", "_se"))
+COLUMNS = ("num_train", "algorithm", "seed", *OF_RUN, *LOG_LIKELIHOODS, RUN)
+NUMBERS = ("num_train", "seed", *OF_RUN, *LOG_LIKELIHOODS)
 
-Curve = tuple[int, str]  # the number of training images, and the algorithm
 Progress = Callable[[int], object]  # called with a number of points that are done
+
+
+class Curve(NamedTuple):
+  """A curve of the figure."""
+
+  num_train: int
+  algorithm: str
+  seed: int  # of training, and of the estimates
 
 
 class Estimation(NamedTuple):
@@ -39,45 +49,60 @@ class Estimation(NamedTuple):
 
 
 def estimate_curves(
-  path: pathlib.Path, runs: Mapping[Curve, pathlib.Path], estimation: Estimation
+  path: pathlib.Path,
+  runs: Mapping[Curve, pathlib.Path],
+  num_points: int,
+  kept: Sequence[dict] = (),
 ) -> list[dict]:
   """Estimates log p(x) at all stages of all runs, and writes a row of a table for each.
 
   Args:
     path: the table. Rows that it already has are not made again.
-    runs: the directories of the runs, in the order of the table.
-    estimation: the points and the seed.
+    runs: the directory of the run of each curve, in the order of the table.
+    num_points: the number of points in each split.
+    kept: all rows of some of the curves, whose runs need not be there.
 
   Returns:
     The rows.
   """
-  order, rows = list(runs), rows_there(path, runs)
-  place = lambda row: (order.index((row["num_train"], row["algorithm"])), row["step"])
-  there = {(row["num_train"], row["algorithm"], row["step"]) for row in rows}
+  finished = {curve_of(row) for row in kept}
+  waiting = {curve: run for curve, run in runs.items() if curve not in finished}
+  order, rows = list(runs), [*kept, *rows_there(path, waiting)]
+  place = lambda row: (order.index(curve_of(row)), row["step"])
+  there = {(curve_of(row), row["step"]) for row in rows}
   missing = {
-    curve: [step for step in steps_of(run) if (*curve, step) not in there]
-    for curve, run in runs.items()
+    curve: [step for step in steps_of(run) if (curve, step) not in there]
+    for curve, run in waiting.items()
   }
-  num_points = len(SPLITS) * estimation.num_points * sum(map(len, missing.values()))
-  with tqdm(total=num_points, unit=" points", desc="log p(x)", disable=None) as bar:
+  total = len(SPLITS) * num_points * sum(map(len, missing.values()))
+  with tqdm(total=total, unit=" points", desc="log p(x)", disable=None) as bar:
     for curve, steps in missing.items():
-      about = dict(num_train=curve[0], algorithm=curve[1], seed=estimation.seed)
-      for row in estimate_run(runs[curve], steps, estimation, bar.update):
+      about = curve._asdict() | {RUN: runs[curve].name}
+      for row in estimate_run(runs[curve], steps, Estimation(num_points, curve.seed), bar.update):
         rows = sorted([*rows, about | row], key=place)
         files.write_csv(path, COLUMNS, rows)
         tqdm.write(row_in_words(about | row))
-  return rows
+  return sorted(rows, key=place)
+
+
+def curve_of(row: dict) -> Curve:
+  """Returns the curve of a row."""
+  return Curve(row["num_train"], row["algorithm"], row["seed"])
 
 
 def rows_there(path: pathlib.Path, runs: Mapping[Curve, pathlib.Path]) -> list[dict]:
   """Reads the complete rows of the table that belong to a stage of these runs, each once."""
-  numbers = [name for name in COLUMNS if name != "algorithm"]
   found = {
-    (row["num_train"], row.get("algorithm"), row["step"]): row
-    for row in records.rows_there(path, numbers)
+    (curve_of(row), row["step"]): row
+    for row in records.rows_there(path, NUMBERS)
+    if {"algorithm", RUN} <= row.keys()
   }
   steps = {curve: steps_of(run) for curve, run in runs.items()}
-  return [row for (*curve, step), row in found.items() if step in steps.get(tuple(curve), ())]
+  return [
+    row
+    for (curve, step), row in found.items()
+    if step in steps.get(curve, ()) and row[RUN] == runs[curve].name
+  ]
 
 
 def steps_of(member: pathlib.Path) -> list[int]:
@@ -138,23 +163,63 @@ def row_in_words(row: dict) -> str:
   return (
     f"N = {row['num_train']:<6} {row['algorithm']:10} {row['evaluations']:>12,} evaluations   "
     f"train {row['train_log_likelihood']:8.2f} ± {row['train_log_likelihood_se']:.2f}   "
-    f"test {row['test_log_likelihood']:8.2f} ± {row['test_log_likelihood_se']:.2f}"
+    f"test {row['test_log_likelihood']:8.2f} ± {row['test_log_likelihood_se']:.2f}   "
+    f"seed {row['seed']}"
   )
 
 
-def as_table(ends: list[dict]) -> str:
-  """Formats the end of each curve, a line for each."""
+def ends_of(rows: Sequence[dict]) -> list[dict]:
+  """Returns the last row of each curve."""
+  return list({curve_of(row): row for row in rows}.values())
+
+
+def over_seeds(rows: Sequence[dict]) -> list[dict]:
+  """Averages the ends of curves over seeds.
+
+  Args:
+    rows: the last row of each curve.
+
+  Returns:
+    A row for each number of images and algorithm, with the means over seeds of its columns, the
+    seeds, and for both splits the standard deviation of log p(x) over seeds, None with one seed.
+    The standard errors, over images, are those of a single seed.
+  """
+  groups: dict[tuple, list[dict]] = {}
+  for row in rows:
+    groups.setdefault((row["num_train"], row["algorithm"]), []).append(row)
+  averaged = []
+  for (num_train, algorithm), some in groups.items():
+    of = {name: np.array([row[name] for row in some]) for name in (*OF_RUN, *LOG_LIKELIHOODS)}
+    row = dict(num_train=num_train, algorithm=algorithm, seeds=[row["seed"] for row in some])
+    row |= {name: values.mean().item() for name, values in of.items()}
+    for split in SPLITS:
+      values = of[f"{split}_log_likelihood"]
+      row[f"{split}_log_likelihood_sd"] = float(values.std(ddof=1)) if len(values) > 1 else None
+    averaged.append(row)
+  return averaged
+
+
+def as_table(ends: Sequence[dict]) -> str:
+  """Formats the ends of curves, averaged over seeds, a line for each.
+
+  The number in parentheses is the standard deviation over seeds.
+  """
   lines = [
-    f"{'N':>6} {'algorithm':10} {'evaluations':>12} {'samples':>12} {'seconds':>8} "
-    f"{'log p(x): train':>16} {'test':>15}"
+    f"{'N':>6} {'algorithm':10} {'evaluations':>12} {'samples':>12} {'seconds':>8} {'seeds':>6} "
+    f"{'log p(x): train':>22} {'test':>22}"
   ]
   for row in ends:
-    train, test = (
-      f"{row[f'{split}_log_likelihood']:.2f} ± {row[f'{split}_log_likelihood_se']:.2f}"
-      for split in SPLITS
-    )
+    train, test = (in_words(row, f"{split}_log_likelihood") for split in SPLITS)
     lines.append(
-      f"{row['num_train']:>6} {row['algorithm']:10} {row['evaluations']:>12,} "
-      f"{row['examples_seen']:>12,} {row['seconds']:>8.0f} {train:>16} {test:>15}"
+      f"{row['num_train']:>6} {row['algorithm']:10} {row['evaluations']:>12,.0f} "
+      f"{row['examples_seen']:>12,.0f} {row['seconds']:>8.0f} {len(row['seeds']):>6} "
+      f"{train:>22} {test:>22}"
     )
   return "\n".join(lines)
+
+
+def in_words(row: dict, name: str) -> str:
+  """Formats a mean with its error over images, and its spread if there are several seeds."""
+  spread = row[f"{name}_sd"]
+  text = f"{row[name]:.2f} ± {row[f'{name}_se']:.2f}"
+  return text if spread is None else f"{text} ({spread:.2f})"

@@ -56,21 +56,26 @@ def inside_from(samples: int | None) -> str:
 
 
 def marginal_likelihood() -> list[str]:
-  header = ["N", "", "evaluations", "training samples", "seconds", "log p(x): train", "test"]
-  rows = [
-    [
-      row["num_train"],
-      NAMES[row["algorithm"]],
-      count(row["evaluations"]),
-      count(row["examples_seen"]),
-      number(row["seconds"], 0),
-      *(
-        with_error(row[f"{split}_log_likelihood"], row[f"{split}_log_likelihood_se"])
-        for split in ("train", "test")
-      ),
+  header = ["N", "", "seeds", "evaluations", "training samples", "seconds"]
+  header += ["log p(x): train", "SD over seeds", "test", "SD over seeds"]
+  rows = []
+  for row in summary("marginal_likelihood")["ends"]:
+    likelihoods = [
+      text
+      for name in ("train_log_likelihood", "test_log_likelihood")
+      for text in (with_error(row[name], row[f"{name}_se"]), spread(row[f"{name}_sd"]))
     ]
-    for row in summary("marginal_likelihood")["ends"]
-  ]
+    rows.append(
+      [
+        row["num_train"],
+        NAMES[row["algorithm"]],
+        len(row["seeds"]),
+        count(row["evaluations"]),
+        count(row["examples_seen"]),
+        number(row["seconds"], 0),
+        *likelihoods,
+      ]
+    )
   return table(header, rows)
 
 

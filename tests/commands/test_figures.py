@@ -94,12 +94,13 @@ def test_a_figure_gains_seeds_and_trains_only_these(figure_2, tmp_path):
   assert list(dict.fromkeys(row["run"] for row in table)) == names
   assert [row for row in table if row["seed"] == "0"] == before
   old, new = (json.loads((d / "summary.json").read_text()) for d in (earlier, workdir))
-  assert list(new["runs"]) == names and [new["runs"][n] for n in names[::2]] == [*old["runs"].values()]
+  assert list(new["runs"]) == names and old["runs"].items() <= new["runs"].items()
   total = sum(run["seconds"] for run in new["runs"].values())
   np.testing.assert_allclose(new["train_seconds"], total, atol=0.1)
-  ends = [float(r["test_bound"]) for r in table if r["algorithm"] == "aevb"][len(before) // 2 - 1 ::]
+  last = {row["run"]: float(row["test_bound"]) for row in table}
   (claim,) = new["claims"]
-  np.testing.assert_allclose(claim["aevb_test_sd"], np.std([ends[0], ends[-1]], ddof=1))
+  spread = np.std([last[names[0]], last[names[1]]], ddof=1)
+  np.testing.assert_allclose(claim["aevb_test_sd"], spread)
   assert "--seeds=0,1" in (workdir / "flags.txt").read_text()
   # A seed cannot be taken away, and a run with other flags has no rows here.
   fewer = make("lower_bound", *how, "--seeds=1")
@@ -277,9 +278,11 @@ def test_tables_that_were_edited_are_known(figure_2, runs, how, tmp_path):
 
 @pytest.mark.parametrize("how", EDITED)
 def test_rows_of_an_earlier_start_are_kept_only_where_they_are_numbers(how, tmp_path):
-  curve, path = (500, "aevb"), tmp_path / "table.csv"
-  values = dict(zip(stages.COLUMNS, (*curve, 0, 1, 100, 100, 0.5, -140.5, 0.1, -141.5, 0.1)))
+  curve, path = stages.Curve(500, "aevb", 0), tmp_path / "table.csv"
+  cells = (*curve, 1, 100, 100, 0.5, -140.5, 0.1, -141.5, 0.1, "run")
+  values = dict(zip(stages.COLUMNS, cells, strict=True))
   rows = [values, values | dict(step=2), values | dict(step=7), values | dict(algorithm="mcem")]
+  rows.append(values | dict(seed=1))
   files.write_csv(path, stages.COLUMNS, rows)
   for step in (1, 2):
     (tmp_path / "run" / "history" / str(step) / "record").mkdir(parents=True)
@@ -357,6 +360,31 @@ def test_figure_3(runs):
     for split in ("train", "test"):
       errors = [float(row[f"{split}_log_likelihood_se"]) for row in (few, many)]
       assert 1.3 < errors[0] / errors[1] < 3.2  # about √(80 / 20) = 2
+
+
+@pytest.mark.long
+def test_figure_3_gains_seeds_and_algorithms(tmp_path):
+  """Curves of the table stay, without their runs, and log p(x) is not estimated for them again."""
+  workdir = tmp_path / "figure"
+  how = ["--dataset=digits", "--num_points=2", f"--workdir={workdir}"]
+  assert make("marginal_likelihood", *how, "--algorithms=aevb").returncode == 0
+  before = read(workdir / "marginal_likelihood.csv")
+  shutil.rmtree(workdir / "runs")
+  more = make("marginal_likelihood", *how, "--algorithms=aevb,wake_sleep", "--seeds=0,1")
+  assert more.returncode == 0, more.stderr
+  assert f"1 of 4 runs are in the table of {workdir} already" in more.stdout
+  table = read(workdir / "marginal_likelihood.csv")
+  assert table[: len(before)] == before
+  curves = [(a, s) for a in ("aevb", "wake_sleep") for s in ("0", "1")]
+  assert list(dict.fromkeys((row["algorithm"], row["seed"]) for row in table)) == curves
+  summary = json.loads((workdir / "summary.json").read_text())
+  assert [end["seeds"] for end in summary["ends"]] == [[0, 1], [0, 1]]
+  last = [float(row["test_log_likelihood"]) for row in table[1:4:2]]
+  (end, _) = summary["ends"]
+  np.testing.assert_allclose(end["test_log_likelihood"], np.mean(last))
+  np.testing.assert_allclose(end["test_log_likelihood_sd"], np.std(last, ddof=1))
+  errors = [float(row["test_log_likelihood_se"]) for row in table[1:4:2]]
+  np.testing.assert_allclose(end["test_log_likelihood_se"], np.mean(errors))
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,10 @@ from experiments.flags.validators import is_count
 from experiments.launch import command, stopping
 from experiments.launch.command import UsageError
 from experiments.plots.gradients import draw_gradient_noise, title_of
-from experiments.studies import gradient_rows, measuring
-from experiments.studies import gradients as study
-from experiments.studies.measuring import GradientsConfig
+from experiments.studies.gradients import measuring
+from experiments.studies.gradients import rows as gradient_rows
+from experiments.studies.gradients import training as study
+from experiments.studies.gradients.measuring import GradientsConfig
 
 flags.adopt_module_key_flags(training)
 flags.adopt_module_key_flags(resuming)

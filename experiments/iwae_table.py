@@ -44,9 +44,9 @@ from experiments.flags.validators import is_count
 from experiments.launch import command
 from experiments.launch.command import UsageError
 from experiments.plots.iwae_table import draw_iwae_table, title_of
-from experiments.studies import iwae_table as study
 from experiments.studies import jobs
-from experiments.studies.iwae_table import IwaeTableConfig
+from experiments.studies.iwae_table import rows as study
+from experiments.studies.iwae_table.rows import IwaeTableConfig
 
 COMMON = dict(dataset="mnist:60k", samples=["1", "5", "50"], num_importance_samples=5000)
 BUDGETS = {

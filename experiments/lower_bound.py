@@ -32,16 +32,17 @@ from experiments.launch import command
 from experiments.launch.command import UsageError
 from experiments.plots import records
 from experiments.plots.lower_bound import LIMITS, draw_lower_bounds
-from experiments.studies import jobs, paper_runs
+from experiments.studies import jobs
 from experiments.studies import kept as earlier
-from experiments.studies import lower_bound as study
-from experiments.studies.paper_runs import PaperConfig
+from experiments.studies.paper import bounds
+from experiments.studies.paper import lower_bound as study
+from experiments.studies.paper.bounds import PaperConfig
 
 PANELS = tuple(f"mnist/{J}" for J in (3, 5, 10, 20, 200))
 PANELS += tuple(f"frey_face:random/{J}" for J in (2, 5, 10, 20))
-BUDGETS = paper_runs.BUDGETS | {
-  "smoke": paper_runs.BUDGETS["smoke"] | dict(panels=["mnist/2"]),
-  "cpu": paper_runs.BUDGETS["cpu"] | dict(seeds=["0", "1", "2"]),
+BUDGETS = bounds.BUDGETS | {
+  "smoke": bounds.BUDGETS["smoke"] | dict(panels=["mnist/2"]),
+  "cpu": bounds.BUDGETS["cpu"] | dict(seeds=["0", "1", "2"]),
 }
 figure_flags.define("lower_bound", BUDGETS)
 flags.adopt_module_key_flags(paper)
@@ -64,9 +65,9 @@ def main() -> None:
   figure, config = figure_flags.settings(LowerBoundConfig, BUDGETS)
   panels = [parse_panel(text) for text in config.panels]
   of_curves = {
-    (panel, algorithm): paper_runs.bound_jobs(config, *panel, algorithm)
+    (panel, algorithm): bounds.bound_jobs(config, *panel, algorithm)
     for panel in panels
-    for algorithm in paper_runs.ESTIMATORS
+    for algorithm in bounds.ESTIMATORS
   }
   made_of = [job for some in of_curves.values() for job in some]
   kept = earlier.find(figure, config, TABLE, NUMBERS)

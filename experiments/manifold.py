@@ -24,13 +24,14 @@ from experiments.flags import paper
 from experiments.launch import command
 from experiments.launch.command import UsageError
 from experiments.plots.panels import draw_panels
-from experiments.studies import jobs, paper_runs
-from experiments.studies.paper_runs import PaperConfig
+from experiments.studies import jobs
+from experiments.studies.paper import bounds
+from experiments.studies.paper.bounds import PaperConfig
 
 BUDGETS = {
-  "smoke": dict(datasets=["mnist"], **paper_runs.BUDGETS["smoke"]),
-  "cpu": paper_runs.BUDGETS["cpu"],
-  "paper": paper_runs.BUDGETS["paper"],
+  "smoke": dict(datasets=["mnist"], **bounds.BUDGETS["smoke"]),
+  "cpu": bounds.BUDGETS["cpu"],
+  "paper": bounds.BUDGETS["paper"],
 }
 figure_flags.define("manifold", BUDGETS)
 flags.adopt_module_key_flags(paper)
@@ -51,7 +52,7 @@ def main() -> None:
   figure, config = figure_flags.settings(ManifoldConfig, BUDGETS)
   if not config.datasets:
     raise UsageError("datasets", "takes at least one")
-  of_sets = {name: paper_runs.bound_jobs(config, name, 2, "aevb")[0] for name in config.datasets}
+  of_sets = {name: bounds.bound_jobs(config, name, 2, "aevb")[0] for name in config.datasets}
   made_of = list(of_sets.values())
   jobs.check(made_of, figure)
   workdir = figure_flags.open_workdir(figure, config)
@@ -62,8 +63,8 @@ def main() -> None:
     x = figures.decode(run.model, run.params, figures.manifold_latents(config.grid))
     picture = figures.tile(x, run.data.image_shape, columns=config.grid, background=0.0)
     pictures.append((f"{figures.name_of(dataset)}: the learned manifold", picture))
-    rows.append(paper_runs.result(dataset, 2, run.directory))
-    print(f"{dataset}: {paper_runs.result_in_words(rows[-1])}")
+    rows.append(bounds.result(dataset, 2, run.directory))
+    print(f"{dataset}: {bounds.result_in_words(rows[-1])}")
   files.write_csv(workdir / "manifold.csv", list(rows[0]), rows)
   picture = draw_panels(pictures, columns=2, budget=figure.budget)
   files.save_figure(workdir / "manifold.png", picture)

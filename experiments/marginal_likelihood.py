@@ -36,9 +36,10 @@ from experiments.flags.validators import is_count
 from experiments.launch import command
 from experiments.plots import records
 from experiments.plots.marginal_likelihood import LIMITS, draw_marginal_likelihoods
-from experiments.studies import jobs, stages
+from experiments.studies import jobs
 from experiments.studies import kept as earlier
-from experiments.studies.stages import Curve
+from experiments.studies.paper import marginal_likelihood as study
+from experiments.studies.paper.marginal_likelihood import Curve
 
 SEEDS = dict(seeds=["0", "1", "2"])
 BUDGETS = {
@@ -109,21 +110,21 @@ def main() -> None:
     for algorithm in config.algorithms
     for seed in config.seeds
   }
-  kept = earlier.find(figure, config, TABLE, stages.NUMBERS)
+  kept = earlier.find(figure, config, TABLE, study.NUMBERS)
   jobs.check(list(curves.values()), figure, kept)
   workdir = figure_flags.open_workdir(figure, config)
   made = jobs.train(list(curves.values()), figure, kept)
   runs = {curve: jobs.place_of(job, figure) for curve, job in curves.items()}
   rows_kept = [row for job in curves.values() for row in jobs.rows_kept(job, kept)]
-  rows = stages.estimate_curves(workdir / TABLE, runs, config.num_points, rows_kept)
-  files.write_csv(workdir / TABLE, stages.COLUMNS, rows)
+  rows = study.estimate_curves(workdir / TABLE, runs, config.num_points, rows_kept)
+  files.write_csv(workdir / TABLE, study.COLUMNS, rows)
   rows = records.read_rows(workdir / TABLE)  # with as many digits as rows that were kept
   picture = draw_marginal_likelihoods(rows, LIMITS, budget=figure.budget)
   files.save_figure(workdir / "marginal_likelihood.png", picture)
-  ends = stages.over_seeds(stages.ends_of(rows))
-  about = dict(num_points=config.num_points, sampling=stages.SAMPLING)
+  ends = study.over_seeds(study.ends_of(rows))
+  about = dict(num_points=config.num_points, sampling=study.SAMPLING)
   jobs.write_summary(workdir, dict(ends=ends) | about, made, commit, rows=rows)
-  print("\n" + stages.as_table(ends))
+  print("\n" + study.as_table(ends))
   print(f"written to {workdir.resolve()}: marginal_likelihood.csv, .png, summary.json")
 
 

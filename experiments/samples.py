@@ -23,10 +23,11 @@ from experiments.flags import paper
 from experiments.flags.validators import is_count
 from experiments.launch import command
 from experiments.plots.panels import draw_panels
-from experiments.studies import jobs, paper_runs
-from experiments.studies.paper_runs import PaperConfig
+from experiments.studies import jobs
+from experiments.studies.paper import bounds
+from experiments.studies.paper.bounds import PaperConfig
 
-BUDGETS = {budget: dict(dataset="mnist", **values) for budget, values in paper_runs.BUDGETS.items()}
+BUDGETS = {budget: dict(dataset="mnist", **values) for budget, values in bounds.BUDGETS.items()}
 BUDGETS["smoke"] |= dict(latent_dims=["2"])
 figure_flags.define("samples", BUDGETS)
 flags.adopt_module_key_flags(paper)
@@ -55,7 +56,7 @@ def main() -> None:
   commit = files.git_commit()
   figure, config = figure_flags.settings(SamplesConfig, BUDGETS)
   of_models = {
-    J: paper_runs.bound_jobs(config, config.dataset, J, "aevb")[0] for J in config.latent_dims
+    J: bounds.bound_jobs(config, config.dataset, J, "aevb")[0] for J in config.latent_dims
   }
   made_of = list(of_models.values())
   jobs.check(made_of, figure)
@@ -65,9 +66,9 @@ def main() -> None:
   for J, job in of_models.items():
     run = jobs.load_member(jobs.member_directories(job, figure)[0])
     key = jax.random.fold_in(jax.random.key(config.seeds[0]), J)
-    pictures.append((f"{J}-D latent space", paper_runs.draw_samples(key, run, config.grid)))
-    rows.append(paper_runs.result(config.dataset, J, run.directory))
-    print(f"J = {J}: {paper_runs.result_in_words(rows[-1])}")
+    pictures.append((f"{J}-D latent space", bounds.draw_samples(key, run, config.grid)))
+    rows.append(bounds.result(config.dataset, J, run.directory))
+    print(f"J = {J}: {bounds.result_in_words(rows[-1])}")
   files.write_csv(workdir / "samples.csv", list(rows[0]), rows)
   picture = draw_panels(pictures, columns=4, budget=figure.budget)
   files.save_figure(workdir / "samples.png", picture)

@@ -22,9 +22,10 @@ from aevb_jax.runs.learning import make_learning
 from aevb_jax.runs.pixels import load_images, make_pixels
 from aevb_jax.training import checkpoint
 from experiments.flags.figures import Figure
-from experiments.studies import jobs, kept, paper_runs, stages
-from experiments.studies.lower_bound import judge
-from experiments.studies.paper_runs import PaperConfig
+from experiments.studies import jobs, kept
+from experiments.studies.paper import bounds, marginal_likelihood
+from experiments.studies.paper.bounds import PaperConfig
+from experiments.studies.paper.lower_bound import judge
 from tests.plots.looking import count_columns
 from tests.support import processes
 
@@ -112,8 +113,8 @@ def test_rows_are_kept_for_the_command_that_made_them(figure_2):
   workdir, *_ = figure_2
   figure = Figure(workdir, workdir / "runs", "smoke", [])
   rows = kept.read(figure, "lower_bound.csv", jobs.BOUNDS)
-  same, *_ = paper_runs.bound_jobs(SHORTLY, *DIGITS_2)
-  longer, *_ = paper_runs.bound_jobs(dataclasses.replace(SHORTLY, num_examples=14_000), *DIGITS_2)
+  same, *_ = bounds.bound_jobs(SHORTLY, *DIGITS_2)
+  longer, *_ = bounds.bound_jobs(dataclasses.replace(SHORTLY, num_examples=14_000), *DIGITS_2)
   assert same.name == longer.name
   assert jobs.is_kept(same, rows) and not jobs.is_kept(longer, rows)
   assert not jobs.is_kept(same, kept.read(figure, "other.csv", jobs.BOUNDS))
@@ -185,7 +186,7 @@ def untrained():
 
 def test_a_grid_has_so_many_samples(untrained):
   run = untrained
-  draw = lambda seed, grid: paper_runs.draw_samples(jax.random.key(seed), run, grid)
+  draw = lambda seed, grid: bounds.draw_samples(jax.random.key(seed), run, grid)
   assert draw(0, 3).shape == (3 * 9 - 1, 3 * 9 - 1, 1) and draw(0, 1).shape == (8, 8, 1)
   np.testing.assert_array_equal(draw(0, 3), draw(0, 3))
   assert np.abs(draw(0, 3) - draw(1, 3)).max() > 0.01
@@ -195,9 +196,11 @@ def test_a_grid_has_so_many_samples(untrained):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_an_estimate_is_of_so_many_points(untrained, split, num_points):
   run, seen = untrained, []
-  estimation = stages.Estimation(num_points, seed=0)
+  estimation = marginal_likelihood.Estimation(num_points, seed=0)
   brightness = lambda key, params, x: x.mean()
-  mean = stages.estimate_split(brightness, run, run.params, split, estimation, progress=seen.append)
+  mean = marginal_likelihood.estimate_split(
+    brightness, run, run.params, split, estimation, progress=seen.append
+  )
   few = np.asarray(getattr(run.data, split))[:num_points] / 255
   np.testing.assert_allclose(mean.value, few.mean(), rtol=1e-6)  # x is real-valued
   error = few.mean(axis=1).std(ddof=1) / np.sqrt(num_points)
@@ -268,7 +271,7 @@ EDITED = {
 def test_tables_that_were_edited_are_known(figure_2, runs, how, tmp_path):
   figure, (job,) = (
     Figure(tmp_path, tmp_path, "smoke", []),
-    paper_runs.bound_jobs(SHORTLY, *DIGITS_2),
+    bounds.bound_jobs(SHORTLY, *DIGITS_2),
   )
   shutil.copytree(runs / AEVB, tmp_path / AEVB)
   assert jobs.was_finished(job, figure) and jobs.damage_of(job, figure) == ""
@@ -278,18 +281,20 @@ def test_tables_that_were_edited_are_known(figure_2, runs, how, tmp_path):
 
 @pytest.mark.parametrize("how", EDITED)
 def test_rows_of_an_earlier_start_are_kept_only_where_they_are_numbers(how, tmp_path):
-  curve, path = stages.Curve(500, "aevb", 0), tmp_path / "table.csv"
+  curve, path = marginal_likelihood.Curve(500, "aevb", 0), tmp_path / "table.csv"
   cells = (*curve, 1, 100, 100, 0.5, -140.5, 0.1, -141.5, 0.1, "run")
-  values = dict(zip(stages.COLUMNS, cells, strict=True))
+  values = dict(zip(marginal_likelihood.COLUMNS, cells, strict=True))
   rows = [values, values | dict(step=2), values | dict(step=7), values | dict(algorithm="mcem")]
   rows.append(values | dict(seed=1))
-  files.write_csv(path, stages.COLUMNS, rows)
+  files.write_csv(path, marginal_likelihood.COLUMNS, rows)
   for step in (1, 2):
     (tmp_path / "run" / "history" / str(step) / "record").mkdir(parents=True)
-  there = stages.rows_there(path, {curve: tmp_path / "run"})
-  assert [row["step"] for row in there] == stages.steps_of(tmp_path / "run") == [1, 2]
+  there = marginal_likelihood.rows_there(path, {curve: tmp_path / "run"})
+  assert [row["step"] for row in there] == marginal_likelihood.steps_of(tmp_path / "run") == [1, 2]
   EDITED[how](path)
-  assert all(row in there for row in stages.rows_there(path, {curve: tmp_path / "run"}))
+  assert all(
+    row in there for row in marginal_likelihood.rows_there(path, {curve: tmp_path / "run"})
+  )
 
 
 def children_of(pid):
@@ -432,7 +437,7 @@ def test_what_a_run_would_refuse_is_refused_before_anything_is_made(
 
 
 def test_jobs_are_the_configurations_that_train_makes_of_them(figure_2, runs):
-  for job in paper_runs.bound_jobs(SHORTLY, *DIGITS_2):
+  for job in bounds.bound_jobs(SHORTLY, *DIGITS_2):
     made = resolve(jobs.config_of(job))
     assert texts.to_json(made) == (runs / job.name / "config.json").read_text()
   job = jobs.Job("mcem", ("--preset=iwae", "--algorithm=mcem", "--optimizer=sgd"), 1.0)

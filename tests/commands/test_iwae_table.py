@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from aevb_jax.runs import files
-from experiments.studies import iwae_table as study
+from experiments.studies.iwae_table import rows as study
 from tests.support import processes
 
 

@@ -14,8 +14,9 @@ from aevb_jax.runs.state import Keys, Plan, Run, Training
 from aevb_jax.training import program
 from aevb_jax.training.program import Pixels
 from aevb_jax.types import Key, Model, Params
-from experiments.studies import gradient_rows, measuring
-from experiments.studies.measuring import GradientsConfig, Measured
+from experiments.studies.gradients import measuring
+from experiments.studies.gradients import rows as gradient_rows
+from experiments.studies.gradients.measuring import GradientsConfig, Measured
 
 
 def train(

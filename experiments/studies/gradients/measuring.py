@@ -32,7 +32,7 @@ from aevb_jax.training.evaluation import evaluate
 from aevb_jax.training.fitting import fit
 from aevb_jax.training.program import Pixels
 from aevb_jax.types import Array, Estimator, Key, Model, Params
-from experiments.studies.gradient_rows import columns
+from experiments.studies.gradients.rows import columns
 
 BASELINE_STEPS = 2000  # on the training set, for a ψ at fixed θ and φ
 

@@ -34,7 +34,8 @@ def judge(panel: tuple[str, int], rows: Sequence[dict]) -> dict:
     The bounds at the end, as means over seeds, with the standard error over images and the
     standard deviation over seeds; and the claims, each for the seeds of which it is least true:
     `smallest_lead` is how far the lowest test bound of AEVB is above the highest of wake-sleep,
-    at the sample count at which it is least.
+    at the sample count at which it is least, `last_lead` the same at the end, and `ahead_from`
+    the sample count from which on it stays positive, None if it ends negative.
   """
   rows = [row for row in rows if (row["dataset"], row["latent_dim"]) == panel]
   seeds = common_seeds(rows)
@@ -51,9 +52,10 @@ def judge(panel: tuple[str, int], rows: Sequence[dict]) -> dict:
     **ends_of(WAKE_SLEEP, other),
     smallest_lead=float(lead.min()),
     last_lead=float(lead[-1]),
+    ahead_from=holds_from(aevb.seen, lead > 0),
     samples_to_best_of_wake_sleep=int(there[0]) if len(there) else None,
-    aevb_inside_axes_from=inside_from(aevb, limits),
-    wake_sleep_inside_axes_from=inside_from(other, limits),
+    aevb_inside_axes_from=holds_from(aevb.seen, are_inside(aevb, limits)),
+    wake_sleep_inside_axes_from=holds_from(other.seen, are_inside(other, limits)),
   )
 
 
@@ -87,12 +89,16 @@ def ends_of(algorithm: str, curves: Curves) -> dict[str, float | None]:
   return found
 
 
-def inside_from(curves: Curves, limits: tuple[float, float]) -> int | None:
-  """Returns after how many samples all curves stay inside the limits; None if they never do."""
+def are_inside(curves: Curves, limits: tuple[float, float]) -> np.ndarray:
+  """Reports for every sample count whether both bounds of all seeds are inside limits."""
   bounds = np.concatenate([curves.train, curves.test])
-  outside = np.flatnonzero(((bounds < limits[0]) | (bounds > limits[1])).any(axis=0))
-  last = outside[-1] if len(outside) else -1
-  return int(curves.seen[last + 1]) if last + 1 < len(curves.seen) else None
+  return ((bounds >= limits[0]) & (bounds <= limits[1])).all(axis=0)
+
+
+def holds_from(seen: np.ndarray, holds: np.ndarray) -> int | None:
+  """Returns the sample count from which on something holds; None if it does not hold at the end."""
+  last = max(np.flatnonzero(~holds), default=-1)
+  return int(seen[last + 1]) if last + 1 < len(seen) else None
 
 
 def as_table(claims: Sequence[dict]) -> str:
@@ -104,7 +110,7 @@ def as_table(claims: Sequence[dict]) -> str:
   lines = [
     f"{'':19}{'samples':>9} {'seeds':>6} {'AEVB: train':>12} {'test':>15} "
     f"{'wake-sleep: train':>18} {'test':>15} "
-    f"{'least lead':>11} {'AEVB there after':>17} {'both in axes from':>18}"
+    f"{'least lead':>11} {'ahead from':>11} {'AEVB there after':>17} {'both in axes from':>18}"
   ]
   for row in claims:
     name = f"{figures.name_of(row['dataset'])}, J = {row['latent_dim']}"
@@ -114,6 +120,7 @@ def as_table(claims: Sequence[dict]) -> str:
       f"{name:19}{row['examples_seen']:>9.2g} {len(row['seeds']):>6} "
       f"{row['aevb_train']:>12.1f} {tests[0]:>15} {row['wake_sleep_train']:>18.1f} "
       f"{tests[1]:>15} {row['smallest_lead']:>+11.1f} "
+      f"{in_words(row['ahead_from']):>11} "
       f"{in_words(row['samples_to_best_of_wake_sleep']):>17} "
       f"{in_words(None if None in inside else max(inside)):>18}"
     )

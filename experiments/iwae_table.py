@@ -32,8 +32,6 @@ Writes iwae_table.csv, iwae_table.png and summary.json; into each run importance
 p(x) of every test image, and latents.csv.
 """
 
-import functools
-
 from absl import flags
 
 from aevb_jax.runs import files
@@ -45,9 +43,12 @@ from experiments.launch import command
 from experiments.launch.command import UsageError
 from experiments.plots.iwae_table import draw_iwae_table, title_of
 from experiments.studies import jobs
+from experiments.studies import kept as earlier
+from experiments.studies.iwae_table import judging, stages
 from experiments.studies.iwae_table import rows as study
 from experiments.studies.iwae_table.rows import IwaeTableConfig
 
+TABLE = "iwae_table.csv"
 COMMON = dict(dataset="mnist:60k", samples=["1", "5", "50"], num_importance_samples=5000)
 BUDGETS = {
   "smoke": COMMON | dict(samples=["5"], stages=1, num_importance_samples=10),
@@ -86,35 +87,41 @@ def _check_layers(values: list[str]) -> bool:
 def main() -> None:
   commit = files.git_commit()
   figure, config = figure_flags.settings(IwaeTableConfig, BUDGETS)
-  num_samples, dataset = config.num_importance_samples, config.dataset
-  if not num_samples:
+  if not config.num_importance_samples:
     raise UsageError("num_importance_samples", "takes at least 1 here")
   images = load_data(data.config(), data.array_cache_dir())
   entries = study.make_entries(config, num_train=len(images.train))
+  ends, num_points = study.ends_of(config, len(images.train)), len(images.test)
   made_of = [entry.job for entry in entries]
-  jobs.check(made_of, figure)
+  kept = earlier.find(figure, config, TABLE, study.NUMBERS)
+  kept = judging.with_images(kept, figure.workdir, num_points, len(ends))
+  jobs.check(made_of, figure, kept)
   workdir = figure_flags.open_workdir(figure, config)
-  made = jobs.train(made_of, figure)
-  judge = functools.partial(study.judge, num_samples=num_samples, num_points=len(images.test))
-  judged = [
-    [
-      judge(member, sizes=study.latents_of(entry.layers))
-      for member in jobs.member_directories(entry.job, figure)
-    ]
+  made = jobs.train(made_of, figure, kept)
+  numbers = dict(num_samples=config.num_importance_samples, num_points=num_points)
+  results = [
+    judging.kept_result(kept, workdir, entry.job.name)
+    if jobs.is_kept(entry.job, kept)
+    else judging.result_of(entry.job, made, ends, **numbers, sizes=study.latents_of(entry.layers))
     for entry in entries
   ]
-  rows = study.make_rows(config, figure, entries, judged)
-  files.write_csv(workdir / "iwae_table.csv", study.COLUMNS, rows)
-  epochs, schedule = sum(study.STAGES[: config.stages]), study.schedule_in_words(config)
-  title = title_of(dataset, epochs, sum(study.STAGES))
+  judging.write_images(workdir, made_of, results)
+  of_stages = study.stage_rows(entries, results)
+  files.write_csv(workdir / judging.OF_STAGES, stages.COLUMNS, of_stages)
+  rows = study.make_rows(config, entries, results)
+  files.write_csv(workdir / TABLE, study.COLUMNS, rows)
+  epochs = sum(study.STAGES[: config.stages])
+  title = title_of(config.dataset, epochs, sum(study.STAGES))
   picture = draw_iwae_table(rows, title, budget=figure.budget)
   files.save_figure(workdir / "iwae_table.png", picture)
-  results = dict(rows=rows, epochs=epochs, published_epochs=sum(study.STAGES))
-  results |= dict(seeds=config.seeds, dataset=dataset, num_importance_samples=num_samples)
-  jobs.write_summary(workdir, results, made, commit)
-  print(f"\n{dataset}, {schedule}; −L_{num_samples} over {len(judged[0][0].log_p)} test images")
+  summary = dict(rows=rows, stages=of_stages, epochs=epochs, published_epochs=sum(study.STAGES))
+  summary |= dict(seeds=config.seeds, dataset=config.dataset)
+  summary |= dict(num_importance_samples=config.num_importance_samples)
+  jobs.write_summary(workdir, summary, made, commit, rows=rows)
+  schedule = f"{config.dataset}, {study.schedule_in_words(config)}"
+  print(f"\n{schedule}; −L_{config.num_importance_samples} over {num_points} test images")
   print(study.as_table(rows))
-  print(f"written to {workdir.resolve()}: iwae_table.csv iwae_table.png summary.json")
+  print(f"written to {workdir.resolve()}: {TABLE} {judging.OF_STAGES} {judging.LOG_P} .png")
 
 
 if __name__ == "__main__":

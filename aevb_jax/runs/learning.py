@@ -284,6 +284,7 @@ def log_likelihoods(
   pixels: Pixels,
   *,
   num_samples: int,
+  num_points: int | None = None,
   data_dim: int | None = None,
 ) -> np.ndarray:
   """Estimates log p(x) of every test point by K importance samples; equal keys, equal noise.
@@ -294,6 +295,7 @@ def log_likelihoods(
     params: θ and φ.
     pixels: the data of a run.
     num_samples: K.
+    num_points: the number of test points, from the first; None for all.
     data_dim: D, if the points are (x, c), for log p(x|c); None for points x.
   """
   estimate: Any = importance_sampling
@@ -303,7 +305,7 @@ def log_likelihoods(
   def log_likelihood(key: Key, params: Params, x: Array) -> Array:
     return estimate(key, model, params, x, num_samples=num_samples).value
 
-  source, reading = points(pixels, "test")
+  source, reading = points(pixels, "test", num_points)
   with tqdm(total=len(source), unit=" points", desc="log-likelihood", disable=None) as bar:
     return evaluate_in_blocks(
       log_likelihood,

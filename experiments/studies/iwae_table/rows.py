@@ -1,26 +1,21 @@
-"""Table 1 of Burda et al.: the run of each row, and how the runs are judged."""
+"""Table 1 of Burda et al.: the run of each row, and the columns of the table."""
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-import numpy as np
-
-from aevb_jax.errors import ConfigError, RunError
-from aevb_jax.inference.diagnostics import active_units
+from aevb_jax.errors import ConfigError
 from aevb_jax.models.own import layers_of
-from aevb_jax.runs import LoadedRun, files
-from aevb_jax.runs.learning import log_likelihoods
-from aevb_jax.runs.pixels import points
-from aevb_jax.training.evaluation import evaluate_in_blocks, mean_and_standard_error
-from aevb_jax.types import Array, Key, Params
-from experiments.flags.figures import Figure
+from aevb_jax.runs.config import GROWS
+from aevb_jax.training.evaluation import Mean
 from experiments.flags.presets import PRESETS
 from experiments.studies import jobs
+from experiments.studies.iwae_table.judging import Result
+from experiments.studies.iwae_table.stages import StageEnd, extrapolate, stage_ends, with_error
+from experiments.studies.kept import RUN
 
 STAGES = [3**i for i in range(8)]  # epochs
+EVALS_PER_DECADE = 10  # so that the first four stages end with a row: 1, 4, 13 and 40 epochs
 ESTIMATORS = {"vae": "elbo_a", "iwae": "iwae"}
 PRESET_OF = {1: "iwae", 2: "iwae_2"}  # by the number of stochastic layers
 # (negative log-likelihood, active latents) of tables 1 and 3 by data set and layers, model and k.
@@ -49,8 +44,10 @@ PUBLISHED = {
 }
 Place = tuple[int, str, int]  # layers, model and k: what makes a row
 COLUMNS = ("layers", "model", "k", "nll", "nll_se", "gain", "gain_se", "over_one_layer",
-           "over_one_layer_se", "active", "paper_nll", "paper_gain", "paper_over_one_layer",
-           "paper_active", "train_bound", "test_bound", "seed_sd", "seconds")  # fmt: skip
+           "over_one_layer_se", "later_gain", "later_gain_se", "extrapolated", "active",
+           "paper_nll", "paper_gain", "paper_over_one_layer", "paper_active", "train_bound",
+           "test_bound", "seed_sd", "seconds", RUN)  # fmt: skip
+NUMBERS = ("layers", "k", "nll", "train_bound", "test_bound", "seconds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +55,10 @@ class IwaeTableConfig:
   """The rows of the table, and the length of their training."""
 
   dataset: str = "mnist:60k"
-  samples: tuple[int, ...] = (1, 5, 50)
+  samples: tuple[int, ...] = dataclasses.field(default=(1, 5, 50), metadata=GROWS)
   stages: int = len(STAGES)
-  layers: tuple[int, ...] = (1,)  # stochastic layers
+  # Numbers of stochastic layers.
+  layers: tuple[int, ...] = dataclasses.field(default=(1,), metadata=GROWS)
   seed: int | tuple[int, ...] = 0
   num_importance_samples: int = 5000
 
@@ -77,13 +75,6 @@ class Entry(NamedTuple):
   model: str
   k: int
   job: jobs.Job
-
-
-class Judged(NamedTuple):
-  """The results of a trained model on the test images."""
-
-  log_p: np.ndarray  # of each image, in nats
-  num_active: tuple[int, ...]  # in each layer
 
 
 def schedule_in_words(config: IwaeTableConfig) -> str:
@@ -133,7 +124,8 @@ def make_entry(config: IwaeTableConfig, layers: int, model: str, k: int, num_tra
     f"--stage_epochs={','.join(map(str, stages))}",
     f"--num_examples={epoch * sum(stages)}",
     f"--eval_every={epoch}",
-    "--evals_per_decade=4",
+    f"--evals_per_decade={EVALS_PER_DECADE}",
+    "--keep_history",
     f"--seed={','.join(map(str, config.seeds))}",
     "--num_importance_samples=0",
   )
@@ -148,116 +140,54 @@ def make_entry(config: IwaeTableConfig, layers: int, model: str, k: int, num_tra
   return Entry(layers, model, k, jobs.Job(name, arguments, work))
 
 
-def judge(
-  member: pathlib.Path, num_samples: int, num_points: int, sizes: tuple[int, ...] = latents_of(1)
-) -> Judged:
-  """Estimates log p(x) of the test images and counts active latents, unless that was done before.
-
-  Args:
-    member: the directory of a run.
-    num_samples: importance samples for each image.
-    num_points: the number of test images; tables with another number are made again.
-    sizes: the latents of each layer.
-  """
-  path = member / f"importance-{num_samples}.csv"
-  if not (judged := _judged_before(member, path, num_points, sizes)):
-    run = jobs.load_member(member)
-    print(f"log p(x) by {num_samples} samples: {member.name}", flush=True)
-    write_latents(member / "latents.csv", posterior_means(run))
-    log_p = log_likelihoods(
-      jax.random.key(0), run.model, run.params, run.pixels, num_samples=num_samples
-    )
-    rows = [dict(point=i, log_p=float(value)) for i, value in enumerate(log_p)]
-    files.write_csv(path, ("point", "log_p"), rows)
-    judged = _judged_before(member, path, num_points, sizes)
-  return judged
-
-
-def _judged_before(
-  member: pathlib.Path, path: pathlib.Path, num_points: int, sizes: tuple[int, ...] = latents_of(1)
-) -> Judged | None:
-  """Reads earlier estimates; None if one of their tables is missing or was edited."""
-  try:
-    log_p = _read_column(path, ("point", "log_p"), num_points)
-    latents = ("latent", "active", "variance_of_mean")
-    active = _read_column(member / "latents.csv", latents, sum(sizes))
-  except (OSError, ValueError, RunError):
-    return None
-  of_layers = np.split(active, np.cumsum(sizes)[:-1])
-  return Judged(log_p, tuple(int(layer.sum()) for layer in of_layers))
-
-
-def _read_column(path: pathlib.Path, names: Sequence[str], size: int) -> np.ndarray:
-  """Reads the second of some columns from a table whose first column numbers its rows.
-
-  Raises:
-    ValueError: if the table has another number of rows or another order, or a cell is not a number.
-    RunError, OSError: if it cannot be read.
-  """
-  rows = files.read_cells(path, names)
-  if [row[names[0]] for row in rows] != [str(i) for i in range(size)]:
-    raise ValueError(f"{path} does not have the rows 0 to {size - 1}")
-  return np.array([float(row[names[1]]) for row in rows])
-
-
-def posterior_means(run: LoadedRun) -> np.ndarray:
-  """Returns E_q[z|x] of the test images, shape (N, J)."""
-
-  def mean_of(key: Key, params: Params, x: Array) -> Array:
-    return run.model.encoder.given(params.phi, x).mean
-
-  source, reading = points(run.pixels, "test")
-  return evaluate_in_blocks(mean_of, jax.random.key(0), run.params, source, **reading)
-
-
-def write_latents(path: pathlib.Path, means: np.ndarray) -> None:
-  """Writes the statistics of every latent."""
-  columns = zip(means.var(axis=0), active_units(means), strict=True)
-  rows = [
-    dict(latent=j, variance_of_mean=float(variance), active=int(active))
-    for j, (variance, active) in enumerate(columns)
-  ]
-  files.write_csv(path, ("latent", "variance_of_mean", "active"), rows)
-
-
 def make_rows(
-  config: IwaeTableConfig,
-  figure: Figure,
-  entries: Sequence[Entry],
-  judged: Sequence[Sequence[Judged]],
+  config: IwaeTableConfig, entries: Sequence[Entry], results: Sequence[Result]
 ) -> list[dict]:
   """Returns the table, averaged over seeds.
 
   A gain is over the first row with as many layers, and `over_one_layer` is over the row with one
-  layer of the same model and k, both image by image.
+  layer of the same model and k, both image by image. `later_gain` is what the stages that did not
+  run are extrapolated to gain, and `extrapolated` what `nll` would then be.
   """
-  nll = {
-    entry[:3]: -np.mean([one.log_p for one in members], axis=0)
-    for entry, members in zip(entries, judged, strict=True)
-  }
+  nll = {entry[:3]: -one.log_p for entry, one in zip(entries, results, strict=True)}
   first = {entry.layers: entry[:3] for entry in reversed(entries)}
   rows = []
-  for entry, members in zip(entries, judged, strict=True):
+  for entry, result in zip(entries, results, strict=True):
     place, one_layer = entry[:3], (1, entry.model, entry.k)
     row = dict(layers=entry.layers, model=entry.model, k=entry.k)
-    row |= _with_error("nll", nll[place]) | _with_error(
-      "gain", nll[first[entry.layers]] - nll[place]
-    )
+    row |= with_error("nll", nll[place])
+    row |= with_error("gain", nll[first[entry.layers]] - nll[place])
     if entry.layers > 1 and one_layer in nll:
-      row |= _with_error("over_one_layer", nll[one_layer] - nll[place])
-    of_layers = np.mean([one.num_active for one in members], axis=0)
-    row |= dict(active="+".join(f"{number:g}" for number in of_layers))
+      row |= with_error("over_one_layer", nll[one_layer] - nll[place])
+    if later := later_gain(config, result):
+      row |= dict(later_gain=later.value, later_gain_se=later.standard_error)
+      row |= dict(extrapolated=row["nll"] - later.value)
     row |= published_numbers(config.dataset, place, first[entry.layers])
-    if len(members) > 1:
-      row |= dict(seed_sd=float(np.std([one.log_p.mean() for one in members], ddof=1)))
-    rows.append(row | of_training(entry.job, figure))
+    rows.append(row | result.about | {RUN: entry.job.name})
   return rows
 
 
-def _with_error(name: str, values: np.ndarray) -> dict[str, float]:
-  """Returns the mean of a column over images, and its standard error."""
-  mean = mean_and_standard_error(values)
-  return {name: mean.value, f"{name}_se": mean.standard_error}
+def ends_of(config: IwaeTableConfig, num_train: int) -> list[StageEnd]:
+  """Returns the ends of stages at which the runs of one layer, or of two, keep their parameters."""
+  (batch_size,) = {PRESETS[preset]["batch_size"] for preset in PRESET_OF.values()}
+  return stage_ends(STAGES[: config.stages], num_train // batch_size, EVALS_PER_DECADE)
+
+
+def stage_rows(entries: Sequence[Entry], results: Sequence[Result]) -> list[dict]:
+  """Returns a row for each end of a stage of each row of the table."""
+  return [
+    dict(layers=entry.layers, model=entry.model, k=entry.k) | stage | {RUN: entry.job.name}
+    for entry, result in zip(entries, results, strict=True)
+    for stage in result.stages
+  ]
+
+
+def later_gain(config: IwaeTableConfig, result: Result) -> Mean | None:
+  """Extrapolates what later stages gain; None if there are none, or too few are known."""
+  num_later = len(STAGES) - config.stages
+  if not num_later or len(result.stages) < config.stages:
+    return None
+  return extrapolate([stage["gain"] for stage in result.stages[1:]], num_later)
 
 
 def published_numbers(dataset: str, place: Place, first: Place) -> dict:
@@ -276,13 +206,6 @@ def published_numbers(dataset: str, place: Place, first: Place) -> dict:
   if place[0] == 1:
     del others["paper_over_one_layer"]
   return columns | {name: round(o[0] - theirs[0], 2) for name, o in others.items() if o}
-
-
-def of_training(job: jobs.Job, figure: Figure) -> dict:
-  """Returns the bounds of k samples at the end of training, averaged over seeds."""
-  last = [jobs.last_row(member) for member in jobs.member_directories(job, figure)]
-  means = {name: float(np.mean([r[name] for r in last])) for name in ("train_bound", "test_bound")}
-  return means | dict(seconds=max(row["seconds"] for row in last))
 
 
 def as_table(rows: Sequence[dict]) -> str:

@@ -1,6 +1,6 @@
 """Curves of algorithms in a panel of figures 2 and 3, and the axes that show them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from aevb_jax.figures import COLORS, NAMES
 
 if TYPE_CHECKING:
+  from matplotlib.artist import Artist
   from matplotlib.axes import Axes
 
 Limits = tuple[float, float]
@@ -44,9 +45,21 @@ def draw_panel(axes: "Axes", rows: Sequence[dict], x: str, y: str) -> list[Curve
       marker = "." if len(curve.x) <= FEW else None
       axes.plot(curve.x, curve.mean, style, color=color, label=label, marker=marker)
       if len({row["seed"] for row in mine}) > 1:
-        axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.25, linewidth=0)
+        axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.35, linewidth=0)
       curves.append(curve)
   return curves
+
+
+def legend_of(axes: "Iterable[Axes]", rows: Sequence[dict]) -> dict[str, "Artist"]:
+  """Returns what a legend of all panels shows, by its label: the curves and the band over seeds."""
+  from matplotlib.patches import Patch
+
+  handles: dict[str, Artist] = {}
+  for one in axes:
+    handles |= dict(zip(*reversed(one.get_legend_handles_labels())))
+  if (number := len({row["seed"] for row in rows})) > 1:
+    handles[f"range of {number} seeds"] = Patch(color="gray", alpha=0.35, linewidth=0)
+  return handles
 
 
 def curve_of(rows: Sequence[dict], x: str, y: str) -> Curve:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from aevb_jax.figures import name_of, new_figure, set_log_axis, styled
 from experiments.plots import records
-from experiments.plots.curves import Limits, choose_limits, draw_panel
+from experiments.plots.curves import Limits, choose_limits, draw_panel, legend_of
 
 if TYPE_CHECKING:
+  from matplotlib.artist import Artist
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
@@ -43,7 +44,7 @@ def draw_lower_bounds(
     _draw_line(of_line, line, rows, limits.get(line[0][0].split(":")[0]))
   figure.supxlabel("training samples evaluated", fontsize="medium")
   shortest = min(range(len(lines)), key=lambda i: (len(lines[i]), -i))
-  _draw_legend(axes[shortest, -1], axes.flat)
+  _draw_legend(axes[shortest, -1], legend_of(axes.flat, rows))
   if warning := records.with_budget("", budget):
     figure.suptitle(warning)
   return figure
@@ -87,11 +88,8 @@ def _range(rows: Sequence[dict]) -> Limits:
   return (1e5 if last >= 1e6 else first), last
 
 
-def _draw_legend(room: "Axes", axes: "Sequence[Axes]") -> None:
+def _draw_legend(room: "Axes", handles: "Mapping[str, Artist]") -> None:
   """Draws the legend of all panels in the place of a panel that is not needed."""
   room.set_visible(True)
   room.set_axis_off()
-  handles = {}
-  for one in axes:
-    handles |= dict(zip(*reversed(one.get_legend_handles_labels())))
   room.legend(handles.values(), handles.keys(), loc="center left")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aevb_jax.figures import new_figure, styled
 from experiments.plots import records
-from experiments.plots.curves import Limits, choose_limits, draw_panel
+from experiments.plots.curves import Limits, choose_limits, draw_panel, legend_of
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
@@ -42,7 +42,8 @@ def draw_marginal_likelihoods(
     one.xaxis.set_major_formatter(lambda value, _: f"{value / unit:g}")
     one.set_xlabel(f"likelihood evaluations ({word})")
   axes[0].set_ylabel("marginal log-likelihood (nats)")
-  figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+  handles = legend_of(axes, rows)
+  figure.legend(handles.values(), handles.keys(), loc="outside right center")
   if warning := records.with_budget("", budget):
     figure.suptitle(warning)
   return figure

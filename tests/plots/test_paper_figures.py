@@ -41,7 +41,10 @@ def test_figure_2_has_the_axes_of_the_paper_where_its_curves_end_in_them():
   assert train.get_linestyle() == "--" and train.get_ydata()[-1] == -129.5  # the mean over seeds
   assert len(mnist.collections) == 4 and not frey.collections  # bands only for several seeds
   names = [text.get_text() for text in legend.get_legend().get_texts()]
-  assert names == ["AEVB (train)", "AEVB (test)", "Wake-Sleep (train)", "Wake-Sleep (test)"]
+  curves = ["AEVB (train)", "AEVB (test)", "Wake-Sleep (train)", "Wake-Sleep (test)"]
+  assert names == [*curves, "range of 2 seeds"]
+  (*_, legend) = draw_lower_bounds([row for row in rows if row["seed"] == 0], LIMITS).axes
+  assert [text.get_text() for text in legend.get_legend().get_texts()] == curves
 
 
 def test_figure_2_of_a_smoke_run_shows_its_curves():

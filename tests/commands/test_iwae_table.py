@@ -79,11 +79,7 @@ def test_smoke(tmp_path):
   assert "1 of 3280 epochs" in result.stdout
   assert f"{summary['rows'][1]['nll']:.2f} ± " in result.stdout
 
-  # The only stage of this run ends with it; log p(x) there is of all 360 images.
-  of_stages = read(workdir / "iwae_stages.csv")
-  assert [(row["stage"], row["epochs"], row["gain"]) for row in of_stages] == [("1", "1", "")] * 2
-  for stage, row in zip(of_stages, rows):
-    assert float(stage["nll"]) == pytest.approx(float(row["nll"]), rel=1e-5)
+  assert read(workdir / "iwae_stages.csv") == []  # several seeds keep no parameters of stages
 
   (workdir / "iwae_table.csv").unlink()
   again = run(*smoke)  # nothing is trained or estimated again

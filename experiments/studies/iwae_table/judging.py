@@ -14,7 +14,6 @@ from aevb_jax.runs.learning import log_likelihoods
 from aevb_jax.runs.pixels import points
 from aevb_jax.training.evaluation import evaluate_in_blocks
 from aevb_jax.types import Array, Key, Params
-from experiments.plots import records
 from experiments.studies import jobs
 from experiments.studies.iwae_table import stages
 from experiments.studies.iwae_table.stages import StageEnd
@@ -53,7 +52,7 @@ def result_of(
   Args:
     job: the runs, one for each seed.
     made: the finished runs of the figure.
-    ends: the ends of stages at which they kept their parameters.
+    ends: the ends of stages at which they kept their parameters; none for several seeds.
     num_samples: importance samples for each image.
     num_points: the number of test images.
     sizes: the latents of each layer.
@@ -68,9 +67,12 @@ def result_of(
   if len(members) > 1:
     about |= dict(seed_sd=float(np.std([one.log_p.mean() for one in judged], ddof=1)))
   few = min(num_points, stages.NUM_POINTS)
-  at = [stages.log_p_at(m, ends, num_samples=num_samples, num_points=few) for m in members]
-  log_p = np.mean([one.log_p for one in judged], axis=0)
-  return Result(log_p, about, stages.gains_of(ends, np.mean(at, axis=0)))
+  log_p, of_stages = np.mean([one.log_p for one in judged], axis=0), []
+  if ends:
+    (member,) = members
+    at = stages.log_p_at(member, ends, num_samples=num_samples, num_points=few)
+    of_stages = stages.gains_of(ends, at)
+  return Result(log_p, about, of_stages)
 
 
 def judge(
@@ -166,13 +168,13 @@ def kept_result(kept: Kept, workdir: pathlib.Path, name: str) -> Result | None:
   """Reads the results of a run that may not be there any more; None if they cannot be read."""
   try:
     log_p = np.array([float(row[name]) for row in files.read_cells(workdir / LOG_P, (name,))])
-    rows = records.read_rows(workdir / OF_STAGES)
+    rows = files.read_table(workdir / OF_STAGES)
   except (OSError, ValueError, RunError):
     return None
   (row,) = kept.rows[name]
   about = {column: row[column] for column in ABOUT if column in row}
   names = ("stage", "epochs", "nll", "nll_se", "gain", "gain_se", "predicted", "predicted_se")
-  of_stages = [{n: r[n] for n in names if n in r} for r in rows if r.get(RUN) == name]
+  of_stages = [{n: r[n] for n in names if r.get(n) is not None} for r in rows if r.get(RUN) == name]
   return Result(log_p, about | dict(active=str(about["active"])), of_stages)
 
 

@@ -125,7 +125,7 @@ def make_entry(config: IwaeTableConfig, layers: int, model: str, k: int, num_tra
     f"--num_examples={epoch * sum(stages)}",
     f"--eval_every={epoch}",
     f"--evals_per_decade={EVALS_PER_DECADE}",
-    "--keep_history",
+    *(["--keep_history"] if len(config.seeds) == 1 else []),
     f"--seed={','.join(map(str, config.seeds))}",
     "--num_importance_samples=0",
   )
@@ -168,8 +168,10 @@ def make_rows(
 
 
 def ends_of(config: IwaeTableConfig, num_train: int) -> list[StageEnd]:
-  """Returns the ends of stages at which the runs of one layer, or of two, keep their parameters."""
-  (batch_size,) = {PRESETS[preset]["batch_size"] for preset in PRESET_OF.values()}
+  """Returns the ends of stages at which runs keep their parameters; none for several seeds."""
+  if len(config.seeds) > 1:  # a sweep has no history
+    return []
+  batch_size = PRESETS[PRESET_OF[1]]["batch_size"]  # as with two layers
   return stage_ends(STAGES[: config.stages], num_train // batch_size, EVALS_PER_DECADE)
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes every figure and table of experiments/README.md, one after another:
-#   scripts/reproduce.sh --budget=cpu          a night on two cores
+#   scripts/reproduce.sh --budget=cpu          a day on two cores
 #   scripts/reproduce.sh --budget=smoke        ten minutes, to see that all of it runs
 # Further flags go to every main, such as --data_dir=DIRECTORY. All is written below
 # runs/reproduce-BUDGET, or the directory in $OUT. After an interruption the same command

@@ -53,12 +53,20 @@ def read(figure: Figure, table: str, columns: Collection[str]) -> Kept:
   """
   try:
     summary = files.read_json(figure.workdir / SUMMARY)
-    told = {name: run for name, run in summary["runs"].items() if isinstance(run, dict)}
+    runs = {name: run for name, run in summary["runs"].items() if _is_complete(run)}
     seconds = float(summary["evaluation_seconds"])
   except (OSError, RunError, LookupError, AttributeError, TypeError, ValueError):
     return NOTHING
   rows: dict[str, list[dict]] = {}
   for row in records.rows_there(figure.workdir / table, columns):
     rows.setdefault(str(row.get(RUN)), []).append(row)
-  whole = {n: run for n, run in told.items() if n in rows and run.get("rows") == len(rows[n])}
+  whole = {name: run for name, run in runs.items() if run["rows"] == len(rows.get(name, ()))}
   return Kept(rows, whole, seconds)
+
+
+def _is_complete(run: Any) -> bool:
+  """Reports whether summary.json says how a run was made, and how many rows it has."""
+  needed = {"command", "git_commit", "seconds", "rows"}
+  if not isinstance(run, dict) or not needed <= run.keys():
+    return False
+  return records.is_number(run["seconds"]) and records.is_number(run["rows"])

@@ -51,6 +51,28 @@ def runs(tmp_path_factory):
   return tmp_path_factory.mktemp("runs")
 
 
+def text_of(edit):
+  return lambda path: path.write_text(edit(path.read_text()))
+
+
+def put_a_pipe(path):
+  path.unlink()
+  os.mkfifo(path)
+
+
+EDITED = {
+  "bytes": lambda path: path.write_bytes(bytes(range(256))),
+  "empty": lambda path: path.write_text(""),
+  "half": text_of(lambda text: text[: len(text) // 2]),
+  "pipe": put_a_pipe,
+  "a row twice": text_of(lambda text: text + text.splitlines(keepends=True)[-1]),
+  "no header": text_of(lambda text: text.partition("\n")[2]),
+  "a word": text_of(lambda text: text.replace("-", "x")),
+  "another column": text_of(lambda text: text.replace("test_bound", "bound", 1)),
+  "zero bytes": text_of(lambda text: text.replace("1", "\0")),
+}
+
+
 @pytest.fixture(scope="module")
 def figure_2(runs):
   """Interrupts a figure in its second run, and starts it again."""
@@ -119,6 +141,21 @@ def test_rows_are_kept_for_the_command_that_made_them(figure_2):
   assert jobs.is_kept(same, rows) and not jobs.is_kept(longer, rows)
   assert not jobs.is_kept(same, kept.read(figure, "other.csv", jobs.BOUNDS))
   assert not jobs.is_kept(same, kept.read(figure, "lower_bound.csv", ["another"]))
+
+
+@pytest.mark.parametrize("how", EDITED)
+@pytest.mark.parametrize("file", ["lower_bound.csv", "summary.json"])
+def test_rows_are_kept_only_from_whole_files(figure_2, tmp_path, file, how):
+  for name in ("lower_bound.csv", "summary.json"):
+    shutil.copy(figure_2[0] / name, tmp_path / name)
+  figure = Figure(tmp_path, tmp_path / "runs", "smoke", [])
+  find = lambda: kept.read(figure, "lower_bound.csv", jobs.BOUNDS)
+  before = find()
+  assert len(before.runs) == 2
+  EDITED[how](tmp_path / file)
+  after = find()
+  for name, run in after.runs.items():
+    assert len(after.rows[name]) == len(before.rows[name]) == run["rows"]
 
 
 def test_its_rows_are_those_of_the_chosen_step_sizes(figure_2, runs):
@@ -243,28 +280,6 @@ def test_a_run_that_has_lost_a_table_is_made_again(figure_2, runs, tmp_path, tab
   for name in ("sweep.csv", f"{chosen_member(runs).name}/metrics.csv"):
     there, before = read(copied / AEVB / name), read(runs / AEVB / name)
     assert but_for_seconds(there) == but_for_seconds(before)
-
-
-def text_of(edit):
-  return lambda path: path.write_text(edit(path.read_text()))
-
-
-def put_a_pipe(path):
-  path.unlink()
-  os.mkfifo(path)
-
-
-EDITED = {
-  "bytes": lambda path: path.write_bytes(bytes(range(256))),
-  "empty": lambda path: path.write_text(""),
-  "half": text_of(lambda text: text[: len(text) // 2]),
-  "pipe": put_a_pipe,
-  "a row twice": text_of(lambda text: text + text.splitlines(keepends=True)[-1]),
-  "no header": text_of(lambda text: text.partition("\n")[2]),
-  "a word": text_of(lambda text: text.replace("-", "x")),
-  "another column": text_of(lambda text: text.replace("test_bound", "bound", 1)),
-  "zero bytes": text_of(lambda text: text.replace("1", "\0")),
-}
 
 
 @pytest.mark.parametrize("how", EDITED)

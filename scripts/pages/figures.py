@@ -17,8 +17,9 @@ from aevb_jax.figures import NAMES, name_of
 
 
 def lower_bound() -> list[str]:
-  header = ["", "seeds", "AEVB: train", "test", "SD over seeds"]
-  header += ["wake-sleep: train", "test", "SD over seeds"]
+  over_seeds = "SD over seeds (their step sizes)"
+  header = ["", "seeds", "AEVB: train", "test", over_seeds]
+  header += ["wake-sleep: train", "test", over_seeds]
   header += ["AEVB ahead on test at every sample count", "AEVB is where wake-sleep ends after"]
   header += ["in the paper's axes: AEVB", "wake-sleep"]
   rows = []
@@ -30,7 +31,7 @@ def lower_bound() -> list[str]:
       for text in (
         with_error(claim[f"{algorithm}_train"], claim[f"{algorithm}_train_se"], digits=1),
         with_error(claim[f"{algorithm}_test"], claim[f"{algorithm}_test_se"], digits=1),
-        spread(claim[f"{algorithm}_test_sd"], digits=1),
+        f"{spread(claim[f'{algorithm}_test_sd'], digits=1)} ({step_sizes(claim, algorithm)})",
       )
     ]
     rows.append(
@@ -47,6 +48,12 @@ def lower_bound() -> list[str]:
       ]
     )
   return table(header, rows)
+
+
+def step_sizes(claim: dict, algorithm: str) -> str:
+  """Formats the step sizes of all seeds, in their order; one for all if they are the same."""
+  chosen = claim[f"{algorithm}_step_sizes"]
+  return ", ".join(f"{size:g}" for size in (chosen if len(set(chosen)) > 1 else chosen[:1]))
 
 
 def ahead(claim: dict) -> str:

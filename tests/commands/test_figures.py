@@ -538,6 +538,7 @@ def test_claims_are_read_from_the_curves():
   def rows(algorithm, seed, tests, trains):
     about = dict(dataset="mnist", latent_dim=3, algorithm=algorithm, seed=seed)
     errors = dict(train_bound_se=0.1 * (1 + seed), test_bound_se=0.4 * (1 + seed))
+    errors |= dict(step_size=0.01 * (1 + seed))
     return [
       about | errors | dict(examples_seen=n, test_bound=test, train_bound=train)
       for n, test, train in zip((10_000, 100_000, 200_000, 400_000), tests, trains, strict=True)
@@ -560,7 +561,7 @@ def test_claims_are_read_from_the_curves():
   np.testing.assert_allclose(claim["aevb_test_sd"], np.sqrt(2))
   np.testing.assert_allclose((claim["aevb_train_se"], claim["aevb_test_se"]), (0.15, 0.6))
   assert claim["smallest_lead"] == 143 - 142 and claim["last_lead"] == 121 - 112
-  assert claim["ahead_from"] == 10**5
+  assert claim["ahead_from"] == 10**5 and claim["aevb_step_sizes"] == [0.01, 0.02]
   assert claim["samples_to_best_of_wake_sleep"] == 400_000  # one seed is there after 200,000
   inside = [claim[f"{algorithm}_inside_axes_from"] for algorithm in ("aevb", "wake_sleep")]
   assert inside == [10**5, 2 * 10**5]

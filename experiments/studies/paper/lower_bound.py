@@ -50,6 +50,10 @@ def judge(panel: tuple[str, int], rows: Sequence[dict]) -> dict:
     examples_seen=int(aevb.seen[-1]),
     **ends_of(AEVB, aevb),
     **ends_of(WAKE_SLEEP, other),
+    **{
+      f"{algorithm}_step_sizes": step_sizes_of(rows, algorithm, seeds)
+      for algorithm in (AEVB, WAKE_SLEEP)
+    },
     smallest_lead=float(lead.min()),
     last_lead=float(lead[-1]),
     ahead_from=holds_from(aevb.seen, lead > 0),
@@ -63,6 +67,12 @@ def common_seeds(rows: Sequence[dict]) -> list[int]:
   """Returns the seeds that both algorithms were trained with, in order."""
   of = {a: {row["seed"] for row in rows if row["algorithm"] == a} for a in (AEVB, WAKE_SLEEP)}
   return sorted(of[AEVB] & of[WAKE_SLEEP])
+
+
+def step_sizes_of(rows: Sequence[dict], algorithm: str, seeds: Sequence[int]) -> list[float]:
+  """Returns the step size that was chosen for each seed."""
+  of_seed = {row["seed"]: row["step_size"] for row in rows if row["algorithm"] == algorithm}
+  return [of_seed[seed] for seed in seeds]
 
 
 def curves_of(rows: Sequence[dict], algorithm: str, seeds: Sequence[int]) -> Curves:

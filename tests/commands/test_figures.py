@@ -561,6 +561,7 @@ def test_claims_are_read_from_the_curves():
   np.testing.assert_allclose(claim["aevb_test_sd"], np.sqrt(2))
   np.testing.assert_allclose((claim["aevb_train_se"], claim["aevb_test_se"]), (0.15, 0.6))
   assert claim["smallest_lead"] == 143 - 142 and claim["last_lead"] == 121 - 112
+  assert claim["smallest_lead_by_seed"] == 143 - 140
   assert claim["ahead_from"] == 10**5 and claim["aevb_step_sizes"] == [0.01, 0.02]
   assert claim["samples_to_best_of_wake_sleep"] == 400_000  # one seed is there after 200,000
   inside = [claim[f"{algorithm}_inside_axes_from"] for algorithm in ("aevb", "wake_sleep")]

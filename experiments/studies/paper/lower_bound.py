@@ -36,6 +36,7 @@ def judge(panel: tuple[str, int], rows: Sequence[dict]) -> dict:
     `smallest_lead` is how far the lowest test bound of AEVB is above the highest of wake-sleep,
     at the sample count at which it is least, `last_lead` the same at the end, and `ahead_from`
     the sample count from which on it stays positive, None if it ends negative.
+    `smallest_lead_by_seed` compares each run of AEVB with the run of wake-sleep of its own seed.
   """
   rows = [row for row in rows if (row["dataset"], row["latent_dim"]) == panel]
   seeds = common_seeds(rows)
@@ -56,6 +57,7 @@ def judge(panel: tuple[str, int], rows: Sequence[dict]) -> dict:
     },
     smallest_lead=float(lead.min()),
     last_lead=float(lead[-1]),
+    smallest_lead_by_seed=float((aevb.test - other.test).min()),
     ahead_from=holds_from(aevb.seen, lead > 0),
     samples_to_best_of_wake_sleep=int(there[0]) if len(there) else None,
     aevb_inside_axes_from=holds_from(aevb.seen, are_inside(aevb, limits)),

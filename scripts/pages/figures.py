@@ -31,7 +31,7 @@ def lower_bound() -> list[str]:
       for text in (
         with_error(claim[f"{algorithm}_train"], claim[f"{algorithm}_train_se"], digits=1),
         with_error(claim[f"{algorithm}_test"], claim[f"{algorithm}_test_se"], digits=1),
-        f"{spread(claim[f'{algorithm}_test_sd'], digits=1)} ({step_sizes(claim, algorithm)})",
+        f"{spread(claim[f'{algorithm}_test_sd'])} ({step_sizes(claim, algorithm)})".strip(),
       )
     ]
     rows.append(

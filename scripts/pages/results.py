@@ -39,9 +39,9 @@ def with_error(value: float, error: float, digits: int = 2) -> str:
   return f"{number(value, digits)} ± {number(error, digits)}"
 
 
-def spread(deviation: float | None, digits: int = 2) -> str:
+def spread(deviation: float | None) -> str:
   """Formats a standard deviation over seeds, which a single seed does not have."""
-  return "" if deviation is None else number(deviation, digits)
+  return "" if deviation is None else number(deviation, 1 if deviation >= 1 else 2)
 
 
 def hours(seconds: float) -> str:

@@ -100,13 +100,14 @@ def main() -> None:
   ends, num_points = study.ends_of(config, len(images.train)), len(images.test)
   made_of = [entry.job for entry in entries]
   kept = earlier.find(figure, config, TABLE, study.NUMBERS)
-  kept = judging.with_images(kept, figure.workdir, num_points, len(ends))
+  known = judging.kept_results(kept, figure.workdir, num_points, len(ends))
+  kept = kept._replace(runs={name: kept.runs[name] for name in known})
   jobs.check(made_of, figure, kept)
   workdir = figure_flags.open_workdir(figure, config)
   made = jobs.train(made_of, figure, kept)
   numbers = dict(num_samples=config.num_importance_samples, num_points=num_points)
   results = [
-    judging.kept_result(kept, workdir, entry.job.name)
+    known[entry.job.name]
     if jobs.is_kept(entry.job, kept)
     else judging.result_of(entry.job, made, ends, **numbers, sizes=study.latents_of(entry.layers))
     for entry in entries

@@ -19,9 +19,9 @@ interruption the same command resumes the run, or the stage, that was interrupte
 holds the figure gains seeds, sizes and algorithms, and only these are trained.
 
 With --budget=cpu, 10^7 evaluations, and seed 0: log p(x) of test images ends at -140.1 by AEVB,
--145.3 by wake-sleep and -144.5 by Monte Carlo EM with N = 1000, at -137.7, -142.8 and -149.1 with N = 50000,
-all with standard errors of at most 1.5. Training takes half an hour on one core of a CPU, and the
-estimates another half hour, for each seed.
+-145.3 by wake-sleep and -144.5 by Monte Carlo EM with N = 1000, at -137.7, -142.8 and -149.1 with
+N = 50000, all with standard errors of at most 1.5. Training takes half an hour on one core of a
+CPU, and the estimates another half hour, for each seed.
 """
 
 import dataclasses

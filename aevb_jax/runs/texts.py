@@ -237,14 +237,9 @@ def _grown(there: set[str], here: set[str], names: Collection[str]) -> set[str]:
     names: the names of the lists that may grow.
   """
   members = lambda line: set(line.partition("=")[2].split(","))
-  return {
-    line
-    for name in names
-    for old in there
-    for new in here
-    if name_of(old, names) == name_of(new, names) == name and members(old) <= members(new)
-    for line in (old, new)
-  }
+  old, new = ({name_of(line, names): line for line in lines} for lines in (there, here))
+  both = [(old[name], new[name]) for name in names if name in old and name in new]
+  return {line for pair in both if members(pair[0]) <= members(pair[1]) for line in pair}
 
 
 def _renamed(line: str) -> str:

@@ -70,8 +70,8 @@ def settings(kind: type, made_of: budgets.Budgets) -> tuple[Figure, Any]:
   return figure, read(kind)
 
 
-def has_begun(figure: Figure, *configs: Any) -> bool:
-  """Reports whether the directory of a figure holds one that was begun with these flags.
+def may_continue(figure: Figure, *configs: Any) -> bool:
+  """Reports whether what the directory of a figure holds, if anything, has these flags.
 
   Raises:
     ConfigError: if it holds a figure with other flags, unless --overwrite sets that one aside.

@@ -45,7 +45,7 @@ def draw_panel(axes: "Axes", rows: Sequence[dict], x: str, y: str) -> list[Curve
       marker = "." if len(curve.x) <= FEW else None
       axes.plot(curve.x, curve.mean, style, color=color, label=label, marker=marker)
       if len({row["seed"] for row in mine}) > 1:
-        axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.35, linewidth=0)
+        axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.25, linewidth=0)
       curves.append(curve)
   return curves
 
@@ -58,7 +58,7 @@ def legend_of(axes: "Iterable[Axes]", rows: Sequence[dict]) -> dict[str, "Artist
   for one in axes:
     handles |= dict(zip(*reversed(one.get_legend_handles_labels())))
   if (number := len({row["seed"] for row in rows})) > 1:
-    handles[f"range of {number} seeds"] = Patch(color="gray", alpha=0.35, linewidth=0)
+    handles[f"range of {number} seeds"] = Patch(color="gray", alpha=0.25, linewidth=0)
   return handles
 
 

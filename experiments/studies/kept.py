@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from aevb_jax.errors import RunError
 from aevb_jax.runs import files
 from aevb_jax.runs.directory import SUMMARY
-from experiments.flags.figures import Figure, has_begun
+from experiments.flags.figures import Figure, may_continue
 from experiments.plots import records
 
 RUN = "run"  # the column that names the run of a row
@@ -36,7 +36,7 @@ def find(figure: Figure, config: Any, table: str, columns: Collection[str]) -> K
     ConfigError: if the directory holds a figure with other flags, unless --overwrite sets that
       one aside.
   """
-  return read(figure, table, columns) if has_begun(figure, config) else NOTHING
+  return read(figure, table, columns) if may_continue(figure, config) else NOTHING
 
 
 def read(figure: Figure, table: str, columns: Collection[str]) -> Kept:

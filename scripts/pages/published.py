@@ -77,11 +77,11 @@ def published() -> list[str]:
 def curve(dataset: str, latent_dim: int, examples: int) -> str:
   """Returns the test bound of AEVB in figure 2, at the row nearest to this number of samples."""
   rows = curve_rows(dataset, latent_dim)
-  return bound_of(min(rows, key=lambda row: abs(int(row["examples_seen"]) - examples)))
+  return bound_of(min(rows, key=lambda row: abs(row["examples_seen"] - examples)))
 
 
 def end_of_curve(dataset: str, latent_dim: int) -> float:
-  return float(curve_rows(dataset, latent_dim)[-1]["test_bound"])
+  return curve_rows(dataset, latent_dim)[-1]["test_bound"]
 
 
 def bits_per_dim(nats: float) -> str:

@@ -51,8 +51,8 @@ def hours(seconds: float) -> str:
   return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
-def bound_of(row: dict, split: str = "test", digits: int = 2) -> str:
-  return with_error(float(row[f"{split}_bound"]), float(row[f"{split}_bound_se"]), digits)
+def bound_of(row: dict) -> str:
+  return with_error(row["test_bound"], row["test_bound_se"])
 
 
 def curve_rows(dataset: str, latent_dim: int, algorithm: str = "aevb") -> list[dict[str, float]]:

@@ -14,7 +14,7 @@ from aevb_jax.runs.learning import log_likelihoods
 from aevb_jax.runs.pixels import points
 from aevb_jax.training.evaluation import evaluate_in_blocks
 from aevb_jax.types import Array, Key, Params
-from experiments.studies import jobs
+from experiments.studies import jobs, seeds
 from experiments.studies.iwae_table import stages
 from experiments.studies.iwae_table.stages import StageEnd
 from experiments.studies.kept import RUN, Kept
@@ -64,8 +64,8 @@ def result_of(
   about = {name: float(np.mean([r[name] for r in last])) for name in ("train_bound", "test_bound")}
   about |= dict(active="+".join(f"{number:g}" for number in of_layers))
   about |= dict(seconds=max(row["seconds"] for row in last))
-  if len(members) > 1:
-    about |= dict(seed_sd=float(np.std([one.log_p.mean() for one in judged], ddof=1)))
+  if (deviation := seeds.spread([one.log_p.mean() for one in judged])) is not None:
+    about |= dict(seed_sd=deviation)
   few = min(num_points, stages.NUM_POINTS)
   log_p, of_stages = np.mean([one.log_p for one in judged], axis=0), []
   if ends:
@@ -147,35 +147,39 @@ def write_latents(path: pathlib.Path, means: np.ndarray) -> None:
   files.write_csv(path, ("latent", "variance_of_mean", "active"), rows)
 
 
-def with_images(kept: Kept, workdir: pathlib.Path, num_points: int, num_stages: int) -> Kept:
-  """Removes rows from the kept ones whose images or stages the directory lacks.
+def kept_results(
+  kept: Kept, workdir: pathlib.Path, num_points: int, num_stages: int
+) -> dict[str, Result]:
+  """Reads the results of runs that may not be there any more, by their names.
 
   Args:
     kept: the rows that a figure already has.
     workdir: its directory.
     num_points: the number of test images.
     num_stages: the number of ends of stages.
+
+  Returns:
+    The results of the runs whose images and stages are whole.
   """
-  whole = {}
-  for name, run in kept.runs.items():
-    result = kept_result(kept, workdir, name)
-    if result and len(result.log_p) == num_points and len(result.stages) == num_stages:
-      whole[name] = run
-  return kept._replace(runs=whole)
-
-
-def kept_result(kept: Kept, workdir: pathlib.Path, name: str) -> Result | None:
-  """Reads the results of a run that may not be there any more; None if they cannot be read."""
   try:
-    log_p = np.array([float(row[name]) for row in files.read_cells(workdir / LOG_P, (name,))])
-    rows = files.read_table(workdir / OF_STAGES)
-  except (OSError, ValueError, RunError):
-    return None
-  (row,) = kept.rows[name]
-  about = {column: row[column] for column in ABOUT if column in row}
-  names = ("stage", "epochs", "nll", "nll_se", "gain", "gain_se", "predicted", "predicted_se")
-  of_stages = [{n: r[n] for n in names if r.get(n) is not None} for r in rows if r.get(RUN) == name]
-  return Result(log_p, about | dict(active=str(about["active"])), of_stages)
+    images, rows = files.read_cells(workdir / LOG_P), files.read_table(workdir / OF_STAGES)
+  except (OSError, RunError):
+    return {}
+  columns = [name for name in stages.COLUMNS if name not in ("layers", "model", "k", RUN)]
+  found = {}
+  for name in kept.runs:
+    try:
+      log_p = np.array([float(row[name]) for row in images])
+      (row,) = kept.rows[name]
+      about = {column: row[column] for column in ABOUT if column in row}
+      about |= dict(active=str(row["active"]))
+    except (KeyError, ValueError):
+      continue
+    mine = [r for r in rows if r.get(RUN) == name]
+    of_stages = [{n: r[n] for n in columns if r.get(n) is not None} for r in mine]
+    if (len(log_p), len(of_stages)) == (num_points, num_stages):
+      found[name] = Result(log_p, about, of_stages)
+  return found
 
 
 def write_images(

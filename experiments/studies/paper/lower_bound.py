@@ -8,6 +8,7 @@ import numpy as np
 from aevb_jax import figures
 from experiments.plots.lower_bound import LIMITS
 from experiments.studies.jobs import BOUNDS
+from experiments.studies.seeds import average, with_spread
 
 AEVB, WAKE_SLEEP = "aevb", "wake_sleep"
 START = 10**5  # samples, where the paper's axis begins
@@ -87,17 +88,11 @@ def curves_of(rows: Sequence[dict], algorithm: str, seeds: Sequence[int]) -> Cur
 
 
 def ends_of(algorithm: str, curves: Curves) -> dict[str, float | None]:
-  """Returns both bounds at the end: means over seeds, standard errors, and spreads over seeds.
-
-  The standard error is over images, for a single seed. The spread is the standard deviation of
-  the bound over seeds; None with one seed.
-  """
-  found = {}
+  """Returns both bounds at the end, averaged over seeds."""
+  found: dict[str, float | None] = {}
   for split in ("train", "test"):
     ends, errors = (getattr(curves, name)[:, -1] for name in (split, f"{split}_se"))
-    found[f"{algorithm}_{split}"] = float(ends.mean())
-    found[f"{algorithm}_{split}_se"] = float(errors.mean())
-    found[f"{algorithm}_{split}_sd"] = float(ends.std(ddof=1)) if len(ends) > 1 else None
+    found |= average(f"{algorithm}_{split}", ends, errors)
   return found
 
 
@@ -127,7 +122,10 @@ def as_table(claims: Sequence[dict]) -> str:
   for row in claims:
     name = f"{figures.name_of(row['dataset'])}, J = {row['latent_dim']}"
     inside = [row[f"{algorithm}_inside_axes_from"] for algorithm in (AEVB, WAKE_SLEEP)]
-    tests = [with_spread(row, f"{algorithm}_test") for algorithm in (AEVB, WAKE_SLEEP)]
+    tests = [
+      with_spread(f"{row[name]:.1f}", row[f"{name}_sd"], digits=1)
+      for name in (f"{AEVB}_test", f"{WAKE_SLEEP}_test")
+    ]
     lines.append(
       f"{name:19}{row['examples_seen']:>9.2g} {len(row['seeds']):>6} "
       f"{row['aevb_train']:>12.1f} {tests[0]:>15} {row['wake_sleep_train']:>18.1f} "
@@ -137,9 +135,3 @@ def as_table(claims: Sequence[dict]) -> str:
       f"{in_words(None if None in inside else max(inside)):>18}"
     )
   return "\n".join(lines)
-
-
-def with_spread(row: dict, name: str) -> str:
-  """Formats a mean over seeds, with the standard deviation over seeds if there are several."""
-  spread = row[f"{name}_sd"]
-  return f"{row[name]:.1f}" + ("" if spread is None else f" ({spread:.1f})")

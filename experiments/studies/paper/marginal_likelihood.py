@@ -18,7 +18,7 @@ from aevb_jax.training.evaluation import Mean, evaluate_in_blocks, mean_and_stan
 from aevb_jax.types import Array, Key, Model, Params
 from experiments.launch import command
 from experiments.plots import records
-from experiments.studies import jobs
+from experiments.studies import jobs, seeds
 from experiments.studies.kept import RUN
 
 # For appendix D: more than the paper's 50 samples; the start of the paper's chains is not known.
@@ -180,9 +180,8 @@ def over_seeds(rows: Sequence[dict]) -> list[dict]:
     rows: the last row of each curve.
 
   Returns:
-    A row for each number of images and algorithm, with the means over seeds of its columns, the
-    seeds, and for both splits the standard deviation of log p(x) over seeds, None with one seed.
-    The standard errors, over images, are those of a single seed.
+    A row for each number of images and algorithm, with the seeds, the means over them of its
+    columns, and for both splits log p(x) as `seeds.average` has it.
   """
   groups: dict[tuple, list[dict]] = {}
   for row in rows:
@@ -191,10 +190,9 @@ def over_seeds(rows: Sequence[dict]) -> list[dict]:
   for (num_train, algorithm), some in groups.items():
     of = {name: np.array([row[name] for row in some]) for name in (*OF_RUN, *LOG_LIKELIHOODS)}
     row = dict(num_train=num_train, algorithm=algorithm, seeds=[row["seed"] for row in some])
-    row |= {name: values.mean().item() for name, values in of.items()}
-    for split in SPLITS:
-      values = of[f"{split}_log_likelihood"]
-      row[f"{split}_log_likelihood_sd"] = float(values.std(ddof=1)) if len(values) > 1 else None
+    row |= {name: of[name].mean().item() for name in OF_RUN}
+    for name in (f"{split}_log_likelihood" for split in SPLITS):
+      row |= seeds.average(name, of[name], of[f"{name}_se"])
     averaged.append(row)
   return averaged
 
@@ -209,17 +207,13 @@ def as_table(ends: Sequence[dict]) -> str:
     f"{'log p(x): train':>22} {'test':>22}"
   ]
   for row in ends:
-    train, test = (in_words(row, f"{split}_log_likelihood") for split in SPLITS)
+    train, test = (
+      seeds.with_spread(f"{row[name]:.2f} ± {row[f'{name}_se']:.2f}", row[f"{name}_sd"], digits=2)
+      for name in (f"{split}_log_likelihood" for split in SPLITS)
+    )
     lines.append(
       f"{row['num_train']:>6} {row['algorithm']:10} {row['evaluations']:>12,.0f} "
       f"{row['examples_seen']:>12,.0f} {row['seconds']:>8.0f} {len(row['seeds']):>6} "
       f"{train:>22} {test:>22}"
     )
   return "\n".join(lines)
-
-
-def in_words(row: dict, name: str) -> str:
-  """Formats a mean with its error over images, and its spread if there are several seeds."""
-  spread = row[f"{name}_sd"]
-  text = f"{row[name]:.2f} ± {row[f'{name}_se']:.2f}"
-  return text if spread is None else f"{text} ({spread:.2f})"

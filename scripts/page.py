@@ -37,6 +37,7 @@ TABLES = dict(
   completion=uses.completion,
   conv_vae=figures.conv_vae,
   iwae_table=figures.iwae_table,
+  iwae_stages=figures.iwae_stages,
   layers=structure.layers,
   semi_supervised=structure.semi_supervised,
   video=structure.video,

@@ -31,11 +31,12 @@ def draw_iwae_table(rows: Sequence[dict], title: str, *, budget: str | None = No
   Models of one and of two layers are lines of their own, each with its gain on its own first row.
 
   Our numbers are solid. The gains have standard errors of the differences image by image. Published
-  numbers are hollow and dashed.
+  numbers are hollow and dashed. What the whole schedule is extrapolated to is pale, with its error.
 
   Args:
-    rows: the rows of `experiments.iwae_table`, with model, k, nll, gain, gain_se, and if there
-      are published numbers paper_nll and paper_gain. The row of k = 1 stands for both models.
+    rows: the rows of `experiments.iwae_table`, with model, k, nll, gain, gain_se; if there are
+      published numbers, paper_nll and paper_gain; and if later stages are extrapolated,
+      extrapolated and later_gain_se. The row of k = 1 stands for both models.
     title: the title above the panels.
     budget: the value of --budget.
   """
@@ -48,9 +49,10 @@ def draw_iwae_table(rows: Sequence[dict], title: str, *, budget: str | None = No
     _draw_numbers(axes, rows, name)
     axes.set_ylabel(label)
   handles, labels = figure.axes[0].get_legend_handles_labels()
-  ours_first = sorted(zip(labels, handles), key=lambda pair: "published" in pair[0])
-  labels, handles = zip(*ours_first)
-  figure.legend(handles, labels, loc="outside lower center", ncols=4)
+  order = lambda pair: ("extrapolated" in pair[0], "published" in pair[0])  # ours first
+  labels, handles = zip(*sorted(zip(labels, handles), key=order))
+  ncols = 4 if len(labels) % 4 == 0 else 2
+  figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
   figure.suptitle(records.with_budget(title, budget))
   return figure
 
@@ -89,6 +91,10 @@ def _draw_model(axes: "Axes", rows: Sequence[dict], name: str, model: str, layer
   error = [row["gain_se"] for row in rows] if name == "gain" else None
   style = dict(color=color, marker=marker)
   axes.errorbar(k, [row[name] for row in rows], error, label=label, capsize=2, **style)
+  if name == "nll" and any("extrapolated" in row for row in rows):
+    pale = dict(alpha=0.35, linestyle="", label=f"{label}, extrapolated")
+    later, error = ([row.get(n, np.nan) for row in rows] for n in ("extrapolated", "later_gain_se"))
+    axes.errorbar(k, later, error, capsize=2, **(style | pale))
   if any("paper_nll" in row for row in rows):
     theirs = [row.get(f"paper_{name}", np.nan) for row in rows]
     style |= dict(markerfacecolor="white", linestyle="--")

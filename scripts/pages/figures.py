@@ -118,23 +118,51 @@ def drawn(name: str) -> Callable[[], list[str]]:
 
 
 def iwae_table() -> list[str]:
-  header = ["", "k", "ours, −L₅₀₀₀", "paper", "gain on k = 1", "paper", "active latents", "paper"]
+  found = summary("iwae_table")
+  header = ["", "k", f"ours, −L₅₀₀₀ after {found['epochs']} epochs", "paper", "gain on k = 1"]
+  header += ["paper", "active latents", "paper"]
+  header += [f"ours, extrapolated to {found['published_epochs']} epochs"]
   rows = []
-  for row in summary("iwae_table")["rows"]:
-    paper = row.get("paper_nll")
+  for row in found["rows"]:
     rows.append(
       [
         row["model"].upper(),
         row["k"],
         with_error(row["nll"], row["nll_se"]),
-        number(paper, 2) if paper else "",
+        number(row["paper_nll"], 2),
         with_error(row["gain"], row["gain_se"]) if row["k"] > 1 else "",
-        number(row["paper_gain"], 2) if paper and row["k"] > 1 else "",
-        f"{row['active']:g}" if isinstance(row["active"], float) else row["active"],
-        row.get("paper_active") or "",
+        number(row["paper_gain"], 2) if row["k"] > 1 else "",
+        row["active"],
+        row["paper_active"],
+        with_error(row["extrapolated"], row["later_gain_se"]) if "extrapolated" in row else "",
       ]
     )
   return table(header, rows)
+
+
+def iwae_stages() -> list[str]:
+  """Makes the table of what each stage gained, and of what the stages before it predicted."""
+  stages = summary("iwae_table")["stages"]
+  ends = sorted({stage["epochs"] for stage in stages})
+  header = ["", "k", f"−L₅₀₀₀ after {ends[0]} epoch", *(f"gain until {end}" for end in ends[1:])]
+  header += [f"predicted until {ends[-1]}", "later stages, extrapolated"]
+  lines = []
+  for row in summary("iwae_table")["rows"]:
+    mine = [stage for stage in stages if stage["run"] == row["run"]]
+    predicted = mine[-1]
+    lines.append(
+      [
+        row["model"].upper(),
+        row["k"],
+        with_error(mine[0]["nll"], mine[0]["nll_se"]),
+        *(with_error(stage["gain"], stage["gain_se"]) for stage in mine[1:]),
+        with_error(predicted["predicted"], predicted["predicted_se"])
+        if "predicted" in predicted
+        else "",
+        with_error(row["later_gain"], row["later_gain_se"]) if "later_gain" in row else "",
+      ]
+    )
+  return table(header, lines)
 
 
 def conv_vae() -> list[str]:

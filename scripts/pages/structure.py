@@ -15,7 +15,7 @@ def layers() -> list[str]:
   means, which is too large: both are of the same images.
   """
   header = ["", "k", "ours, −L₅₀₀₀", "paper", "better than one layer", "paper", "active latents"]
-  one = {(row["model"], row["k"]): row for row in summary("iwae_table")["rows"]}
+  one = {(row["model"], row["k"]): row for row in summary("iwae_40")["rows"]}
   lines = []
   for row in summary("iwae_layers")["rows"]:
     if row["layers"] == 1:

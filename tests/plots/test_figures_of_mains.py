@@ -84,6 +84,21 @@ def test_the_iwae_table_has_the_published_numbers_beside_ours():
   assert names == ["VAE", "IWAE", "VAE, published", "IWAE, published"]
 
 
+def test_extrapolated_numbers_are_points_with_errors_beside_those_of_the_same_row():
+  rows = [row | dict(extrapolated=row["nll"] - 2, later_gain_se=0.7) for row in iwae_rows([1, 5])]
+  del rows[-1]["extrapolated"]  # of the IWAE, k = 5
+  left, right = draw_iwae_table(rows, "a title").axes
+  drawn = {container.get_label(): container for container in left.containers}
+  assert list(drawn) == ["VAE", "VAE, extrapolated", "IWAE", "IWAE, extrapolated"]
+  points_of = lambda label: np.array(drawn[label][0].get_xydata(), float)
+  np.testing.assert_allclose(points_of("VAE, extrapolated"), points_of("VAE") - [0, 2])
+  (bars,) = drawn["VAE, extrapolated"][2]
+  ends = np.array(bars.get_segments())[:, :, 1]
+  np.testing.assert_allclose(np.diff(ends)[:, 0], 1.4)
+  np.testing.assert_allclose(points_of("IWAE, extrapolated")[:, 1], [90 - 0.02 - 2, np.nan])
+  assert len(right.containers) == 2  # gains are not extrapolated
+
+
 def test_models_of_two_layers_have_lines_of_their_own():
   one, two = (iwae_rows([1, 50], layers=layers) for layers in (1, 2))
   two = [row | dict(nll=row["nll"] - layers) for layers, row in zip((1.0, 1.5, 2.0), two)]

@@ -30,6 +30,7 @@ DRAWN = {
   "full_vb/full_vb",
   "gradients/gradients",
   "gradients_importance/gradients",
+  "iwae_40/iwae_table",
   "iwae_layers/iwae_table",
   "iwae_table/iwae_table",
   "linear_gaussian/linear_gaussian",
@@ -104,7 +105,7 @@ def test_titles_are_made_of_flags_and_summaries():
   assert title(linear_gaussian, "linear_gaussian") == (
     "digits: a linear-Gaussian VAE of 10 latents"
   )
-  assert title(iwae_table, "iwae_table") == "mnist:60k, 40 of 3280 epochs"
+  assert title(iwae_table, "iwae_table") == "mnist:60k, 121 of 3280 epochs"
   figure = training.redraw_bound(RESULTS / "mnist_dreg")
   assert figure.axes[0].get_title() == "mnist, dynamic binarization\n50 latents, dreg"
 

@@ -1,5 +1,6 @@
 """VAE and IWAE by the number of samples: experiments.iwae_table."""
 
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -51,8 +52,9 @@ def draw_iwae_table(rows: Sequence[dict], title: str, *, budget: str | None = No
   handles, labels = figure.axes[0].get_legend_handles_labels()
   order = lambda pair: ("extrapolated" in pair[0], "published" in pair[0])  # ours first
   labels, handles = zip(*sorted(zip(labels, handles), key=order))
-  ncols = 4 if len(labels) % 4 == 0 else 2
-  figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
+  figure.legend(handles, labels, loc="outside lower center", ncols=2)
+  # The panels keep their height if the legend has many lines.
+  figure.set_figheight(figure.get_figheight() + 0.17 * (math.ceil(len(labels) / 2) - 1))
   figure.suptitle(records.with_budget(title, budget))
   return figure
 

@@ -110,6 +110,19 @@ def test_models_of_two_layers_have_lines_of_their_own():
   np.testing.assert_allclose(lines["VAE"], [90 - 0.02, 89])
 
 
+@pytest.mark.parametrize("more", [{}, dict(extrapolated=88.0, later_gain_se=0.5)])
+@pytest.mark.parametrize("layers", [[1], [2], [1, 2]])
+def test_the_legend_of_the_iwae_table_is_inside_the_figure(layers, more):
+  rows = [iwae_rows([1, 50], layers=n, paper_nll=86.0, paper_gain=0.5, **more) for n in layers]
+  figure = draw_iwae_table([row for some in rows for row in some], "a title")
+  figure.draw_without_rendering()
+  (legend,), whole = figure.legends, figure.bbox
+  box = legend.get_window_extent()
+  assert whole.x0 <= box.x0 < box.x1 <= whole.x1 and whole.y0 <= box.y0
+  for axes in figure.axes:
+    assert axes.get_window_extent().height > 0.35 * 2.4 * figure.dpi
+
+
 def test_errors_with_few_labels_are_means_over_draws_beside_the_published():
   rows = [
     dict(model=model, labels=labels, draw=draw, examples_seen=n, test_error=error + draw)

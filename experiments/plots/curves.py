@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Limits = tuple[float, float]
 FEW = 12  # points, which would be invisible in a line without markers
+BAND = dict(alpha=0.25, linewidth=0)  # the range over seeds, also in the legend
 
 
 class Curve(NamedTuple):
@@ -45,7 +46,7 @@ def draw_panel(axes: "Axes", rows: Sequence[dict], x: str, y: str) -> list[Curve
       marker = "." if len(curve.x) <= FEW else None
       axes.plot(curve.x, curve.mean, style, color=color, label=label, marker=marker)
       if len({row["seed"] for row in mine}) > 1:
-        axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.25, linewidth=0)
+        axes.fill_between(curve.x, curve.low, curve.high, color=color, **BAND)
       curves.append(curve)
   return curves
 
@@ -58,7 +59,7 @@ def legend_of(axes: "Iterable[Axes]", rows: Sequence[dict]) -> dict[str, "Artist
   for one in axes:
     handles |= dict(zip(*reversed(one.get_legend_handles_labels())))
   if (number := len({row["seed"] for row in rows})) > 1:
-    handles[f"range of {number} seeds"] = Patch(color="gray", alpha=0.25, linewidth=0)
+    handles[f"range of {number} seeds"] = Patch(color="gray", **BAND)
   return handles
 
 

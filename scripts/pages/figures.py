@@ -6,6 +6,7 @@ from pages.results import (
   conv_row,
   count,
   hours,
+  measured,
   number,
   spread,
   summary,
@@ -134,7 +135,7 @@ def iwae_table() -> list[str]:
         number(row["paper_gain"], 2) if row["k"] > 1 else "",
         row["active"],
         row["paper_active"],
-        with_error(row["extrapolated"], row["later_gain_se"]) if "extrapolated" in row else "",
+        measured(row, "extrapolated", "later_gain_se"),
       ]
     )
   return table(header, rows)
@@ -149,17 +150,14 @@ def iwae_stages() -> list[str]:
   lines = []
   for row in summary("iwae_table")["rows"]:
     mine = [stage for stage in stages if stage["run"] == row["run"]]
-    predicted = mine[-1]
     lines.append(
       [
         row["model"].upper(),
         row["k"],
         with_error(mine[0]["nll"], mine[0]["nll_se"]),
         *(with_error(stage["gain"], stage["gain_se"]) for stage in mine[1:]),
-        with_error(predicted["predicted"], predicted["predicted_se"])
-        if "predicted" in predicted
-        else "",
-        with_error(row["later_gain"], row["later_gain_se"]) if "later_gain" in row else "",
+        measured(mine[-1], "predicted", "predicted_se"),
+        measured(row, "later_gain", "later_gain_se"),
       ]
     )
   return table(header, lines)

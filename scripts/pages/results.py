@@ -39,6 +39,11 @@ def with_error(value: float, error: float, digits: int = 2) -> str:
   return f"{number(value, digits)} ± {number(error, digits)}"
 
 
+def measured(row: dict, name: str, error: str) -> str:
+  """Formats a column of a row with the column of its error; empty if the row does not have them."""
+  return with_error(row[name], row[error]) if name in row else ""
+
+
 def spread(deviation: float | None) -> str:
   """Formats a standard deviation over seeds, which a single seed does not have."""
   return "" if deviation is None else number(deviation, 1 if deviation >= 1 else 2)
